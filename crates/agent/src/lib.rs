@@ -1,0 +1,1 @@
+//! Composition root: gives each room its neighbours, start order, drain.

@@ -1,0 +1,1 @@
+//! Pod and QoS cgroups, v1 and v2.

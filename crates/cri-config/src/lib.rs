@@ -1,0 +1,1 @@
+//! Pure translation between pods and CRI v1 messages, both ways.

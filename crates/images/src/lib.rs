@@ -1,0 +1,1 @@
+//! Image pull policy, queue and back-off.

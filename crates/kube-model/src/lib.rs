@@ -1,0 +1,17 @@
+//! The Kubernetes model that every layer shares: the API types (re-exported from `k8s-openapi` so that the
+//! whole workspace agrees on one Kubernetes version), pod identity, QoS, quantities, durations, and what a
+//! runtime reports about pods.
+//!
+//! Owns data and pure functions over it. Must not know clocks, files, sockets or tasks.
+
+mod ids;
+pub mod labels;
+pub mod observed;
+pub mod pod;
+pub mod probe;
+pub mod view;
+
+pub use ids::{PodKey, PodUid};
+pub use jiff::Timestamp;
+pub use k8s_openapi;
+pub use k8s_openapi::api::core::v1 as core;

@@ -1,0 +1,125 @@
+//! The agent's own view of its pods, as data: what the local socket serves and `node-agent pods` and
+//! `node-agent explain` show. Only the agent writes these; a reader may rely on the field names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde::{Deserialize, Serialize};
+
+/// One pod as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView {
+    /// The desired pod; its own `status` is not used.
+    pub pod: Arc<Pod>,
+    /// Its status now.
+    pub status: Arc<PodStatus>,
+    /// Whether it is being removed.
+    pub removing: bool,
+    /// What it waits for, most important first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
+    /// What is being done for it at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Activity>,
+    /// What happened lately, oldest first; repeated events are one entry with a count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// Something that a pod waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// The container concerned, or `None` for the whole pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// One word, Kubernetes' own where it has one: `CrashLoopBackOff`, `ImagePullBackOff`, `NetworkNotReady`.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// Since when, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When it is tried again, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// A step that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// What, for example `creating container app`.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Kubernetes' two kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    /// As it should be.
+    Normal,
+    /// Somebody may have to act.
+    Warning,
+}
+
+/// Something that happened to a pod; reasons and texts are the kubelet's (reference 8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Normal or warning.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// One word: `Started`, `Killing`, `Unhealthy`, ...
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// The container concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// When it first happened.
+    pub first: Timestamp,
+    /// When it last happened.
+    pub last: Timestamp,
+    /// How often.
+    pub count: u32,
+}
+
+/// Something wrong with a manifest or configuration file: where, and what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The file (or the URL) that it stands in.
+    pub path: PathBuf,
+    /// Line, counted from 1; `None` when the whole file is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Column in characters, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// Path of the field as Kubernetes writes it: `spec.containers[0].image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
+        }
+        write!(f, ": ")?;
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}

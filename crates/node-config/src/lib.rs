@@ -1,0 +1,1 @@
+//! Kubelet flags and configuration: text in, values with their origin out.

@@ -1,0 +1,130 @@
+//! What a decision is made from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use kube_model::Timestamp;
+use kube_model::core::{Pod, PodStatus};
+use kube_model::observed::ObservedPod;
+use kube_model::probe::PodProbes;
+
+/// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The desired pod, defaulted and validated by its source.
+    pub pod: &'a Pod,
+    /// What is to become of it.
+    pub intent: Intent,
+    /// What the runtime reports.
+    pub observed: &'a ObservedPod,
+    /// Settled probe outcomes.
+    pub probes: &'a PodProbes,
+    /// What the pod's actor remembers; may be empty after a restart of the agent.
+    pub memory: &'a Memory,
+    /// Facts of the node.
+    pub node: &'a NodeFacts,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// What is to become of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Keep it running by its restart policy.
+    Run,
+    /// Stop it gracefully, then remove all that the runtime has of it.
+    Remove {
+        /// When the removal was asked for: the grace period counts from here.
+        since: Timestamp,
+        /// Overrides the pod's own grace period, in seconds.
+        grace_seconds: Option<i64>,
+    },
+}
+
+/// What an actor remembers between plans. Nothing in it must survive a restart of the agent: each part is
+/// rebuilt from the runtime or only repeats an attempt.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Crash back-off per container name.
+    pub crash_backoff: BTreeMap<String, crate::backoff::CrashBackoff>,
+    /// The last failed attempt per container name; an entry goes when an attempt succeeds.
+    pub failures: BTreeMap<String, Failure>,
+    /// The last failed attempt of the pod as a whole (sandbox, directories, cgroup, ...).
+    pub pod_failure: Option<Failure>,
+    /// The status of the previous round: condition times, sticky phase and `startTime` come from it.
+    pub last_status: Option<PodStatus>,
+}
+
+/// A failed attempt, kept until one succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure: the waiting reason of the container status.
+    pub reason: FailureReason,
+    /// The whole message, runtime's words included.
+    pub message: String,
+    /// When it failed.
+    pub at: Timestamp,
+    /// When the next attempt is due.
+    pub retry_at: Timestamp,
+    /// How many attempts have failed in a row.
+    pub attempts: u32,
+}
+
+/// Waiting reasons for failed attempts; names are the kubelet's (reference 4.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant is the Kubernetes reason of the same name")]
+pub enum FailureReason {
+    ErrImagePull,
+    ImagePullBackOff,
+    ErrImageNeverPull,
+    InvalidImageName,
+    ImageInspectError,
+    RegistryUnavailable,
+    SignatureValidationFailed,
+    CreateContainerConfigError,
+    CreateContainerError,
+    RunContainerError,
+    PostStartHookError,
+    /// Sandbox could not be created; containers show `ContainerCreating` with this message.
+    FailedCreatePodSandBox,
+    /// Pod directories, logs or cgroup could not be made or removed.
+    FailedPrepare,
+    /// Stopping or removing something failed.
+    FailedKillPod,
+    /// The pod asks for something this agent does not build yet, or cannot do without an API server.
+    Unsupported,
+}
+
+impl FailureReason {
+    /// The Kubernetes reason.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ErrImagePull => "ErrImagePull",
+            Self::ImagePullBackOff => "ImagePullBackOff",
+            Self::ErrImageNeverPull => "ErrImageNeverPull",
+            Self::InvalidImageName => "InvalidImageName",
+            Self::ImageInspectError => "ImageInspectError",
+            Self::RegistryUnavailable => "RegistryUnavailable",
+            Self::SignatureValidationFailed => "SignatureValidationFailed",
+            Self::CreateContainerConfigError => "CreateContainerConfigError",
+            Self::CreateContainerError => "CreateContainerError",
+            Self::RunContainerError => "RunContainerError",
+            Self::PostStartHookError => "PostStartHookError",
+            Self::FailedCreatePodSandBox => "FailedCreatePodSandBox",
+            Self::FailedPrepare => "FailedPrepare",
+            Self::FailedKillPod => "FailedKillPod",
+            Self::Unsupported => "Unsupported",
+        }
+    }
+}
+
+/// Facts of the node that decisions depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// `None` while the pod network is up, else the runtime's reason and message.
+    pub network_not_ready: Option<String>,
+    /// The node's addresses: what host-network pods and `status.hostIPs` show.
+    pub host_ips: Vec<IpAddr>,
+    /// The runtime's name, the scheme of container IDs in a status (`containerd`).
+    pub runtime_name: String,
+}

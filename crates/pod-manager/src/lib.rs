@@ -1,0 +1,1 @@
+//! The desired pods of a node as a plain data structure.

@@ -1,0 +1,1 @@
+//! One actor per pod, the runtime cache and orphan clean-up.

@@ -1,0 +1,1 @@
+//! The agent's health endpoint and its local view socket.

@@ -1,0 +1,1 @@
+//! A fake CRI server for faults that a real runtime will not make on demand, and pod builders.
