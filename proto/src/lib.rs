@@ -1,1 +1,28 @@
-//! The gRPC contracts.
+//! The gRPC contracts of a Kubernetes node, generated from the `.proto` files of this crate.
+//!
+//! Owns the wire facts: names, numbers, services. Knows nothing of connections, deadlines or
+//! policy; clients of a contract live in their own crates.
+
+/// The container runtime interface: what the node asks of containerd, CRI-O and their like.
+pub mod cri {
+    /// CRI v1 as of Kubernetes 1.36.
+    #[allow(
+        missing_docs,
+        clippy::all,
+        rustdoc::all,
+        reason = "generated code: docs are what the .proto says, lints are prost's and tonic's"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("runtime.v1");
+
+        /// Prints whose credentials these are, never what they are.
+        impl std::fmt::Debug for AuthConfig {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("AuthConfig")
+                    .field("username", &self.username)
+                    .field("server_address", &self.server_address)
+                    .finish_non_exhaustive()
+            }
+        }
+    }
+}
