@@ -8,6 +8,42 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
+/// Everything that the local view shows at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ViewSnapshot {
+    /// The node's name.
+    pub node: String,
+    /// All pods that the agent has or is removing, by namespace and name.
+    pub pods: Vec<Arc<PodView>>,
+    /// What is wrong with manifests at this moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// How it stands with the container runtime.
+    pub runtime: RuntimeView,
+}
+
+/// The container runtime as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeView {
+    /// Where it is reached: `unix:///run/containerd/containerd.sock`.
+    pub endpoint: String,
+    /// Its name (`containerd`); empty until it answered once.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its version; empty until it answered once.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Whether it answers and says that it can run pods.
+    pub ready: bool,
+    /// Why it is not ready; empty when it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Since when it is ready, or is not.
+    pub since: Timestamp,
+}
+
 /// One pod as the agent sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
