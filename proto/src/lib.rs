@@ -9,6 +9,7 @@ pub mod cri {
     #[allow(
         missing_docs,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         rustdoc::all,
         reason = "generated code: docs are what the .proto says, lints are prost's and tonic's"
     )]
@@ -24,5 +25,25 @@ pub mod cri {
                     .finish_non_exhaustive()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cri::v1::{AuthConfig, PullImageRequest};
+
+    #[test]
+    fn credentials_do_not_print_their_secrets() {
+        let auth = AuthConfig {
+            username: "me".into(),
+            password: "secret-1".into(),
+            auth: "secret-2".into(),
+            server_address: "registry.example".into(),
+            identity_token: "secret-3".into(),
+            registry_token: "secret-4".into(),
+        };
+        let printed = format!("{:?}", PullImageRequest { auth: Some(auth), ..Default::default() });
+        assert!(printed.contains("me") && printed.contains("registry.example"), "{printed}");
+        assert!(!printed.contains("secret"), "{printed}");
     }
 }
