@@ -52,7 +52,7 @@ pub struct Memory {
     /// The last failed attempt of the pod as a whole (sandbox, directories, cgroup, ...).
     pub pod_failure: Option<Failure>,
     /// The status of the previous round: condition times, sticky phase and `startTime` come from it.
-    pub last_status: Option<PodStatus>,
+    pub last_status: Option<std::sync::Arc<PodStatus>>,
 }
 
 /// A failed attempt, kept until one succeeds.

@@ -1,1 +1,20 @@
-//! One actor per pod, the runtime cache and orphan clean-up.
+//! One actor per pod UID: it observes, plans (`pod-lifecycle`) and executes, and publishes what it sees.
+//!
+//! Owns the actors, the runtime cache, the order between pods of one name, and the clean-up of pods that the
+//! runtime has but nobody wants. Must not know how a runtime is spoken to, what a manifest is, or how a probe
+//! works: those come in through [`Runtime`] and [`Probes`].
+//!
+//! Wake-ups carry no data. Whatever wakes an actor, it reads the desired pod and the observed pod anew, so a
+//! lost or doubled wake-up costs time, never correctness.
+
+mod actor;
+mod cache;
+mod cell;
+mod execute;
+mod registry;
+mod traits;
+
+pub use cache::Listed;
+pub use cell::{Clock, Reporter};
+pub use registry::{Context, Workers};
+pub use traits::{CleanUp, Node, Probes, Runtime, RuntimeDown, StartContainer, StepError};

@@ -1,0 +1,319 @@
+//! The actor of one pod: observe, plan, execute, publish, wait; until nothing of the pod is left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kube_model::core::Pod;
+use kube_model::observed::ObservedPod;
+use kube_model::view::Wait;
+use kube_model::{PodKey, PodUid, Timestamp};
+use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::cell::Cell;
+use crate::execute::{self, Done, Step};
+use crate::registry::Inner;
+use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
+
+/// Delay after a failed observation or clean-up: doubles from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// What the registry wants of a pod.
+#[derive(Clone)]
+pub(crate) struct Desired {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) intent: Intent,
+}
+
+/// Wakes an actor. Waking twice is waking once.
+#[derive(Default)]
+pub(crate) struct Wake {
+    notify: Notify,
+    dirty: AtomicBool,
+}
+
+impl Wake {
+    /// Something changed that the actor can read by itself.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// The runtime changed in a way that only a new observation shows.
+    pub(crate) fn wake_to_observe(&self) {
+        self.dirty.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+/// A reading of the runtime.
+struct Observation {
+    pod: Arc<ObservedPod>,
+    /// Events from before this moment are old news.
+    at: Timestamp,
+    /// Read by ourselves, not carried by an event. Only such a reading is acted upon: an event's statuses may
+    /// be older than a step of ours.
+    direct: bool,
+}
+
+pub(crate) struct Actor<R, P> {
+    inner: Arc<Inner<R, P>>,
+    uid: PodUid,
+    key: PodKey,
+    cell: Arc<Cell>,
+    wake: Arc<Wake>,
+    desired: watch::Receiver<Desired>,
+    node: watch::Receiver<Arc<Node>>,
+    memory: Memory,
+    observation: Option<Observation>,
+    /// Failed rounds in a row.
+    failures: u32,
+    /// What the last executed plan was made from and said, to notice a plan that changes nothing.
+    last: Option<(Arc<ObservedPod>, Vec<Action>)>,
+    /// Whether an ended pod has given back what only a running one needs.
+    released: bool,
+}
+
+impl<R: Runtime, P: Probes> Actor<R, P> {
+    pub(crate) fn new(
+        inner: Arc<Inner<R, P>>,
+        (uid, key): (PodUid, PodKey),
+        cell: Arc<Cell>,
+        wake: Arc<Wake>,
+        desired: watch::Receiver<Desired>,
+    ) -> Self {
+        let node = inner.context.node.clone();
+        Self {
+            inner,
+            uid,
+            key,
+            cell,
+            wake,
+            desired,
+            node,
+            memory: Memory::default(),
+            observation: None,
+            failures: 0,
+            last: None,
+            released: false,
+        }
+    }
+
+    /// Runs until nothing is left of a pod that was to be removed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let desired = self.desired.borrow_and_update().clone();
+            let node = Arc::clone(&self.node.borrow_and_update());
+            if let Some(down) = &node.runtime_down {
+                let wait = wait("RuntimeNotReady", &down.message, Some(down.since), None);
+                self.show(&desired, vec![wait]);
+                self.sleep(None).await;
+                continue;
+            }
+            if let Err(error) = self.refresh().await {
+                self.failed_round(&desired, "RuntimeError", &error).await;
+                continue;
+            }
+            let plan = self.plan(&desired, &node);
+            if !plan.actions.is_empty() {
+                let Some(observed) = self.observation.take_if(|o| o.direct) else {
+                    self.observation = None;
+                    continue;
+                };
+                if self.last.as_ref().is_some_and(|(o, a)| *o == observed.pod && *a == plan.actions) {
+                    let text = "the runtime reports success, but nothing changed by the last steps";
+                    let error = StepError::new(FailureReason::FailedPrepare, text);
+                    self.last = None;
+                    self.failed_round(&desired, "RuntimeError", &error).await;
+                    continue;
+                }
+                self.execute(&desired, observed, plan.actions).await;
+                continue;
+            }
+            match plan.progress {
+                Progress::Removed => match self.clean_up(CleanUp::Removed).await {
+                    Ok(()) => return,
+                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
+                },
+                Progress::Ended if !self.released => match self.clean_up(CleanUp::Ended).await {
+                    Ok(()) => self.released = true,
+                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
+                },
+                _ => {
+                    self.failures = 0;
+                    self.sleep(plan.wake_at).await;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.inner.context.clock)()
+    }
+
+    /// Brings the observation up to date: from an event if one came, by asking the runtime if it must.
+    async fn refresh(&mut self) -> Result<(), StepError> {
+        let dirty = self.wake.dirty.swap(false, Ordering::AcqRel);
+        if !dirty && self.take_event() {
+            return Ok(());
+        }
+        if !dirty && self.observation.is_some() {
+            return Ok(());
+        }
+        let at = self.now();
+        match self.inner.context.runtime.observe(&self.uid, &self.key).await {
+            Ok(pod) => {
+                self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
+                Ok(())
+            }
+            Err(error) => {
+                self.observation = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes over the statuses of the last event, if they are newer than what is known.
+    fn take_event(&mut self) -> bool {
+        let Some(known) = &self.observation else { return false };
+        let Some((at, pod)) = self.inner.newer(&self.uid, known.at) else { return false };
+        let direct = known.direct && known.pod == pod;
+        self.observation = Some(Observation { pod, at, direct });
+        true
+    }
+
+    /// Makes a plan from what is known, and publishes the status that follows from it.
+    fn plan(&mut self, desired: &Desired, node: &Node) -> Plan {
+        let now = self.now();
+        let observed = match &self.observation {
+            Some(o) => Arc::clone(&o.pod),
+            None => Arc::new(ObservedPod::empty(self.uid.clone(), self.key.clone())),
+        };
+        self.memory.before_plan(&desired.pod, &observed, now);
+        let probes = &self.inner.context.probes;
+        match desired.intent {
+            Intent::Run if !self.released => probes.sync(&desired.pod, &observed),
+            Intent::Run => {}
+            Intent::Remove { .. } => probes.terminating(&self.uid),
+        }
+        let results = probes.results(&self.uid);
+        let inputs = Inputs {
+            pod: &desired.pod,
+            intent: desired.intent,
+            observed: &observed,
+            probes: &results,
+            memory: &self.memory,
+            node: &node.facts,
+            now,
+        };
+        let plan = pod_lifecycle::plan(&inputs);
+        let status = Arc::new(pod_lifecycle::status(&inputs));
+        let removing = matches!(desired.intent, Intent::Remove { .. });
+        self.cell.publish(&desired.pod, &status, removing, plan.waits.clone());
+        self.memory.last_status = Some(status);
+        plan
+    }
+
+    /// Publishes the last known status with other waits, when no plan can be made.
+    fn show(&self, desired: &Desired, waits: Vec<Wait>) {
+        let status = self.memory.last_status.clone().unwrap_or_default();
+        self.cell.publish(&desired.pod, &status, matches!(desired.intent, Intent::Remove { .. }), waits);
+    }
+
+    async fn failed_round(&mut self, desired: &Desired, reason: &str, error: &StepError) {
+        let delay = RETRY.0.saturating_mul(1 << self.failures.min(8)).min(RETRY.1);
+        self.failures = self.failures.saturating_add(1);
+        let now = self.now();
+        let until = error.retry_at.unwrap_or_else(|| now.saturating_add(delay).unwrap_or(now));
+        tracing::warn!(pod = %self.key, uid = %self.uid, reason, attempts = self.failures, "{error}");
+        self.show(desired, vec![wait(reason, &error.message, Some(now), Some(until))]);
+        self.sleep(Some(until)).await;
+    }
+
+    async fn clean_up(&mut self, extent: CleanUp) -> Result<(), StepError> {
+        self.inner.context.probes.remove(&self.uid);
+        self.inner.context.runtime.clean_up(&self.uid, &self.key, extent).await
+    }
+
+    /// Executes the steps of a plan. Wake-ups meanwhile only refresh what is shown; a changed intent drops the
+    /// rest, because it makes the plan void.
+    async fn execute(&mut self, desired: &Desired, observation: Observation, actions: Vec<Action>) {
+        let observed = observation.pod;
+        self.released = false;
+        self.last = Some((Arc::clone(&observed), actions.clone()));
+        // Room for every result, so a step never waits for the actor.
+        let (results, mut done) = mpsc::channel(actions.len().max(1));
+        let steps = {
+            let (inner, cell) = (Arc::clone(&self.inner), Arc::clone(&self.cell));
+            let (pod, observed) = (Arc::clone(&desired.pod), Arc::clone(&observed));
+            async move { execute::run(&*inner.context.runtime, &cell, &pod, &observed, actions, results).await }
+        };
+        // Boxed: the steps' future is by far the largest part of the actor, and most actors sleep.
+        let mut steps = Box::pin(steps);
+        let shown = Observation { pod: observed, at: observation.at, direct: false };
+        self.observation = Some(shown);
+        loop {
+            // Each arm is cancel-safe: `recv`, `changed` and `notified` keep what they have not delivered, and
+            // the steps are polled by reference.
+            tokio::select! {
+                biased;
+                Some(result) = done.recv() => self.note(result),
+                () = &mut steps => break,
+                changed = self.desired.changed() => {
+                    if changed.is_err() || self.desired.borrow().intent != desired.intent {
+                        break;
+                    }
+                }
+                () = self.wake.notify.notified() => {
+                    self.take_event();
+                    let node = Arc::clone(&self.node.borrow());
+                    self.plan(desired, &node);
+                }
+            }
+        }
+        drop(steps);
+        while let Ok(result) = done.try_recv() {
+            self.note(result);
+        }
+        // The seen marker of `desired` may be ahead of what was acted on; the next round reads it anyway.
+        self.cell.doing(None);
+        self.observation = None;
+    }
+
+    fn note(&mut self, done: Done) {
+        let now = self.now();
+        match (done.step, done.outcome) {
+            (Step::Start(container), Ok(())) => self.memory.container_started(&container),
+            (Step::Start(container), Err(e)) => {
+                self.memory.container_failed(&container, e.reason, e.message, e.retry_at, now);
+            }
+            (Step::Pod, Ok(())) => self.memory.pod_succeeded(),
+            (Step::Pod, Err(e)) => self.memory.pod_failed(e.reason, e.message, now),
+        }
+    }
+
+    /// Sleeps until something may have changed or `until` comes.
+    async fn sleep(&mut self, until: Option<Timestamp>) {
+        let delay = until.map(|at| {
+            let left = at.duration_since(self.now());
+            Duration::try_from(left).unwrap_or_default()
+        });
+        let timer = async {
+            match delay {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => std::future::pending().await,
+            }
+        };
+        // All arms are cancel-safe; whichever wins, the round that follows reads everything.
+        tokio::select! {
+            () = self.wake.notify.notified() => {}
+            Ok(()) = self.desired.changed() => {}
+            Ok(()) = self.node.changed() => {}
+            () = timer => {}
+        }
+    }
+}
+
+fn wait(reason: &str, message: &str, since: Option<Timestamp>, until: Option<Timestamp>) -> Wait {
+    Wait { container: None, reason: reason.to_owned(), message: message.to_owned(), since, until }
+}

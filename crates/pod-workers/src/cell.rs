@@ -1,0 +1,172 @@
+//! What an actor shows of its pod: status, waits, the step under way, and what happened lately.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube_model::core::{Pod, PodStatus};
+use kube_model::view::{Activity, Event, EventType, PodView, Wait};
+use kube_model::{PodKey, Timestamp};
+use tokio::sync::watch;
+
+/// How many events a pod keeps: enough to see a crash loop's whole round, a few KiB at most.
+const EVENTS_KEPT: usize = 16;
+
+/// Tells the time. The runtime's timestamps come from the same clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The shown state of one pod, shared by its actor and those who look.
+pub(crate) struct Cell {
+    shown: Mutex<Shown>,
+    changes: watch::Sender<u64>,
+    clock: Clock,
+    key: PodKey,
+}
+
+struct Shown {
+    pod: Arc<Pod>,
+    status: Arc<PodStatus>,
+    removing: bool,
+    waits: Vec<Wait>,
+    doing: Option<Activity>,
+    events: VecDeque<Event>,
+}
+
+impl Cell {
+    pub(crate) fn new(pod: Arc<Pod>, key: PodKey, changes: watch::Sender<u64>, clock: Clock) -> Self {
+        let shown = Shown {
+            pod,
+            status: Arc::default(),
+            removing: false,
+            waits: Vec::new(),
+            doing: None,
+            events: VecDeque::new(),
+        };
+        Self { shown: Mutex::new(shown), changes, clock, key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        // Each holder only assigns whole values, so a poisoned lock still guards a consistent state.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bump(&self) {
+        self.changes.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// Publishes a planning round; watchers hear of it only if it differs. New waits become events.
+    pub(crate) fn publish(&self, pod: &Arc<Pod>, status: &Arc<PodStatus>, removing: bool, waits: Vec<Wait>) {
+        let fresh: Vec<Wait>;
+        {
+            let mut shown = self.lock();
+            let same = *shown.status == **status
+                && shown.removing == removing
+                && shown.waits == waits
+                && Arc::ptr_eq(&shown.pod, pod);
+            if same {
+                return;
+            }
+            let known = |wait: &Wait| {
+                shown.waits.iter().any(|w| w.container == wait.container && w.reason == wait.reason)
+            };
+            fresh = waits.iter().filter(|w| !known(w)).cloned().collect();
+            shown.pod = Arc::clone(pod);
+            shown.status = Arc::clone(status);
+            shown.removing = removing;
+            shown.waits = waits;
+        }
+        for wait in fresh {
+            if let Some((reason, message)) = event_of_wait(&wait, &self.key) {
+                self.event(EventType::Warning, reason, wait.container.as_deref(), message);
+            }
+        }
+        self.bump();
+    }
+
+    /// Records and logs an event; the same event again only counts up.
+    pub(crate) fn event(&self, kind: EventType, reason: &str, container: Option<&str>, message: String) {
+        let now = (self.clock)();
+        match kind {
+            EventType::Normal => {
+                tracing::info!(pod = %self.key, container, reason, "{message}");
+            }
+            EventType::Warning => {
+                tracing::warn!(pod = %self.key, container, reason, "{message}");
+            }
+        }
+        let mut shown = self.lock();
+        let same = |e: &Event| {
+            e.kind == kind && e.reason == reason && e.container.as_deref() == container && e.message == message
+        };
+        let (first, count) = match shown.events.iter().position(same).and_then(|at| shown.events.remove(at)) {
+            Some(earlier) => (earlier.first, earlier.count.saturating_add(1)),
+            None => (now, 1),
+        };
+        if shown.events.len() == EVENTS_KEPT {
+            shown.events.pop_front();
+        }
+        let container = container.map(str::to_owned);
+        shown.events.push_back(Event {
+            kind,
+            reason: reason.to_owned(),
+            message,
+            container,
+            first,
+            last: now,
+            count,
+        });
+        drop(shown);
+        self.bump();
+    }
+
+    pub(crate) fn doing(&self, what: Option<String>) {
+        let doing = what.map(|what| Activity { what, since: (self.clock)() });
+        self.lock().doing = doing;
+        self.bump();
+    }
+
+    pub(crate) fn view(&self) -> PodView {
+        let shown = self.lock();
+        PodView {
+            pod: Arc::clone(&shown.pod),
+            status: Arc::clone(&shown.status),
+            removing: shown.removing,
+            waits: shown.waits.clone(),
+            doing: shown.doing.clone(),
+            events: shown.events.iter().cloned().collect(),
+        }
+    }
+}
+
+/// The kubelet's event for a wait that has just begun; waits that follow a failed step have had theirs.
+fn event_of_wait(wait: &Wait, key: &PodKey) -> Option<(&'static str, String)> {
+    match (wait.reason.as_str(), &wait.container) {
+        ("CrashLoopBackOff", Some(container)) => {
+            Some(("BackOff", format!("Back-off restarting failed container {container} in pod {key}")))
+        }
+        ("NetworkNotReady", _) => Some(("NetworkNotReady", wait.message.clone())),
+        _ => None,
+    }
+}
+
+/// Lets a step say what it is doing and what happened.
+#[derive(Clone)]
+pub struct Reporter {
+    cell: Arc<Cell>,
+    container: Option<Arc<str>>,
+}
+
+impl Reporter {
+    pub(crate) fn new(cell: Arc<Cell>, container: Option<&str>) -> Self {
+        Self { cell, container: container.map(Arc::from) }
+    }
+
+    /// Records an event of the pod or container that this reporter was made for.
+    pub fn event(&self, kind: EventType, reason: &str, message: impl Into<String>) {
+        self.cell.event(kind, reason, self.container.as_deref(), message.into());
+    }
+
+    /// Says what is being done now, for example `pulling image "busybox:1.36"`.
+    pub fn doing(&self, what: impl Into<String>) {
+        self.cell.doing(Some(what.into()));
+    }
+}

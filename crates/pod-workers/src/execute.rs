@@ -1,0 +1,153 @@
+//! Carries out the steps of a plan against the runtime.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use kube_model::core::Pod;
+use kube_model::observed::ObservedPod;
+use kube_model::view::EventType;
+use pod_lifecycle::{Action, FailureReason, StopCause};
+use tokio::sync::mpsc;
+
+use crate::cell::{Cell, Reporter};
+use crate::traits::{Runtime, StartContainer, StepError};
+
+/// Whom a step's failure holds back.
+pub(crate) enum Step {
+    /// One container; the others go on.
+    Start(String),
+    /// The whole pod: the steps after it are void.
+    Pod,
+}
+
+/// How a step ended.
+pub(crate) struct Done {
+    pub(crate) step: Step,
+    pub(crate) outcome: Result<(), StepError>,
+}
+
+/// Runs `actions` in order, neighbouring stops side by side. Ends early when a step fails that the rest of the
+/// plan builds on.
+pub(crate) async fn run<R: Runtime>(
+    runtime: &R,
+    cell: &Arc<Cell>,
+    pod: &Arc<Pod>,
+    observed: &ObservedPod,
+    actions: Vec<Action>,
+    results: mpsc::Sender<Done>,
+) {
+    let mut rest = actions.as_slice();
+    while let Some(first) = rest.first() {
+        let stops = rest.iter().take_while(|a| matches!(a, Action::StopContainer { .. })).count();
+        let ended = if stops > 0 {
+            cell.doing(Some(describe_stops(&rest[..stops])));
+            let all = rest[..stops].iter().map(|stop| one(runtime, cell, pod, observed, stop));
+            let failed = join_all(all).await.into_iter().find(|done| done.outcome.is_err());
+            rest = &rest[stops..];
+            failed.unwrap_or(Done { step: Step::Pod, outcome: Ok(()) })
+        } else {
+            cell.doing(Some(describe(first)));
+            let done = one(runtime, cell, pod, observed, first).await;
+            rest = &rest[1..];
+            done
+        };
+        let void = matches!(ended, Done { step: Step::Pod, outcome: Err(_) });
+        // The channel holds as many as there are actions; it is closed only when nobody asks any more.
+        let _ = results.send(ended).await;
+        if void {
+            return;
+        }
+    }
+}
+
+async fn one<R: Runtime>(
+    runtime: &R,
+    cell: &Arc<Cell>,
+    pod: &Arc<Pod>,
+    observed: &ObservedPod,
+    action: &Action,
+) -> Done {
+    let reporter = |container: Option<&str>| Reporter::new(Arc::clone(cell), container);
+    let outcome = match action {
+        Action::CreateSandbox { attempt } => {
+            let result = runtime.create_sandbox(pod, *attempt, &reporter(None)).await;
+            if let Err(e) = &result {
+                let event = e.reason.as_str();
+                cell.event(EventType::Warning, event, None, format!("Failed to create pod sandbox: {e}"));
+            }
+            result
+        }
+        Action::StopSandbox { id } => runtime.stop_sandbox(id).await,
+        Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await,
+        Action::StartContainer { name, restart_count, sandbox_id } => {
+            let step = Step::Start(name.clone());
+            let outcome = match observed.sandboxes.iter().find(|s| s.id == *sandbox_id) {
+                Some(sandbox) => {
+                    let request = StartContainer { pod, name, restart_count: *restart_count, sandbox };
+                    runtime.start_container(request, &reporter(Some(name))).await
+                }
+                None => Err(StepError::new(
+                    FailureReason::CreateContainerError,
+                    format!("sandbox {sandbox_id} is not in the observation that the plan was made from"),
+                )),
+            };
+            return Done { step, outcome };
+        }
+        Action::StopContainer { id, name, grace_seconds, cause } => {
+            match observed.containers.iter().find(|c| c.id == *id) {
+                Some(container) => {
+                    let reporter = reporter(Some(name));
+                    reporter.event(EventType::Normal, "Killing", killing(name, *cause));
+                    runtime.stop_container(pod, container, *grace_seconds, *cause, &reporter).await
+                }
+                None => Ok(()),
+            }
+        }
+        Action::RemoveContainer { id, .. } => match observed.containers.iter().find(|c| c.id == *id) {
+            Some(container) => runtime.remove_container(container).await,
+            None => Ok(()),
+        },
+    };
+    Done { step: Step::Pod, outcome }
+}
+
+/// The text of the `Killing` event, as the kubelet words it.
+fn killing(name: &str, cause: StopCause) -> String {
+    match cause {
+        StopCause::PodRemoved | StopCause::PodEnded => format!("Stopping container {name}"),
+        StopCause::SandboxChanged => {
+            format!("Stopping container {name}: pod sandbox changed, it will be killed and re-created")
+        }
+        StopCause::DefinitionChanged => {
+            format!("Container {name} definition changed, will be restarted")
+        }
+        StopCause::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
+        StopCause::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
+        StopCause::StateUnknown => {
+            format!("Container {name} is in unknown state, try killing it before restart")
+        }
+        StopCause::NotInSpec => format!("Container {name} is not in the pod's spec, stopping it"),
+    }
+}
+
+fn describe_stops(stops: &[Action]) -> String {
+    let mut text = String::from("stopping");
+    for stop in stops {
+        if let Action::StopContainer { name, grace_seconds, .. } = stop {
+            let comma = if text.ends_with("stopping") { "" } else { "," };
+            text.push_str(&format!("{comma} container {name} (up to {grace_seconds} s)"));
+        }
+    }
+    text
+}
+
+fn describe(action: &Action) -> String {
+    match action {
+        Action::CreateSandbox { attempt } => format!("creating sandbox (attempt {attempt})"),
+        Action::StopSandbox { id } => format!("stopping sandbox {id}"),
+        Action::RemoveSandbox { id } => format!("removing sandbox {id}"),
+        Action::StartContainer { name, .. } => format!("starting container {name}"),
+        Action::StopContainer { name, .. } => format!("stopping container {name}"),
+        Action::RemoveContainer { name, id } => format!("removing dead container {name} ({id})"),
+    }
+}

@@ -1,0 +1,359 @@
+//! All actors of the node: starts, wakes and forgets them.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use kube_model::core::{Container, Pod, PodSpec};
+use kube_model::observed::ObservedPod;
+use kube_model::view::{PodView, Wait};
+use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
+use pod_lifecycle::Intent;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actor::{Actor, Desired, Wake};
+use crate::cache::{Cache, Listed};
+use crate::cell::{Cell, Clock};
+use crate::traits::{Node, Probes, Runtime};
+
+/// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
+const ORPHAN_GRACE_SECONDS: i64 = 1;
+
+/// Pause before an actor that panicked is started anew.
+const PANIC_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the actors work with.
+pub struct Context<R, P> {
+    /// The container runtime.
+    pub runtime: Arc<R>,
+    /// The prober.
+    pub probes: Arc<P>,
+    /// The node, as far as pods depend on it.
+    pub node: watch::Receiver<Arc<Node>>,
+    /// The wall clock, the one that the runtime's timestamps come from.
+    pub clock: Clock,
+}
+
+/// Handle to all pod actors. Cheap to clone; the actors end with [`Workers::shutdown`].
+pub struct Workers<R, P> {
+    inner: Arc<Inner<R, P>>,
+}
+
+impl<R, P> Clone for Workers<R, P> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+pub(crate) struct Inner<R, P> {
+    pub(crate) context: Context<R, P>,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<PodUid, Slot>,
+    cache: Cache,
+    sources_ready: bool,
+    arrivals: u64,
+}
+
+/// One pod that is wanted, or that is on its way out.
+struct Slot {
+    key: PodKey,
+    /// Counts up: of several pods with one name the first to arrive goes first.
+    arrival: u64,
+    desired: watch::Sender<Desired>,
+    cell: Arc<Cell>,
+    wake: Arc<Wake>,
+    /// Whether its actor runs; a pod waits while another one of its name is still there.
+    started: bool,
+    /// Wanted again while it is being removed: starts anew once it is gone.
+    again: Option<Arc<Pod>>,
+}
+
+impl<R: Runtime, P: Probes> Workers<R, P> {
+    /// Makes an empty set of workers. Nothing is started before the runtime's first full list came in through
+    /// [`Workers::runtime_listed`]: adopting needs to know what is there.
+    pub fn new(context: Context<R, P>) -> Self {
+        let inner = Inner {
+            context,
+            state: Mutex::default(),
+            changes: watch::Sender::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Wants this pod, new or changed.
+    pub fn set(&self, pod: Arc<Pod>) {
+        let (uid, key) = pod::identity(&pod);
+        let mut state = self.inner.lock();
+        match state.pods.get_mut(&uid) {
+            Some(slot) if matches!(slot.desired.borrow().intent, Intent::Remove { .. }) => {
+                slot.again = Some(pod);
+            }
+            Some(slot) => {
+                slot.desired.send_replace(Desired { pod, intent: Intent::Run });
+            }
+            None => self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run }),
+        }
+        self.start_what_can(&mut state);
+    }
+
+    /// No longer wants the pod with this UID.
+    pub fn remove(&self, uid: &PodUid) {
+        let mut state = self.inner.lock();
+        let Some(slot) = state.pods.get_mut(uid) else { return };
+        slot.again = None;
+        if !slot.started && !state.cache.knows(uid) && state.cache.listed {
+            state.pods.remove(uid);
+            self.inner.changed();
+            return;
+        }
+        let since = (self.inner.context.clock)();
+        slot.desired.send_if_modified(|desired| {
+            let run = desired.intent == Intent::Run;
+            if run {
+                desired.intent = Intent::Remove { since, grace_seconds: None };
+            }
+            run
+        });
+        self.start_what_can(&mut state);
+    }
+
+    /// Every source has told what it wants: from now on, what the runtime has beyond that is removed.
+    pub fn sources_ready(&self) {
+        let mut state = self.inner.lock();
+        state.sources_ready = true;
+        self.adopt_orphans(&mut state);
+    }
+
+    /// Takes over a full list of the runtime's pods.
+    pub fn runtime_listed(&self, pods: Vec<Listed>) {
+        let mut state = self.inner.lock();
+        for uid in state.cache.list(pods) {
+            if let Some(slot) = state.pods.get(&uid) {
+                slot.wake.wake_to_observe();
+            }
+        }
+        self.adopt_orphans(&mut state);
+        self.start_what_can(&mut state);
+    }
+
+    /// Takes over the statuses that came with a runtime event of time `at`.
+    pub fn runtime_event(&self, at: Timestamp, pod: ObservedPod) {
+        let mut state = self.inner.lock();
+        let (uid, gone) = (pod.uid.clone(), pod.is_gone());
+        let news = state.cache.event(at, pod);
+        match state.pods.get(&uid) {
+            Some(slot) if gone => slot.wake.wake_to_observe(),
+            Some(slot) if news => slot.wake.wake(),
+            Some(_) => {}
+            None => self.adopt_orphans(&mut state),
+        }
+    }
+
+    /// Something about this pod changed that its actor can read by itself, such as a probe result.
+    pub fn wake(&self, uid: &PodUid) {
+        if let Some(slot) = self.inner.lock().pods.get(uid) {
+            slot.wake.wake();
+        }
+    }
+
+    /// Records an event for a pod, if it is still there.
+    pub fn event(
+        &self,
+        uid: &PodUid,
+        container: Option<&str>,
+        kind: kube_model::view::EventType,
+        reason: &str,
+        message: String,
+    ) {
+        let cell = self.inner.lock().pods.get(uid).map(|slot| Arc::clone(&slot.cell));
+        if let Some(cell) = cell {
+            cell.event(kind, reason, container, message);
+        }
+    }
+
+    /// All pods as they are now, by namespace and name.
+    pub fn views(&self) -> Vec<Arc<PodView>> {
+        let mut cells: Vec<_> =
+            self.inner.lock().pods.values().map(|s| (s.key.clone(), s.arrival, Arc::clone(&s.cell))).collect();
+        cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        cells.into_iter().map(|(_, _, cell)| Arc::new(cell.view())).collect()
+    }
+
+    /// Counts up whenever [`Workers::views`] may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Ends all actors and waits for them. Pods are left as they are.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn insert(&self, state: &mut State, uid: PodUid, key: PodKey, desired: Desired) {
+        let cell = Cell::new(
+            Arc::clone(&desired.pod),
+            key.clone(),
+            self.inner.changes.clone(),
+            Arc::clone(&self.inner.context.clock),
+        );
+        state.arrivals += 1;
+        let slot = Slot {
+            key,
+            arrival: state.arrivals,
+            desired: watch::Sender::new(desired),
+            cell: Arc::new(cell),
+            wake: Arc::default(),
+            started: false,
+            again: None,
+        };
+        state.pods.insert(uid, slot);
+        self.inner.changed();
+    }
+
+    /// Makes pods that the runtime has and nobody wants into pods to be removed.
+    fn adopt_orphans(&self, state: &mut State) {
+        if !state.sources_ready || !state.cache.listed {
+            return;
+        }
+        let orphans: Vec<(PodUid, PodKey)> =
+            state.cache.ours().filter(|(uid, _)| !state.pods.contains_key(uid)).collect();
+        for (uid, key) in orphans {
+            tracing::info!(pod = %key, %uid, "the runtime has a pod that no source wants: removing it");
+            let since = (self.inner.context.clock)();
+            let intent = Intent::Remove { since, grace_seconds: Some(ORPHAN_GRACE_SECONDS) };
+            let pod = Arc::new(nobody(&uid, &key));
+            self.insert(state, uid, key, Desired { pod, intent });
+        }
+        self.start_what_can(state);
+    }
+
+    /// Starts each waiting pod that no other pod of its name stands before.
+    fn start_what_can(&self, state: &mut State) {
+        if !state.cache.listed {
+            return;
+        }
+        let waiting: Vec<PodUid> =
+            state.pods.iter().filter(|(_, slot)| !slot.started).map(|(uid, _)| uid.clone()).collect();
+        for uid in waiting {
+            let Some(slot) = state.pods.get(&uid) else { continue };
+            if let Some(other) = state.blocker(&uid, slot) {
+                let message = format!("waits for the earlier pod of this name (UID {other}) to be gone");
+                let reason = "EarlierPodTerminating".to_owned();
+                let wait = Wait { container: None, reason, message, since: None, until: None };
+                let desired = slot.desired.borrow().clone();
+                let removing = matches!(desired.intent, Intent::Remove { .. });
+                slot.cell.publish(&desired.pod, &Arc::new(pending()), removing, vec![wait]);
+            } else if let Some(slot) = state.pods.get_mut(&uid) {
+                slot.started = true;
+                self.spawn(uid, slot);
+            }
+        }
+    }
+
+    fn spawn(&self, uid: PodUid, slot: &Slot) {
+        let workers = self.clone();
+        let stop = self.inner.stop.clone();
+        let (key, cell, wake) = (slot.key.clone(), Arc::clone(&slot.cell), Arc::clone(&slot.wake));
+        let desired = slot.desired.subscribe();
+        self.inner.tasks.spawn(async move {
+            let ended = stop
+                .run_until_cancelled(async {
+                    loop {
+                        let inner = Arc::clone(&workers.inner);
+                        let identity = (uid.clone(), key.clone());
+                        let (cell, wake) = (Arc::clone(&cell), Arc::clone(&wake));
+                        let actor = Actor::new(inner, identity, cell, wake, desired.clone());
+                        // A defect that one pod runs into must not end the agent, nor that pod for good.
+                        match AssertUnwindSafe(actor.run()).catch_unwind().await {
+                            Ok(()) => return,
+                            Err(_) => {
+                                tracing::error!(pod = %key, %uid, "the pod's actor panicked; it starts anew");
+                                tokio::time::sleep(PANIC_PAUSE).await;
+                            }
+                        }
+                    }
+                })
+                .await;
+            if ended.is_some() {
+                workers.finished(&uid);
+            }
+        });
+    }
+
+    /// A pod is gone: lets those that waited for it start.
+    fn finished(&self, uid: &PodUid) {
+        let mut state = self.inner.lock();
+        state.cache.forget(uid);
+        let Some(slot) = state.pods.remove(uid) else { return };
+        self.inner.changed();
+        if let Some(pod) = slot.again {
+            self.insert(&mut state, uid.clone(), slot.key, Desired { pod, intent: Intent::Run });
+        }
+        self.start_what_can(&mut state);
+    }
+}
+
+impl<R, P> Inner<R, P> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock can only come from an allocation failure or a defect; the maps stay whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// Statuses from events after `since`.
+    pub(crate) fn newer(&self, uid: &PodUid, since: Timestamp) -> Option<(Timestamp, Arc<ObservedPod>)> {
+        self.lock().cache.newer(uid, since)
+    }
+}
+
+impl State {
+    /// The UID of a pod of the same name that must be gone before this one may start: an earlier arrival, or
+    /// one that the runtime has and that no source has claimed yet.
+    fn blocker(&self, uid: &PodUid, slot: &Slot) -> Option<PodUid> {
+        let earlier = self
+            .pods
+            .iter()
+            .find(|(other, s)| *other != uid && s.key == slot.key && (s.arrival < slot.arrival || s.started));
+        if let Some((other, _)) = earlier {
+            return Some(other.clone());
+        }
+        self.cache
+            .ours()
+            .find(|(other, key)| other != uid && *key == slot.key && !self.pods.contains_key(other))
+            .map(|(other, _)| other)
+    }
+}
+
+/// The status of a pod whose actor has not started.
+fn pending() -> kube_model::core::PodStatus {
+    kube_model::core::PodStatus { phase: Some("Pending".to_owned()), ..Default::default() }
+}
+
+/// Stands for a pod of which only the runtime knows: enough to remove it.
+fn nobody(uid: &PodUid, key: &PodKey) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(uid.to_string());
+    pod.metadata.namespace = Some(key.namespace.to_string());
+    pod.metadata.name = Some(key.name.to_string());
+    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.to_owned(), "runtime".to_owned())].into());
+    pod.spec = Some(PodSpec { containers: Vec::<Container>::new(), ..PodSpec::default() });
+    pod
+}

@@ -1,0 +1,140 @@
+//! What the actors need from the rest of the agent.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use kube_model::core::Pod;
+use kube_model::observed::{Container, ObservedPod, Sandbox};
+use kube_model::probe::PodProbes;
+use kube_model::{PodKey, PodUid, Timestamp};
+use pod_lifecycle::{FailureReason, NodeFacts, StopCause};
+
+use crate::cell::Reporter;
+
+/// The container runtime, with everything on the node that one of its steps needs (images, directories,
+/// cgroups, hooks). Each method is one step of a plan. A step may be dropped half-way when the pod is to be
+/// removed; the next observation shows how far it came.
+pub trait Runtime: Send + Sync + 'static {
+    /// Reads all sandboxes and containers of one pod, at this moment.
+    fn observe(
+        &self,
+        uid: &PodUid,
+        key: &PodKey,
+    ) -> impl Future<Output = Result<ObservedPod, StepError>> + Send;
+
+    /// Makes the pod's directories and cgroup, then creates and starts a sandbox.
+    fn create_sandbox(
+        &self,
+        pod: &Arc<Pod>,
+        attempt: u32,
+        reporter: &Reporter,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Stops a sandbox; succeeds if it is stopped already or gone.
+    fn stop_sandbox(&self, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Removes a stopped sandbox; succeeds if it is gone.
+    fn remove_sandbox(&self, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Fetches the image, creates and starts a container, runs its postStart hook.
+    fn start_container(
+        &self,
+        request: StartContainer<'_>,
+        reporter: &Reporter,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Runs the preStop hook and stops a container, both within `grace_seconds`; succeeds if it is gone.
+    fn stop_container(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        grace_seconds: i64,
+        cause: StopCause,
+        reporter: &Reporter,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Removes a dead container and its log; succeeds if it is gone.
+    fn remove_container(
+        &self,
+        container: &Container,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Removes what the node holds for a pod of which nothing runs any more.
+    fn clean_up(
+        &self,
+        uid: &PodUid,
+        key: &PodKey,
+        extent: CleanUp,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+}
+
+/// How much [`Runtime::clean_up`] removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanUp {
+    /// The pod ended by itself and is still wanted: its cgroup goes, logs and directories stay.
+    Ended,
+    /// The pod is not wanted and the runtime has forgotten it: everything goes.
+    Removed,
+}
+
+/// What [`Runtime::start_container`] is to start.
+#[derive(Debug, Clone, Copy)]
+pub struct StartContainer<'a> {
+    /// The pod.
+    pub pod: &'a Arc<Pod>,
+    /// Name of the container in its spec.
+    pub name: &'a str,
+    /// How often it was restarted before.
+    pub restart_count: u32,
+    /// The sandbox that it goes into.
+    pub sandbox: &'a Sandbox,
+}
+
+/// The health prober.
+pub trait Probes: Send + Sync + 'static {
+    /// Makes the probes of a pod agree with what runs. Cheap when nothing changed.
+    fn sync(&self, pod: &Arc<Pod>, observed: &ObservedPod);
+    /// Settled outcomes.
+    fn results(&self, uid: &PodUid) -> Arc<PodProbes>;
+    /// The pod is being stopped: liveness and startup probes end, readiness goes on (reference 4.6).
+    fn terminating(&self, uid: &PodUid);
+    /// The pod has nothing left that could be probed.
+    fn remove(&self, uid: &PodUid);
+}
+
+/// The node, as far as pods depend on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Facts that decisions depend on.
+    pub facts: NodeFacts,
+    /// Set while the runtime does not answer: nothing is attempted then.
+    pub runtime_down: Option<RuntimeDown>,
+}
+
+/// Why and since when the runtime does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeDown {
+    /// Endpoint and error.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// The waiting reason that it gives the container or pod.
+    pub reason: FailureReason,
+    /// What was tried and what the other side answered.
+    pub message: String,
+    /// When to try again, where the step itself knows; else the planner's back-off decides.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl StepError {
+    /// An error whose retry the planner decides.
+    pub fn new(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_at: None }
+    }
+}
