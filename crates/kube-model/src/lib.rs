@@ -4,12 +4,18 @@
 //!
 //! Owns data and pure functions over it. Must not know clocks, files, sockets or tasks.
 
+pub mod duration;
+pub mod hash;
 mod ids;
 pub mod labels;
 pub mod observed;
 pub mod pod;
 pub mod probe;
+pub mod qos;
+pub mod quantity;
+pub mod resources;
 pub mod view;
+pub mod yaml;
 
 pub use ids::{PodKey, PodUid};
 pub use jiff::Timestamp;
