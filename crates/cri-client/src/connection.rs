@@ -1,0 +1,172 @@
+//! One connection to one socket: dials when a call needs it, backs off when nobody listens, and gives each call
+//! its deadline.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Uri};
+use tonic::{Request, Response, Status};
+
+use crate::deadline::Deadline;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind};
+
+/// Pause after the first failed attempt to connect, and after a lost event stream; doubles.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// gRPC carries error messages in headers; the usual 16 KiB would turn a long one into a broken stream.
+const MAX_HEADERS: u32 = 1 << 20;
+
+/// A lazily opened connection. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    channel: Channel,
+    endpoint: Arc<Endpoint>,
+    backoff: Arc<Mutex<Backoff>>,
+}
+
+impl Connection {
+    /// Must be called within a tokio runtime.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        let endpoint = Arc::new(endpoint);
+        let backoff = Arc::new(Mutex::new(Backoff::default()));
+        let dialer = {
+            let (endpoint, backoff) = (Arc::clone(&endpoint), Arc::clone(&backoff));
+            tower::service_fn(move |_: Uri| dial(Arc::clone(&endpoint), Arc::clone(&backoff)))
+        };
+        // The authority that Go's clients send to a unix socket; tonic reconnects through the dialer.
+        let channel = tonic::transport::Endpoint::from_static("http://localhost")
+            .http2_max_header_list_size(MAX_HEADERS)
+            .connect_with_connector_lazy(dialer);
+        Self { channel, endpoint, backoff }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// How long until the next attempt to connect is allowed; zero when there was no failure.
+    pub(crate) fn pause(&self) -> Duration {
+        lock(&self.backoff).pause(Instant::now())
+    }
+
+    pub(crate) fn error(&self, method: &'static str, kind: ErrorKind) -> Error {
+        Error::new(method, &self.endpoint, kind)
+    }
+
+    /// Names the failure of a call that has no deadline.
+    pub(crate) fn failed(&self, method: &'static str, status: &Status) -> Error {
+        self.error(method, ErrorKind::of(status, Duration::ZERO, None))
+    }
+
+    /// Sends one request and waits for what `send` makes of it, within the request's deadline. Dropping the
+    /// future cancels the call on the wire.
+    pub(crate) async fn call<Req, Res, F>(
+        &self,
+        method: &'static str,
+        request_timeout: Duration,
+        request: Req,
+        send: impl FnOnce(Channel, Request<Req>) -> F,
+    ) -> Result<Res, Error>
+    where
+        Req: Deadline,
+        F: Future<Output = Result<Response<Res>, Status>>,
+    {
+        let deadline = request.deadline(request_timeout);
+        let mut request = Request::new(request);
+        if let Some(deadline) = deadline {
+            // The runtime gives up at the same time.
+            request.set_timeout(deadline);
+        }
+        let start = Instant::now();
+        let answer = send(self.channel(), request);
+        let answer = match deadline {
+            Some(deadline) => tokio::time::timeout(deadline, answer).await.map_err(|_| deadline),
+            None => Ok(answer.await),
+        };
+        let kind = match answer {
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) => ErrorKind::of(&status, start.elapsed(), deadline),
+            Err(after) => ErrorKind::DeadlineExceeded { after, message: String::new() },
+        };
+        Err(self.error(method, kind))
+    }
+}
+
+/// When the next attempt to connect is allowed.
+#[derive(Debug, Default)]
+struct Backoff {
+    last: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl Backoff {
+    fn pause(&self, now: Instant) -> Duration {
+        self.last.as_ref().map_or(Duration::ZERO, |last| last.retry_at.saturating_duration_since(now))
+    }
+
+    fn failed(&mut self, why: String, now: Instant) {
+        let pause = self.last.as_ref().map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
+        self.last = Some(Failure { why, pause, retry_at: now + pause });
+    }
+}
+
+fn lock(backoff: &Mutex<Backoff>) -> std::sync::MutexGuard<'_, Backoff> {
+    // Every change is a single assignment: a panic cannot leave it half done.
+    backoff.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Backoff>>) -> io::Result<TokioIo<UnixStream>> {
+    {
+        let backoff = lock(&backoff);
+        let pause = backoff.pause(Instant::now());
+        if let Some(last) = backoff.last.as_ref().filter(|_| !pause.is_zero()) {
+            return Err(io::Error::other(format!("{}; next attempt in {pause:.1?}", last.why)));
+        }
+    }
+    match UnixStream::connect(endpoint.path()).await {
+        Ok(stream) => {
+            lock(&backoff).last = None;
+            Ok(TokioIo::new(stream))
+        }
+        Err(error) => {
+            let why = format!("cannot connect: {error}");
+            lock(&backoff).failed(why.clone(), Instant::now());
+            Err(io::Error::new(error.kind(), why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_100_ms_to_3_s_and_a_success_forgets_them() {
+        let mut backoff = Backoff::default();
+        let mut now = Instant::now();
+        assert_eq!(backoff.pause(now), Duration::ZERO);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            backoff.failed("refused".into(), now);
+            pauses.push(backoff.pause(now).as_millis());
+            now += backoff.pause(now);
+            assert_eq!(backoff.pause(now), Duration::ZERO);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000, 3000]);
+        backoff.last = None;
+        backoff.failed("refused".into(), now);
+        assert_eq!(backoff.pause(now), FIRST_PAUSE);
+    }
+}
