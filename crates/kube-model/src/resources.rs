@@ -62,6 +62,11 @@ impl<'a> Totals<'a> {
         all.filter_map(|(name, nanos)| Some((size(name)?, round_up(*nanos, 1_000_000_000)))).collect()
     }
 
+    /// Every sum by resource name, in billionths.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, i128)> + '_ {
+        self.0.iter().map(|(name, nanos)| (*name, *nanos))
+    }
+
     fn read(list: Option<&'a ResourceMap>) -> Self {
         let parsed = list.into_iter().flatten();
         Self(parsed.filter_map(|(n, q)| Some((n.as_str(), Quantity::try_from(q).ok()?.nanos()))).collect())

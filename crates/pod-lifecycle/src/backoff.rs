@@ -1,5 +1,119 @@
-//! Crash back-off: 10 s doubling to 5 min, forgotten after 10 min (reference 4.4).
+//! Crash back-off: the first restart at once, then 10 s doubling to 5 min, forgotten after a run of 10 min
+//! (reference 4.4).
+//!
+//! Every end of a container that is to run again counts, whatever its exit code; the wait is measured from
+//! `finishedAt`. It starts afresh when the image or the resources change (Top 40 #16).
 
-/// Crash back-off of one container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CrashBackoff {}
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use kube_model::Timestamp;
+use kube_model::core::Container;
+use kube_model::k8s_openapi::jiff::SignedDuration;
+use kube_model::observed;
+
+/// Delay before the second restart in a row, in seconds.
+const INITIAL_SECONDS: i64 = 10;
+/// The longest delay, in seconds.
+const MAX_SECONDS: i64 = 300;
+/// A container that ran longer than this before it ended has not crashed in a row, in seconds.
+const FORGET_AFTER_SECONDS: i64 = 600;
+
+/// Crash back-off of one container, fed with every observation of its newest instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrashBackoff {
+    /// Over image and resources: a changed container has not crashed yet.
+    fingerprint: u64,
+    /// ID of the instance last seen.
+    instance: Option<String>,
+    /// What the end of that instance costs, or of the next one if it has already been counted.
+    next_delay_seconds: i64,
+    /// The wait that the end of `instance` brought.
+    wait: Option<CrashWait>,
+}
+
+/// A wait before a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashWait {
+    /// Its whole length, in seconds.
+    pub delay_seconds: i64,
+    /// When the container ended.
+    pub since: Timestamp,
+    /// When it may start again.
+    pub until: Timestamp,
+}
+
+impl CrashBackoff {
+    /// The state for a container of which no instance has been seen.
+    pub fn new(container: &Container) -> Self {
+        Self { fingerprint: fingerprint(container), instance: None, next_delay_seconds: 0, wait: None }
+    }
+
+    /// Whether image or resources differ from those that this state was made for.
+    pub fn is_outdated(&self, container: &Container) -> bool {
+        self.fingerprint != fingerprint(container)
+    }
+
+    /// Forgets the past: the container was changed. The end of the instance that ran until now is its first.
+    pub fn start_afresh(&mut self, container: &Container) {
+        *self = Self { instance: self.instance.take(), ..Self::new(container) };
+    }
+
+    /// Takes note of the newest instance.
+    ///
+    /// The first instance seen may be one of many when the agent was restarted: its restart count then stands
+    /// for crashes in a row, so that a crash loop does not start over with short delays. The kubelet forgets
+    /// them; here we are kinder to the node on purpose.
+    pub fn observe(&mut self, newest: &observed::Container, now: Timestamp) {
+        if self.instance.as_deref() != Some(newest.id.as_str()) {
+            if self.instance.is_none() {
+                self.next_delay_seconds = delay_after(newest.restart_count);
+            }
+            self.instance = Some(newest.id.clone());
+            self.wait = None;
+        }
+        let Some(finished_at) = newest.finished_at else { return };
+        if newest.state != observed::ContainerState::Exited || self.wait.is_some() {
+            return;
+        }
+        // A clock that was set back must not stretch the wait.
+        let finished_at = finished_at.min(now);
+        let ran = finished_at.duration_since(newest.started_at.unwrap_or(newest.created_at));
+        let delay_seconds = if ran.as_secs() > FORGET_AFTER_SECONDS { 0 } else { self.next_delay_seconds };
+        self.wait = Some(CrashWait {
+            delay_seconds,
+            since: finished_at,
+            until: finished_at
+                .saturating_add(SignedDuration::from_secs(delay_seconds))
+                .unwrap_or(finished_at),
+        });
+        self.next_delay_seconds = (delay_seconds * 2).clamp(INITIAL_SECONDS, MAX_SECONDS);
+    }
+
+    /// The wait that is not over at `now`.
+    pub fn pending(&self, now: Timestamp) -> Option<CrashWait> {
+        self.wait.filter(|w| w.until > now)
+    }
+}
+
+/// What the end of an instance with this restart count costs, if all before it crashed in a row.
+fn delay_after(restart_count: u32) -> i64 {
+    match restart_count {
+        0 => 0,
+        n => INITIAL_SECONDS.saturating_mul(1 << (n - 1).min(16)).min(MAX_SECONDS),
+    }
+}
+
+fn fingerprint(container: &Container) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    container.image.hash(&mut hasher);
+    if let Some(resources) = &container.resources {
+        for list in [&resources.limits, &resources.requests] {
+            for (name, quantity) in list.iter().flatten() {
+                (name, &quantity.0).hash(&mut hasher);
+            }
+            // Tells {limits: x} from {requests: x}.
+            0_u8.hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}

@@ -17,7 +17,8 @@ pub struct Inputs<'a> {
     pub intent: Intent,
     /// What the runtime reports.
     pub observed: &'a ObservedPod,
-    /// Settled probe outcomes.
+    /// Settled probe outcomes. Those of an instance that has ended must stay until a newer one is seen: an
+    /// instance that was stopped because of a probe is restarted though it may have ended with exit code 0.
     pub probes: &'a PodProbes,
     /// What the pod's actor remembers; may be empty after a restart of the agent.
     pub memory: &'a Memory,
@@ -96,6 +97,17 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
+    /// Whether an image could not be fetched, so that the pull backs off.
+    pub fn is_pull(self) -> bool {
+        matches!(
+            self,
+            Self::ErrImagePull
+                | Self::ImagePullBackOff
+                | Self::RegistryUnavailable
+                | Self::SignatureValidationFailed
+        )
+    }
+
     /// The Kubernetes reason.
     pub fn as_str(self) -> &'static str {
         match self {

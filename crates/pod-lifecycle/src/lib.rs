@@ -2,10 +2,34 @@
 //!
 //! Everything here is a synchronous function of its arguments. Time is an argument; there is no clock, no I/O,
 //! no randomness and no logging, so each rule of the reference is a case in a table test.
+//!
+//! One round of a pod's actor:
+//!
+//! 1. [`Memory::before_plan`] with what the runtime reports,
+//! 2. [`status`] for the world to see, kept in [`Memory::last_status`],
+//! 3. [`plan()`], whose actions it executes in order, telling [`Memory`] what failed and what succeeded,
+//! 4. wait for news or for [`Plan::wake_at`], and observe again.
 
 pub mod backoff;
+mod conditions;
+mod container_status;
+mod context;
+mod deadline;
+mod decide;
+mod garbage;
+mod init;
 mod inputs;
+mod memory;
+mod phase;
 mod plan;
+mod resources;
+mod restart;
+mod sandbox;
+mod status;
+mod termination;
+mod waiting;
 
+pub use decide::plan;
 pub use inputs::{Failure, FailureReason, Inputs, Intent, Memory, NodeFacts};
 pub use plan::{Action, Plan, Progress, StopCause};
+pub use status::status;

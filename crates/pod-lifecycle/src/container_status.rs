@@ -1,0 +1,215 @@
+//! The status of each container (reference 4.9).
+
+use kube_model::Timestamp;
+use kube_model::core::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, LinuxContainerUser,
+};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_model::observed;
+use kube_model::pod::ContainerKind;
+
+use crate::context::Context;
+use crate::inputs::{FailureReason, Intent};
+use crate::resources;
+use crate::restart::{self, EXIT_UNKNOWN, Verdict};
+use crate::waiting;
+
+/// Statuses in the order of the spec, init containers and sidecars first.
+pub(crate) struct Statuses {
+    pub(crate) init: Vec<ContainerStatus>,
+    pub(crate) regular: Vec<ContainerStatus>,
+}
+
+impl Statuses {
+    /// All of them, in the order of [`Context::containers`].
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.init.iter().chain(&self.regular)
+    }
+}
+
+/// A time as the API has it: whole seconds.
+pub(crate) fn time(timestamp: Timestamp) -> Time {
+    Time(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+}
+
+/// The status of every container of the spec.
+pub(crate) fn all(cx: Context<'_>) -> Statuses {
+    let mut statuses = Statuses { init: Vec::new(), regular: Vec::new() };
+    for (kind, container) in cx.containers() {
+        let list = if kind == ContainerKind::Regular { &mut statuses.regular } else { &mut statuses.init };
+        list.push(one(cx, kind, container));
+    }
+    statuses
+}
+
+fn one(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
+    let mut instances = cx.inputs.observed.containers.iter().filter(|i| i.name == container.name);
+    let mut status = match instances.next() {
+        Some(newest) => present(cx, kind, container, newest, instances.next()),
+        None => absent(cx, kind, container),
+    };
+    if let Some(state) = waiting_state(cx, kind, container) {
+        let ended = status.state.replace(state).filter(|s| s.terminated.is_some());
+        status.last_state = ended.or(status.last_state);
+    }
+    status
+}
+
+fn present(
+    cx: Context<'_>,
+    kind: ContainerKind,
+    container: &Container,
+    newest: &observed::Container,
+    older: Option<&observed::Container>,
+) -> ContainerStatus {
+    let id = cx.container_id(newest);
+    let state = match newest.state {
+        observed::ContainerState::Running => ContainerState {
+            running: Some(ContainerStateRunning { started_at: newest.started_at.map(time) }),
+            ..ContainerState::default()
+        },
+        observed::ContainerState::Exited => ended(cx, newest),
+        observed::ContainerState::Unknown if newest.started_at.is_some() => lost(),
+        observed::ContainerState::Created | observed::ContainerState::Unknown => waiting_to_start(cx),
+    };
+    let counted = matches!(&state.terminated, Some(t) if t.reason.as_deref() == Some(STATUS_UNKNOWN));
+    // The older instance may have been removed since it was last shown.
+    let last_state = match older.filter(|i| i.state == observed::ContainerState::Exited) {
+        Some(older) => Some(ended(cx, older)),
+        None => cx.previous_of(newest).and_then(|s| s.last_state.clone()),
+    };
+    let ready = match kind {
+        ContainerKind::Init => newest.state == observed::ContainerState::Exited && newest.exit_code == 0,
+        _ => cx.is_ready(container, newest),
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        image: newest.image.clone(),
+        image_id: newest.image_ref.clone(),
+        container_id: Some(id),
+        restart_count: i32::try_from(newest.restart_count)
+            .unwrap_or(i32::MAX)
+            .saturating_add(i32::from(counted)),
+        ready,
+        started: Some(cx.is_started(container, newest)),
+        state: Some(state),
+        last_state: Some(last_state.unwrap_or_default()),
+        allocated_resources: resources::allocated(container),
+        resources: Some(resources::actual(container)),
+        user: newest.user.as_ref().map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid,
+                gid: user.gid,
+                supplemental_groups: Some(user.supplemental_groups.clone()),
+            }),
+        }),
+        ..ContainerStatus::default()
+    }
+}
+
+/// The status of a container of which the runtime has no instance.
+fn absent(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
+    let previous = cx.previous_container(&container.name);
+    let previous_state = previous.and_then(|s| s.state.as_ref());
+    if let Some(previous) = previous.filter(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some())) {
+        return previous.clone();
+    }
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        restart_count: previous.map_or(0, |s| s.restart_count),
+        started: Some(false),
+        state: Some(waiting_to_start(cx)),
+        last_state: Some(previous.and_then(|s| s.last_state.clone()).unwrap_or_default()),
+        ..ContainerStatus::default()
+    };
+    if kind == ContainerKind::Init && cx.has_regular_instance() {
+        status.ready = true;
+        status.state = Some(ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                reason: Some("Completed".to_owned()),
+                message: Some(
+                    "The runtime no longer has this init container of an initialized pod".to_owned(),
+                ),
+                ..ContainerStateTerminated::default()
+            }),
+            ..ContainerState::default()
+        });
+    } else if previous_state.is_some_and(|s| s.running.is_some()) {
+        status.restart_count = status.restart_count.saturating_add(1);
+        status.state = Some(lost());
+    }
+    status
+}
+
+/// Reason of a container of which nobody knows how it ended (Top 40 #18).
+const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
+fn lost() -> ContainerState {
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: EXIT_UNKNOWN,
+            reason: Some(STATUS_UNKNOWN.to_owned()),
+            message: Some("The container ran and the runtime no longer knows it".to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn ended(cx: Context<'_>, instance: &observed::Container) -> ContainerState {
+    let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: instance.exit_code,
+            reason: text(&instance.reason),
+            message: text(&instance.message),
+            started_at: instance.started_at.map(time),
+            finished_at: instance.finished_at.map(time),
+            container_id: Some(cx.container_id(instance)),
+            signal: None,
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..ContainerState::default()
+    }
+}
+
+/// The state of a container whose turn has not come: nothing is wrong with it, but maybe with the pod.
+fn waiting_to_start(cx: Context<'_>) -> ContainerState {
+    let initializing = cx.spec.init_containers.as_ref().is_some_and(|all| !all.is_empty());
+    let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.reason != FailureReason::FailedKillPod);
+    waiting(
+        if initializing { "PodInitializing" } else { "ContainerCreating" },
+        failure.map(|f| f.message.clone()),
+    )
+}
+
+/// `waiting` for a container that should run and cannot: a failed attempt to start it, or a crash back-off.
+///
+/// The kubelet shows a crash back-off only from its next sync on, often when the wait is over; here it shows
+/// at once.
+fn waiting_state(cx: Context<'_>, kind: ContainerKind, container: &Container) -> Option<ContainerState> {
+    let now = cx.inputs.now;
+    let memory = cx.inputs.memory;
+    let failure = memory.failures.get(&container.name);
+    let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));
+    if (failure.is_none() && crash.is_none())
+        || matches!(cx.inputs.intent, Intent::Remove { .. })
+        || restart::verdict(cx, kind, container) != Verdict::Start
+    {
+        return None;
+    }
+    let (reason, message) = match (failure, crash) {
+        (Some(failure), _) => waiting::describe_failure(container, failure, now),
+        (None, Some(crash)) => waiting::describe_crash(cx, container, crash),
+        (None, None) => return None,
+    };
+    Some(waiting(reason, Some(message)))
+}

@@ -1,0 +1,287 @@
+//! The plan: one decision after the other, from the whole pod to single containers (reference 4.3, 4.4, 4.6).
+
+use kube_model::Timestamp;
+use kube_model::core::Container;
+use kube_model::k8s_openapi::jiff::SignedDuration;
+use kube_model::observed::{self, ContainerState, Sandbox, SandboxState};
+use kube_model::pod::{self, ContainerKind};
+use kube_model::view::Wait;
+
+use crate::context::Context;
+use crate::inputs::{FailureReason, Inputs, Intent};
+use crate::plan::{Action, Plan, Progress, StopCause};
+use crate::restart::{self, Verdict};
+use crate::{container_status, deadline, garbage, init, phase, sandbox, termination, waiting};
+
+/// While the node has no pod network, pods are looked at again after this time, in seconds.
+const NETWORK_RETRY_SECONDS: i64 = 1;
+
+/// What to do next for a pod. Pure: the same inputs give the same plan.
+///
+/// A plan goes as far as can be known without looking at the pod again. Any part of it may have been executed
+/// when the next plan is made.
+pub fn plan(inputs: &Inputs<'_>) -> Plan {
+    let mut draft = Draft::default();
+    let progress = match (Context::new(inputs), inputs.intent) {
+        (Some(cx), Intent::Run) => run(cx, &mut draft),
+        (Some(cx), Intent::Remove { since, grace_seconds }) => remove(cx, &mut draft, since, grace_seconds),
+        (None, _) => {
+            draft.waits.push(wait(None, "Unsupported", "the pod has no spec".to_owned()));
+            Progress::Going
+        }
+    };
+    Plan {
+        actions: draft.actions,
+        wake_at: draft.wake_at.filter(|at| *at > inputs.now),
+        waits: draft.waits,
+        progress,
+    }
+}
+
+#[derive(Default)]
+struct Draft {
+    actions: Vec<Action>,
+    wake_at: Option<Timestamp>,
+    waits: Vec<Wait>,
+}
+
+impl Draft {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Waits, and looks again when the wait is over.
+    fn wait(&mut self, wait: Wait) {
+        if let Some(until) = wait.until {
+            self.wake(until);
+        }
+        self.waits.push(wait);
+    }
+}
+
+fn run(cx: Context<'_>, draft: &mut Draft) -> Progress {
+    let outcome = phase::outcome(cx, &container_status::all(cx));
+    if outcome.phase.is_terminal() {
+        stop_pod(cx, draft, StopCause::PodEnded);
+        garbage::collect(cx, &mut draft.actions);
+        let ended = draft.actions.is_empty() && draft.waits.is_empty();
+        return if ended { Progress::Ended } else { Progress::Going };
+    }
+    if let Some(at) = deadline::at(cx) {
+        draft.wake(at);
+    }
+    match sandbox::usable(cx) {
+        Err(attempt) => replace_sandbox(cx, draft, attempt),
+        Ok(sandbox) => run_containers(cx, draft, sandbox),
+    }
+}
+
+/// Stops what runs, takes the network down, and creates a new sandbox: each when what comes before is seen to
+/// be done.
+fn replace_sandbox(cx: Context<'_>, draft: &mut Draft, attempt: u32) -> Progress {
+    if !sandbox::may_be_created(cx, attempt) {
+        stop_pod(cx, draft, StopCause::PodEnded);
+        if draft.actions.is_empty() && draft.waits.is_empty() {
+            let message = "the sandbox is gone, and the restart policy allows no new one".to_owned();
+            draft.waits.push(wait(None, "SandboxChanged", message));
+        }
+        return Progress::Going;
+    }
+    stop_pod(cx, draft, StopCause::SandboxChanged);
+    if draft.actions.is_empty() && draft.waits.is_empty() && may_start(cx, draft) {
+        // One that died by itself still holds its network.
+        draft.actions.extend(cx.inputs.observed.sandboxes.first().map(stop_sandbox));
+        draft.actions.push(Action::CreateSandbox { attempt });
+    }
+    Progress::Going
+}
+
+fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Progress {
+    let init = init::progress(cx);
+    let regular = cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular);
+    let judged = |(kind, container)| (kind, container, restart::verdict(cx, kind, container));
+    let regular: Vec<_> = if init.initialized { regular.map(judged).collect() } else { Vec::new() };
+    if init.initialized && regular.iter().all(|(_, _, verdict)| *verdict == Verdict::Done) {
+        // Sidecars alone do not keep a pod alive.
+        stop_pod(cx, draft, StopCause::PodEnded);
+        return Progress::Going;
+    }
+    let due: Vec<_> = init.due.into_iter().map(judged).chain(regular).collect();
+
+    for (kind, container, verdict) in &due {
+        let cause = match verdict {
+            Verdict::Stop(cause) => *cause,
+            Verdict::Replace => StopCause::StateUnknown,
+            Verdict::Keep | Verdict::Start | Verdict::Done => continue,
+        };
+        if let Some(instance) = cx.instance(*kind, &container.name) {
+            draft.actions.push(termination::stop(cx, instance, Some(container), cause));
+        }
+    }
+    for instance in cx.inputs.observed.containers.iter().filter(|i| i.state == ContainerState::Running) {
+        if let Some(cause) = stray(cx, instance) {
+            draft.actions.push(termination::stop(cx, instance, None, cause));
+        }
+    }
+    if hold_after_failure(cx, draft, Stopping::Yes) {
+        draft.actions.clear();
+        return Progress::Going;
+    }
+    let starting: Vec<_> =
+        due.iter().filter(|(.., verdict)| matches!(verdict, Verdict::Start | Verdict::Replace)).collect();
+    if !starting.is_empty() && may_start(cx, draft) {
+        for (kind, container, _) in starting {
+            start(cx, draft, *kind, container, sandbox);
+        }
+    }
+    garbage::collect(cx, &mut draft.actions);
+    if !init.initialized {
+        draft
+            .waits
+            .extend(due.last().and_then(|(kind, container, verdict)| waits_for(*kind, container, *verdict)));
+    }
+    let settled = init.initialized && draft.actions.is_empty() && draft.waits.is_empty();
+    if settled { Progress::Settled } else { Progress::Going }
+}
+
+/// What initialisation waits for when everything that is due runs.
+fn waits_for(kind: ContainerKind, container: &Container, verdict: Verdict) -> Option<Wait> {
+    let what = match (verdict, kind) {
+        (Verdict::Keep, ContainerKind::Sidecar) => "its startup probe has not succeeded",
+        (Verdict::Keep, _) => "the init container has not ended",
+        _ => return None,
+    };
+    Some(wait(Some(container), "PodInitializing", what.to_owned()))
+}
+
+/// Starts a container unless its own back-off forbids it.
+fn start(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, container: &Container, sandbox: &Sandbox) {
+    if let Some(failure) = cx.inputs.memory.failures.get(&container.name)
+        && let Some(at) = waiting::pull_error_shown_until(failure)
+        && at > cx.inputs.now
+    {
+        draft.wake(at);
+    }
+    if let Some(wait) = waiting::hindrance(cx, container) {
+        draft.wait(wait);
+        return;
+    }
+    let never_ran = cx.instance(kind, &container.name).filter(|i| i.state == ContainerState::Created);
+    draft.actions.extend(never_ran.map(garbage::remove));
+    draft.actions.push(Action::StartContainer {
+        name: container.name.clone(),
+        restart_count: restart::next_restart_count(cx, &container.name),
+        sandbox_id: sandbox.id.clone(),
+    });
+}
+
+/// Whether anything may be created for the pod now; says why if not.
+fn may_start(cx: Context<'_>, draft: &mut Draft) -> bool {
+    if hold_after_failure(cx, draft, Stopping::No) {
+        return false;
+    }
+    match &cx.inputs.node.network_not_ready {
+        Some(why) if !pod::host_network(cx.spec) => {
+            draft.waits.push(wait(None, "NetworkNotReady", format!("network is not ready: {why}")));
+            if let Ok(at) = cx.inputs.now.checked_add(SignedDuration::from_secs(NETWORK_RETRY_SECONDS)) {
+                draft.wake(at);
+            }
+            false
+        }
+        _ => true,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    Yes,
+    No,
+}
+
+/// Whether the last failure of the pod as a whole keeps it from going on. Only a failure to stop or remove
+/// delays stopping and removing.
+fn hold_after_failure(cx: Context<'_>, draft: &mut Draft, stopping: Stopping) -> bool {
+    let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.retry_at > cx.inputs.now);
+    let Some(failure) =
+        failure.filter(|f| stopping == Stopping::No || f.reason == FailureReason::FailedKillPod)
+    else {
+        return false;
+    };
+    draft.wait(Wait {
+        since: Some(failure.at),
+        until: Some(failure.retry_at),
+        ..wait(None, failure.reason.as_str(), failure.message.clone())
+    });
+    true
+}
+
+/// Stops all containers, and then the sandboxes, with the whole grace period from now on.
+fn stop_pod(cx: Context<'_>, draft: &mut Draft, cause: StopCause) {
+    let grace = SignedDuration::from_secs(pod::termination_grace_seconds(cx.inputs.pod));
+    let grace_ends = cx.inputs.now.saturating_add(grace).unwrap_or(cx.inputs.now);
+    stop_all(cx, draft, grace_ends, cause);
+}
+
+fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Timestamp, cause: StopCause) {
+    let wave = termination::wave(cx, grace_ends, cause);
+    let ready = || cx.inputs.observed.sandboxes.iter().filter(|s| s.state == SandboxState::Ready);
+    if (wave.stops.is_empty() && ready().next().is_none()) || hold_after_failure(cx, draft, Stopping::Yes) {
+        return;
+    }
+    draft.actions.extend(wave.stops);
+    if wave.is_last {
+        draft.actions.extend(ready().map(stop_sandbox));
+    }
+}
+
+/// Stops, then removes all. Containers are removed when they are seen to have ended, so that how they ended is
+/// known.
+fn remove(cx: Context<'_>, draft: &mut Draft, since: Timestamp, grace_seconds: Option<i64>) -> Progress {
+    let observed = cx.inputs.observed;
+    if observed.is_gone() {
+        return Progress::Removed;
+    }
+    let grace = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
+    let grace_ends = since.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(since);
+    let waits = draft.waits.len();
+    stop_all(cx, draft, grace_ends, StopCause::PodRemoved);
+    if observed.any_running() || draft.waits.len() > waits {
+        let message = "containers have the grace period to end".to_owned();
+        draft.waits.push(Wait {
+            since: Some(since),
+            until: Some(grace_ends),
+            ..wait(None, "Terminating", message)
+        });
+        return Progress::Going;
+    }
+    if !hold_after_failure(cx, draft, Stopping::Yes) {
+        draft.actions.extend(observed.containers.iter().map(garbage::remove));
+        draft.actions.extend(observed.sandboxes.iter().map(|s| Action::RemoveSandbox { id: s.id.clone() }));
+    }
+    Progress::Going
+}
+
+fn stop_sandbox(sandbox: &Sandbox) -> Action {
+    Action::StopSandbox { id: sandbox.id.clone() }
+}
+
+/// Why a running instance that decides about no container has to stop.
+fn stray(cx: Context<'_>, running: &observed::Container) -> Option<StopCause> {
+    let Some((kind, _)) = pod::container(cx.spec, &running.name) else {
+        return (!cx.is_known(&running.name)).then_some(StopCause::NotInSpec);
+    };
+    if cx.instance(kind, &running.name).is_some_and(|deciding| deciding.id == running.id) {
+        return None;
+    }
+    Some(if cx.in_newest_sandbox(running) { StopCause::StateUnknown } else { StopCause::SandboxChanged })
+}
+
+fn wait(container: Option<&Container>, reason: &str, message: String) -> Wait {
+    Wait {
+        container: container.map(|c| c.name.clone()),
+        reason: reason.to_owned(),
+        message,
+        since: None,
+        until: None,
+    }
+}

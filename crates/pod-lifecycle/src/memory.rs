@@ -1,0 +1,87 @@
+//! What an actor tells its [`Memory`]: the only place that changes it, apart from
+//! [`Memory::last_status`], which the actor sets to each status it publishes.
+
+use kube_model::Timestamp;
+use kube_model::core::Pod;
+use kube_model::k8s_openapi::jiff::SignedDuration;
+use kube_model::observed::ObservedPod;
+use kube_model::pod;
+
+use crate::backoff::CrashBackoff;
+use crate::inputs::{Failure, FailureReason, Memory};
+
+impl Memory {
+    /// Takes note of what the runtime reports. To be called before each [`plan`](crate::plan()) and
+    /// [`status`](crate::status()), with the same `pod` and `observed`.
+    ///
+    /// A container whose image or resources changed starts afresh: no back-off, no failed attempts.
+    pub fn before_plan(&mut self, pod: &Pod, observed: &ObservedPod, now: Timestamp) {
+        let Some(spec) = &pod.spec else { return };
+        self.crash_backoff.retain(|name, _| pod::container(spec, name).is_some());
+        self.failures.retain(|name, _| pod::container(spec, name).is_some());
+        for (_, container) in pod::containers(spec) {
+            let name = &container.name;
+            let backoff =
+                self.crash_backoff.entry(name.clone()).or_insert_with(|| CrashBackoff::new(container));
+            if backoff.is_outdated(container) {
+                backoff.start_afresh(container);
+                self.failures.remove(name);
+            }
+            if let Some(newest) = observed.newest(name) {
+                backoff.observe(newest, now);
+            }
+        }
+    }
+
+    /// An attempt to start `container` failed. `retry_at`: when the one who failed wants to be asked again
+    /// (a registry's back-off); `None`: by the delays of [`FailureReason`].
+    pub fn container_failed(
+        &mut self,
+        container: &str,
+        reason: FailureReason,
+        message: String,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let failure = next_failure(self.failures.get(container), reason, message, retry_at, now);
+        self.failures.insert(container.to_owned(), failure);
+    }
+
+    /// `container` was started: its failed attempts are history.
+    pub fn container_started(&mut self, container: &str) {
+        self.failures.remove(container);
+    }
+
+    /// Something that concerns the whole pod failed.
+    pub fn pod_failed(&mut self, reason: FailureReason, message: String, now: Timestamp) {
+        self.pod_failure = Some(next_failure(self.pod_failure.as_ref(), reason, message, None, now));
+    }
+
+    /// What failed for the whole pod before works now.
+    pub fn pod_succeeded(&mut self) {
+        self.pod_failure = None;
+    }
+}
+
+fn next_failure(
+    previous: Option<&Failure>,
+    reason: FailureReason,
+    message: String,
+    retry_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Failure {
+    let attempts = previous.map_or(0, |f| f.attempts).saturating_add(1);
+    let retry_at = retry_at.unwrap_or_else(|| {
+        now.saturating_add(SignedDuration::from_secs(retry_delay_seconds(reason, attempts))).unwrap_or(now)
+    });
+    Failure { reason, message, at: now, retry_at, attempts }
+}
+
+/// Delay before the next attempt when `attempts` have failed in a row.
+///
+/// Pulls: 10 s doubling to 5 min, as the kubelet's image back-off. All else: 1 s doubling to 10 s, so that a
+/// short trouble costs little; the kubelet waits 10 to 15 s from the first failure on (reference 4.2).
+fn retry_delay_seconds(reason: FailureReason, attempts: u32) -> i64 {
+    let (initial, max) = if reason.is_pull() { (10_i64, 300) } else { (1, 10) };
+    initial.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max)
+}
