@@ -1,1 +1,197 @@
-//! Pod and QoS cgroups, v1 and v2.
+//! The cgroups of pods: `<root>/kubepods[/burstable|/besteffort]/pod<uid>`, on cgroup v2 and v1, written
+//! through the file system (the "cgroupfs driver").
+//!
+//! Owns these directories and the values in them; one [`Cgroups`] is their only writer. The cgroups of
+//! containers inside belong to the runtime. Must not know the runtime, the API or which pods should exist.
+//! Rules: reference 4.15.
+
+mod error;
+mod hierarchy;
+mod remove;
+mod values;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use kube_model::PodUid;
+use kube_model::qos::QosClass;
+
+pub use error::Error;
+pub use hierarchy::Version;
+pub use values::{NodeLimits, PodLimits};
+
+use hierarchy::Hierarchies;
+use values::Value;
+
+const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+
+/// How pod cgroups are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `cgroupRoot`: the cgroup below which `kubepods` stands, `/` by default. Made if it is missing.
+    pub cgroup_root: String,
+    /// `cpuCFSQuota`: whether CPU limits are enforced; true by default.
+    pub cpu_cfs_quota: bool,
+    /// `cpuCFSQuotaPeriod` in microseconds; 100000 by default.
+    pub cpu_period_us: u64,
+    /// `podPidsLimit`: the most processes a pod may have; -1, the default, for no limit of its own.
+    pub pod_pids_limit: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { cgroup_root: "/".into(), cpu_cfs_quota: true, cpu_period_us: 100_000, pod_pids_limit: -1 }
+    }
+}
+
+/// The pod cgroups of one node.
+///
+/// Calls are a few system calls on a file system in memory, so they may be made from async code.
+#[derive(Debug)]
+pub struct Cgroups {
+    hierarchies: Hierarchies,
+    settings: Settings,
+}
+
+impl Cgroups {
+    /// Looks at what is mounted at `root` (`/sys/fs/cgroup` on a real node): cgroup v2 if
+    /// `cgroup.controllers` is there, else v1 with a directory for each hierarchy.
+    ///
+    /// # Errors
+    /// [`Error::NoCgroups`] when neither is there, [`Error::Io`] when `root` cannot be read.
+    pub fn detect(root: &Path, settings: Settings) -> Result<Self, Error> {
+        Ok(Self { hierarchies: Hierarchies::detect(root)?, settings })
+    }
+
+    /// Which version of cgroups the node has.
+    pub fn version(&self) -> Version {
+        self.hierarchies.version
+    }
+
+    /// Makes `kubepods` with the node's limits and the cgroups of the QoS classes in it, with all controllers
+    /// passed down. May be called again at any time: what is already as it should be is not written, and the
+    /// CPU shares of the burstable class stay (see [`set_burstable_shares`](Self::set_burstable_shares)).
+    ///
+    /// # Errors
+    /// [`Error`] names the path and the value that could not be written.
+    pub fn ensure_base(&self, node: &NodeLimits) -> Result<(), Error> {
+        let version = self.version();
+        for class in CLASSES {
+            let fresh = self.make(class.cgroup())?;
+            self.hierarchies.pass_down(&self.path(class.cgroup()))?;
+            match class {
+                QosClass::Guaranteed => self.apply(class.cgroup(), &node.values(version))?,
+                QosClass::Burstable if !fresh => {}
+                _ => self.apply(class.cgroup(), &[Value::cpu_shares(version, 2)])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the cgroup of a pod, or brings its values up to date; only what differs is written.
+    ///
+    /// # Errors
+    /// [`Error`] names the path and the value; [`Error::BadUid`] for a UID that is no file name.
+    pub fn ensure_pod(&self, uid: &PodUid, class: QosClass, limits: &PodLimits) -> Result<(), Error> {
+        let name = pod_name(uid)?;
+        let cgroup = format!("{}/{name}", class.cgroup());
+        self.make(&cgroup)?;
+        let pages = self.page_sizes(class.cgroup())?;
+        self.apply(&cgroup, &limits.values(self.version(), &self.settings, &pages))
+    }
+
+    /// Whether the pod's cgroup is there in every hierarchy.
+    pub fn pod_exists(&self, uid: &PodUid) -> bool {
+        let Ok(name) = pod_name(uid) else { return false };
+        CLASSES.iter().any(|class| {
+            let path = self.path(&format!("{}/{name}", class.cgroup()));
+            self.hierarchies.all.iter().all(|h| h.dir(&path).is_dir())
+        })
+    }
+
+    /// All pods that have a cgroup in some hierarchy, in the order of their UIDs: more than the desired ones
+    /// when pods were removed while nobody watched.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a directory cannot be listed.
+    pub fn pods(&self) -> Result<Vec<PodUid>, Error> {
+        let mut uids = BTreeSet::new();
+        for hierarchy in self.hierarchies.everywhere() {
+            for class in CLASSES {
+                for dir in hierarchy::children(&hierarchy.dir(&self.path(class.cgroup())))? {
+                    let uid = dir.file_name().and_then(|n| n.to_str()?.strip_prefix("pod"));
+                    uids.extend(uid.filter(|u| !u.is_empty()).map(PodUid::from));
+                }
+            }
+        }
+        Ok(uids.into_iter().collect())
+    }
+
+    /// Kills what still runs in the pod's cgroups, with all that is nested in them, and removes them. Nothing
+    /// to remove is success. Takes up to a third of a second when processes are slow to die.
+    ///
+    /// Safe to drop: the next call goes on where this one was.
+    ///
+    /// # Errors
+    /// [`Error::StillBusy`] when processes outlive five tries; the next call may succeed.
+    pub async fn remove_pod(&self, uid: &PodUid) -> Result<(), Error> {
+        let name = pod_name(uid)?;
+        let dirs: Vec<PathBuf> = CLASSES
+            .iter()
+            .flat_map(|class| {
+                let path = self.path(&format!("{}/{name}", class.cgroup()));
+                self.hierarchies.everywhere().map(move |h| h.dir(&path))
+            })
+            .collect();
+        remove::kill_and_remove(&dirs).await
+    }
+
+    /// CPU shares of the burstable class as a whole: the CPU requests of its pods in thousandths, summed.
+    ///
+    /// # Errors
+    /// [`Error`] names the path and the value.
+    pub fn set_burstable_shares(&self, total_milli_cpu: i64) -> Result<(), Error> {
+        let shares = kube_model::resources::shares(total_milli_cpu);
+        self.apply(QosClass::Burstable.cgroup(), &[Value::cpu_shares(self.version(), shares)])
+    }
+
+    /// Path below a hierarchy's mount point, without a leading slash.
+    fn path(&self, cgroup: &str) -> String {
+        format!("{}{cgroup}", self.settings.cgroup_root.trim_matches('/')).trim_start_matches('/').to_owned()
+    }
+
+    /// Whether it had to be made in some hierarchy.
+    fn make(&self, cgroup: &str) -> Result<bool, Error> {
+        self.hierarchies.make(&self.path(cgroup))
+    }
+
+    fn apply(&self, cgroup: &str, values: &[Value]) -> Result<(), Error> {
+        let path = self.path(cgroup);
+        for value in values {
+            if let Some(hierarchy) = self.hierarchies.of(value.controller) {
+                hierarchy::write(&hierarchy.dir(&path).join(&value.file), &value.text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Huge page sizes of the node as the kernel names them (`2MB`), read off the files of a cgroup.
+    fn page_sizes(&self, cgroup: &str) -> Result<Vec<String>, Error> {
+        let Some(hierarchy) = self.hierarchies.of("hugetlb") else { return Ok(Vec::new()) };
+        let names = hierarchy::names(&hierarchy.dir(&self.path(cgroup)))?;
+        let suffix = values::hugetlb_suffix(self.version());
+        let sizes = names.iter().filter_map(|n| n.strip_prefix("hugetlb.")?.strip_suffix(suffix));
+        Ok(sizes.filter(|s| !s.contains('.')).map(str::to_owned).collect())
+    }
+}
+
+/// Name of the pod's directory. A UID from a manifest can be any text, also one that leaves the folder.
+fn pod_name(uid: &PodUid) -> Result<String, Error> {
+    if uid.as_str().is_empty() || uid.as_str().contains(['/', '\0']) {
+        return Err(Error::BadUid { uid: uid.clone() });
+    }
+    Ok(format!("pod{uid}"))
+}
+
+#[cfg(test)]
+mod tests;

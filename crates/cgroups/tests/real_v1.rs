@@ -1,0 +1,135 @@
+//! Against the cgroup v1 hierarchies of this machine, in a cgroup of its own. Needs root and v1.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use cgroups::{Cgroups, NodeLimits, PodLimits, Settings, Version};
+use kube_model::PodUid;
+use kube_model::qos::QosClass;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// A cgroup root that goes away with everything in it.
+struct Private {
+    name: String,
+}
+
+impl Private {
+    fn new(test: &str) -> (Self, Cgroups) {
+        let name = format!("cgroups-test-{test}-{}", std::process::id());
+        let settings = Settings { cgroup_root: name.clone(), pod_pids_limit: 50, ..Settings::default() };
+        let cgroups = Cgroups::detect(Path::new(ROOT), settings).expect("cgroups are mounted");
+        assert_eq!(cgroups.version(), Version::V1, "this test needs cgroup v1");
+        (Self { name }, cgroups)
+    }
+
+    fn file(&self, controller: &str, path: &str) -> PathBuf {
+        Path::new(ROOT).join(controller).join(&self.name).join(path)
+    }
+
+    fn read(&self, controller: &str, path: &str) -> String {
+        let path = self.file(controller, path);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        fn remove(dir: &Path) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    remove(&entry.path());
+                }
+            }
+            let _ = fs::remove_dir(dir);
+        }
+        for mount in fs::read_dir(ROOT).into_iter().flatten().flatten() {
+            remove(&mount.path().join(&self.name));
+        }
+    }
+}
+
+/// A process that ends when the test does.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().expect("sleep starts"))
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_kernel_takes_every_value() {
+    let (private, cgroups) = Private::new("values");
+    let node = NodeLimits { milli_cpu: Some(1500), memory: Some(1 << 30), pids: Some(1000) };
+    cgroups.ensure_base(&node).unwrap();
+    assert_eq!(private.read("cpu", "kubepods/cpu.shares"), "1536");
+    assert_eq!(private.read("memory", "kubepods/memory.limit_in_bytes"), "1073741824");
+    assert_eq!(private.read("pids", "kubepods/pids.max"), "1000");
+    assert_eq!(private.read("cpu", "kubepods/besteffort/cpu.shares"), "2");
+
+    let uid = PodUid::from("u1");
+    let limits =
+        PodLimits { cpu_shares: 102, milli_cpu: Some(3), memory: Some(100_000_000), ..PodLimits::default() };
+    assert!(!cgroups.pod_exists(&uid));
+    // Twice: what the kernel reads back must count as what was written.
+    for _ in 0..2 {
+        cgroups.ensure_pod(&uid, QosClass::Burstable, &limits).unwrap();
+    }
+    assert!(cgroups.pod_exists(&uid));
+    let pod = "kubepods/burstable/podu1";
+    for (controller, file, want) in [
+        ("cpu", "cpu.shares", "102"),
+        ("cpu", "cpu.cfs_period_us", "100000"),
+        ("cpu", "cpu.cfs_quota_us", "1000"),
+        ("memory", "memory.limit_in_bytes", "99999744"),
+        ("pids", "pids.max", "50"),
+    ] {
+        assert_eq!(private.read(controller, &format!("{pod}/{file}")), want, "{file}");
+    }
+    assert!(!private.read("cpuset", &format!("{pod}/cpuset.cpus")).is_empty());
+    cgroups.set_burstable_shares(2000).unwrap();
+    assert_eq!(private.read("cpu", "kubepods/burstable/cpu.shares"), "2048");
+    assert_eq!(cgroups.pods().unwrap(), [uid]);
+}
+
+#[tokio::test]
+async fn removing_a_pod_kills_what_runs_in_it() {
+    let (private, cgroups) = Private::new("remove");
+    cgroups.ensure_base(&NodeLimits::default()).unwrap();
+    let (uid, other) = (PodUid::from("u1"), PodUid::from("u2"));
+    for uid in [&uid, &other] {
+        cgroups.ensure_pod(uid, QosClass::BestEffort, &PodLimits::default()).unwrap();
+    }
+    let (mut in_pod, mut nested, mut bystander) = (Sleeper::new(), Sleeper::new(), Sleeper::new());
+    let container = private.file("pids", "kubepods/besteffort/podu1/container");
+    fs::create_dir(&container).unwrap();
+    for (sleeper, path) in [
+        (&in_pod, private.file("cpuset", "kubepods/besteffort/podu1/cgroup.procs")),
+        (&nested, container.join("cgroup.procs")),
+        (&bystander, private.file("pids", "kubepods/besteffort/podu2/cgroup.procs")),
+    ] {
+        fs::write(&path, sleeper.0.id().to_string()).unwrap();
+    }
+    // Reaped as they die; a zombie is out of its cgroup, but this also shows how they died.
+    let reaper = tokio::task::spawn_blocking(move || (in_pod.0.wait().unwrap(), nested.0.wait().unwrap()));
+    cgroups.remove_pod(&uid).await.unwrap();
+    let (in_pod, nested) = reaper.await.unwrap();
+    for status in [in_pod, nested] {
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
+    assert!(!container.exists());
+    assert!(!private.file("memory", "kubepods/besteffort/podu1").exists());
+    assert_eq!(cgroups.pods().unwrap(), std::slice::from_ref(&other));
+    assert_eq!(bystander.0.try_wait().unwrap(), None, "the other pod goes on");
+    drop(bystander);
+    cgroups.remove_pod(&other).await.unwrap();
+}
