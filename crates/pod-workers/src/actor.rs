@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube_model::core::Pod;
-use kube_model::observed::ObservedPod;
+use kube_model::observed::{ObservedPod, Sandbox};
 use kube_model::view::Wait;
 use kube_model::{PodKey, PodUid, Timestamp};
 use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress};
@@ -154,10 +154,10 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Brings the observation up to date: from an event if one came, by asking the runtime if it must.
     async fn refresh(&mut self) -> Result<(), StepError> {
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel);
-        if !dirty && self.take_event() {
+        if !dirty && self.observation.as_ref().is_some_and(|known| !self.is_outdated(known)) {
             return Ok(());
         }
-        if !dirty && self.observation.is_some() {
+        if !dirty && self.take_event() {
             return Ok(());
         }
         let at = self.now();
@@ -173,10 +173,20 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
     }
 
+    fn is_outdated(&self, known: &Observation) -> bool {
+        self.inner.newer(&self.uid, known.at).is_some()
+    }
+
     /// Takes over the statuses of the last event, if they are newer than what is known.
     fn take_event(&mut self) -> bool {
         let Some(known) = &self.observation else { return false };
         let Some((at, pod)) = self.inner.newer(&self.uid, known.at) else { return false };
+        // An event speaks of one sandbox only; of a pod with more than that it says too little.
+        let whole = |p: &ObservedPod| p.sandboxes.len() <= 1;
+        let same = |s: &Sandbox| pod.sandboxes.iter().any(|other| other.id == s.id);
+        if !whole(&known.pod) || !known.pod.sandboxes.iter().all(same) {
+            return false;
+        }
         let direct = known.direct && known.pod == pod;
         self.observation = Some(Observation { pod, at, direct });
         true

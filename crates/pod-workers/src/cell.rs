@@ -95,7 +95,10 @@ impl Cell {
         }
         let mut shown = self.lock();
         let same = |e: &Event| {
-            e.kind == kind && e.reason == reason && e.container.as_deref() == container && e.message == message
+            e.kind == kind
+                && e.reason == reason
+                && e.container.as_deref() == container
+                && e.message == message
         };
         let (first, count) = match shown.events.iter().position(same).and_then(|at| shown.events.remove(at)) {
             Some(earlier) => (earlier.first, earlier.count.saturating_add(1)),

@@ -112,9 +112,10 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     /// No longer wants the pod with this UID.
     pub fn remove(&self, uid: &PodUid) {
         let mut state = self.inner.lock();
+        let nothing_runs = state.cache.listed && !state.cache.knows(uid);
         let Some(slot) = state.pods.get_mut(uid) else { return };
         slot.again = None;
-        if !slot.started && !state.cache.knows(uid) && state.cache.listed {
+        if !slot.started && nothing_runs {
             state.pods.remove(uid);
             self.inner.changed();
             return;
@@ -186,8 +187,13 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// All pods as they are now, by namespace and name.
     pub fn views(&self) -> Vec<Arc<PodView>> {
-        let mut cells: Vec<_> =
-            self.inner.lock().pods.values().map(|s| (s.key.clone(), s.arrival, Arc::clone(&s.cell))).collect();
+        let mut cells: Vec<_> = self
+            .inner
+            .lock()
+            .pods
+            .values()
+            .map(|s| (s.key.clone(), s.arrival, Arc::clone(&s.cell)))
+            .collect();
         cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         cells.into_iter().map(|(_, _, cell)| Arc::new(cell.view())).collect()
     }

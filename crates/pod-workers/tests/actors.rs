@@ -1,0 +1,196 @@
+//! The actors against a scripted runtime, on a paused clock.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pod_workers::{Node, RuntimeDown};
+use support::{Fake, World, a_pod, now};
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_started_and_removed_with_nothing_left() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.remove(&"u1".into());
+    world.until("gone", |views, _| views.is_empty()).await;
+    assert_eq!(
+        world.fake.calls(),
+        [
+            "create_sandbox u1 0",
+            "start_container u1 app 0",
+            "stop_container c2 5",
+            "stop_sandbox s1",
+            "remove_container c2",
+            "remove_sandbox s1",
+            "clean_up u1 Removed",
+        ]
+    );
+    assert!(world.probes.calls.lock().unwrap().contains(&"remove u1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_pod_is_adopted_without_a_single_step() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    let before = world.fake.calls();
+
+    let again = World::over(Arc::clone(&world.fake));
+    again.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    again.workers.sources_ready();
+    again.until_running().await;
+    assert_eq!(again.fake.calls(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_costs_time() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    let crashed = now();
+    world.fake.exit("c2", 1);
+    world.relist();
+    let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
+    world.until("restarted", restarted).await;
+    assert!(now().duration_since(crashed).as_secs() <= 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_of_ours_are_removed_and_strangers_are_not() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "old-node1")));
+    world.workers.set(Arc::new(a_pod("u2", "stranger")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    for sandbox in &mut world.fake.state.lock().unwrap().pods.get_mut(&"u2".into()).unwrap().sandboxes {
+        sandbox.config_source = None;
+    }
+
+    let again = World::over(Arc::clone(&world.fake));
+    assert!(again.workers.views().is_empty(), "no source has spoken yet, so nothing may be removed");
+    again.workers.sources_ready();
+    again.until("the orphan is gone", |v, f| v.is_empty() && f.listed().len() == 1).await;
+    assert_eq!(again.fake.listed()[0].uid.as_str(), "u2");
+    let stops: Vec<_> = again.fake.calls().into_iter().filter(|c| c.starts_with("stop_container")).collect();
+    assert_eq!(stops.len(), 1);
+    assert!(stops[0].ends_with(" 2"), "an orphan gets two seconds: {stops:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_pod_of_the_same_name_waits_for_the_old_one() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    world.workers.remove(&"u1".into());
+    world.workers.set(Arc::new(a_pod("u2", "web-node1")));
+    world
+        .until("waiting", |views, _| {
+            views.iter().any(|v| v.waits.iter().any(|w| w.reason == "EarlierPodTerminating"))
+        })
+        .await;
+    assert!(!world.fake.calls().iter().any(|c| c.starts_with("create_sandbox u2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_wanted_again_while_it_goes_starts_anew_afterwards() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.remove(&"u1".into());
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world
+        .until("started anew", |_, f| {
+            f.calls().iter().filter(|c| *c == "start_container u1 app 0").count() == 2
+        })
+        .await;
+    assert!(world.fake.calls().contains(&"clean_up u1 Removed".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_call_parks_its_own_pod_only_and_removal_gets_through() {
+    let world = World::new();
+    world.fake.state.lock().unwrap().hang.insert("start_container");
+    world.workers.set(Arc::new(a_pod("u1", "stuck-node1")));
+    world
+        .until("stuck, and says so", |views, _| {
+            views.iter().any(|v| v.doing.as_ref().is_some_and(|d| d.what.contains("creating")))
+        })
+        .await;
+    world.fake.state.lock().unwrap().hang.clear();
+    world.workers.set(Arc::new(a_pod("u2", "fine-node1")));
+    world
+        .until("the other runs", |views, _| {
+            views.iter().any(|v| v.status.phase.as_deref() == Some("Running"))
+        })
+        .await;
+    world.workers.remove(&"u1".into());
+    world.until("the stuck one is gone", |views, _| views.len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_step_is_tried_again_with_growing_pauses_and_its_words_are_shown() {
+    let world = World::new();
+    world.fake.state.lock().unwrap().fail.insert("create_sandbox", "no space left on device");
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world
+        .until("shown", |views, _| {
+            views
+                .iter()
+                .flat_map(|v| &v.waits)
+                .any(|w| w.message.contains("no space left on device") && w.until.is_some())
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = world.fake.calls().len();
+    assert!((4..=30).contains(&tries), "{tries} tries in a minute");
+    world.fake.state.lock().unwrap().fail.clear();
+    world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
+    let world = World::new();
+    world.node.send_modify(|n| {
+        let down = RuntimeDown { message: "unix:///x: connection refused".into(), since: now() };
+        *n = Arc::new(Node { runtime_down: Some(down), ..Node::default() });
+    });
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world
+        .until("shown", |views, _| {
+            views.iter().flat_map(|v| &v.waits).any(|w| w.message.contains("connection refused"))
+        })
+        .await;
+    assert!(world.fake.state.lock().unwrap().calls.is_empty());
+    world.node.send_replace(Arc::default());
+    world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_actor_ends_neither_the_agent_nor_the_pod() {
+    let world = World::new();
+    world.fake.state.lock().unwrap().panic_once = true;
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_lies_about_success_is_not_asked_in_a_tight_loop() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    // Each stop "succeeds", yet the container runs on.
+    world.fake.state.lock().unwrap().lie = true;
+    world.workers.remove(&"u1".into());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let stops = world.fake.calls().iter().filter(|c| c.starts_with("stop_container")).count();
+    assert!((2..=30).contains(&stops), "{stops} stops in a minute");
+}

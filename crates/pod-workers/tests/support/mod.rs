@@ -1,0 +1,304 @@
+//! A scripted runtime for the actors: an honest little model with switches for faults, on tokio's paused clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube_model::core::{Container as SpecContainer, Pod, PodSpec};
+use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox, SandboxState};
+use kube_model::probe::PodProbes;
+use kube_model::view::PodView;
+use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
+use pod_lifecycle::{FailureReason, StopCause};
+use pod_workers::{
+    CleanUp, Context, Listed, Node, Probes, Reporter, Runtime, StartContainer, StepError, Workers,
+};
+use tokio::sync::{Notify, watch};
+
+/// A pod of one container, as a source publishes it.
+pub(crate) fn a_pod(uid: &str, name: &str) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(uid.into());
+    pod.metadata.namespace = Some("default".into());
+    pod.metadata.name = Some(name.into());
+    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.into(), "file".into())].into());
+    let container =
+        SpecContainer { name: "app".into(), image: Some("busybox:1".into()), ..Default::default() };
+    pod.spec = Some(PodSpec {
+        containers: vec![container],
+        restart_policy: Some("Always".into()),
+        termination_grace_period_seconds: Some(5),
+        ..Default::default()
+    });
+    pod
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) pods: BTreeMap<PodUid, ObservedPod>,
+    pub(crate) calls: Vec<String>,
+    /// Steps (by the first word of their record) that never come back.
+    pub(crate) hang: BTreeSet<&'static str>,
+    /// Steps that fail with this text.
+    pub(crate) fail: BTreeMap<&'static str, &'static str>,
+    pub(crate) panic_once: bool,
+    /// Stops report success and do nothing.
+    pub(crate) lie: bool,
+    ids: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) state: Mutex<State>,
+    pub(crate) called: Notify,
+}
+
+impl Fake {
+    async fn call(&self, record: String) -> Result<(), StepError> {
+        let (hang, fail) = {
+            let mut state = self.state.lock().unwrap();
+            let verb = record.split(' ').next().unwrap_or_default().to_owned();
+            state.calls.push(record);
+            if std::mem::take(&mut state.panic_once) {
+                drop(state);
+                panic!("planted");
+            }
+            (state.hang.contains(verb.as_str()), state.fail.get(verb.as_str()).copied())
+        };
+        self.called.notify_waiters();
+        if hang {
+            std::future::pending::<()>().await;
+        }
+        match fail {
+            Some(text) => Err(StepError::new(FailureReason::RunContainerError, text)),
+            None => Ok(()),
+        }
+    }
+
+    fn change(&self, id: &str, apply: impl FnOnce(&mut ObservedPod)) {
+        let mut state = self.state.lock().unwrap();
+        let holds = |p: &ObservedPod| {
+            p.sandboxes.iter().any(|s| s.id == id) || p.containers.iter().any(|c| c.id == id)
+        };
+        if let Some(pod) = state.pods.values_mut().find(|p| holds(p)) {
+            apply(pod);
+        }
+        state.pods.retain(|_, p| !p.is_gone());
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.state.lock().unwrap().calls.iter().filter(|c| !c.starts_with("observe")).cloned().collect()
+    }
+}
+
+impl Runtime for Fake {
+    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
+        self.call(format!("observe {uid}")).await?;
+        let state = self.state.lock().unwrap();
+        Ok(state.pods.get(uid).cloned().unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+    }
+
+    async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
+        let (uid, key) = pod::identity(pod);
+        self.call(format!("create_sandbox {uid} {attempt}")).await?;
+        let mut state = self.state.lock().unwrap();
+        state.ids += 1;
+        let sandbox = Sandbox {
+            id: format!("s{}", state.ids),
+            attempt,
+            state: SandboxState::Ready,
+            created_at: now(),
+            host_network: false,
+            ips: vec!["10.0.0.2".parse().unwrap()],
+            config_source: Some("file".into()),
+        };
+        let entry = state.pods.entry(uid.clone()).or_insert_with(|| ObservedPod::empty(uid, key));
+        entry.sandboxes.insert(0, sandbox);
+        Ok(())
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), StepError> {
+        self.call(format!("stop_sandbox {id}")).await?;
+        self.change(id, |p| p.sandboxes.iter_mut().for_each(|s| s.state = SandboxState::NotReady));
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), StepError> {
+        self.call(format!("remove_sandbox {id}")).await?;
+        self.change(id, |p| p.sandboxes.retain(|s| s.id != id));
+        Ok(())
+    }
+
+    async fn start_container(
+        &self,
+        request: StartContainer<'_>,
+        reporter: &Reporter,
+    ) -> Result<(), StepError> {
+        let (uid, _) = pod::identity(request.pod);
+        reporter.doing("creating");
+        self.call(format!("start_container {uid} {} {}", request.name, request.restart_count)).await?;
+        let mut state = self.state.lock().unwrap();
+        state.ids += 1;
+        let (_, spec) = pod::container(request.pod.spec.as_ref().unwrap(), request.name).unwrap();
+        let container = Container {
+            id: format!("c{}", state.ids),
+            sandbox_id: request.sandbox.id.clone(),
+            name: request.name.into(),
+            restart_count: request.restart_count,
+            hash: Some(hash::container_hash(spec)),
+            state: ContainerState::Running,
+            created_at: now(),
+            started_at: Some(now()),
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: spec.image.clone().unwrap(),
+            image_id: "sha256:1".into(),
+            image_ref: "sha256:1".into(),
+            log_path: String::new(),
+            user: None,
+        };
+        state.pods.get_mut(&uid).unwrap().containers.insert(0, container);
+        Ok(())
+    }
+
+    async fn stop_container(
+        &self,
+        _: &Arc<Pod>,
+        container: &Container,
+        grace_seconds: i64,
+        _: StopCause,
+        _: &Reporter,
+    ) -> Result<(), StepError> {
+        self.call(format!("stop_container {} {grace_seconds}", container.id)).await?;
+        if !self.state.lock().unwrap().lie {
+            self.exit(&container.id, 0);
+        }
+        Ok(())
+    }
+
+    async fn remove_container(&self, container: &Container) -> Result<(), StepError> {
+        self.call(format!("remove_container {}", container.id)).await?;
+        self.change(&container.id, |p| p.containers.retain(|c| c.id != container.id));
+        Ok(())
+    }
+
+    async fn clean_up(&self, uid: &PodUid, _: &PodKey, extent: CleanUp) -> Result<(), StepError> {
+        self.call(format!("clean_up {uid} {extent:?}")).await
+    }
+}
+
+impl Fake {
+    /// A container ends by itself.
+    pub(crate) fn exit(&self, id: &str, code: i32) {
+        self.change(id, |p| {
+            for c in p.containers.iter_mut().filter(|c| c.id == id) {
+                c.state = ContainerState::Exited;
+                c.finished_at = Some(now());
+                c.exit_code = code;
+                c.reason = if code == 0 { "Completed".into() } else { "Error".into() };
+            }
+        });
+    }
+
+    /// What a full list would say.
+    pub(crate) fn listed(&self) -> Vec<Listed> {
+        let state = self.state.lock().unwrap();
+        let listed = |p: &ObservedPod| Listed {
+            uid: p.uid.clone(),
+            key: p.key.clone(),
+            fingerprint: p.containers.iter().map(|c| c.state as u64 + 1).sum(),
+            ours: p.sandboxes.iter().any(|s| s.config_source.is_some()),
+        };
+        state.pods.values().map(listed).collect()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct NoProbes {
+    pub(crate) results: Mutex<Arc<PodProbes>>,
+    pub(crate) calls: Mutex<Vec<String>>,
+}
+
+impl Probes for NoProbes {
+    fn sync(&self, _: &Arc<Pod>, _: &ObservedPod) {}
+    fn results(&self, _: &PodUid) -> Arc<PodProbes> {
+        Arc::clone(&self.results.lock().unwrap())
+    }
+    fn terminating(&self, uid: &PodUid) {
+        self.calls.lock().unwrap().push(format!("terminating {uid}"));
+    }
+    fn remove(&self, uid: &PodUid) {
+        self.calls.lock().unwrap().push(format!("remove {uid}"));
+    }
+}
+
+/// The test's clock: tokio's, so that paused time moves both.
+pub(crate) fn now() -> Timestamp {
+    thread_local!(static START: tokio::time::Instant = tokio::time::Instant::now());
+    let elapsed = START.with(|s| s.elapsed());
+    Timestamp::from_second(1_800_000_000).unwrap() + elapsed
+}
+
+pub(crate) struct World {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) probes: Arc<NoProbes>,
+    pub(crate) workers: Workers<Fake, NoProbes>,
+    pub(crate) node: watch::Sender<Arc<Node>>,
+}
+
+impl World {
+    /// Workers over `fake`, with its pods already listed and all sources ready.
+    pub(crate) fn over(fake: Arc<Fake>) -> Self {
+        let probes = Arc::new(NoProbes::default());
+        let node = watch::Sender::new(Arc::new(Node::default()));
+        let context = Context {
+            runtime: Arc::clone(&fake),
+            probes: Arc::clone(&probes),
+            node: node.subscribe(),
+            clock: Arc::new(now),
+        };
+        let workers = Workers::new(context);
+        workers.runtime_listed(fake.listed());
+        Self { fake, probes, workers, node }
+    }
+
+    pub(crate) fn new() -> Self {
+        let world = Self::over(Arc::default());
+        world.workers.sources_ready();
+        world
+    }
+
+    pub(crate) fn relist(&self) {
+        self.workers.runtime_listed(self.fake.listed());
+    }
+
+    /// Waits until `condition` holds of the published views; fails the test after two (paused) minutes.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&[Arc<PodView>], &Fake) -> bool) {
+        let mut changes = self.workers.changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                if condition(&self.workers.views(), &self.fake) {
+                    return;
+                }
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = self.fake.called.notified() => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(120), wait).await.is_err() {
+            panic!("never: {what}; calls {:#?}\nviews {:#?}", self.fake.calls(), self.workers.views());
+        }
+    }
+
+    pub(crate) async fn until_running(&self) {
+        self.until("running", |views, _| {
+            !views.is_empty() && views.iter().all(|v| v.status.phase.as_deref() == Some("Running"))
+        })
+        .await;
+    }
+}
