@@ -89,8 +89,10 @@ fn replace_sandbox(cx: Context<'_>, draft: &mut Draft, attempt: u32) -> Progress
     }
     stop_pod(cx, draft, StopCause::SandboxChanged);
     if draft.actions.is_empty() && draft.waits.is_empty() && may_start(cx, draft) {
-        // One that died by itself still holds its network.
-        draft.actions.extend(cx.inputs.observed.sandboxes.first().map(stop_sandbox));
+        // One that died by itself still holds its network; before another attempt that has been done.
+        if cx.inputs.memory.pod_failure.is_none() {
+            draft.actions.extend(cx.inputs.observed.sandboxes.first().map(stop_sandbox));
+        }
         draft.actions.push(Action::CreateSandbox { attempt });
     }
     Progress::Going

@@ -1,7 +1,7 @@
 //! Whether the pod's sandbox can be used, or has to be replaced (reference 4.4).
 
 use kube_model::observed::{ContainerState, Sandbox, SandboxState};
-use kube_model::pod;
+use kube_model::pod::{self, ContainerKind};
 
 use crate::context::Context;
 use crate::restart;
@@ -29,11 +29,10 @@ pub(crate) fn may_be_created(cx: Context<'_>, attempt: u32) -> bool {
     if attempt != 0 && !observed.containers.is_empty() && !restart::any_may_restart(cx.spec) {
         return false;
     }
-    let left_to_run = cx.spec.containers.iter().any(|c| {
-        let succeeded = observed.newest(&c.name).is_some_and(|i| {
-            i.state == ContainerState::Exited && !restart::restarts(cx, pod::ContainerKind::Regular, c, i)
-        });
-        !succeeded
-    });
-    left_to_run
+    cx.spec.containers.iter().any(|c| {
+        let newest = observed.newest(&c.name);
+        newest.is_none_or(|i| {
+            i.state != ContainerState::Exited || restart::restarts(cx, ContainerKind::Regular, c, i)
+        })
+    })
 }

@@ -1,0 +1,303 @@
+//! A runtime without processes: executes plans, keeps the calls that an executor would have made, and lets
+//! containers end as scripted. Time moves only when nothing is left to do.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube_model::Timestamp;
+use kube_model::core::{Pod, PodStatus};
+use kube_model::hash::container_hash;
+use kube_model::k8s_openapi::jiff::SignedDuration;
+use kube_model::observed::{Container, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState};
+use kube_model::pod;
+use kube_model::probe::{PodProbes, ProbeOutcome};
+use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, NodeFacts, Plan, Progress};
+
+/// A mutating CRI call, with the stand-ins of the recordings for IDs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    RunPodSandbox { attempt: u32 },
+    CreateContainer { name: String, restart_count: u32, sandbox: String },
+    StartContainer { id: String },
+    StopContainer { id: String, timeout: i64 },
+    StopPodSandbox { id: String },
+    RemoveContainer { id: String },
+    RemovePodSandbox { id: String },
+}
+
+/// How a container ends by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Exit {
+    pub(crate) after_seconds: i64,
+    pub(crate) code: i32,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+/// How instances of one container behave.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Behaviour {
+    /// `None`: runs until it is stopped.
+    pub(crate) exit: Option<Exit>,
+    /// An attempt to start it fails with this.
+    pub(crate) start_fails: Option<(FailureReason, String)>,
+    /// Its readiness probe, if it has one, fails.
+    pub(crate) never_ready: bool,
+    pub(crate) image_ref: String,
+    pub(crate) user: Option<ContainerUser>,
+}
+
+pub(crate) struct Sim {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) intent: Intent,
+    pub(crate) observed: ObservedPod,
+    pub(crate) probes: PodProbes,
+    pub(crate) memory: Memory,
+    pub(crate) node: NodeFacts,
+    pub(crate) now: Timestamp,
+    pub(crate) ip: IpAddr,
+    /// Every attempt to create a sandbox fails before the runtime is asked, with this message.
+    pub(crate) sandbox_fails: Option<String>,
+    pub(crate) behaviours: BTreeMap<String, Behaviour>,
+    pub(crate) calls: Vec<Call>,
+    sandboxes_made: u32,
+    exits: BTreeMap<String, Timestamp>,
+}
+
+impl Sim {
+    pub(crate) fn new(pod: Pod) -> Self {
+        let (uid, key) = pod::identity(&pod);
+        Self {
+            pod: Arc::new(pod),
+            intent: Intent::Run,
+            observed: ObservedPod::empty(uid, key),
+            probes: PodProbes::default(),
+            memory: Memory::default(),
+            node: NodeFacts { runtime_name: "containerd".to_owned(), ..NodeFacts::default() },
+            now: Timestamp::from_second(1_700_000_000).unwrap(),
+            ip: IpAddr::from([10, 88, 0, 2]),
+            sandbox_fails: None,
+            behaviours: BTreeMap::new(),
+            calls: Vec::new(),
+            sandboxes_made: 0,
+            exits: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            pod: &self.pod,
+            intent: self.intent,
+            observed: &self.observed,
+            probes: &self.probes,
+            memory: &self.memory,
+            node: &self.node,
+            now: self.now,
+        }
+    }
+
+    /// The status as the last round left it.
+    pub(crate) fn status(&self) -> PodStatus {
+        self.memory.last_status.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// One round of an actor, of whose plan only the first `limit` actions are executed.
+    pub(crate) fn round(&mut self, limit: usize) -> Plan {
+        self.memory.before_plan(&self.pod, &self.observed, self.now);
+        let plan = pod_lifecycle::plan(&self.inputs());
+        let status = pod_lifecycle::status(&self.inputs());
+        self.memory.last_status = Some(Arc::new(status));
+        for action in plan.actions.iter().take(limit) {
+            self.execute(action);
+        }
+        plan
+    }
+
+    /// Rounds and time, until nothing happens before `until`, or `enough` says so of a plan without actions.
+    pub(crate) fn run(&mut self, until: Timestamp, mut enough: impl FnMut(&Self, &Plan) -> bool) -> Plan {
+        for _ in 0..10_000 {
+            let plan = self.round(usize::MAX);
+            if !plan.actions.is_empty() {
+                continue;
+            }
+            let next = plan.wake_at.into_iter().chain(self.exits.values().copied()).min();
+            match next {
+                Some(next) if next <= until && !enough(self, &plan) => self.advance(next),
+                _ => return plan,
+            }
+        }
+        panic!("does not come to rest: {:?}", self.round(0));
+    }
+
+    /// Rounds until there is nothing left to do at once.
+    pub(crate) fn settle(&mut self) -> Plan {
+        let now = self.after(60);
+        self.run(now, |_, _| true)
+    }
+
+    /// Removes the pod; panics if that does not come to an end.
+    pub(crate) fn remove(&mut self) {
+        self.intent = Intent::Remove { since: self.now, grace_seconds: None };
+        for _ in 0..50 {
+            let plan = self.round(usize::MAX);
+            if plan.progress == Progress::Removed {
+                return;
+            }
+            if plan.actions.is_empty() {
+                self.advance(plan.wake_at.expect("a removal that waits says for how long"));
+            }
+        }
+        panic!("not removed: {:?}", self.observed);
+    }
+
+    /// What a crash of the agent leaves.
+    pub(crate) fn forget(&mut self) {
+        self.memory = Memory::default();
+    }
+
+    pub(crate) fn after(&self, seconds: i64) -> Timestamp {
+        self.now + SignedDuration::from_secs(seconds)
+    }
+
+    /// Moves time on and lets containers end that are due.
+    pub(crate) fn advance(&mut self, to: Timestamp) {
+        assert!(to > self.now, "time only goes on");
+        self.now = to;
+        let due: Vec<_> = self.exits.iter().filter(|(_, at)| **at <= to).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            let exit = self.behaviour_of(&id).exit.unwrap();
+            self.end(&id, exit.code, &exit.reason, &exit.message);
+        }
+    }
+
+    /// Ends a running container.
+    pub(crate) fn end(&mut self, id: &str, code: i32, reason: &str, message: &str) {
+        self.exits.remove(id);
+        let now = self.now;
+        let container = self.container(id);
+        if matches!(container.state, ContainerState::Running | ContainerState::Unknown) {
+            container.state = ContainerState::Exited;
+            container.finished_at = Some(now);
+            container.exit_code = code;
+            container.reason = reason.to_owned();
+            container.message = message.to_owned();
+        }
+    }
+
+    pub(crate) fn container(&mut self, id: &str) -> &mut Container {
+        self.observed.containers.iter_mut().find(|c| c.id == id).expect("only known containers are named")
+    }
+
+    fn behaviour_of(&mut self, id: &str) -> Behaviour {
+        let name = self.container(id).name.clone();
+        self.behaviours.get(&name).cloned().unwrap_or_default()
+    }
+
+    fn execute(&mut self, action: &Action) {
+        self.now += SignedDuration::from_millis(10);
+        match action {
+            Action::CreateSandbox { attempt } => {
+                if let Some(message) = &self.sandbox_fails {
+                    self.memory.pod_failed(FailureReason::FailedCreatePodSandBox, message.clone(), self.now);
+                    return;
+                }
+                self.memory.pod_succeeded();
+                self.calls.push(Call::RunPodSandbox { attempt: *attempt });
+                let host_network = pod::host_network(self.pod.spec.as_ref().unwrap());
+                self.observed.sandboxes.push(Sandbox {
+                    id: format!("$SANDBOX{}", self.sandboxes_made),
+                    attempt: *attempt,
+                    state: SandboxState::Ready,
+                    created_at: self.now,
+                    host_network,
+                    ips: if host_network { Vec::new() } else { vec![self.ip] },
+                    config_source: Some("file".to_owned()),
+                });
+                self.sandboxes_made += 1;
+            }
+            Action::StartContainer { name, restart_count, sandbox_id } => {
+                self.start(name, *restart_count, sandbox_id);
+            }
+            Action::StopContainer { id, grace_seconds, .. } => {
+                self.calls.push(Call::StopContainer { id: id.clone(), timeout: *grace_seconds });
+                self.now += SignedDuration::from_secs(1);
+                self.end(id, 0, "Completed", "");
+            }
+            Action::StopSandbox { id } => {
+                self.calls.push(Call::StopPodSandbox { id: id.clone() });
+                let inside: Vec<_> = self
+                    .observed
+                    .containers
+                    .iter()
+                    .filter(|c| c.sandbox_id == *id)
+                    .map(|c| c.id.clone())
+                    .collect();
+                for container in inside {
+                    self.end(&container, 137, "Error", "");
+                }
+                self.observed.sandboxes.iter_mut().find(|s| s.id == *id).unwrap().state =
+                    SandboxState::NotReady;
+            }
+            Action::RemoveContainer { id, .. } => {
+                self.calls.push(Call::RemoveContainer { id: id.clone() });
+                assert_ne!(self.container(id).state, ContainerState::Running, "removes only what has ended");
+                self.observed.containers.retain(|c| c.id != *id);
+            }
+            Action::RemoveSandbox { id } => {
+                self.calls.push(Call::RemovePodSandbox { id: id.clone() });
+                let sandbox = self.observed.sandboxes.iter().find(|s| s.id == *id).unwrap();
+                assert_eq!(sandbox.state, SandboxState::NotReady, "removes only stopped sandboxes");
+                self.observed.sandboxes.retain(|s| s.id != *id);
+            }
+        }
+        self.observed.sort();
+    }
+
+    fn start(&mut self, name: &str, restart_count: u32, sandbox_id: &str) {
+        let behaviour = self.behaviours.get(name).cloned().unwrap_or_default();
+        if let Some((reason, message)) = behaviour.start_fails {
+            self.memory.container_failed(name, reason, message, None, self.now);
+            return;
+        }
+        let spec = self.pod.spec.as_ref().unwrap();
+        let (_, container) = pod::container(spec, name).expect("only containers of the spec are started");
+        let id = format!("$CONTAINER_{name}_{restart_count}");
+        assert!(self.observed.containers.iter().all(|c| c.id != id), "{id} is made twice");
+        self.observed.containers.push(Container {
+            id: id.clone(),
+            sandbox_id: sandbox_id.to_owned(),
+            name: name.to_owned(),
+            restart_count,
+            hash: Some(container_hash(container)),
+            state: ContainerState::Running,
+            created_at: self.now,
+            started_at: Some(self.now),
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: container.image.clone().unwrap_or_default(),
+            image_id: "sha256:$DIGEST".to_owned(),
+            image_ref: behaviour.image_ref,
+            log_path: String::new(),
+            user: behaviour.user,
+        });
+        let probes = self.probes.0.entry(id.clone()).or_default();
+        probes.startup = container.startup_probe.is_some().then_some(ProbeOutcome::Success);
+        probes.readiness = container.readiness_probe.is_some().then_some(match behaviour.never_ready {
+            true => ProbeOutcome::Failure,
+            false => ProbeOutcome::Success,
+        });
+        self.calls.push(Call::CreateContainer {
+            name: name.to_owned(),
+            restart_count,
+            sandbox: sandbox_id.to_owned(),
+        });
+        self.calls.push(Call::StartContainer { id: id.clone() });
+        if let Some(exit) = behaviour.exit {
+            self.exits.insert(id, self.after(exit.after_seconds));
+        }
+        self.memory.container_started(name);
+    }
+}
