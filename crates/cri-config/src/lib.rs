@@ -1,1 +1,33 @@
-//! Pure translation between pods and CRI v1 messages, both ways.
+//! Pods to CRI v1 messages, and what the runtime answers back to [`kube_model::observed`].
+//!
+//! Owns every rule about what a sandbox or container is created with, and every name on disk that such a
+//! message carries. All of it is pure: files are read by the caller and passed in as text. It must not know
+//! sockets, clocks, tasks or the order in which things are done.
+//!
+//! Quantities that do not parse count as not given, as everywhere in [`kube_model::resources`]: a source
+//! refuses such pods before they come here.
+
+pub mod cgroup;
+mod container;
+pub mod dns;
+pub mod env;
+mod error;
+pub mod hostname;
+pub mod hosts;
+pub mod observe;
+pub mod paths;
+mod resources;
+mod sandbox;
+mod security;
+mod settings;
+pub mod termination;
+#[cfg(test)]
+mod test_pods;
+mod unsupported;
+
+pub use container::{ContainerInputs, container_config};
+pub use error::ConfigError;
+pub use sandbox::sandbox_config;
+pub use security::ImageUser;
+pub use settings::{Allocatable, Cgroups, Dns, Driver, Settings, Version};
+pub use unsupported::{Unsupported, unsupported};

@@ -1,0 +1,173 @@
+//! What a pod can ask for that the agent does not do yet. Such a pod is refused as a whole: to run it without
+//! would be worse than not to run it. This is the only list; it shrinks as the agent grows.
+
+use std::fmt;
+
+use kube_model::core::{Pod, PodSpec, Volume};
+use kube_model::pod;
+
+use crate::sandbox::{sysctl_name, sysctls};
+
+/// A field of a pod that the agent cannot honour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// As Kubernetes writes it: `spec.volumes[data].emptyDir`.
+    pub field: String,
+    /// Why it cannot be honoured.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+/// Everything in `pod` that the agent cannot honour; empty for a pod that can be run.
+pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
+    const NO_VOLUMES: &str = "volumes are not supported yet";
+    const NO_CLAIMS: &str = "dynamic resource allocation is not supported yet";
+    const NO_RUNTIME_CLASS: &str = "runtime classes are not supported: they come from an API server";
+
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut add = |here: bool, field: &str, why| {
+        if here {
+            found.push(Unsupported { field: format!("spec.{field}"), why });
+        }
+    };
+    let any = |list: Option<usize>| list.is_some_and(|len| len > 0);
+
+    for volume in spec.volumes.iter().flatten() {
+        add(true, &format!("volumes[{}].{}", volume.name, kind(volume)), NO_VOLUMES);
+    }
+    for (kind, container) in pod::containers(spec) {
+        let list = if kind == pod::ContainerKind::Regular { "containers" } else { "initContainers" };
+        let path = |field: &str| format!("{list}[{}].{field}", container.name);
+        add(any(container.volume_mounts.as_ref().map(Vec::len)), &path("volumeMounts"), NO_VOLUMES);
+        add(any(container.volume_devices.as_ref().map(Vec::len)), &path("volumeDevices"), NO_VOLUMES);
+        let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
+        add(any(claims.map(Vec::len)), &path("resources.claims"), NO_CLAIMS);
+    }
+    add(any(spec.resource_claims.as_ref().map(Vec::len)), "resourceClaims", NO_CLAIMS);
+    add(
+        any(spec.ephemeral_containers.as_ref().map(Vec::len)),
+        "ephemeralContainers",
+        "ephemeral containers are not supported yet",
+    );
+    add(
+        spec.runtime_class_name.as_ref().is_some_and(|n| !n.is_empty()),
+        "runtimeClassName",
+        NO_RUNTIME_CLASS,
+    );
+    add(spec.overhead.as_ref().is_some_and(|o| !o.is_empty()), "overhead", NO_RUNTIME_CLASS);
+    add(spec.host_users == Some(false), "hostUsers", "user namespaces are not supported yet");
+    add(
+        spec.os.as_ref().is_some_and(|os| !os.name.is_empty() && os.name != "linux"),
+        "os.name",
+        "the node runs Linux",
+    );
+    for sysctl in sysctls(spec) {
+        if let Some(why) = refused_sysctl(spec, &sysctl_name(&sysctl.name)) {
+            add(true, &format!("securityContext.sysctls[{}]", sysctl.name), why);
+        }
+    }
+    found
+}
+
+/// The field that says what a volume is; `emptyDir` is what none of them means.
+fn kind(volume: &Volume) -> String {
+    let json = serde_json::to_value(volume).unwrap_or_default();
+    let mut fields = json.as_object().into_iter().flatten().map(|(name, _)| name);
+    fields.find(|name| *name != "name").map_or_else(|| "emptyDir".to_owned(), Clone::clone)
+}
+
+/// Only sysctls that cannot reach beyond the pod's own namespaces are let through.
+/// Rule: upstream `pkg/kubelet/sysctl`.
+fn refused_sysctl(spec: &PodSpec, name: &str) -> Option<&'static str> {
+    const SAFE: [&str; 12] = [
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    ];
+    if !SAFE.contains(&name) {
+        Some("this sysctl is not safe, and none can be allowed yet")
+    } else if name.starts_with("net.") && pod::host_network(spec) {
+        Some("it would change the node: the pod is in the node's network")
+    } else if name.starts_with("kernel.") && spec.host_ipc == Some(true) {
+        Some("it would change the node: the pod shares the node's IPC")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_pods::pod;
+
+    fn fields(spec: &str) -> String {
+        unsupported(&pod(spec)).iter().map(|u| u.field.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_thing_that_is_not_built_is_named() {
+        for (spec, want) in [
+            ("{}", ""),
+            (r#"{"volumes":[],"hostUsers":true,"os":{"name":"linux"},"runtimeClassName":""}"#, ""),
+            (
+                r#"{"volumes":[{"name":"a"},{"name":"b","emptyDir":{}},{"name":"c","image":{"reference":"i"}}]}"#,
+                "spec.volumes[a].emptyDir spec.volumes[b].emptyDir spec.volumes[c].image",
+            ),
+            (
+                r#"{"initContainers":[{"name":"i","volumeMounts":[{"name":"a","mountPath":"/a"}]}],
+                    "containers":[{"name":"c","volumeDevices":[{"name":"a","devicePath":"/a"}],
+                    "resources":{"claims":[{"name":"x"}]}}]}"#,
+                "spec.initContainers[i].volumeMounts spec.containers[c].volumeDevices \
+                 spec.containers[c].resources.claims",
+            ),
+            (r#"{"resourceClaims":[{"name":"x"}]}"#, "spec.resourceClaims"),
+            (r#"{"ephemeralContainers":[{"name":"x"}]}"#, "spec.ephemeralContainers"),
+            (r#"{"runtimeClassName":"gvisor"}"#, "spec.runtimeClassName"),
+            (r#"{"overhead":{"cpu":"1"}}"#, "spec.overhead"),
+            (r#"{"hostUsers":false,"os":{"name":"windows"}}"#, "spec.hostUsers spec.os.name"),
+        ] {
+            assert_eq!(fields(spec), want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn only_sysctls_of_the_pods_own_namespaces_are_set() {
+        let with = |extra: &str, name: &str| {
+            let context = format!(r#""securityContext":{{"sysctls":[{{"name":"{name}","value":"1"}}]}}"#);
+            fields(&format!("{{{extra}{context}}}"))
+        };
+        for (extra, name, refused) in [
+            ("", "kernel.shm_rmid_forced", false),
+            ("", "net/ipv4/tcp_syncookies", false),
+            ("", "kernel.msgmax", true),
+            ("", "net.core.somaxconn", true),
+            (r#""hostNetwork":true,"#, "net.ipv4.tcp_syncookies", true),
+            (r#""hostIPC":true,"#, "net.ipv4.tcp_syncookies", false),
+            (r#""hostIPC":true,"#, "kernel.shm_rmid_forced", true),
+        ] {
+            let want = format!("spec.securityContext.sysctls[{name}]");
+            assert_eq!(with(extra, name), if refused { want } else { String::new() }, "{extra} {name}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_in_one_line() {
+        let found = unsupported(&pod(r#"{"hostUsers":false}"#));
+        assert_eq!(found[0].to_string(), "spec.hostUsers: user namespaces are not supported yet");
+    }
+}
