@@ -58,9 +58,9 @@ impl Env {
         pod_ips: &[IpAddr],
         settings: &Settings,
     ) -> Result<Self, FieldError> {
-        if let Some(i) = container.env_from.iter().flatten().position(|_| true) {
+        if container.env_from.as_ref().is_some_and(|list| !list.is_empty()) {
             return Err(FieldError::new(
-                format!("envFrom[{i}]"),
+                "envFrom",
                 "config maps and secrets cannot be read: the node has no API server",
             ));
         }

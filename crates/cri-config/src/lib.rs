@@ -31,3 +31,8 @@ pub use sandbox::sandbox_config;
 pub use security::ImageUser;
 pub use settings::{Allocatable, Cgroups, Dns, Driver, Settings, Version};
 pub use unsupported::{Unsupported, unsupported};
+
+/// The example of the README, so that it is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,6 +1,8 @@
 //! Users, privileges, namespaces and profiles.
 //! Rule: reference 4.5; upstream `pkg/kubelet/kuberuntime/security_context.go` and `pkg/securitycontext`.
 
+use std::path::{Component, Path};
+
 use kube_model::core::{
     AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile,
     SecurityContext,
@@ -215,6 +217,12 @@ fn seccomp(
         Some("Localhost") => {
             let name = chosen.and_then(|p| p.localhost_profile.as_deref());
             let name = localhost("securityContext.seccompProfile", name)?;
+            if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+                return Err(FieldError::new(
+                    "securityContext.seccompProfile.localhostProfile",
+                    format!("{name:?} leaves the folder of profiles"),
+                ));
+            }
             let path = paths::seccomp_profiles(&settings.root_dir).join(name);
             profile(ProfileType::Localhost, path.to_string_lossy().into_owned())
         }

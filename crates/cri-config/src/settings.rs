@@ -8,9 +8,9 @@ use crate::dns::ResolvConf;
 /// Facts and choices of the node that do not depend on the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `--root-dir`; `/var/lib/kubelet` by default.
+    /// `--root-dir`; `/var/lib/kubelet` by default. UTF-8, as all that goes into a message.
     pub root_dir: PathBuf,
-    /// `podLogsDir`; `/var/log/pods` by default.
+    /// `podLogsDir`; `/var/log/pods` by default. UTF-8.
     pub pod_logs_dir: PathBuf,
     /// Addresses of the node, the primary one first: the IPs of pods in the node's network.
     pub node_ips: Vec<IpAddr>,

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::settings::Allocatable;
 use crate::test_pods::{pod, spec};
@@ -143,7 +145,7 @@ fn what_cannot_be_had_is_refused_with_its_field() {
         assert!(error.starts_with(&want), "{error}");
     }
     let from = r#"{"containers":[{"name":"app","envFrom":[{"secretRef":{"name":"s"}}]}]}"#;
-    assert!(env(from).unwrap_err().starts_with("pod ns/web, container app: envFrom[0]: "));
+    assert!(env(from).unwrap_err().starts_with("pod ns/web, container app: envFrom: "));
 }
 
 #[test]
@@ -154,4 +156,18 @@ fn a_probes_command_sees_only_what_the_spec_gives() {
     let env = spec(&pod).containers[0].env.as_deref().unwrap();
     let command = ["$(A)".to_owned(), "$(N)".to_owned(), "$(X)".to_owned()];
     assert_eq!(expand_static(&command, env), ["1", "", "$(X)"]);
+}
+
+proptest! {
+    #[test]
+    fn doubled_dollar_signs_give_back_the_text(text in any::<String>()) {
+        let none = |_: &str| -> Option<Cow<'_, str>> { panic!("nothing is to be looked up") };
+        prop_assert_eq!(expand(&text.replace('$', "$$"), none), text);
+    }
+
+    #[test]
+    fn what_is_not_known_stays(text in "[$()A ]{0,20}") {
+        let kept = expand(&text, |_| None);
+        prop_assert_eq!(kept.replace('$', ""), text.replace('$', ""));
+    }
 }

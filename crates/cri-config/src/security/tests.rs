@@ -140,6 +140,14 @@ fn the_apparmor_annotation_stands_between_container_and_pod() {
 fn a_profile_that_names_nothing_is_refused_with_its_field() {
     for (own, field) in [
         (r#"{"seccompProfile":{"type":"Localhost"}}"#, "securityContext.seccompProfile.localhostProfile"),
+        (
+            r#"{"seccompProfile":{"type":"Localhost","localhostProfile":"/etc/x"}}"#,
+            "securityContext.seccompProfile.localhostProfile",
+        ),
+        (
+            r#"{"seccompProfile":{"type":"Localhost","localhostProfile":"a/../../x"}}"#,
+            "securityContext.seccompProfile.localhostProfile",
+        ),
         (r#"{"seccompProfile":{"type":"Magic"}}"#, "securityContext.seccompProfile.type"),
         (r#"{"appArmorProfile":{"type":"Localhost"}}"#, "securityContext.appArmorProfile.localhostProfile"),
         (r#"{"appArmorProfile":{"type":""}}"#, "securityContext.appArmorProfile.type"),
