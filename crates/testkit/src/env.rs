@@ -1,0 +1,55 @@
+//! A real node to test on: private containerd instances of two lines, images that need no registry, a pod
+//! network, and the agent as a process. `cargo xtask` and the integration tests share it.
+//!
+//! Owns everything that it starts or creates and takes it away again: at the end, after a panic, and, when the
+//! process was killed, at the start of the next run. It never touches the machine's own containerd, and it
+//! installs nothing: Debian packages are unpacked into `target/tools`.
+//!
+//! Must not know what is tested: no pods, no expectations.
+//!
+//! ```no_run
+//! use testkit::env::{Agent, AgentOptions, Containerd, Line, Run};
+//!
+//! # fn main() -> Result<(), testkit::env::Error> {
+//! let run = Run::new()?;
+//! let containerd = Containerd::start(&run, Line::V2_1)?;
+//! let agent = Agent::start(&run, AgentOptions::new("target/debug/node-agent", &containerd.endpoint()))?;
+//! std::fs::write(agent.manifests().join("web.yaml"), "...").expect("writable");
+//! agent.wait_for("pod web is ready", std::time::Duration::from_secs(20), |pods| {
+//!     testkit::env::is_ready(pods, "web").then_some(()).ok_or_else(|| "not ready".to_owned())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod agent;
+mod cleanup;
+mod command;
+mod containerd;
+mod cri;
+mod error;
+mod images;
+mod network;
+mod packages;
+mod proc;
+mod run;
+mod view;
+mod wait;
+
+pub use agent::{Agent, AgentOptions, BINARY_VARIABLE, binary};
+pub use cleanup::{clean, clean_leftovers};
+pub use command::{output, succeed};
+pub use containerd::{Containerd, Line};
+pub use error::Error;
+pub use images::{BUSYBOX, PAUSE};
+pub use packages::Tools;
+pub use proc::{Usage, usage};
+pub use run::{Run, target_dir};
+pub use view::{container_status, is_ready, pod};
+pub use wait::{interrupt, interrupted, until};
+
+/// Tells the person at the terminal what is being done; test runners capture it.
+#[expect(clippy::print_stderr, reason = "progress of a tool that people start by hand")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
