@@ -1,4 +1,5 @@
 //! Against the cgroup v1 hierarchies of this machine, in a cgroup of its own. Needs root and v1.
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,46 @@
+//! How long a pod waits before an image that failed is tried again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ImageError;
+
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The failures of one image for one pod: 10 s, doubling to 300 s; begins anew when nothing failed for twice
+/// the longest time (reference 4.11).
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    last: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    delay: Duration,
+    /// Reason and message.
+    text: String,
+}
+
+impl Backoff {
+    /// Takes note of a failure; answers with the time until the next attempt.
+    pub(crate) fn failed(&mut self, now: Instant, error: &ImageError) -> Duration {
+        let recent = self.last.as_ref().filter(|last| now.duration_since(last.at) <= 2 * LONGEST);
+        let delay = recent.map_or(FIRST, |last| (2 * last.delay).min(LONGEST));
+        let text = format!("{}: {}", error.reason.as_str(), error.message);
+        self.last = Some(Failure { at: now, delay, text });
+        delay
+    }
+
+    /// What is left of the wait; `None` when it is over.
+    pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
+        let last = self.last.as_ref()?;
+        last.delay.checked_sub(now.duration_since(last.at)).filter(|left| !left.is_zero())
+    }
+
+    pub(crate) fn last_failure(&self) -> &str {
+        self.last.as_ref().map_or("", |last| &last.text)
+    }
+}

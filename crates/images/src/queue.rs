@@ -1,0 +1,137 @@
+//! Who may pull when: places, the limit on the rate, and one pull for all who want the same image.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube_model::core::Pod;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::{ImageService, ServiceError, Settings};
+
+/// A pull that succeeded.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulled {
+    /// What the runtime calls it now.
+    pub(crate) reference: String,
+    /// Time of the pull itself.
+    pub(crate) took: Duration,
+}
+
+type Outcome = Result<Pulled, ServiceError>;
+
+/// The last pull of an image and when it ended; its lock is held by the one who pulls.
+type Shared = Arc<tokio::sync::Mutex<Option<(Instant, Outcome)>>>;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// First come, first served; `None` for any number at a time.
+    places: Option<Semaphore>,
+    rate: Option<Mutex<Bucket>>,
+    /// Images that somebody pulls or waits for.
+    wanted: Mutex<BTreeMap<String, Shared>>,
+}
+
+impl Queue {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let places = match settings.serialize_image_pulls {
+            true => Some(1),
+            false => settings.max_parallel_image_pulls,
+        };
+        let rate = (settings.registry_pull_qps > 0).then(|| {
+            Mutex::new(Bucket::new(settings.registry_pull_qps.into(), settings.registry_burst.into()))
+        });
+        Self { places: places.map(Semaphore::new), rate, wanted: Mutex::default() }
+    }
+
+    /// Pulls the image, or waits for one who does; a pull that ends after we asked counts for us too, failed or
+    /// not. When the one who pulls goes away, the next takes over.
+    pub(crate) async fn pull(&self, service: &impl ImageService, image: &str, pod: &Pod) -> Outcome {
+        let asked = Instant::now();
+        let wanted = Wanted::new(self, image);
+        let mut last = wanted.shared.lock().await;
+        if let Some((_, outcome)) = last.as_ref().filter(|(ended, _)| *ended >= asked) {
+            return outcome.clone();
+        }
+        let _place = match &self.places {
+            // Never closed, so there is always a place in the end.
+            Some(places) => places.acquire().await.ok(),
+            None => None,
+        };
+        let outcome = if self.within_rate() {
+            let started = Instant::now();
+            let pulled = service.pull_image(image, pod).await;
+            pulled.map(|reference| Pulled { reference, took: started.elapsed() })
+        } else {
+            Err(ServiceError("pull QPS exceeded".to_owned()))
+        };
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+
+    fn within_rate(&self) -> bool {
+        self.rate
+            .as_ref()
+            .is_none_or(|rate| rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.wanted().is_empty() && self.places.as_ref().is_none_or(|p| p.available_permits() > 0)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Shared>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the entry of an image as long as somebody wants it, also when futures are dropped.
+struct Wanted<'a> {
+    queue: &'a Queue,
+    image: &'a str,
+    shared: Shared,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(queue: &'a Queue, image: &'a str) -> Self {
+        let shared = queue.wanted().entry(image.to_owned()).or_default().clone();
+        Self { queue, image, shared }
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let mut wanted = self.queue.wanted();
+        // The map's own and ours; new ones come only from the map, which we hold.
+        if Arc::strong_count(&self.shared) <= 2 {
+            wanted.remove(self.image);
+        }
+    }
+}
+
+/// A token bucket, full at first.
+#[derive(Debug)]
+struct Bucket {
+    per_second: f64,
+    size: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(per_second: f64, size: f64) -> Self {
+        Self { per_second, size, tokens: size, at: Instant::now() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + earned).min(self.size);
+        self.at = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
