@@ -1,1 +1,16 @@
-//! Composition root: gives each room its neighbours, start order, drain.
+//! Composition root: gives each room its neighbours, the order in which they start, and the drain.
+//!
+//! Owns no rule of its own: what is decided here is only who talks to whom. The binary hands in validated
+//! settings; everything else of the agent is reached from [`Agent`].
+
+mod feed;
+pub mod logging;
+mod node;
+mod probes;
+mod run;
+mod runtime;
+mod settings;
+mod sources;
+mod view;
+
+pub use run::{Agent, StartError};

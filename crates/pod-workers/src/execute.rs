@@ -104,7 +104,7 @@ async fn one<R: Runtime>(
             }
         }
         Action::RemoveContainer { id, .. } => match observed.containers.iter().find(|c| c.id == *id) {
-            Some(container) => runtime.remove_container(container).await,
+            Some(container) => runtime.remove_container(&observed.key, container).await,
             None => Ok(()),
         },
     };

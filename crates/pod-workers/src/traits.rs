@@ -54,7 +54,11 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Removes a dead container and its log; succeeds if it is gone.
-    fn remove_container(&self, container: &Container) -> impl Future<Output = Result<(), StepError>> + Send;
+    fn remove_container(
+        &self,
+        key: &PodKey,
+        container: &Container,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Removes what the node holds for a pod of which nothing runs any more.
     fn clean_up(

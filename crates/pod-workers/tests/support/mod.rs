@@ -178,7 +178,7 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn remove_container(&self, container: &Container) -> Result<(), StepError> {
+    async fn remove_container(&self, _: &PodKey, container: &Container) -> Result<(), StepError> {
         self.call(format!("remove_container {}", container.id)).await?;
         self.change(&container.id, |p| p.containers.retain(|c| c.id != container.id));
         Ok(())

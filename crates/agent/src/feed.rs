@@ -1,0 +1,208 @@
+//! Keeps the workers told what the runtime has: by its events where it has them, by relisting where not.
+//!
+//! Owns the connection state of the runtime and the readiness of the pod network, as pods see them.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri_client::v1::{
+    ContainerEventResponse, ListContainersRequest, ListPodSandboxRequest, StatusRequest, VersionResponse,
+};
+use cri_client::{Client, EventItem};
+use cri_config::observe::{ListedPod, listed_pods, observed_pod};
+use futures::{Stream, StreamExt};
+use kube_model::Timestamp;
+use kube_model::view::RuntimeView;
+use pod_workers::{Listed, Node, Probes, Runtime, RuntimeDown, Workers};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::with_last_words;
+
+/// How often everything is listed when events do the work: the audit that catches what an event missed.
+const AUDIT: Duration = Duration::from_secs(60);
+/// How often everything is listed when the runtime has no events (reference 4.1).
+const RELIST: Duration = Duration::from_secs(1);
+/// How often the runtime is asked whether it and its network are ready (reference 4.1).
+const STATUS: Duration = Duration::from_secs(5);
+/// Pauses between attempts to reach the runtime: doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// Feeds the workers from one runtime.
+pub(crate) struct Feed<R, P> {
+    pub(crate) client: Client,
+    pub(crate) workers: Workers<R, P>,
+    pub(crate) node: watch::Sender<Arc<Node>>,
+    pub(crate) view: watch::Sender<RuntimeView>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl<R: Runtime, P: Probes> Feed<R, P> {
+    /// Runs until told to stop.
+    pub(crate) async fn run(self) {
+        self.stop.clone().run_until_cancelled(self.supervise()).await;
+    }
+
+    async fn supervise(&self) {
+        let mut pause = PAUSE.0;
+        loop {
+            let began = Instant::now();
+            let error = self.session().await;
+            if began.elapsed() > PAUSE.1 {
+                pause = PAUSE.0;
+            }
+            let network = self.node.borrow().facts.network_not_ready.clone();
+            self.publish(None, Some(error.to_string()), network);
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    /// From the handshake to the first sign that the runtime is gone.
+    async fn session(&self) -> cri_client::Error {
+        let version = match self.client.version().await {
+            Ok(version) => version,
+            Err(error) => return error,
+        };
+        tracing::info!(
+            runtime = version.runtime_name,
+            version = version.runtime_version,
+            "connected to the runtime"
+        );
+        // Subscribe before listing, so that nothing falls between the two.
+        let mut events = pin!(self.client.container_events());
+        let mut eventful = match self.subscribe(&mut events).await {
+            Ok(eventful) => eventful,
+            Err(error) => return error,
+        };
+        let mut listed_at = match self.list().await {
+            Ok(at) => at,
+            Err(error) => return error,
+        };
+        if let Err(error) = self.status(&version).await {
+            return error;
+        }
+        tracing::info!(events = eventful, "listed what the runtime has");
+        let mut audit = interval(if eventful { AUDIT } else { RELIST });
+        let mut status = interval(STATUS);
+        for timer in [&mut audit, &mut status] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            timer.reset();
+        }
+        loop {
+            // Cancel-safe: a tick or an item not taken is taken next time.
+            let outcome = tokio::select! {
+                Some(item) = events.next(), if eventful => match item {
+                    EventItem::Event(event) => {
+                        self.event(*event, listed_at).await;
+                        continue;
+                    }
+                    EventItem::Connected => self.list().await.map(|at| listed_at = at),
+                    EventItem::Lost(error) => Err(error),
+                    EventItem::Unsupported(_) => {
+                        eventful = false;
+                        audit = interval(RELIST);
+                        continue;
+                    }
+                },
+                _ = audit.tick() => self.list().await.map(|at| listed_at = at),
+                _ = status.tick() => self.status(&version).await,
+            };
+            if let Err(error) = outcome {
+                return error;
+            }
+        }
+    }
+
+    /// Whether the runtime has events. A runtime that takes its time to say so is treated as one that has:
+    /// the audit covers it meanwhile.
+    async fn subscribe(
+        &self,
+        events: &mut (impl Stream<Item = EventItem> + Unpin),
+    ) -> Result<bool, cri_client::Error> {
+        match tokio::time::timeout(Duration::from_secs(1), events.next()).await {
+            Ok(Some(EventItem::Lost(error))) => Err(error),
+            Ok(Some(EventItem::Unsupported(_)) | None) => Ok(false),
+            Ok(Some(EventItem::Connected | EventItem::Event(_))) | Err(_) => Ok(true),
+        }
+    }
+
+    /// Lists all pods of the runtime. Returns the time before which events are old news.
+    async fn list(&self) -> Result<Timestamp, cri_client::Error> {
+        let at = Timestamp::now();
+        let (sandboxes, containers) = futures::try_join!(
+            self.client.list_pod_sandbox(ListPodSandboxRequest::default()),
+            self.client.list_containers(ListContainersRequest::default()),
+        )?;
+        let pods = listed_pods(&sandboxes.items, &containers.containers);
+        let listed =
+            |p: ListedPod| Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours: p.ours };
+        self.workers.runtime_listed(pods.into_iter().map(listed).collect());
+        Ok(at)
+    }
+
+    async fn event(&self, event: ContainerEventResponse, listed_at: Timestamp) {
+        let Ok(at) = Timestamp::from_nanosecond(i128::from(event.created_at)) else { return };
+        if at < listed_at {
+            return;
+        }
+        let Some(sandbox) = event.pod_sandbox_status else { return };
+        let containers = event.containers_statuses.into_iter().map(|c| (sandbox.id.clone(), c)).collect();
+        let containers = with_last_words(containers).await;
+        if let Some(pod) = observed_pod(vec![sandbox], containers) {
+            self.workers.runtime_event(at, pod);
+        }
+    }
+
+    /// Asks for the runtime's own view of itself and publishes it.
+    async fn status(&self, version: &VersionResponse) -> Result<(), cri_client::Error> {
+        let status = self.client.status(StatusRequest::default()).await?.status.unwrap_or_default();
+        let not_ready = |kind: &str| {
+            let condition = status.conditions.iter().find(|c| c.r#type == kind && !c.status)?;
+            Some(format!("{kind}=false reason:{} message:{}", condition.reason, condition.message))
+        };
+        let down = not_ready("RuntimeReady").map(|m| format!("container runtime is not ready: {m}"));
+        let network = not_ready("NetworkReady").map(|m| format!("container runtime network not ready: {m}"));
+        self.publish(Some(version), down, network);
+        Ok(())
+    }
+
+    /// Publishes how it stands with the runtime, to the pods and to those who look, if it changed.
+    fn publish(&self, version: Option<&VersionResponse>, down: Option<String>, network: Option<String>) {
+        let now = Timestamp::now();
+        if let Some(message) = &down
+            && self.node.borrow().runtime_down.as_ref().is_none_or(|d| d.message != *message)
+        {
+            tracing::warn!("the runtime cannot be used, pods go on as they are: {message}");
+        }
+        self.view.send_if_modified(|view| {
+            let before = view.clone();
+            if let Some(version) = version {
+                view.name.clone_from(&version.runtime_name);
+                view.version.clone_from(&version.runtime_version);
+            }
+            view.ready = down.is_none();
+            view.message = down.clone().or_else(|| network.clone()).unwrap_or_default();
+            if view.ready != before.ready {
+                view.since = now;
+            }
+            *view != before
+        });
+        self.node.send_if_modified(|node| {
+            let mut next = (**node).clone();
+            let since = node.runtime_down.as_ref().map_or(now, |d| d.since);
+            next.runtime_down = down.map(|message| RuntimeDown { message, since });
+            next.facts.network_not_ready = network;
+            if let Some(version) = version {
+                next.facts.runtime_name.clone_from(&version.runtime_name);
+            }
+            let changed = next != **node;
+            if changed {
+                *node = Arc::new(next);
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! What the agent finds out about the node that it runs on.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+/// The addresses of the node, as pods in its network have them: those given, else those that packets to the
+/// outside would leave from (the kubelet, too, takes those of the default route's interface). `0.0.0.0` and
+/// `::` among the given only choose which family comes first.
+pub(crate) fn addresses(given: &[IpAddr]) -> Vec<IpAddr> {
+    let fixed: Vec<IpAddr> = given.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !fixed.is_empty() {
+        return fixed;
+    }
+    let v6_first = given.first().is_some_and(IpAddr::is_ipv6);
+    let mut found: Vec<IpAddr> = [outgoing_v4(), outgoing_v6()].into_iter().flatten().collect();
+    if v6_first {
+        found.reverse();
+    }
+    // The node has one primary address; a second family is told to it by `--node-ip`.
+    found.truncate(1);
+    found
+}
+
+/// Connecting a datagram socket sends nothing: the kernel only chooses the source address.
+fn outgoing(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
+    socket.connect(SocketAddr::new(to, 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
+}
+
+// The documentation ranges (RFC 5737, RFC 3849) are routed by the default route, if by any.
+fn outgoing_v4() -> Option<IpAddr> {
+    outgoing(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+}
+
+fn outgoing_v6() -> Option<IpAddr> {
+    outgoing(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+}
+
+/// Memory of the node in bytes, as `/proc/meminfo` has it.
+pub(crate) fn memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    memory_of(&text).ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
+}
+
+fn memory_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// CPUs of the node in thousandths of a core.
+pub(crate) fn milli_cpu() -> i64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    i64::try_from(cores).unwrap_or(1).saturating_mul(1000)
+}
+
+/// Sizes of huge pages that the kernel offers, as cgroup files spell them (`2MB`, `1GB`), smallest first.
+pub(crate) fn hugepage_sizes(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut sizes: Vec<u64> = names
+        .filter_map(|name| name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(page_size).collect()
+}
+
+fn page_size(kib: u64) -> String {
+    match kib {
+        _ if kib >= 1 << 20 && kib % (1 << 20) == 0 => format!("{}GB", kib >> 20),
+        _ if kib >= 1 << 10 && kib % (1 << 10) == 0 => format!("{}MB", kib >> 10),
+        _ => format!("{kib}KB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_addresses_win_and_keep_their_order() {
+        let given: Vec<IpAddr> = vec!["10.1.2.3".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(addresses(&given), given);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(memory_of("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_576_000 * 1024));
+        assert_eq!(memory_of("MemFree: 1 kB\n"), None);
+        assert!(memory().unwrap() > 0);
+    }
+
+    #[test]
+    fn page_sizes_are_spelt_as_in_cgroup_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["hugepages-1048576kB", "hugepages-2048kB", "hugepages-64kB", "other"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        assert_eq!(hugepage_sizes(dir.path()), ["64KB", "2MB", "1GB"]);
+        assert!(hugepage_sizes(Path::new("/nowhere")).is_empty());
+    }
+}

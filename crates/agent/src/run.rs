@@ -1,0 +1,186 @@
+//! Start order and drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cgroups::Cgroups;
+use cri_client::Client;
+use kube_model::Timestamp;
+use kube_model::view::RuntimeView;
+use node_config::Settings;
+use pod_lifecycle::NodeFacts;
+use pod_manager::PodManager;
+use pod_workers::{Context, Node, RuntimeDown, Workers};
+use prober::Prober;
+use server::healthz::{Healthz, HealthzError};
+use server::local::{LocalError, LocalSocket};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::feed::Feed;
+use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
+use crate::runtime::{CriImages, CriRuntime, Files, Hooks, make_dir};
+use crate::view::AgentView;
+use crate::{node, settings, sources};
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A flag's endpoint is none.
+    #[error("--container-runtime-endpoint")]
+    Endpoint(#[from] cri_client::EndpointError),
+    /// The root or log directory cannot be made.
+    #[error("preparing {}", .path.display())]
+    Dir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file of the node cannot be read.
+    #[error("reading {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The node's resolver configuration cannot be understood.
+    #[error("--resolv-conf {}", .path.display())]
+    ResolvConf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: cri_config::dns::ResolvConfError,
+    },
+    /// Cgroups are not there or cannot be written.
+    #[error("cgroups")]
+    Cgroups(#[from] cgroups::Error),
+    /// The health endpoint cannot be served.
+    #[error(transparent)]
+    Healthz(#[from] HealthzError),
+    /// The local socket cannot be served; another agent may hold it.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+}
+
+/// A running agent.
+pub struct Agent {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    workers: Workers<CriRuntime, AgentProbes>,
+    _healthz: Option<Healthz>,
+}
+
+impl Agent {
+    /// Starts everything. Returns once the agent does its work; the runtime need not be there yet.
+    ///
+    /// # Errors
+    /// When something that the agent cannot work without is missing or taken: see [`StartError`].
+    pub async fn start(config: &Settings, node_name: &str) -> Result<Self, StartError> {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
+            make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
+        }
+        let client = Client::builder(&config.container_runtime_endpoint)?
+            .image_endpoint(&config.image_service_endpoint)?
+            .request_timeout(config.runtime_request_timeout)
+            .build();
+        let cgroups = if config.cgroups_per_qos {
+            let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
+            cgroups.ensure_base(&settings::node_limits()?)?;
+            Some(cgroups)
+        } else {
+            None
+        };
+        let node_ips = node::addresses(&config.node_ips);
+        let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(Cgroups::version))?;
+
+        let now = Timestamp::now();
+        let waiting = "has not answered yet";
+        let down =
+            RuntimeDown { message: format!("{} {waiting}", config.container_runtime_endpoint), since: now };
+        let facts = NodeFacts { host_ips: node_ips.clone(), ..NodeFacts::default() };
+        let node = watch::Sender::new(Arc::new(Node { facts, runtime_down: Some(down) }));
+        let runtime_view = watch::Sender::new(RuntimeView {
+            endpoint: config.container_runtime_endpoint.clone(),
+            name: String::new(),
+            version: String::new(),
+            ready: false,
+            message: waiting.to_owned(),
+            since: now,
+        });
+
+        let sink = Arc::new(ProbeSink::default());
+        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), now);
+        let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node_ips.first().copied()));
+        let runtime = CriRuntime {
+            files: Files {
+                root_dir: config.root_dir.clone(),
+                pod_logs_dir: config.pod_logs_dir.clone(),
+                log_links_dir: settings::log_links_dir(&config.pod_logs_dir),
+            },
+            cgroups,
+            images: images::Images::new(
+                CriImages { client: client.clone(), config: cri.clone() },
+                &settings::images(config),
+            ),
+            config: cri,
+            hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
+            client: client.clone(),
+        };
+        let workers = Workers::new(Context {
+            runtime: Arc::new(runtime),
+            probes: Arc::clone(&probes),
+            node: node.subscribe(),
+            clock: Arc::new(Timestamp::now),
+        });
+        sink.connect(workers.clone(), probes);
+
+        let problems = watch::Sender::new(Vec::new());
+        let view = AgentView {
+            node: node_name.to_owned(),
+            workers: workers.clone(),
+            problems: problems.subscribe(),
+            runtime: runtime_view.subscribe(),
+        };
+        // Both refuse a second agent on this node before anything is touched.
+        let local = LocalSocket::bind(&config.root_dir)?;
+        let healthz = config.healthz.map(Healthz::start).transpose()?;
+        let until = stop.clone();
+        tasks.spawn(async move {
+            if let Some(Err(error)) = until.run_until_cancelled(local.serve(Arc::new(view))).await {
+                tracing::error!("the local socket is not served any more: {error}");
+            }
+        });
+
+        let feed = Feed { client, workers: workers.clone(), node, view: runtime_view, stop: stop.clone() };
+        tasks.spawn(feed.run());
+        let source = config.pod_manifest_path.as_ref().map(|path| podsource::file::Settings {
+            path: path.clone(),
+            node_name: node_name.to_owned(),
+            check_frequency: config.file_check_frequency,
+            cache_dir: Some(config.root_dir.join("podsource").join("file")),
+        });
+        match source {
+            Some(source) => {
+                let manager = PodManager::new([podsource::file::SOURCE]);
+                let receiver = podsource::file::spawn(source, stop.clone());
+                tasks.spawn(sources::follow(receiver, manager, workers.clone(), problems, stop.clone()));
+            }
+            // Without a source nobody can say what is wanted, so nothing is removed either.
+            None => tracing::warn!("no pod source is configured (--pod-manifest-path): nothing to run"),
+        }
+        Ok(Self { stop, tasks, workers, _healthz: healthz })
+    }
+
+    /// Stops taking work and waits until every task has ended. Pods are left running.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        self.workers.shutdown().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

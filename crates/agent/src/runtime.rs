@@ -1,0 +1,113 @@
+//! The container runtime as the pod workers see it: each step of a plan with all that the node does for it.
+
+mod files;
+mod hooks;
+mod images;
+mod observe;
+mod sandbox;
+mod start;
+mod stop;
+
+use std::sync::Arc;
+
+use cgroups::Cgroups;
+use cri_client::Client;
+use kube_model::core::Pod;
+use kube_model::observed::{Container, ObservedPod};
+use kube_model::{PodKey, PodUid};
+use pod_lifecycle::{FailureReason, StopCause};
+use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
+
+pub(crate) use files::{Files, make_dir};
+pub(crate) use hooks::Hooks;
+pub(crate) use images::CriImages;
+pub(crate) use observe::with_last_words;
+
+/// Runs pods through a CRI runtime.
+pub(crate) struct CriRuntime {
+    pub(crate) client: Client,
+    pub(crate) config: cri_config::Settings,
+    pub(crate) files: Files,
+    /// `None` with `--cgroups-per-qos=false`.
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) images: ::images::Images<CriImages>,
+    pub(crate) hooks: Hooks,
+}
+
+impl Runtime for CriRuntime {
+    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
+        observe::pod(&self.client, uid, key).await.map_err(|e| failed(FailureReason::FailedPrepare, &e))
+    }
+
+    async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
+        self.run_sandbox(pod, attempt).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), StepError> {
+        self.stop_pod_sandbox(id).await
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), StepError> {
+        self.remove_pod_sandbox(id).await
+    }
+
+    async fn start_container(
+        &self,
+        request: StartContainer<'_>,
+        reporter: &Reporter,
+    ) -> Result<(), StepError> {
+        self.start(request, reporter).await
+    }
+
+    async fn stop_container(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        grace_seconds: i64,
+        cause: StopCause,
+        reporter: &Reporter,
+    ) -> Result<(), StepError> {
+        self.stop(pod, container, grace_seconds, cause, reporter).await
+    }
+
+    async fn remove_container(&self, key: &PodKey, container: &Container) -> Result<(), StepError> {
+        self.remove(key, container).await
+    }
+
+    async fn clean_up(&self, uid: &PodUid, key: &PodKey, extent: CleanUp) -> Result<(), StepError> {
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.remove_pod(uid).await.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+        }
+        if extent == CleanUp::Removed {
+            self.images.forget(uid);
+            let (uid, key) = (uid.clone(), key.clone());
+            let removed = self.files.run(move |files| files.remove_pod(&uid, &key)).await;
+            removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A step error in the words of the error that caused it, sources included.
+fn failed(reason: FailureReason, error: &dyn std::error::Error) -> StepError {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    StepError::new(reason, message)
+}
+
+/// A call that is to end or remove something has done so if that is not there.
+fn gone_is_done<T>(result: Result<T, cri_client::Error>) -> Result<(), cri_client::Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,234 @@
+//! The files of a pod on the node: its directories, hosts file, termination logs, and the links to its logs.
+//!
+//! Owns the making and removing; the names are [`cri_config::paths`]'. All calls block briefly on the local
+//! disk, so they run on tokio's blocking threads.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use cri_config::paths;
+use kube_model::{PodKey, PodUid, Timestamp};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("{doing} {}: {source}", .path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is still a mount point; the pod's directory is kept so that nothing on it is lost", .0.display())]
+    Mounted(PathBuf),
+    #[error("the file task was cut off: {0}")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+/// Where pods keep their files.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) root_dir: PathBuf,
+    pub(crate) pod_logs_dir: PathBuf,
+    /// Where log shippers look; `/var/log/containers` beside `/var/log/pods`.
+    pub(crate) log_links_dir: PathBuf,
+}
+
+impl Files {
+    /// Runs `work` where blocking is allowed.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let files = self.clone();
+        tokio::task::spawn_blocking(move || work(&files)).await?
+    }
+
+    /// The directories that a pod needs before its sandbox.
+    pub(crate) fn prepare_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
+        make_dir(&paths::pod_dir(&self.root_dir, uid), 0o750)?;
+        make_dir(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key), 0o755)
+    }
+
+    /// What a container needs before it is created: its log directory, the hosts file as it is now, and an
+    /// empty termination log that any user may write. Returns the termination log.
+    pub(crate) fn prepare_container(
+        &self,
+        uid: &PodUid,
+        key: &PodKey,
+        container: &str,
+        hosts: &str,
+    ) -> Result<PathBuf, FileError> {
+        make_dir(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key).join(container), 0o755)?;
+        make_dir(&paths::container_dir(&self.root_dir, uid, container), 0o750)?;
+        write(&paths::hosts_file(&self.root_dir, uid), hosts.as_bytes(), 0o644)?;
+        let mut token = Timestamp::now().subsec_nanosecond().unsigned_abs();
+        loop {
+            let path = paths::termination_log(&self.root_dir, uid, container, token);
+            let made = OpenOptions::new().write(true).create_new(true).open(&path);
+            match made.and_then(|file| file.set_permissions(Permissions::from_mode(0o666))) {
+                Ok(()) => return Ok(path),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => token = token.wrapping_add(1),
+                Err(e) => return Err(io_error("creating the termination log", &path)(e)),
+            }
+        }
+    }
+
+    /// The highest restart count that a log of this container is left of.
+    pub(crate) fn highest_log(&self, uid: &PodUid, key: &PodKey, container: &str) -> Option<u32> {
+        let dir = paths::pod_logs_dir(&self.pod_logs_dir, uid, key).join(container);
+        let names = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| paths::log_restart_count(name.to_str()?)).max()
+    }
+
+    /// Links `/var/log/containers/…` to a container's log, as log shippers expect.
+    pub(crate) fn link_log(
+        &self,
+        key: &PodKey,
+        container: &str,
+        container_id: &str,
+        log: &Path,
+    ) -> Result<(), FileError> {
+        make_dir(&self.log_links_dir, 0o755)?;
+        let link = self.log_links_dir.join(paths::log_link_name(key, container, container_id));
+        match symlink(log, &link) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error("linking the log", &link)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the log, and the link to it, of a container instance that is gone.
+    pub(crate) fn remove_container(
+        &self,
+        key: &PodKey,
+        container: &str,
+        container_id: &str,
+        log: Option<&Path>,
+    ) -> Result<(), FileError> {
+        let link = self.log_links_dir.join(paths::log_link_name(key, container, container_id));
+        for path in log.into_iter().chain([link.as_path()]) {
+            gone(fs::remove_file(path)).map_err(io_error("removing", path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a pod that the runtime no longer knows.
+    pub(crate) fn remove_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
+        let logs = paths::pod_logs_dir(&self.pod_logs_dir, uid, key);
+        gone(fs::remove_dir_all(&logs)).map_err(io_error("removing the logs", &logs))?;
+        let dir = paths::pod_dir(&self.root_dir, uid);
+        if let Some(mount) = mount_below(&dir)? {
+            return Err(FileError::Mounted(mount));
+        }
+        gone(fs::remove_dir_all(&dir)).map_err(io_error("removing", &dir))
+    }
+}
+
+/// The first mount point at or below `dir`: removing its files would remove what somebody mounted there.
+fn mount_below(dir: &Path) -> Result<Option<PathBuf>, FileError> {
+    let table = Path::new("/proc/self/mountinfo");
+    let text = fs::read_to_string(table).map_err(io_error("reading", table))?;
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    Ok(points.map(PathBuf::from).find(|point| point.starts_with(dir)))
+}
+
+/// Undoes the octal escapes of mountinfo (`\040` is a blank).
+fn unescape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((before, after)) = rest.split_once('\\') {
+        text.push_str(before);
+        match after.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                text.push(char::from(byte));
+                rest = &after[3..];
+            }
+            None => {
+                text.push('\\');
+                rest = after;
+            }
+        }
+    }
+    text + rest
+}
+
+/// Makes `dir` and its parents; only those that are new get `mode`.
+pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(io_error("creating directory", dir))
+}
+
+/// Writes a file in place: it may be bind-mounted, and a rename would leave the old one mounted.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).map_err(io_error("writing", path))
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError + use<> {
+    let path = path.to_owned();
+    move |source| FileError::Io { doing, path, source }
+}
+
+/// Being gone already is what was wanted.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path) -> Files {
+        Files {
+            root_dir: dir.join("root"),
+            pod_logs_dir: dir.join("pods"),
+            log_links_dir: dir.join("containers"),
+        }
+    }
+
+    #[test]
+    fn a_container_gets_a_hosts_file_and_its_own_termination_log_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        files.prepare_pod(&uid, &key).unwrap();
+        let first = files.prepare_container(&uid, &key, "app", "127.0.0.1 localhost\n").unwrap();
+        let second = files.prepare_container(&uid, &key, "app", "short").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o666);
+        assert_eq!(fs::read_to_string(paths::hosts_file(&files.root_dir, &uid)).unwrap(), "short");
+    }
+
+    #[test]
+    fn removing_a_pod_removes_logs_and_directories_and_may_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        files.prepare_pod(&uid, &key).unwrap();
+        files.prepare_container(&uid, &key, "app", "").unwrap();
+        files.remove_pod(&uid, &key).unwrap();
+        files.remove_pod(&uid, &key).unwrap();
+        assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_with_a_mount_below_is_not_emptied() {
+        // `/proc` is mounted everywhere.
+        assert_eq!(mount_below(Path::new("/proc")).unwrap(), Some(PathBuf::from("/proc")));
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(mount_below(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn mountinfo_escapes_are_undone() {
+        assert_eq!(unescape(r"/a\040b\134c\q"), r"/a b\c\q");
+    }
+
+    #[test]
+    fn the_highest_log_counts_rotated_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        assert_eq!(files.highest_log(&uid, &key, "app"), None);
+        let logs = paths::pod_logs_dir(&files.pod_logs_dir, &uid, &key).join("app");
+        fs::create_dir_all(&logs).unwrap();
+        for name in ["0.log", "3.log.20240102-030405.gz", "junk"] {
+            fs::write(logs.join(name), "").unwrap();
+        }
+        assert_eq!(files.highest_log(&uid, &key, "app"), Some(3));
+    }
+}

@@ -1,0 +1,88 @@
+//! Reading what the runtime has of one pod.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use cri_client::v1::{
+    ContainerFilter, ContainerStatus, ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest,
+    PodSandboxFilter, PodSandboxStatusRequest,
+};
+use cri_client::{Client, Error};
+use cri_config::observe::{SandboxContainer, observed_pod};
+use cri_config::termination;
+use futures::future::try_join_all;
+use kube_model::observed::ObservedPod;
+use kube_model::{PodKey, PodUid, labels};
+
+/// Reads all sandboxes and containers of a pod, with their statuses and last words.
+pub(super) async fn pod(client: &Client, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, Error> {
+    let of_pod = || [(labels::POD_UID.to_owned(), uid.to_string())].into();
+    let (sandboxes, containers) = futures::try_join!(
+        client.list_pod_sandbox(ListPodSandboxRequest {
+            filter: Some(PodSandboxFilter { label_selector: of_pod(), ..Default::default() }),
+        }),
+        client.list_containers(ListContainersRequest {
+            filter: Some(ContainerFilter { label_selector: of_pod(), ..Default::default() }),
+        }),
+    )?;
+    let sandboxes = sandboxes.items.into_iter().map(|item| async move {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: item.id, verbose: false };
+        found(client.pod_sandbox_status(request).await).map(|answer| answer.and_then(|a| a.status))
+    });
+    let containers = containers.containers.into_iter().map(|item| async move {
+        let request = ContainerStatusRequest { container_id: item.id, verbose: false };
+        let answer = found(client.container_status(request).await)?;
+        Ok(answer.and_then(|a| a.status).map(|status| (item.pod_sandbox_id, status)))
+    });
+    let (sandboxes, containers) = futures::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
+    let sandboxes = sandboxes.into_iter().flatten().collect();
+    let containers = with_last_words(containers.into_iter().flatten().collect()).await;
+    Ok(observed_pod(sandboxes, containers).unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+}
+
+/// What went between the list and the question is not there.
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Appends each ended container's last words to its message.
+pub(crate) async fn with_last_words(containers: Vec<(String, ContainerStatus)>) -> Vec<SandboxContainer> {
+    let whole = |(sandbox_id, status)| SandboxContainer { sandbox_id, status };
+    if containers.iter().all(|(_, status)| termination::sources(status).is_none()) {
+        return containers.into_iter().map(whole).collect();
+    }
+    let read = move || {
+        let mut containers = containers;
+        for (_, status) in &mut containers {
+            let Some(sources) = termination::sources(status) else { continue };
+            let read = |path: Option<&PathBuf>, bytes| path.and_then(|p| tail(p, bytes).ok());
+            let file = read(sources.file.as_ref(), termination::MAX_FILE_BYTES);
+            let log = read(sources.log.as_ref(), termination::LOG_TAIL_BYTES);
+            status.message = termination::message(&status.message, file.as_deref(), log.as_deref());
+        }
+        containers
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(containers) => containers.into_iter().map(whole).collect(),
+        // Only when the agent is going down: nobody will look at the answer.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The last bytes of a regular file; a container may have put anything in its place.
+fn tail(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
+    if !path.symlink_metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
+    let mut text = Vec::new();
+    file.take(bytes as u64).read_to_end(&mut text)?;
+    Ok(text)
+}

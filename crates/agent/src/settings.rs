@@ -1,0 +1,94 @@
+//! From the node's configuration to the small settings of each crate.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use cgroups::NodeLimits;
+use cri_config::dns::ResolvConf;
+use node_config::Settings;
+
+use crate::node;
+use crate::run::StartError;
+
+/// Where the kernel shows cgroups.
+pub(crate) const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+/// Where the kernel shows huge pages.
+const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
+
+pub(crate) fn cgroups(settings: &Settings) -> cgroups::Settings {
+    cgroups::Settings {
+        cgroup_root: settings.cgroup_root.clone(),
+        cpu_cfs_quota: settings.cpu_cfs_quota,
+        cpu_period_us: period_us(settings),
+        pod_pids_limit: settings.pod_max_pids.unwrap_or(-1),
+    }
+}
+
+pub(crate) fn images(settings: &Settings) -> images::Settings {
+    images::Settings {
+        serialize_image_pulls: settings.serialize_image_pulls,
+        registry_pull_qps: settings.registry_qps,
+        registry_burst: settings.registry_burst,
+        ..images::Settings::default()
+    }
+}
+
+/// All pods together may use the whole node: nothing is reserved yet.
+pub(crate) fn node_limits() -> Result<NodeLimits, StartError> {
+    Ok(NodeLimits { milli_cpu: Some(node::milli_cpu()), memory: Some(memory()?), pids: None })
+}
+
+pub(crate) fn cri(
+    settings: &Settings,
+    node_ips: Vec<IpAddr>,
+    cgroup_version: Option<cgroups::Version>,
+) -> Result<cri_config::Settings, StartError> {
+    let memory = memory()?;
+    Ok(cri_config::Settings {
+        root_dir: settings.root_dir.clone(),
+        pod_logs_dir: settings.pod_logs_dir.clone(),
+        node_ips,
+        dns: cri_config::Dns {
+            servers: settings.cluster_dns.clone(),
+            domain: settings.cluster_domain.clone(),
+            host: settings.resolv_conf.as_deref().map(resolv_conf).transpose()?,
+        },
+        cgroups: cri_config::Cgroups {
+            root: settings.cgroup_root.clone(),
+            driver: cri_config::Driver::Cgroupfs,
+            version: match cgroup_version {
+                Some(cgroups::Version::V1) => cri_config::Version::V1,
+                _ => cri_config::Version::V2,
+            },
+            ..cri_config::Cgroups::default()
+        },
+        cpu_cfs_quota_period: settings.cpu_cfs_quota.then(|| period_us(settings)),
+        seccomp_default: settings.seccomp_default,
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        memory_capacity: u64::try_from(memory).unwrap_or(0),
+        hugepage_sizes: node::hugepage_sizes(Path::new(HUGEPAGES)),
+        allocatable: cri_config::Allocatable { milli_cpu: node::milli_cpu(), memory, ephemeral_storage: 0 },
+    })
+}
+
+/// `/var/log/containers` beside `/var/log/pods`.
+pub(crate) fn log_links_dir(pod_logs_dir: &Path) -> PathBuf {
+    pod_logs_dir.parent().unwrap_or(Path::new("/")).join("containers")
+}
+
+fn memory() -> Result<i64, StartError> {
+    let memory =
+        node::memory().map_err(|source| StartError::Read { path: "/proc/meminfo".into(), source })?;
+    Ok(i64::try_from(memory).unwrap_or(i64::MAX))
+}
+
+fn period_us(settings: &Settings) -> u64 {
+    u64::try_from(settings.cpu_cfs_quota_period.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn resolv_conf(path: &Path) -> Result<ResolvConf, StartError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| StartError::Read { path: path.to_owned(), source })?;
+    ResolvConf::parse(&text).map_err(|source| StartError::ResolvConf { path: path.to_owned(), source })
+}
