@@ -1,5 +1,15 @@
 //! The crate as its users see it: whole lives of pods against a runtime without processes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod backoff;
+mod failures;
+mod init;
+mod invariants;
 mod later;
 mod recordings;
+mod restart;
+mod sandbox;
 mod sim;
+mod status;
+mod termination;

@@ -61,6 +61,10 @@ pub(crate) struct Sim {
     pub(crate) sandbox_fails: Option<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) calls: Vec<Call>,
+    /// When containers started.
+    pub(crate) starts: Vec<Timestamp>,
+    /// When containers ended.
+    pub(crate) ends: Vec<Timestamp>,
     sandboxes_made: u32,
     exits: BTreeMap<String, Timestamp>,
 }
@@ -80,6 +84,8 @@ impl Sim {
             sandbox_fails: None,
             behaviours: BTreeMap::new(),
             calls: Vec::new(),
+            starts: Vec::new(),
+            ends: Vec::new(),
             sandboxes_made: 0,
             exits: BTreeMap::new(),
         }
@@ -117,13 +123,14 @@ impl Sim {
     /// Rounds and time, until nothing happens before `until`, or `enough` says so of a plan without actions.
     pub(crate) fn run(&mut self, until: Timestamp, mut enough: impl FnMut(&Self, &Plan) -> bool) -> Plan {
         for _ in 0..10_000 {
+            self.end_due();
             let plan = self.round(usize::MAX);
             if !plan.actions.is_empty() {
                 continue;
             }
             let next = plan.wake_at.into_iter().chain(self.exits.values().copied()).min();
             match next {
-                Some(next) if next <= until && !enough(self, &plan) => self.advance(next),
+                Some(next) if next <= until && !enough(self, &plan) => self.advance(next.max(self.now)),
                 _ => return plan,
             }
         }
@@ -162,11 +169,16 @@ impl Sim {
 
     /// Moves time on and lets containers end that are due.
     pub(crate) fn advance(&mut self, to: Timestamp) {
-        assert!(to > self.now, "time only goes on");
+        assert!(to >= self.now, "time only goes on");
         self.now = to;
-        let due: Vec<_> = self.exits.iter().filter(|(_, at)| **at <= to).map(|(id, _)| id.clone()).collect();
+        self.end_due();
+    }
+
+    fn end_due(&mut self) {
+        let due: Vec<_> =
+            self.exits.iter().filter(|(_, at)| **at <= self.now).map(|(id, _)| id.clone()).collect();
         for id in due {
-            let exit = self.behaviour_of(&id).exit.unwrap();
+            let exit = self.behaviour_of(&id).exit.expect("it was scheduled");
             self.end(&id, exit.code, &exit.reason, &exit.message);
         }
     }
@@ -179,6 +191,8 @@ impl Sim {
         if matches!(container.state, ContainerState::Running | ContainerState::Unknown) {
             container.state = ContainerState::Exited;
             container.finished_at = Some(now);
+            self.ends.push(now);
+            let container = self.container(id);
             container.exit_code = code;
             container.reason = reason.to_owned();
             container.message = message.to_owned();
@@ -295,9 +309,105 @@ impl Sim {
             sandbox: sandbox_id.to_owned(),
         });
         self.calls.push(Call::StartContainer { id: id.clone() });
+        self.starts.push(self.now);
         if let Some(exit) = behaviour.exit {
             self.exits.insert(id, self.after(exit.after_seconds));
         }
         self.memory.container_started(name);
     }
+}
+
+/// A static pod with this spec. Containers are given by name alone or as an object, and get an image.
+pub(crate) fn pod(mut spec: serde_json::Value) -> Pod {
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(|l| l.as_array_mut()).into_iter().flatten() {
+            if let Some(name) = container.as_str() {
+                *container = serde_json::json!({ "name": name });
+            }
+            let fields = container.as_object_mut().unwrap();
+            fields.entry("image").or_insert("img:1".into());
+        }
+    }
+    serde_json::from_value(serde_json::json!({
+        "metadata": {
+            "name": "p", "namespace": "default", "uid": "u",
+            "annotations": { "kubernetes.io/config.source": "file" },
+        },
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+/// A behaviour that ends at once with this code.
+pub(crate) fn exits(code: i32) -> Behaviour {
+    let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
+    Behaviour {
+        exit: Some(Exit { after_seconds: 1, code, reason, message: String::new() }),
+        ..Behaviour::default()
+    }
+}
+
+impl Sim {
+    /// A pod whose containers run, or whatever else their behaviours lead to at once.
+    pub(crate) fn started(pod: Pod) -> Self {
+        let mut sim = Self::new(pod);
+        sim.settle();
+        sim
+    }
+
+    /// Changes the desired pod.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Pod)) {
+        change(Arc::make_mut(&mut self.pod));
+    }
+
+    /// The calls made since the last time it was asked.
+    pub(crate) fn new_calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
+    }
+
+    pub(crate) fn phase(&self) -> String {
+        self.status().phase.unwrap()
+    }
+
+    /// Reason and message of a waiting container.
+    pub(crate) fn waiting(&self, name: &str) -> Option<(String, String)> {
+        let waiting = self.container_status(name).state?.waiting?;
+        Some((waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default()))
+    }
+
+    pub(crate) fn container_status(&self, name: &str) -> kube_model::core::ContainerStatus {
+        let status = self.status();
+        let mut all = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
+        all.find(|s| s.name == name).unwrap()
+    }
+
+    /// The newest instance of a container.
+    pub(crate) fn newest(&mut self, name: &str) -> &mut Container {
+        self.observed.containers.iter_mut().find(|c| c.name == name).expect("it was created")
+    }
+
+    /// Names of the running containers, sorted.
+    pub(crate) fn running(&self) -> Vec<&str> {
+        let running = self.observed.containers.iter().filter(|c| c.state == ContainerState::Running);
+        let mut names: Vec<_> = running.map(|c| c.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Calls in short: `run 0`, `start app_0`, `stop app_0 30`, `stopbox 0`, `rm app_0`, `rmbox 0`.
+pub(crate) fn short(calls: &[Call]) -> Vec<String> {
+    let id = |id: &str| id.trim_start_matches("$CONTAINER_").trim_start_matches("$SANDBOX").to_owned();
+    let calls = calls.iter().filter_map(|call| {
+        Some(match call {
+            Call::RunPodSandbox { attempt } => format!("run {attempt}"),
+            Call::CreateContainer { .. } => return None,
+            Call::StartContainer { id: i } => format!("start {}", id(i)),
+            Call::StopContainer { id: i, timeout } => format!("stop {} {timeout}", id(i)),
+            Call::StopPodSandbox { id: i } => format!("stopbox {}", id(i)),
+            Call::RemoveContainer { id: i } => format!("rm {}", id(i)),
+            Call::RemovePodSandbox { id: i } => format!("rmbox {}", id(i)),
+        })
+    });
+    calls.collect()
 }
