@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::rt::{Read, Write};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube_model::core::{Container, HTTPGetAction};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, InvalidMessage};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
@@ -183,7 +182,7 @@ impl Client {
             if next.host != url.host {
                 return Ok(answer);
             }
-            if next.authority() != url.authority() {
+            if url::has_scheme(&location) {
                 headers.remove(HOST);
             }
             url = next;
@@ -192,20 +191,21 @@ impl Client {
     }
 
     async fn request(&self, url: &Url, mut headers: HeaderMap) -> Result<Answer, Cause> {
-        if !headers.contains_key(HOST) {
-            headers.insert(HOST, HeaderValue::try_from(url.authority()).map_err(http::Error::from)?);
-        }
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        let mut request = Request::get(&url.target).body(Empty::new())?;
-        *request.headers_mut() = headers;
-
+        let host = match headers.remove(HOST) {
+            Some(host) => host,
+            None => HeaderValue::try_from(url.authority()).map_err(http::Error::from)?,
+        };
         let stream = dial(&url.host, url.port).await?;
         if !url.tls {
-            return exchange(TokioIo::new(stream), request).await;
+            return over_http1(stream, url, host, headers).await;
         }
         let name = ServerName::try_from(url.host.clone())?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(tls_cause)?;
-        exchange(TokioIo::new(stream), request).await
+        if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+            over_http2(stream, url, host, headers).await
+        } else {
+            over_http1(stream, url, host, headers).await
+        }
     }
 }
 
@@ -245,16 +245,44 @@ impl Answer {
     }
 }
 
-/// Sends the request over a connection of its own. Header names are written as Go writes them (`User-Agent`), for
-/// servers that look at their case.
-async fn exchange<T>(io: T, request: Request<Empty<Bytes>>) -> Result<Answer, Cause>
+/// Header names are written as Go writes them (`User-Agent`), for servers that look at their case.
+async fn over_http1<T>(io: T, url: &Url, host: HeaderValue, mut headers: HeaderMap) -> Result<Answer, Cause>
 where
-    T: Read + Write + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http1::Builder::new().title_case_headers(true).handshake(io).await?;
-    // Its errors reach the request and the body too.
-    let connection = AbortOnDropHandle::new(tokio::spawn(connection.map(drop)));
+    headers.insert(HOST, host);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let request = request(url.target.parse().map_err(http::Error::from)?, headers);
+    let mut builder = http1::Builder::new();
+    let (mut sender, connection) = builder.title_case_headers(true).handshake(TokioIo::new(io)).await?;
+    let connection = drive(connection);
     Ok(Answer { response: sender.send_request(request).await?, _connection: connection })
+}
+
+async fn over_http2<T>(io: T, url: &Url, host: HeaderValue, headers: HeaderMap) -> Result<Answer, Cause>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let uri =
+        Uri::builder().scheme("https").authority(host.as_bytes()).path_and_query(&*url.target).build()?;
+    let executor = TokioExecutor::new();
+    let (mut sender, connection) = http2::handshake(executor, TokioIo::new(io)).await?;
+    let connection = drive(connection);
+    Ok(Answer { response: sender.send_request(request(uri, headers)).await?, _connection: connection })
+}
+
+fn request(uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Runs a connection until its handle goes. Its errors reach the request and the body too.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async {
+        let _ = connection.await;
+    }))
 }
 
 fn tls_cause(error: io::Error) -> Cause {

@@ -10,6 +10,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
+/// The protocol name of HTTP/2, which the kubelet offers too.
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// A configuration that trusts any server. The crypto provider is passed explicitly, so that no process-wide
 /// default is needed.
 pub(crate) fn trust_any() -> Arc<ClientConfig> {
@@ -22,7 +25,7 @@ pub(crate) fn trust_any() -> Arc<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAny(provider)))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     // Each probe is a connection of its own: a session cache would only hold memory.
     config.resumption = Resumption::disabled();
     Arc::new(config)

@@ -113,9 +113,10 @@ impl<E: Exec, S: Sink> Worker<E, S> {
     pub(crate) async fn run(self) {
         let mut known = self.pod.outcomes.borrow().of(&self.container_id);
         let mut tracker = Tracker::new(self.kind, &self.settings, *outcome_of(&mut known, self.kind));
-        if tracker.is_done() || !self.until_started().await {
+        if tracker.is_done() {
             return;
         }
+        self.until_started().await;
         let mut ticks = interval_at(self.first.max(Instant::now()), self.settings.period);
         // As Go's ticker: a probe that takes longer than a period is followed by the next one at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -130,12 +131,13 @@ impl<E: Exec, S: Sink> Worker<E, S> {
         }
     }
 
-    /// Waits for the startup probe, without waking up in between. False if the pod is gone.
-    async fn until_started(&self) -> bool {
+    /// Waits for the startup probe, without waking up in between.
+    async fn until_started(&self) {
         let started = |outcomes: &Arc<PodProbes>| {
             !decide::held_back(self.kind, self.has_startup_probe, outcomes.of(&self.container_id))
         };
-        self.pod.outcomes.subscribe().wait_for(started).await.is_ok()
+        // Cannot fail: `self` keeps the sending side.
+        let _ = self.pod.outcomes.subscribe().wait_for(started).await;
     }
 
     async fn attempt(&self) -> Result<Verdict, HandlerError> {

@@ -57,25 +57,38 @@ async fn http_connection(
     let _ = server::Builder::new().serve_connection(TokioIo::new(io), service).await;
 }
 
-/// An HTTPS server with a certificate that nobody vouches for, expired and for another name.
 async fn tls_web(answer: impl Fn(Request<Incoming>) -> Reply + Clone + Send + Sync + 'static) -> Server {
+    tls_server(&[], answer).await
+}
+
+/// An HTTPS server with a certificate that nobody vouches for, expired and for another name.
+async fn tls_server(
+    protocols: &[&[u8]],
+    answer: impl Fn(Request<Incoming>) -> Reply + Clone + Send + Sync + 'static,
+) -> Server {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["elsewhere.example".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2001, 1, 1);
     params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key.into())
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     serve(move |stream| {
         let (acceptor, answer) = (acceptor.clone(), answer.clone());
         async move {
-            if let Ok(stream) = acceptor.accept(stream).await {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(request))));
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            } else {
                 http_connection(stream, answer).await;
             }
         }
@@ -273,6 +286,28 @@ async fn https_is_not_verified() {
     assert_eq!(probe(&secure(server.port)).await, Verdict::Success);
     let named = HTTPGetAction { host: Some("localhost".into()), ..secure(server.port) };
     assert_eq!(probe(&named).await, Verdict::Success);
+}
+
+#[tokio::test]
+async fn https_servers_that_speak_only_http2_are_probed_too() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let keep = seen.clone();
+    let server = tls_server(&[tls::HTTP2], move |request| {
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        keep.lock().unwrap().push(format!("{:?} {host} {}", request.version(), request.uri().path()));
+        if request.uri().path() == "/healthz" { redirect(302, "/next") } else { status(200) }
+    })
+    .await;
+    assert_eq!(probe(&secure(server.port)).await, Verdict::Success);
+    let address = format!("127.0.0.1:{}", server.port);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [format!("HTTP/2.0 {address} /healthz"), format!("HTTP/2.0 {address} /next")]
+    );
+    let headers = [("Host", "shop.example"), ("Connection", "keep-alive")];
+    let action = HTTPGetAction { scheme: Some("HTTPS".into()), ..with_headers(server.port, &headers) };
+    assert_eq!(probe(&action).await, Verdict::Success);
+    assert_eq!(seen.lock().unwrap()[2], "HTTP/2.0 shop.example /healthz");
 }
 
 #[tokio::test]

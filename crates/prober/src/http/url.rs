@@ -104,7 +104,8 @@ fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
 }
 
-fn has_scheme(text: &str) -> bool {
+/// Whether a `Location` is an absolute URL.
+pub(super) fn has_scheme(text: &str) -> bool {
     let end = text.find([':', '/', '?']).unwrap_or(0);
     end > 0 && text.as_bytes()[end] == b':' && text.as_bytes()[0].is_ascii_alphabetic()
 }

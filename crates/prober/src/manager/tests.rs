@@ -461,6 +461,24 @@ async fn a_pod_without_probes_costs_nothing() {
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
 
+/// Tasks wait most of their life, so what they hold while they wait is what a probe costs.
+#[tokio::test]
+async fn a_waiting_worker_is_small() {
+    let bed = Bed::new();
+    let worker = Worker {
+        shared: bed.prober.shared.clone(),
+        pod: bed.prober.entry(&mut bed.prober.lock(), &UID.into()).state.clone(),
+        container: "app".into(),
+        container_id: "c1".into(),
+        kind: ProbeKind::Readiness,
+        settings: Settings::from(&Probe::default()),
+        has_startup_probe: false,
+        first: Instant::now(),
+    };
+    let size = size_of_val(&worker.run());
+    assert!(size <= 768, "{size} bytes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_overruns_its_period_runs_again_at_once() {
     let bed = Bed::new();
