@@ -195,3 +195,7 @@ fn pod_name(uid: &PodUid) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -256,3 +256,7 @@ fn go_millis(duration: Duration) -> GoDuration {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

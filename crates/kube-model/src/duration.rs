@@ -267,4 +267,12 @@ mod tests {
         assert_eq!(GoDuration::from_secs(2).to_std(), Some(Duration::from_secs(2)));
         assert_eq!(GoDuration::from(Duration::MAX).as_nanos(), i64::MAX);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_reads_back_as_the_same_duration(nanos: i64) {
+            let duration = GoDuration::from_nanos(nanos);
+            proptest::prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+    }
 }

@@ -322,4 +322,17 @@ mod tests {
     fn beyond_exa_the_value_is_kept() {
         assert_eq!(parse("1000E").to_string(), "1e21");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_reads_back_as_the_same_value(
+            text in "[+-]?[0-9]{1,12}(\\.[0-9]{0,9})?(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e-?[0-9])?"
+        ) {
+            // Too many digits below a binary unit are refused.
+            if let Ok(quantity) = text.parse::<Quantity>() {
+                let printed = quantity.to_string();
+                proptest::prop_assert_eq!(parse(&printed), quantity, "{} {}", text, printed);
+            }
+        }
+    }
 }

@@ -1,0 +1,169 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn build(value: Value) -> Arc<Pod> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+fn pod(uid: &str, name: &str) -> Arc<Pod> {
+    build(json!({"metadata": {"uid": uid, "namespace": "default", "name": name}}))
+}
+
+fn key(name: &str) -> PodKey {
+    PodKey::new("default", name)
+}
+
+/// `-u` removed, `+u` added, `~u` updated.
+fn show(changes: &[Change]) -> Vec<String> {
+    let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap();
+    let one = |change: &Change| match change {
+        Change::Remove(uid) => format!("-{uid}"),
+        Change::Add(pod) => format!("+{}", uid(pod)),
+        Change::Update(pod) => format!("~{}", uid(pod)),
+    };
+    changes.iter().map(one).collect()
+}
+
+#[test]
+fn a_set_replaces_the_previous_one_of_its_source_only() {
+    let mut pods = PodManager::new(["file", "http"]);
+    assert_eq!(show(&pods.apply("http", vec![pod("h", "h")])), ["+h"]);
+    assert_eq!(show(&pods.apply("file", vec![pod("b", "b"), pod("a", "a")])), ["+a", "+b"]);
+    assert_eq!(show(&pods.apply("file", vec![pod("b", "b"), pod("c", "c")])), ["-a", "+c"]);
+    assert_eq!(show(&pods.apply("file", vec![])), ["-b", "-c"]);
+    assert_eq!(pods.pods().map(|(uid, _)| uid.to_string()).collect::<Vec<_>>(), ["h"]);
+}
+
+#[test]
+fn a_new_uid_under_an_old_name_is_another_pod() {
+    let mut pods = PodManager::new(["file"]);
+    pods.apply("file", vec![pod("1", "web")]);
+    assert_eq!(show(&pods.apply("file", vec![pod("2", "web")])), ["-1", "+2"]);
+    assert_eq!(pods.by_key(&key("web")).unwrap().metadata.uid.as_deref(), Some("2"));
+    assert_eq!(pods.get(&PodUid::from("1")), None);
+}
+
+#[test]
+fn a_uid_under_a_new_name_goes_and_comes() {
+    let mut pods = PodManager::new(["file"]);
+    pods.apply("file", vec![pod("1", "old")]);
+    assert_eq!(show(&pods.apply("file", vec![pod("1", "new")])), ["-1", "+1"]);
+    assert!(pods.by_key(&key("old")).is_none() && pods.by_key(&key("new")).is_some());
+}
+
+#[test]
+fn sources_are_ready_when_each_has_delivered() {
+    let mut pods = PodManager::new(["file", "http"]);
+    assert!(!pods.sources_ready());
+    pods.apply("file", vec![]);
+    assert_eq!(pods.awaited().collect::<Vec<_>>(), ["http"]);
+    pods.apply("http", vec![]);
+    assert!(pods.sources_ready());
+    assert!(PodManager::new([]).sources_ready());
+}
+
+#[test]
+fn a_pod_is_updated_when_what_matters_changed() {
+    let base = json!({
+        "metadata": {
+            "uid": "u", "namespace": "default", "name": "n", "labels": {"a": "1"},
+            "annotations": {"x": "1", "kubernetes.io/config.seen": "then"}
+        },
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    for (pointer, value, want) in [
+        ("/spec/containers/0/image", json!("other"), true),
+        ("/metadata/labels/a", json!("2"), true),
+        ("/metadata/labels/b", json!("1"), true),
+        ("/metadata/labels", json!(null), true),
+        ("/metadata/annotations/x", json!("2"), true),
+        ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), true),
+        ("/metadata/deletionGracePeriodSeconds", json!(1), true),
+        ("/metadata/annotations/kubernetes.io~1config.seen", json!("now"), false),
+        ("/metadata/annotations/kubernetes.io~1config.source", json!("file"), false),
+        ("/metadata/annotations/kubernetes.io~1config.mirror", json!("hash"), false),
+        ("/metadata/resourceVersion", json!("7"), false),
+        ("/status", json!({"phase": "Running"}), false),
+    ] {
+        let mut changed = base.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        changed.pointer_mut(parent).unwrap()[name.replace("~1", "/")] = value;
+        let mut pods = PodManager::new(["file"]);
+        let first = build(base.clone());
+        pods.apply("file", vec![first.clone()]);
+        let changes = pods.apply("file", vec![build(changed)]);
+        assert_eq!(!changes.is_empty(), want, "{pointer}");
+        let kept = Arc::ptr_eq(pods.get(&PodUid::from("u")).unwrap(), &first);
+        assert_eq!(kept, !want, "{pointer}: an unchanged pod keeps its Arc");
+    }
+}
+
+#[test]
+fn no_labels_and_empty_labels_are_the_same() {
+    let mut pods = PodManager::new(["file"]);
+    pods.apply("file", vec![pod("u", "n")]);
+    let empty = build(json!({"metadata": {"uid": "u", "namespace": "default", "name": "n", "labels": {}}}));
+    assert_eq!(pods.apply("file", vec![empty]), []);
+}
+
+#[test]
+fn the_first_with_a_name_keeps_it_and_the_next_comes_in_when_it_goes() {
+    let mut pods = PodManager::new(["file", "http"]);
+    pods.apply("http", vec![pod("h", "web")]);
+    // The name of its source comes first in the alphabet; that must not help it.
+    assert_eq!(show(&pods.apply("file", vec![pod("f", "web")])), [""; 0]);
+    let conflict = Conflict {
+        source: "file",
+        uid: PodUid::from("f"),
+        key: key("web"),
+        holder: PodUid::from("h"),
+        holder_source: "http",
+    };
+    assert_eq!(pods.conflicts(), [conflict]);
+    assert_eq!(show(&pods.apply("http", vec![])), ["-h", "+f"]);
+    assert_eq!(pods.conflicts(), []);
+}
+
+#[test]
+fn within_one_set_the_earlier_one_has_the_name_and_the_uid() {
+    let mut pods = PodManager::new(["file"]);
+    let set = vec![pod("1", "web"), pod("2", "web"), pod("1", "other")];
+    assert_eq!(show(&pods.apply("file", set)), ["+1"]);
+    let left_out: Vec<_> = pods.conflicts().iter().map(|c| (c.uid.as_str(), &*c.key.name)).collect();
+    assert_eq!(left_out, [("2", "web"), ("1", "other")]);
+    // A pod that has the name keeps it against one that now stands before it.
+    assert_eq!(show(&pods.apply("file", vec![pod("0", "web"), pod("1", "web")])), [""; 0]);
+}
+
+proptest! {
+    /// Replaying the changes gives the same pods, names are unique, and nothing is lost: each pod of each last
+    /// set is desired or reported.
+    #[test]
+    fn changes_add_up_to_the_desired_pods(
+        steps in prop::collection::vec((0..2usize, prop::collection::vec((0..5u8, 0..4u8), 0..5)), 0..12)
+    ) {
+        let mut pods = PodManager::new(["a", "b"]);
+        let mut replayed = BTreeMap::new();
+        let mut last = BTreeMap::new();
+        for (source, set) in steps {
+            let source = ["a", "b"][source];
+            last.insert(source, set.len());
+            let set = set.iter().map(|(uid, name)| pod(&uid.to_string(), &name.to_string())).collect();
+            for change in pods.apply(source, set) {
+                match change {
+                    Change::Remove(uid) => prop_assert!(replayed.remove(&uid).is_some()),
+                    Change::Add(pod) => prop_assert!(replayed.insert(identity(&pod).0, pod).is_none()),
+                    Change::Update(pod) => prop_assert!(replayed.insert(identity(&pod).0, pod).is_some()),
+                }
+            }
+            let now: BTreeMap<_, _> = pods.pods().map(|(uid, pod)| (uid.clone(), pod.clone())).collect();
+            prop_assert_eq!(&now, &replayed);
+            let names: BTreeSet<_> = now.values().map(|p| identity(p).1).collect();
+            prop_assert_eq!(names.len(), now.len());
+            prop_assert!(names.iter().all(|k| pods.by_key(k).is_some()));
+            prop_assert_eq!(now.len() + pods.conflicts().len(), last.values().sum::<usize>());
+        }
+    }
+}
