@@ -77,7 +77,8 @@ impl Builder {
 }
 
 /// Writes the methods of one service, one line each: `unary` calls, and `collected` streams, whose parts are
-/// joined once the stream has ended well.
+/// joined once the stream has ended well. Boxed: requests and tonic's futures take up to 26 KiB, which belong on
+/// the heap while a call lasts, not in its caller's task for good.
 macro_rules! service {
     ($connection:ident, $client:ident;
      unary { $($(#[$doc:meta])* $name:ident $method:literal ($request:ident) -> $response:ident;)* }
@@ -86,23 +87,29 @@ macro_rules! service {
         impl Client {
             $(
                 $(#[$doc])*
-                pub async fn $name(&self, request: $request) -> Result<$response, Error> {
-                    let send = |channel, request| async move { self.$client(channel).$name(request).await };
-                    self.0.$connection.call($method, self.0.request_timeout, request, send).await
+                pub fn $name(
+                    &self,
+                    request: $request,
+                ) -> impl Future<Output = Result<$response, Error>> + Send {
+                    let send = |channel, request| async move { $client(channel).$name(request).await };
+                    Box::pin(self.0.$connection.call($method, self.0.request_timeout, request, send))
                 }
             )*
             $(
                 $(#[$sdoc])*
-                pub async fn $sname(&self, request: $srequest) -> Result<Vec<$item>, Error> {
+                pub fn $sname(
+                    &self,
+                    request: $srequest,
+                ) -> impl Future<Output = Result<Vec<$item>, Error>> + Send {
                     let send = |channel, request| async move {
-                        let mut parts = self.$client(channel).$sname(request).await?.into_inner();
+                        let mut parts = $client(channel).$sname(request).await?.into_inner();
                         let mut whole = Vec::new();
                         while let Some(part) = parts.message().await? {
                             whole.extend(part.$field);
                         }
                         Ok(Response::new(whole))
                     };
-                    self.0.$connection.call($smethod, self.0.request_timeout, request, send).await
+                    Box::pin(self.0.$connection.call($smethod, self.0.request_timeout, request, send))
                 }
             )*
         }
@@ -219,7 +226,7 @@ impl Client {
     pub async fn version(&self) -> Result<VersionResponse, Error> {
         const METHOD: &str = "Version";
         let request = VersionRequest { version: "0.1.0".into() };
-        let send = |channel, request| async move { self.runtime_client(channel).version(request).await };
+        let send = |channel, request| async move { runtime_client(channel).version(request).await };
         let answer = self.0.runtime.call(METHOD, self.0.request_timeout, request, send).await;
         let missing = match answer {
             Ok(version) => match missing_field(&version) {
@@ -243,18 +250,18 @@ impl Client {
     pub(crate) fn runtime(&self) -> &Connection {
         &self.0.runtime
     }
+}
 
-    pub(crate) fn runtime_client(&self, channel: Channel) -> RuntimeServiceClient<Channel> {
-        RuntimeServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE)
-    }
+pub(crate) fn runtime_client(channel: Channel) -> RuntimeServiceClient<Channel> {
+    RuntimeServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
 
-    fn image_client(&self, channel: Channel) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE)
-    }
+fn image_client(channel: Channel) -> ImageServiceClient<Channel> {
+    ImageServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
 }
 
 /// The kubelet refuses a runtime that leaves one of these out.

@@ -9,7 +9,7 @@ use futures::{FutureExt, Stream, stream};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::client::Client;
+use crate::client::{Client, runtime_client};
 use crate::connection::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::error::Error;
 use crate::v1::{ContainerEventResponse, GetEventsRequest};
@@ -37,7 +37,7 @@ enum State {
     Waiting,
     /// Subscribed, but no headers yet: Go's servers send them with the first event.
     Subscribed(BoxFuture<'static, Answer>),
-    Receiving(Streaming<ContainerEventResponse>),
+    Receiving(Box<Streaming<ContainerEventResponse>>),
     Ended,
 }
 
@@ -61,7 +61,7 @@ impl Events {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Waiting => return Some(self.subscribe().await),
                 State::Subscribed(answer) => match answer.await {
-                    Ok(response) => self.state = State::Receiving(response.into_inner()),
+                    Ok(response) => self.state = State::Receiving(Box::new(response.into_inner())),
                     Err(status) => return Some(self.failed(&status)),
                 },
                 State::Receiving(mut stream) => {
@@ -83,14 +83,14 @@ impl Events {
         let connection = self.client.runtime().clone();
         // No attempt where the connection would refuse it.
         tokio::time::sleep(self.pause.max(connection.pause())).await;
-        let mut client = self.client.runtime_client(connection.channel());
+        let mut client = runtime_client(connection.channel());
         let mut answer = async move { client.get_container_events(GetEventsRequest {}).await }.boxed();
         // The subscription itself may stay silent for hours. It went first on the same connection, so an answer
         // to a second call proves that it has arrived.
         tokio::select! {
             biased;
             answered = &mut answer => match answered {
-                Ok(response) => self.connected(State::Receiving(response.into_inner())),
+                Ok(response) => self.connected(State::Receiving(Box::new(response.into_inner()))),
                 Err(status) => self.failed(&status),
             },
             version = self.client.version() => match version {
