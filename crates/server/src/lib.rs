@@ -1,1 +1,35 @@
-//! The agent's health endpoint and its local view socket.
+//! The agent's health endpoint and its local view socket, and the commands that read the socket.
+//!
+//! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
+//! socket under the root folder; [`client`] reads it, and [`show`] makes of it what `node-agent pods` and
+//! `node-agent explain` print. Rendering ([`table`], [`explain`]) is pure: the time is an argument.
+//!
+//! Must not know how pods are run: it sees the agent through [`View`] only.
+#![doc = include_str!("../README.md")]
+
+mod age;
+pub mod client;
+pub mod explain;
+pub mod healthz;
+mod http1;
+pub mod local;
+pub mod select;
+pub mod show;
+mod status;
+pub mod table;
+mod text;
+
+#[cfg(test)]
+mod testing;
+
+use kube_model::view::ViewSnapshot;
+use tokio::sync::watch;
+
+/// What the agent shows of itself.
+pub trait View: Send + Sync + 'static {
+    /// Everything at this moment.
+    fn snapshot(&self) -> ViewSnapshot;
+
+    /// A value that changes whenever a later snapshot may differ from an earlier one.
+    fn changes(&self) -> watch::Receiver<u64>;
+}

@@ -1,0 +1,108 @@
+//! `/healthz`: whether the agent's process is alive (reference 7.1, port 10248). It runs on a thread and runtime
+//! of its own, so that busy workers cannot make the node look dead.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::http1::{self, Body};
+
+/// Probes are few and short; more connections than this are a mistake somewhere, and wait.
+const MOST_CONNECTIONS: usize = 32;
+
+/// Longest time for one connection.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthzError {
+    /// The address is taken, not this machine's, or not allowed.
+    #[error("listening on {address} for /healthz")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no thread or event queue.
+    #[error("starting the thread that serves /healthz")]
+    Start(#[source] io::Error),
+}
+
+/// The endpoint, served until this is dropped.
+#[derive(Debug)]
+pub struct Healthz {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Healthz {
+    /// Serves `/healthz` on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When it cannot listen there. Once this returns, connections are accepted.
+    pub fn start(address: SocketAddr) -> Result<Self, HealthzError> {
+        let listen = |source| HealthzError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(HealthzError::Start)?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(HealthzError::Start)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("healthz".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, stopped)))
+            .map_err(HealthzError::Start)?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it is served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Healthz {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in there was reported by the panic hook.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: tokio::net::TcpListener, stopped: oneshot::Receiver<()>) {
+    let connections = http1::serve_all(TcpListenerStream::new(listener), MOST_CONNECTIONS, |stream| async {
+        let _too_slow = tokio::time::timeout(CONNECTION_LIMIT, http1::serve_one(stream, route)).await;
+    });
+    tokio::select! {
+        () = connections => {}
+        _ = stopped => {}
+    }
+}
+
+fn route(request: &Request<Incoming>) -> Response<Body> {
+    match request.uri().path() {
+        "/healthz" | "/healthz/ping" => {
+            http1::refuse_method(request).unwrap_or_else(|| http1::plain(StatusCode::OK, "ok"))
+        }
+        _ => http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::*;
+
+fn start() -> Healthz {
+    Healthz::start("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// The status line and the body of the answer to `request`.
+fn ask(healthz: &Healthz, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(healthz.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[test]
+fn healthz_answers_get_and_nothing_else() {
+    let healthz = start();
+    for (request, status, body) in [
+        ("GET /healthz", "200 OK", "ok"),
+        ("GET /healthz?verbose", "200 OK", "ok"),
+        ("GET /healthz/ping", "200 OK", "ok"),
+        ("HEAD /healthz", "200 OK", ""),
+        ("POST /healthz", "405 Method Not Allowed", "only GET is served here\n"),
+        ("GET /", "404 Not Found", "404 page not found\n"),
+        ("GET /pods", "404 Not Found", "404 page not found\n"),
+    ] {
+        let (line, text) = ask(&healthz, &format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(
+            (line.as_str(), text.as_str()),
+            (format!("HTTP/1.1 {status}").as_str(), body),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn a_taken_address_is_an_error_that_names_it() {
+    let healthz = start();
+    let error = Healthz::start(healthz.address()).unwrap_err();
+    assert_eq!(error.to_string(), format!("listening on {} for /healthz", healthz.address()));
+    assert_eq!(
+        std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap().kind(),
+        io::ErrorKind::AddrInUse
+    );
+}
+
+#[test]
+fn silent_clients_make_room_for_others() {
+    let healthz = start();
+    let silent: Vec<_> =
+        (0..MOST_CONNECTIONS + 8).map(|_| TcpStream::connect(healthz.address()).unwrap()).collect();
+    // All places are taken, so this is answered once the silent ones were thrown out.
+    let (line, body) = ask(&healthz, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((line.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "ok"));
+    drop(silent);
+}
+
+#[test]
+fn the_address_is_free_again_after_the_end() {
+    let healthz = start();
+    let address = healthz.address();
+    drop(healthz);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    Healthz::start(address).unwrap();
+}

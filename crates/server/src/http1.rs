@@ -1,0 +1,101 @@
+//! Serving HTTP/1 to clients that may be slow, silent or many: one request a connection, so that none can
+//! occupy a place for longer than its answer takes.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+
+/// Longest time that a client may take to send its request.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// A body of either kind: in one piece, or a stream.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Serves each of `incoming` with `serve`, at most `most` at once: others wait in the socket's backlog. Goes on
+/// until it is dropped, and with it all connections.
+pub(crate) async fn serve_all<S, Fut>(
+    mut incoming: impl Stream<Item = io::Result<S>> + Unpin,
+    most: usize,
+    serve: impl Fn(S) -> Fut,
+) where
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        // Both arms are cancel-safe: a stream's `next` and `join_next` lose nothing when dropped.
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            Some(accepted) = incoming.next(), if connections.len() < most => match accepted {
+                Ok(stream) => {
+                    connections.spawn(serve(stream));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely; they come back.
+                    tracing::warn!(%error, "Cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            else => return,
+        }
+    }
+}
+
+/// Reads one request from `stream` and writes the answer of `route`.
+pub(crate) async fn serve_one<S>(
+    stream: S,
+    route: impl Fn(&Request<Incoming>) -> Response<Body> + Send + Sync,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_LIMIT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| {
+                let response = route(&request);
+                async { Ok::<_, Infallible>(response) }
+            }),
+        )
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "A client went away or sent no HTTP");
+    }
+}
+
+/// A short answer for people.
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    whole(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+/// An answer in one piece.
+pub(crate) fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
+}
+
+/// The answer to anything but GET and HEAD; `None` when the method is one of them.
+pub(crate) fn refuse_method(request: &Request<Incoming>) -> Option<Response<Body>> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+    Some(response)
+}

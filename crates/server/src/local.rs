@@ -1,0 +1,244 @@
+//! The local view: HTTP/1 over the unix socket `agent.sock` in the root folder, for root only.
+//!
+//! `GET /v1/pods` answers a [`ViewSnapshot`](kube_model::view::ViewSnapshot) as JSON; with `?watch=true` one at
+//! once and one after each change, a line each, at most a few a second. The folder belongs to one agent at a
+//! time: a lock on `agent.lock` says so, and goes with the process however that ends.
+
+use std::convert::Infallible;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::UnixListenerStream;
+
+use crate::View;
+use crate::http1::{self, Body};
+
+/// Connections at once; more wait.
+const MOST_CONNECTIONS: usize = 32;
+
+/// Watches among them; more are refused, so that clients that never read cannot keep all others out.
+const MOST_WATCHES: usize = 16;
+
+/// Longest time for a connection that is not a watch.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// Shortest time between two snapshots of one watch.
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
+
+/// The socket in `root_dir` that an agent listens on.
+pub fn socket_path(root_dir: &Path) -> PathBuf {
+    root_dir.join("agent.sock")
+}
+
+/// Why the local view cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The root folder is in use.
+    #[error("another agent{} already runs with --root-dir {}", pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default(), root_dir.display())]
+    AnotherAgent {
+        /// The folder.
+        root_dir: PathBuf,
+        /// The other agent's process, if it could be read.
+        pid: Option<String>,
+    },
+    /// Something that is no socket stands at the socket's path; it is left alone.
+    #[error("{} is not a socket: remove it", .0.display())]
+    InTheWay(PathBuf),
+    /// A file operation failed.
+    #[error("{what} {}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The socket, listening. Dropping it removes the socket file and lets another agent have the folder.
+#[derive(Debug)]
+pub struct LocalSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl LocalSocket {
+    /// Takes `root_dir`, which must exist, for this process and listens on its socket. The socket of an agent
+    /// that died is replaced.
+    ///
+    /// # Errors
+    /// When another agent has the folder, or a file operation fails.
+    pub fn bind(root_dir: &Path) -> Result<Self, LocalError> {
+        let lock = lock(root_dir)?;
+        let path = socket_path(root_dir);
+        let io = |what| {
+            let path = path.clone();
+            move |source| LocalError::Io { what, path, source }
+        };
+        match fs::symlink_metadata(&path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(LocalError::InTheWay(path)),
+            // With the lock in hand, whoever made it is dead.
+            Ok(_) => fs::remove_file(&path).map_err(io("removing the old socket"))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io("looking for")(error)),
+        }
+        let listener = listen(&path).map_err(io("listening on"))?;
+        Ok(Self { listener: listener.into(), path, _lock: lock })
+    }
+
+    /// Serves `view` until the future is dropped.
+    ///
+    /// # Errors
+    /// When the runtime does not take the socket.
+    pub async fn serve(self, view: Arc<impl View>) -> Result<(), LocalError> {
+        let listener = self
+            .listener
+            .try_clone()
+            .and_then(tokio::net::UnixListener::from_std)
+            .map_err(|source| LocalError::Io { what: "serving", path: self.path.clone(), source })?;
+        let watches = Arc::new(Semaphore::new(MOST_WATCHES));
+        http1::serve_all(UnixListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
+            connection(stream, Arc::clone(&view), Arc::clone(&watches))
+        })
+        .await;
+        Ok(())
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        // The lock is still held, so the file is ours. If it stays, the next agent replaces it.
+        let _leftover = fs::remove_file(&self.path);
+    }
+}
+
+/// The file stays when the agent goes: removing it would let two agents lock two different files.
+fn lock(root_dir: &Path) -> Result<File, LocalError> {
+    let path = root_dir.join("agent.lock");
+    let io = |what, source| LocalError::Io { what, path: path.clone(), source };
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|source| io("opening", source))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = file.read_to_string(&mut pid);
+            let pid = Some(pid.trim().to_owned()).filter(|pid| read.is_ok() && !pid.is_empty());
+            return Err(LocalError::AnotherAgent { root_dir: root_dir.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(io("locking", source)),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|source| io("writing", source))?;
+    Ok(file)
+}
+
+/// A listening socket whose file has mode 0600 from its first moment: the kernel gives the file the mode of the
+/// socket's own inode, whatever the umask leaves of it.
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 64)?;
+    Ok(socket)
+}
+
+async fn connection(stream: tokio::net::UnixStream, view: Arc<impl View>, watches: Arc<Semaphore>) {
+    let watching = AtomicBool::new(false);
+    let route = |request: &Request<Incoming>| match (http1::refuse_method(request), request.uri().path()) {
+        (Some(refusal), _) => refusal,
+        (None, "/v1/pods") if is_watch(request) => match Arc::clone(&watches).try_acquire_owned() {
+            Ok(permit) => {
+                watching.store(true, Ordering::Relaxed);
+                watch_response(Arc::clone(&view), permit)
+            }
+            Err(_) => http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many watches\n"),
+        },
+        (None, "/v1/pods") => http1::whole(StatusCode::OK, "application/json", snapshot_line(view.as_ref())),
+        (None, _) => http1::plain(StatusCode::NOT_FOUND, "only /v1/pods is served here\n"),
+    };
+    let limit = async {
+        tokio::time::sleep(CONNECTION_LIMIT).await;
+        if watching.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = http1::serve_one(stream, route) => {}
+        () = limit => {}
+    }
+}
+
+fn is_watch(request: &Request<Incoming>) -> bool {
+    request
+        .uri()
+        .query()
+        .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")))
+}
+
+fn snapshot_line(view: &impl View) -> Bytes {
+    // The types of the view have string keys only, so there is nothing that JSON cannot say.
+    let mut line = serde_json::to_vec(&view.snapshot()).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+fn watch_response(view: Arc<impl View>, permit: OwnedSemaphorePermit) -> Response<Body> {
+    let changes = view.changes();
+    let frames = snapshots(view, changes, permit).map(|line| Ok::<_, Infallible>(Frame::data(line)));
+    let mut response = http1::whole(StatusCode::OK, "application/x-ndjson", Bytes::new());
+    *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+    response
+}
+
+/// A snapshot at once and one after each change. It is made when the client has room for it, so one that reads
+/// slowly gets fewer, and never costs memory.
+fn snapshots(
+    view: Arc<impl View>,
+    changes: watch::Receiver<u64>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Bytes> + Send {
+    futures::stream::unfold((view, changes, permit, None), |(view, mut changes, permit, last)| async move {
+        if let Some(last) = last {
+            changes.changed().await.ok()?;
+            tokio::time::sleep_until(last + WATCH_PAUSE).await;
+        }
+        changes.borrow_and_update();
+        let line = snapshot_line(view.as_ref());
+        Some((line, (view, changes, permit, Some(Instant::now()))))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::client::{Client, ClientError};
+use crate::testing::{FakeView, pod, running, snapshot};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Served {
+    folder: TempDir,
+    view: Arc<FakeView>,
+    server: JoinHandle<Result<(), LocalError>>,
+}
+
+fn serve() -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let view = FakeView::new(snapshot(vec![pod("web", running())]));
+    let socket = LocalSocket::bind(folder.path()).unwrap();
+    let server = tokio::spawn(socket.serve(Arc::clone(&view)));
+    Served { folder, view, server }
+}
+
+impl Served {
+    fn client(&self) -> Client {
+        Client::new(self.folder.path())
+    }
+
+    async fn stop(self) -> TempDir {
+        self.server.abort();
+        assert!(self.server.await.unwrap_err().is_cancelled());
+        self.folder
+    }
+
+    /// The whole answer to `request`.
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(socket_path(self.folder.path())).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+/// Waits until `done`, looking again each time the other tasks had their turn.
+async fn eventually(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_whole() {
+    let served = serve();
+    assert_eq!(served.client().snapshot().await.unwrap(), served.view.snapshot());
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_only_and_goes_with_the_server() {
+    let served = serve();
+    let path = socket_path(served.folder.path());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let folder = served.stop().await;
+    assert!(!path.exists());
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_second_agent_is_refused_and_the_first_goes_on() {
+    let served = serve();
+    let error = LocalSocket::bind(served.folder.path()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "another agent (pid {}) already runs with --root-dir {}",
+            std::process::id(),
+            served.folder.path().display()
+        )
+    );
+    served.client().snapshot().await.unwrap();
+    let folder = served.stop().await;
+    LocalSocket::bind(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn the_socket_of_a_dead_agent_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(UnixListener::bind(socket_path(folder.path())).unwrap());
+    fs::write(folder.path().join("agent.lock"), "1\n").unwrap();
+    let error = Client::new(folder.path()).snapshot().await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");
+
+    let view = FakeView::new(snapshot(vec![]));
+    let _server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(view));
+    Client::new(folder.path()).snapshot().await.unwrap();
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = socket_path(folder.path());
+    fs::write(&path, "precious").unwrap();
+    let error = LocalSocket::bind(folder.path()).unwrap_err().to_string();
+    assert_eq!(error, format!("{} is not a socket: remove it", path.display()));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let error = LocalSocket::bind(&missing).unwrap_err().to_string();
+    assert_eq!(error, format!("opening {}", missing.join("agent.lock").display()));
+
+    let long = folder.path().join("x".repeat(100));
+    fs::create_dir(&long).unwrap();
+    let error = LocalSocket::bind(&long).unwrap_err();
+    assert_eq!(error.to_string(), format!("listening on {}", socket_path(&long).display()));
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("too long"));
+}
+
+#[tokio::test]
+async fn no_agent_is_said_with_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Client::new(folder.path()).snapshot().await.unwrap_err().to_string();
+    let shown = folder.path().display();
+    assert_eq!(
+        error,
+        format!("no agent runs with --root-dir {shown} (nobody listens on {shown}/agent.sock)")
+    );
+}
+
+#[tokio::test]
+async fn only_getting_pods_is_served() {
+    let served = serve();
+    for (request, status) in [
+        ("GET /v1/pods HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+        ("POST /v1/pods HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405 Method Not Allowed"),
+        ("GET /v1/pod HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"),
+        ("nonsense\r\n\r\n", "400 Bad Request"),
+    ] {
+        let answer = served.ask(request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request:?}: {answer}");
+    }
+    let huge = format!("GET /v1/pods HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let mut stream = UnixStream::connect(socket_path(served.folder.path())).await.unwrap();
+    // The server may hang up before all of it is sent.
+    let _sent = stream.write_all(huge.as_bytes()).await;
+    served.client().snapshot().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_sends_one_snapshot_at_once_and_then_the_newest_after_changes() {
+    let served = serve();
+    let mut watch = served.client().watch().await.unwrap();
+    assert_eq!(watch.next().await.unwrap(), Some(served.view.snapshot()));
+    for name in ["a", "b", "c"] {
+        served.view.set(snapshot(vec![pod(name, running())]));
+    }
+    // The three changes came faster than snapshots are sent, so they are one.
+    assert_eq!(watch.next().await.unwrap(), Some(snapshot(vec![pod("c", running())])));
+
+    served.view.set(snapshot(vec![]));
+    assert_eq!(watch.next().await.unwrap(), Some(snapshot(vec![])));
+    served.stop().await;
+    assert!(matches!(watch.next().await, Ok(None) | Err(ClientError::Broken { .. })));
+}
+
+#[tokio::test]
+async fn watches_are_limited_and_freed_when_their_client_goes() {
+    let served = serve();
+    let client = served.client();
+    let mut watches = Vec::new();
+    for _ in 0..MOST_WATCHES {
+        let mut watch = client.watch().await.unwrap();
+        watch.next().await.unwrap();
+        watches.push(watch);
+    }
+    let error = client.watch().await.unwrap_err().to_string();
+    assert!(error.ends_with("refused: 503 Service Unavailable: too many watches"), "{error}");
+    client.snapshot().await.unwrap();
+
+    watches.clear();
+    eventually("the watches end with their clients", || served.view.watches() == 0).await;
+    client.watch().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watcher_that_never_reads_costs_no_memory_and_nobody_else_waits() {
+    let served = serve();
+    // Larger than all buffers on the way, so the first snapshot cannot leave.
+    let many = |round: usize| snapshot((0..2000).map(|i| pod(&format!("p{round}-{i}"), running())).collect());
+    served.view.set(many(0));
+    let mut stuck = UnixStream::connect(socket_path(served.folder.path())).await.unwrap();
+    stuck.write_all(b"GET /v1/pods?watch=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    eventually("the watch begins", || served.view.watches() == 1).await;
+    for round in 1..4 {
+        served.view.set(many(round));
+        assert_eq!(served.client().snapshot().await.unwrap().pods.len(), 2000);
+    }
+}
+
+#[tokio::test]
+async fn silent_clients_make_room_for_others() {
+    let served = serve();
+    let path = socket_path(served.folder.path());
+    let mut silent = Vec::new();
+    for _ in 0..MOST_CONNECTIONS + 8 {
+        silent.push(UnixStream::connect(&path).await.unwrap());
+    }
+    let answer = served.ask("GET /v1/pods HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}

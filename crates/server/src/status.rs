@@ -1,0 +1,172 @@
+//! What kubectl shows of a pod in its READY, STATUS and RESTARTS columns.
+//! Rule: upstream `pkg/printers/internalversion/printers.go`, `printPod`.
+
+use kube_model::Timestamp;
+use kube_model::core::{ContainerState, ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
+use kube_model::pod::{self, ContainerKind};
+use kube_model::view::PodView;
+
+/// The digest of a pod's status.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// Containers and sidecars that are ready.
+    pub(crate) ready: usize,
+    /// Containers and sidecars.
+    pub(crate) total: usize,
+    /// One word or a little more: `Running`, `Init:0/1`, `CrashLoopBackOff`.
+    pub(crate) status: String,
+    /// Restarts of the containers that count at this stage.
+    pub(crate) restarts: i32,
+    /// When the last of them ended.
+    pub(crate) last_restart: Option<Timestamp>,
+}
+
+/// Restarts of some containers.
+#[derive(Default, Clone, Copy)]
+struct Restarts {
+    count: i32,
+    last: Option<Timestamp>,
+}
+
+impl Restarts {
+    fn add(&mut self, container: &ContainerStatus) {
+        self.count += container.restart_count;
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        self.last = self.last.max(ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0));
+    }
+}
+
+pub(crate) fn digest(view: &PodView) -> Digest {
+    let spec = view.pod.spec.as_ref();
+    let status = view.status.as_ref();
+    let phase = status.phase.as_deref().unwrap_or("Unknown");
+    let mut shown = status.reason.clone().unwrap_or_else(|| phase.to_owned());
+    let sidecars = spec
+        .map_or(0, |spec| pod::containers(spec).filter(|(kind, _)| *kind == ContainerKind::Sidecar).count());
+    let mut ready = 0;
+
+    let mut init_restarts = Restarts::default();
+    let mut sidecar_restarts = Restarts::default();
+    let mut initializing = None;
+    for (index, container) in status.init_container_statuses.iter().flatten().enumerate() {
+        init_restarts.add(container);
+        let sidecar = is_sidecar(spec, &container.name);
+        if sidecar {
+            sidecar_restarts.add(container);
+        }
+        match init_progress(container, sidecar) {
+            InitProgress::Done => {}
+            InitProgress::SidecarUp => ready += usize::from(container.ready),
+            InitProgress::Stuck(reason) => {
+                initializing = Some(format!("Init:{reason}"));
+                break;
+            }
+            InitProgress::Going => {
+                let total = spec.and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
+                initializing = Some(format!("Init:{index}/{total}"));
+                break;
+            }
+        }
+    }
+    let mut restarts = init_restarts;
+    if let Some(init) = &initializing {
+        init.clone_into(&mut shown);
+    }
+    if initializing.is_none() || has_condition(status, "Initialized") {
+        restarts = sidecar_restarts;
+        let mut any_running = false;
+        for container in status.container_statuses.iter().flatten().rev() {
+            restarts.add(container);
+            match container.state.as_ref().and_then(stopped_reason) {
+                Some(reason) => shown = reason,
+                None if container.ready && is_running(container) => {
+                    any_running = true;
+                    ready += 1;
+                }
+                None => {}
+            }
+        }
+        // One that completed does not speak for one that still runs.
+        if shown == "Completed" && any_running {
+            let pod_ready = has_condition(status, "Ready");
+            (if pod_ready { "Running" } else { "NotReady" }).clone_into(&mut shown);
+        }
+    }
+
+    let terminating = view.removing || view.pod.metadata.deletion_timestamp.is_some();
+    if terminating && !matches!(phase, "Succeeded" | "Failed") {
+        "Terminating".clone_into(&mut shown);
+    }
+    Digest {
+        ready,
+        total: spec.map_or(0, |spec| spec.containers.len()) + sidecars,
+        status: shown,
+        restarts: restarts.count,
+        last_restart: restarts.last,
+    }
+}
+
+/// How far one init container is.
+enum InitProgress {
+    Done,
+    SidecarUp,
+    Stuck(String),
+    Going,
+}
+
+fn init_progress(container: &ContainerStatus, sidecar: bool) -> InitProgress {
+    let state = container.state.as_ref();
+    let terminated = state.and_then(|state| state.terminated.as_ref());
+    let waiting =
+        state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
+    match (terminated, waiting) {
+        (Some(ended), _) if ended.exit_code == 0 => InitProgress::Done,
+        _ if sidecar && container.started == Some(true) => InitProgress::SidecarUp,
+        (Some(ended), _) => InitProgress::Stuck(end_reason(ended)),
+        (None, Some(reason)) if !matches!(reason, "" | "PodInitializing") => {
+            InitProgress::Stuck(reason.to_owned())
+        }
+        _ => InitProgress::Going,
+    }
+}
+
+/// Why a container does not run, or `None` when it runs or gives no reason.
+fn stopped_reason(state: &ContainerState) -> Option<String> {
+    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
+    waiting.filter(|reason| !reason.is_empty()).or_else(|| state.terminated.as_ref().map(end_reason))
+}
+
+fn end_reason(ended: &ContainerStateTerminated) -> String {
+    match (ended.reason.as_deref(), ended.signal) {
+        (Some(reason), _) if !reason.is_empty() => reason.to_owned(),
+        (_, Some(signal)) if signal != 0 => format!("Signal:{signal}"),
+        _ => format!("ExitCode:{}", ended.exit_code),
+    }
+}
+
+fn is_running(container: &ContainerStatus) -> bool {
+    container.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
+fn is_sidecar(spec: Option<&PodSpec>, name: &str) -> bool {
+    spec.and_then(|spec| pod::container(spec, name)).is_some_and(|(kind, _)| kind == ContainerKind::Sidecar)
+}
+
+/// Whether the condition of this type is true.
+pub(crate) fn has_condition(status: &PodStatus, kind: &str) -> bool {
+    status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// Since when the agent has the pod: its creation, or for static pods, which have none, when it was first seen.
+pub(crate) fn born(view: &PodView) -> Option<Timestamp> {
+    let metadata = &view.pod.metadata;
+    metadata
+        .creation_timestamp
+        .as_ref()
+        .or(view.status.start_time.as_ref())
+        .map(|time| time.0)
+        .or_else(|| pod::annotation(&view.pod, kube_model::labels::CONFIG_SEEN)?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests;
