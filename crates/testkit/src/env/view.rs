@@ -5,8 +5,8 @@ use serde_json::Value;
 /// The view of one pod, by its name with or without the node's name that static pods get.
 #[must_use]
 pub fn pod<'a>(view: &'a Value, name: &str) -> Option<&'a Value> {
-    view["pods"].as_array()?.iter().find(|pod| {
-        let found = pod["pod"]["metadata"]["name"].as_str().unwrap_or_default();
+    view["items"].as_array()?.iter().find(|pod| {
+        let found = pod["metadata"]["name"].as_str().unwrap_or_default();
         found == name || found.strip_suffix("-node1") == Some(name)
     })
 }
@@ -37,8 +37,8 @@ mod tests {
 
     #[test]
     fn pods_and_containers_are_found_by_the_names_in_the_manifest() {
-        let view = json!({"pods": [{
-            "pod": {"metadata": {"name": "web-node1"}},
+        let view = json!({"items": [{
+            "metadata": {"name": "web-node1"},
             "status": {
                 "conditions": [{"type": "Ready", "status": "True"}],
                 "containerStatuses": [{"name": "app", "restartCount": 2}],

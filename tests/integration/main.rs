@@ -1,0 +1,9 @@
+//! The agent's binary on real container runtimes: containerd 1.6 (no events) and 2.1 (events). Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod node;
+mod pods;
