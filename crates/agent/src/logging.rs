@@ -142,7 +142,6 @@ impl Lines {
     fn json_head(&self, out: &mut Writer<'_>, metadata: &Metadata<'_>, message: &str) -> fmt::Result {
         let (krate, file) = place(metadata);
         // Microseconds fit into a double exactly for the next two centuries.
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53 until the year 2255")]
         let millis = (self.now)().as_microsecond() as f64 / 1000.0;
         let line = metadata.line().unwrap_or(0);
         write!(out, "{{\"ts\":{millis},\"caller\":\"{krate}/{file}:{line}\",\"msg\":")?;
