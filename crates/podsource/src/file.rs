@@ -1,0 +1,112 @@
+//! The source that reads static pods from a folder, or from one file, and follows its changes.
+//!
+//! As the kubelet (reference 3.1): any extension, JSON or YAML, one pod a file, names with a leading dot and
+//! sub-folders left out, in the order of the names. Better on purpose: a manifest that can not be used, or a
+//! folder that can not be read, is a problem beside the pods, while the last good version goes on, also over a
+//! restart (see [`Settings::cache_dir`]). Only what is gone from a readable folder stops.
+//!
+//! Owns the reading and the set of pods. Must not know what becomes of them.
+
+mod last_good;
+mod read;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_model::Timestamp;
+use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::SourceState;
+use scan::{Files, Set};
+use watch::Watch;
+
+/// Name of this source, in [`SourceState::source`] and in the annotation of its pods.
+pub const SOURCE: &str = "file";
+
+/// Largest manifest, in bytes.
+pub const MAX_BYTES: u64 = 10 << 20;
+
+/// What to read, for which node, and how often.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder or file. It may come later, vanish and come back.
+    pub path: PathBuf,
+    /// Name of this node: part of the pods' names and UIDs.
+    pub node_name: String,
+    /// How often everything is looked at even if no change was noticed. [`Settings::new`] has 20 s.
+    pub check_frequency: Duration,
+    /// A folder of the source's own, in which it keeps the last good text of each manifest, so that a manifest
+    /// that is broken while the agent restarts does not end its pod. `None`: kept in memory only.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The defaults of the kubelet.
+    pub fn new(path: impl Into<PathBuf>, node_name: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            node_name: node_name.into(),
+            check_frequency: Duration::from_secs(20),
+            cache_dir: None,
+        }
+    }
+}
+
+/// Starts reading. The first value is an empty state that is not `seen`; the source publishes when something
+/// changed. It ends when `cancel` is cancelled or the last receiver is gone.
+///
+/// Must be called within a tokio runtime that has its I/O and time drivers on.
+pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<SourceState>> {
+    let initial = SourceState { source: SOURCE, ..SourceState::default() };
+    let (publish, receiver) = channel(Arc::new(initial));
+    tokio::spawn(async move {
+        cancel.run_until_cancelled(run(settings, publish)).await;
+    });
+    receiver
+}
+
+async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
+    let check_frequency = settings.check_frequency;
+    let mut watch = Watch::new(&settings.path);
+    let mut files = Files::new(settings);
+    loop {
+        // Before the reading, so that no change falls between the two.
+        let blind = watch.renew();
+        let read_at = Timestamp::now();
+        let reading = tokio::task::spawn_blocking(move || {
+            let set = files.scan(read_at);
+            (files, set)
+        });
+        // It fails only when the runtime shuts down.
+        let Ok((same_files, mut set)) = reading.await else { return };
+        files = same_files;
+        set.problems.extend(blind);
+        publish_changes(&publish, set, read_at);
+        tokio::select! {
+            () = publish.closed() => return,
+            () = sleep(check_frequency) => {}
+            // What a dropped wait has seen of the events is seen again by the scan that follows.
+            () = watch.changed() => {}
+        }
+    }
+}
+
+fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, read_at: Timestamp) {
+    let Set { pods, problems } = set;
+    publish.send_if_modified(|state| {
+        let same_pods =
+            state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
+        if state.seen && same_pods && state.problems == problems {
+            return false;
+        }
+        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen: true, read_at: Some(read_at) });
+        true
+    });
+}

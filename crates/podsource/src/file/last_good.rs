@@ -1,0 +1,86 @@
+//! The last good text of each manifest on disk, so that it outlives the agent.
+//!
+//! One JSON file per manifest, named by a hash of the manifest's path, replaced as a whole.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use kube_model::hash::Fnv128a;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+/// The folder, which belongs to the source alone.
+#[derive(Debug)]
+pub(super) struct LastGood {
+    dir: PathBuf,
+}
+
+/// What one file holds.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The manifest.
+    pub(super) path: PathBuf,
+    /// Its text.
+    pub(super) text: String,
+}
+
+impl LastGood {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All that is kept. What is not ours or damaged is left out: it is written anew with the next good
+    /// version. Half-written files of a killed agent are removed.
+    pub(super) fn load(&self) -> io::Result<Vec<Kept>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut kept = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => {
+                    let json = fs::read(&path)?;
+                    kept.extend(serde_json::from_slice::<Kept>(&json));
+                }
+                Some("tmp") => fs::remove_file(&path)?,
+                _ => {}
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Keeps `text` as the last good version of the manifest at `path`. After an error the version before is
+    /// still there.
+    pub(super) fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        // Only the owner may read a temporary file, and it keeps that mode under its new name.
+        let mut file: NamedTempFile = tempfile::Builder::new().suffix(".tmp").tempfile_in(&self.dir)?;
+        let kept = Kept { path: path.to_owned(), text: text.to_owned() };
+        file.write_all(&serde_json::to_vec(&kept)?)?;
+        file.as_file().sync_all()?;
+        file.persist(self.name(path)).map_err(|error| error.error)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Drops what is kept of `path`.
+    pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(self.name(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn name(&self, path: &Path) -> PathBuf {
+        let mut hash = Fnv128a::default();
+        hash.write(path.as_os_str().as_encoded_bytes());
+        self.dir.join(hash.hex() + ".json")
+    }
+}

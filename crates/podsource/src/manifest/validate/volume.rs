@@ -1,0 +1,161 @@
+//! Volumes that a pod can have without an API server.
+
+use std::collections::BTreeSet;
+
+use kube_model::core::{DownwardAPIVolumeFile, HostPathVolumeSource, ObjectFieldSelector, PodSpec, Volume};
+use serde_json::Value;
+
+use super::super::invalid::{Field, Report};
+use super::{resources, syntax};
+
+pub(super) fn check_all(report: &mut Report, field: &Field, spec: &PodSpec) {
+    let mut names = BTreeSet::new();
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        let field = field.index(index);
+        let name = field.child("name");
+        if volume.name.is_empty() {
+            report.required(&name, "");
+        } else {
+            report.check(&name, &volume.name, syntax::dns_label(&volume.name));
+            if !names.insert(&volume.name) {
+                report.duplicate(&name, &volume.name);
+            }
+        }
+        check(report, &field, volume);
+    }
+}
+
+fn check(report: &mut Report, field: &Field, volume: &Volume) {
+    let kinds = kinds(volume);
+    for kind in kinds.iter().skip(1) {
+        report.forbidden(&field.child(kind), "may not specify more than 1 volume type");
+    }
+    if let Some(empty_dir) = &volume.empty_dir {
+        let field = field.child("emptyDir");
+        if let Some(limit) = &empty_dir.size_limit {
+            resources::quantity(report, &field.child("sizeLimit"), &limit.0);
+        }
+        let medium = empty_dir.medium.as_deref().filter(|medium| !medium.starts_with("HugePages-"));
+        report.one_of(&field.child("medium"), medium, &["", "Memory", "HugePages"]);
+    }
+    if let Some(host_path) = &volume.host_path {
+        check_host_path(report, &field.child("hostPath"), host_path);
+    }
+    if let Some(image) = &volume.image {
+        let field = field.child("image");
+        if image.reference.as_deref().is_none_or(str::is_empty) {
+            report.required(&field.child("reference"), "");
+        }
+        let policies = ["Always", "IfNotPresent", "Never"];
+        report.one_of(&field.child("pullPolicy"), image.pull_policy.as_deref(), &policies);
+    }
+    if let Some(nfs) = &volume.nfs {
+        let field = field.child("nfs");
+        if nfs.server.is_empty() {
+            report.required(&field.child("server"), "");
+        }
+        if !nfs.path.starts_with('/') {
+            report.invalid(&field.child("path"), &nfs.path, "must be an absolute path");
+        }
+    }
+    if let Some(downward) = &volume.downward_api {
+        let field = field.child("downwardAPI");
+        mode(report, &field.child("defaultMode"), downward.default_mode);
+        files(report, &field.child("items"), downward.items.as_deref());
+    }
+    if let Some(projected) = &volume.projected {
+        let field = field.child("projected");
+        mode(report, &field.child("defaultMode"), projected.default_mode);
+        for (index, source) in projected.sources.iter().flatten().enumerate() {
+            if let Some(downward) = &source.downward_api {
+                let field = field.child("sources").index(index).child("downwardAPI");
+                files(report, &field.child("items"), downward.items.as_deref());
+            }
+        }
+    }
+}
+
+/// The volume types that are set, by the names of their fields.
+fn kinds(volume: &Volume) -> Vec<String> {
+    match serde_json::to_value(volume) {
+        Ok(Value::Object(fields)) => {
+            fields.into_iter().map(|(name, _)| name).filter(|name| name != "name").collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn check_host_path(report: &mut Report, field: &Field, host_path: &HostPathVolumeSource) {
+    if host_path.path.is_empty() {
+        report.required(&field.child("path"), "");
+    } else {
+        report.check(&field.child("path"), &host_path.path, syntax::no_dot_dot(&host_path.path));
+    }
+    let types =
+        ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+    report.one_of(&field.child("type"), host_path.type_.as_deref(), &types);
+}
+
+fn files(report: &mut Report, field: &Field, files: Option<&[DownwardAPIVolumeFile]>) {
+    for (index, file) in files.into_iter().flatten().enumerate() {
+        let field = field.index(index);
+        if file.path.is_empty() {
+            report.required(&field.child("path"), "");
+        } else {
+            report.check(&field.child("path"), &file.path, syntax::inner_path(&file.path));
+        }
+        mode(report, &field.child("mode"), file.mode);
+        match (&file.field_ref, &file.resource_field_ref) {
+            (Some(reference), None) => {
+                let fields = ["metadata.name", "metadata.namespace", "metadata.uid"];
+                let maps = ["metadata.labels", "metadata.annotations"];
+                if !maps.contains(&reference.field_path.as_str()) {
+                    field_ref(report, &field.child("fieldRef"), reference, &fields);
+                }
+            }
+            (None, Some(reference)) => {
+                let field = field.child("resourceFieldRef");
+                if reference.container_name.as_deref().is_none_or(str::is_empty) {
+                    report.required(&field.child("containerName"), "");
+                }
+                resources::field_ref(report, &field, reference);
+            }
+            (Some(_), Some(_)) => {
+                report.invalid(
+                    &field,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
+            }
+            (None, None) => report.required(&field, "one of fieldRef and resourceFieldRef is required"),
+        }
+    }
+}
+
+/// A reference to a field of the pod itself: one of `fields`, or one label or annotation.
+pub(super) fn field_ref(
+    report: &mut Report,
+    field: &Field,
+    reference: &ObjectFieldSelector,
+    fields: &[&str],
+) {
+    report.one_of(&field.child("apiVersion"), reference.api_version.as_deref(), &["v1"]);
+    let path = reference.field_path.as_str();
+    let field = field.child("fieldPath");
+    if path.is_empty() {
+        return report.required(&field, "");
+    }
+    let subscript = ["metadata.labels['", "metadata.annotations['"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix)?.strip_suffix("']"));
+    match subscript {
+        Some(key) => report.check(&field, path, syntax::qualified_name(&key.to_lowercase())),
+        None => report.one_of(&field, Some(path), fields),
+    }
+}
+
+fn mode(report: &mut Report, field: &Field, mode: Option<i32>) {
+    if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
+        report.invalid(field, mode, "must be a number between 0 and 0777 (octal), both inclusive");
+    }
+}

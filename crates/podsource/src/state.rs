@@ -1,0 +1,23 @@
+//! What a source publishes.
+
+use std::sync::Arc;
+
+use kube_model::Timestamp;
+use kube_model::core::Pod;
+use kube_model::view::Problem;
+
+/// The whole set of a source. A pod that did not change keeps its `Arc` from one state to the next.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SourceState {
+    /// Which source: `file`.
+    pub source: &'static str,
+    /// The pods that should run, sorted by namespace and name; both are unique, and so are the UIDs.
+    pub pods: Vec<Arc<Pod>>,
+    /// What is wrong with the manifests now, sorted by file and line. A problem does not mean that the pod of
+    /// that file is gone: its last good version stays in `pods`.
+    pub problems: Vec<Problem>,
+    /// Whether the source was read at least once, so that a pod that is not in `pods` is not wanted.
+    pub seen: bool,
+    /// When the source was read that led to this state.
+    pub read_at: Option<Timestamp>,
+}
