@@ -70,8 +70,8 @@ pub(crate) fn hugepage_sizes(dir: &Path) -> Vec<String> {
 
 fn page_size(kib: u64) -> String {
     match kib {
-        _ if kib >= 1 << 20 && kib % (1 << 20) == 0 => format!("{}GB", kib >> 20),
-        _ if kib >= 1 << 10 && kib % (1 << 10) == 0 => format!("{}MB", kib >> 10),
+        _ if kib >= 1 << 20 && kib.is_multiple_of(1 << 20) => format!("{}GB", kib >> 20),
+        _ if kib >= 1 << 10 && kib.is_multiple_of(1 << 10) => format!("{}MB", kib >> 10),
         _ => format!("{kib}KB"),
     }
 }

@@ -131,8 +131,9 @@ impl Agent {
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             client: client.clone(),
         };
+        let runtime = Arc::new(runtime);
         let workers = Workers::new(Context {
-            runtime: Arc::new(runtime),
+            runtime: Arc::clone(&runtime),
             probes: Arc::clone(&probes),
             node: node.subscribe(),
             clock: Arc::new(Timestamp::now),
@@ -168,7 +169,15 @@ impl Agent {
             Some(source) => {
                 let manager = PodManager::new([podsource::file::SOURCE]);
                 let receiver = podsource::file::spawn(source, stop.clone());
-                tasks.spawn(sources::follow(receiver, manager, workers.clone(), problems, stop.clone()));
+                let shares = Arc::clone(&runtime);
+                let desired =
+                    move |pods: &PodManager| shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
+                let until = stop.clone();
+                tasks.spawn(sources::follow(receiver, manager, workers.clone(), problems, desired, until));
+                let (until, workers) = (stop.clone(), workers.clone());
+                tasks.spawn(async move {
+                    until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
+                });
             }
             // Without a source nobody can say what is wanted, so nothing is removed either.
             None => tracing::warn!("no pod source is configured (--pod-manifest-path): nothing to run"),

@@ -3,6 +3,7 @@
 mod files;
 mod hooks;
 mod images;
+mod leftovers;
 mod observe;
 mod sandbox;
 mod start;

@@ -10,11 +10,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Consumes one source until told to stop. Problems go to `problems` as they are now.
+/// `desired` hears of all pods that are wanted whenever they change.
 pub(crate) async fn follow<R: Runtime, P: Probes>(
     mut source: watch::Receiver<Arc<SourceState>>,
     mut manager: PodManager,
     workers: Workers<R, P>,
     problems: watch::Sender<Vec<Problem>>,
+    desired: impl Fn(&PodManager),
     stop: CancellationToken,
 ) {
     let consume = async {
@@ -29,7 +31,11 @@ pub(crate) async fn follow<R: Runtime, P: Probes>(
                 changed
             });
             if state.seen {
-                for change in manager.apply(state.source, state.pods.clone()) {
+                let changes = manager.apply(state.source, state.pods.clone());
+                if !changes.is_empty() {
+                    desired(&manager);
+                }
+                for change in changes {
                     match change {
                         Change::Add(pod) | Change::Update(pod) => workers.set(pod),
                         Change::Remove(uid) => workers.remove(&uid),

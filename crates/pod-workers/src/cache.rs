@@ -92,6 +92,10 @@ impl Cache {
         self.pods.contains_key(uid)
     }
 
+    pub(crate) fn uids(&self) -> impl Iterator<Item = &PodUid> {
+        self.pods.keys()
+    }
+
     /// The pods that a kubelet or this agent created.
     pub(crate) fn ours(&self) -> impl Iterator<Item = (PodUid, PodKey)> {
         self.pods.iter().filter(|(_, e)| e.ours).map(|(uid, e)| (uid.clone(), e.key.clone()))

@@ -1,6 +1,6 @@
 //! All actors of the node: starts, wakes and forgets them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -134,13 +134,39 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     /// Every source has told what it wants: from now on, what the runtime has beyond that is removed.
     pub fn sources_ready(&self) {
         let mut state = self.inner.lock();
+        if state.sources_ready {
+            return;
+        }
         state.sources_ready = true;
         self.adopt_orphans(&mut state);
+        self.inner.changed();
+    }
+
+    /// Waits until everything that exists is known: every source has spoken and the runtime was listed.
+    pub async fn ready(&self) {
+        let mut changes = self.changes();
+        loop {
+            {
+                let state = self.inner.lock();
+                if state.sources_ready && state.cache.listed {
+                    return;
+                }
+            }
+            // The sender lives as long as `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// The UIDs of all pods that are wanted, being removed, or in the runtime.
+    pub fn known(&self) -> BTreeSet<PodUid> {
+        let state = self.inner.lock();
+        state.pods.keys().cloned().chain(state.cache.uids().cloned()).collect()
     }
 
     /// Takes over a full list of the runtime's pods.
     pub fn runtime_listed(&self, pods: Vec<Listed>) {
         let mut state = self.inner.lock();
+        let first = !state.cache.listed;
         for uid in state.cache.list(pods) {
             if let Some(slot) = state.pods.get(&uid) {
                 slot.wake.wake_to_observe();
@@ -148,6 +174,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         }
         self.adopt_orphans(&mut state);
         self.start_what_can(&mut state);
+        if first {
+            self.inner.changed();
+        }
     }
 
     /// Takes over the statuses that came with a runtime event of time `at`.
@@ -308,7 +337,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let Some(slot) = state.pods.remove(uid) else { return };
         self.inner.changed();
         if let Some(pod) = slot.again {
-            self.insert(&mut state, uid.clone(), slot.key, Desired { pod, intent: Intent::Run });
+            // Its name may be another one now.
+            let (uid, key) = pod::identity(&pod);
+            self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run });
         }
         self.start_what_can(&mut state);
     }

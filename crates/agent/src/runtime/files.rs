@@ -111,13 +111,31 @@ impl Files {
 
     /// Removes everything of a pod that the runtime no longer knows.
     pub(crate) fn remove_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
-        let logs = paths::pod_logs_dir(&self.pod_logs_dir, uid, key);
-        gone(fs::remove_dir_all(&logs)).map_err(io_error("removing the logs", &logs))?;
-        let dir = paths::pod_dir(&self.root_dir, uid);
-        if let Some(mount) = mount_below(&dir)? {
+        self.remove_found(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key))?;
+        self.remove_found(&paths::pod_dir(&self.root_dir, uid))
+    }
+
+    /// The directories of all pods, wanted or not: their own and those of their logs.
+    pub(crate) fn found(&self) -> Vec<(PodUid, PathBuf)> {
+        let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+        let own = entries(&paths::pods_dir(&self.root_dir)).filter_map(|entry| {
+            let uid = PodUid::from(entry.file_name().to_str()?);
+            Some((uid, entry.path()))
+        });
+        let logs = entries(&self.pod_logs_dir).filter_map(|entry| {
+            // Neither namespaces nor names have an underscore.
+            let uid = PodUid::from(entry.file_name().to_str()?.splitn(3, '_').nth(2)?);
+            Some((uid, entry.path()))
+        });
+        own.chain(logs).collect()
+    }
+
+    /// Removes a directory with all that is in it, unless something is mounted there.
+    pub(crate) fn remove_found(&self, dir: &Path) -> Result<(), FileError> {
+        if let Some(mount) = mount_below(dir)? {
             return Err(FileError::Mounted(mount));
         }
-        gone(fs::remove_dir_all(&dir)).map_err(io_error("removing", &dir))
+        gone(fs::remove_dir_all(dir)).map_err(io_error("removing", dir))
     }
 }
 
@@ -200,6 +218,8 @@ mod tests {
         let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
         files.prepare_pod(&uid, &key).unwrap();
         files.prepare_container(&uid, &key, "app", "").unwrap();
+        let found: Vec<_> = files.found().into_iter().map(|(uid, _)| uid).collect();
+        assert_eq!(found, [uid.clone(), uid.clone()], "its own directory and that of its logs");
         files.remove_pod(&uid, &key).unwrap();
         files.remove_pod(&uid, &key).unwrap();
         assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);

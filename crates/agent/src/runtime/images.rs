@@ -29,8 +29,10 @@ impl ImageService for CriImages {
     async fn pull_image(&self, image: &str, pod: &Pod) -> Result<String, ServiceError> {
         let sandbox_config =
             cri_config::sandbox_config(pod, 0, &self.config).map_err(|e| ServiceError(e.to_string()))?;
-        let request =
-            PullImageRequest { image: Some(spec(image)), auth: None, sandbox_config: Some(sandbox_config) };
+        // Runtimes choose by these annotations how to unpack; the kubelet sends the pod's with each pull.
+        let annotations = pod.metadata.annotations.clone().unwrap_or_default();
+        let image = Some(ImageSpec { annotations, ..spec(image) });
+        let request = PullImageRequest { image, auth: None, sandbox_config: Some(sandbox_config) };
         Ok(self.client.pull_image(request).await.map_err(|e| as_go_says(&e))?.image_ref)
     }
 }

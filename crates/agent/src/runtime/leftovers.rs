@@ -1,0 +1,57 @@
+//! What earlier runs of the agent left on the node, and what all pods of a class share.
+
+use std::sync::Arc;
+
+use kube_model::core::Pod;
+use kube_model::qos::QosClass;
+use kube_model::{PodUid, resources};
+use pod_workers::{Probes, Workers};
+
+use super::CriRuntime;
+
+impl CriRuntime {
+    /// Gives the burstable class as much CPU weight as its pods request together (reference 4.15).
+    pub(crate) fn share_burstable_cpu<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let specs =
+            pods.filter(|pod| QosClass::of(pod) == QosClass::Burstable).filter_map(|p| p.spec.as_ref());
+        let total = specs
+            .map(|spec| resources::requests(spec).milli_cpu().unwrap_or(0))
+            .fold(0_i64, i64::saturating_add);
+        if let Err(error) = cgroups.set_burstable_shares(total) {
+            tracing::error!("the CPU shares of burstable pods are not up to date: {error}");
+        }
+    }
+
+    /// Removes directories, logs and cgroups of pods that nobody wants and the runtime does not know: the agent
+    /// was killed after the runtime had forgotten the pod and before the files were gone.
+    pub(crate) async fn remove_leftovers<P: Probes>(&self, workers: &Workers<Self, P>) {
+        workers.ready().await;
+        // What is on disk is read first: whatever comes later belongs to a pod that is known by then.
+        let found = self.files.run(|files| Ok(files.found())).await.unwrap_or_default();
+        let with_cgroup = match self.cgroups.as_ref().map(cgroups::Cgroups::pods) {
+            Some(Ok(uids)) => uids,
+            Some(Err(error)) => {
+                tracing::warn!("cannot look for cgroups of pods that are gone: {error}");
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let known = workers.known();
+        let is_left = |uid: &PodUid| !known.contains(uid);
+        for uid in with_cgroup.into_iter().filter(is_left) {
+            tracing::info!(%uid, "removing the cgroup of a pod that is gone");
+            if let Some(cgroups) = &self.cgroups
+                && let Err(error) = cgroups.remove_pod(&uid).await
+            {
+                tracing::warn!(%uid, "a cgroup is left: {error}");
+            }
+        }
+        for (uid, dir) in found.into_iter().filter(|(uid, _)| is_left(uid)) {
+            tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
+            if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
+                tracing::warn!(%uid, "a directory is left: {error}");
+            }
+        }
+    }
+}
