@@ -1,4 +1,4 @@
-//! The gRPC contracts of a Kubernetes node, generated from the `.proto` files of this crate.
+#![doc = include_str!("../README.md")]
 //!
 //! Owns the wire facts: names, numbers, services. Knows nothing of connections, deadlines or
 //! policy; clients of a contract live in their own crates.

@@ -148,7 +148,8 @@ fn chain(status: &Status) -> String {
     let mut source = status.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+        // tonic wraps everything in a "transport error", which says nothing more.
+        if cause_text != "transport error" && !text.contains(&cause_text) {
             if !text.is_empty() {
                 text.push_str(": ");
             }

@@ -1,4 +1,4 @@
-//! A fake CRI server for faults that a real runtime will not make on demand, and pod builders.
+#![doc = include_str!("../README.md")]
 
 pub mod env;
 pub mod fake_cri;

@@ -43,7 +43,7 @@ impl Model {
         request: &CreateContainerRequest,
     ) -> Answer<CreateContainerResponse> {
         let sandbox_id = &request.pod_sandbox_id;
-        let sandbox = self.sandboxes.get(sandbox_id).ok_or_else(|| no_sandbox(sandbox_id))?;
+        let sandbox = self.sandboxes.get(sandbox_id).ok_or_else(no_sandbox)?;
         if !sandbox.is_ready() {
             return Err(Status::unknown(format!("sandbox container \"{sandbox_id}\" is not running")));
         }

@@ -125,7 +125,7 @@ impl Model {
         request: &PodSandboxStatusRequest,
     ) -> Answer<PodSandboxStatusResponse> {
         let id = &request.pod_sandbox_id;
-        let sandbox = self.sandboxes.get(id).ok_or_else(|| no_sandbox(id))?;
+        let sandbox = self.sandboxes.get(id).ok_or_else(no_sandbox)?;
         Ok(PodSandboxStatusResponse {
             status: Some(sandbox.status.clone()),
             containers_statuses: self.statuses_in(id),
@@ -148,7 +148,7 @@ impl Model {
         request: &UpdatePodSandboxResourcesRequest,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
         let id = &request.pod_sandbox_id;
-        self.sandboxes.get(id).ok_or_else(|| no_sandbox(id))?;
+        self.sandboxes.get(id).ok_or_else(no_sandbox)?;
         Ok(UpdatePodSandboxResourcesResponse {})
     }
 
@@ -166,6 +166,7 @@ impl Model {
     }
 }
 
-pub(super) fn no_sandbox(id: &str) -> Status {
-    Status::not_found(format!("an error occurred when try to find sandbox \"{id}\": not found"))
+/// In containerd's words.
+pub(super) fn no_sandbox() -> Status {
+    Status::not_found("an error occurred when try to find sandbox: not found")
 }
