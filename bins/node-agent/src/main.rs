@@ -69,10 +69,7 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let node_name = match &settings.hostname_override {
-        Some(name) => name.clone(),
-        None => rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase(),
-    };
+    let node_name = settings.node_name(&rustix::system::uname().nodename().to_string_lossy())?;
     let runtime =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting tokio")?;
     runtime

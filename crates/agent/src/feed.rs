@@ -16,7 +16,7 @@ use kube_model::Timestamp;
 use kube_model::view::RuntimeView;
 use pod_workers::{Listed, Node, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::with_last_words;
@@ -27,6 +27,8 @@ const AUDIT: Duration = Duration::from_secs(60);
 const RELIST: Duration = Duration::from_secs(1);
 /// How often the runtime is asked whether it and its network are ready (reference 4.1).
 const STATUS: Duration = Duration::from_secs(5);
+/// How long the runtime may take to say whether it has events.
+const SUBSCRIBE: Duration = Duration::from_secs(1);
 /// Pauses between attempts to reach the runtime: doubles from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
@@ -73,59 +75,62 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         );
         // Subscribe before listing, so that nothing falls between the two.
         let mut events = pin!(self.client.container_events());
-        let mut eventful = match self.subscribe(&mut events).await {
-            Ok(eventful) => eventful,
-            Err(error) => return error,
-        };
-        let mut listed_at = match self.list().await {
-            Ok(at) => at,
-            Err(error) => return error,
-        };
-        if let Err(error) = self.status(&version).await {
+        // A runtime that takes its time to subscribe is not waited for: it will say `Connected` later.
+        let first = tokio::time::timeout(SUBSCRIBE, events.next()).await.ok().flatten();
+        if let Some(EventItem::Lost(error)) = first {
             return error;
         }
-        tracing::info!(events = eventful, "listed what the runtime has");
-        let mut audit = interval(if eventful { AUDIT } else { RELIST });
-        let mut status = interval(STATUS);
-        for timer in [&mut audit, &mut status] {
-            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            timer.reset();
+        let eventful = !matches!(first, Some(EventItem::Unsupported(_)));
+        let started = futures::try_join!(self.list(), self.status(&version));
+        let listed_at = match started {
+            Ok((at, ())) => at,
+            Err(error) => return error,
+        };
+        // Side by side, so that a call that hangs holds up only its own loop.
+        tokio::select! {
+            error = self.follow(events, listed_at), if eventful => error,
+            error = self.relist(if eventful { AUDIT } else { RELIST }) => error,
+            error = self.watch_status(&version) => error,
         }
+    }
+
+    /// Passes events on until the connection is lost.
+    async fn follow(
+        &self,
+        mut events: impl Stream<Item = EventItem> + Unpin,
+        mut listed_at: Timestamp,
+    ) -> cri_client::Error {
         loop {
-            // Cancel-safe: a tick or an item not taken is taken next time.
-            let outcome = tokio::select! {
-                Some(item) = events.next(), if eventful => match item {
-                    EventItem::Event(event) => {
-                        self.event(*event, listed_at).await;
-                        continue;
-                    }
-                    EventItem::Connected => self.list().await.map(|at| listed_at = at),
-                    EventItem::Lost(error) => Err(error),
-                    EventItem::Unsupported(_) => {
-                        eventful = false;
-                        audit = interval(RELIST);
-                        continue;
-                    }
+            match events.next().await {
+                Some(EventItem::Event(event)) => self.event(*event, listed_at).await,
+                Some(EventItem::Connected) => match self.list().await {
+                    Ok(at) => listed_at = at,
+                    Err(error) => return error,
                 },
-                _ = audit.tick() => self.list().await.map(|at| listed_at = at),
-                _ = status.tick() => self.status(&version).await,
-            };
-            if let Err(error) = outcome {
+                Some(EventItem::Lost(error)) => return error,
+                // It said so late.
+                Some(EventItem::Unsupported(_)) | None => return self.relist(RELIST).await,
+            }
+        }
+    }
+
+    /// Lists again and again, with `pause` between, until that fails.
+    async fn relist(&self, pause: Duration) -> cri_client::Error {
+        loop {
+            sleep(pause).await;
+            if let Err(error) = self.list().await {
                 return error;
             }
         }
     }
 
-    /// Whether the runtime has events. A runtime that takes its time to say so is treated as one that has:
-    /// the audit covers it meanwhile.
-    async fn subscribe(
-        &self,
-        events: &mut (impl Stream<Item = EventItem> + Unpin),
-    ) -> Result<bool, cri_client::Error> {
-        match tokio::time::timeout(Duration::from_secs(1), events.next()).await {
-            Ok(Some(EventItem::Lost(error))) => Err(error),
-            Ok(Some(EventItem::Unsupported(_)) | None) => Ok(false),
-            Ok(Some(EventItem::Connected | EventItem::Event(_))) | Err(_) => Ok(true),
+    /// Asks for the runtime's state again and again, until that fails.
+    async fn watch_status(&self, version: &VersionResponse) -> cri_client::Error {
+        loop {
+            sleep(STATUS).await;
+            if let Err(error) = self.status(version).await {
+                return error;
+            }
         }
     }
 
@@ -177,7 +182,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         {
             tracing::warn!("the runtime cannot be used, pods go on as they are: {message}");
         }
-        self.view.send_if_modified(|view| {
+        let shown = self.view.send_if_modified(|view| {
             let before = view.clone();
             if let Some(version) = version {
                 view.name.clone_from(&version.runtime_name);
@@ -190,6 +195,9 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
             }
             *view != before
         });
+        if shown {
+            self.workers.bump();
+        }
         self.node.send_if_modified(|node| {
             let mut next = (**node).clone();
             let since = node.runtime_down.as_ref().map_or(now, |d| d.since);

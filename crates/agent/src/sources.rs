@@ -23,13 +23,16 @@ pub(crate) async fn follow<R: Runtime, P: Probes>(
         loop {
             let state = Arc::clone(&source.borrow_and_update());
             log_new(&problems.borrow(), &state.problems);
-            problems.send_if_modified(|shown| {
+            let changed = problems.send_if_modified(|shown| {
                 let changed = *shown != state.problems;
                 if changed {
                     shown.clone_from(&state.problems);
                 }
                 changed
             });
+            if changed {
+                workers.bump();
+            }
             if state.seen {
                 let changes = manager.apply(state.source, state.pods.clone());
                 if !changes.is_empty() {

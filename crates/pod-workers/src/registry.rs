@@ -227,6 +227,11 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         cells.into_iter().map(|(_, _, cell)| Arc::new(cell.view())).collect()
     }
 
+    /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
+    pub fn bump(&self) {
+        self.inner.changed();
+    }
+
     /// Counts up whenever [`Workers::views`] may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
