@@ -5,6 +5,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// One unit, in billionths: the finest step that a quantity has.
 const NANOS: i128 = 1_000_000_000;
 
@@ -98,6 +101,13 @@ impl Quantity {
 
 fn div_away(value: i128, unit: i128) -> i128 {
     value / unit + (value % unit).signum()
+}
+
+impl Default for Quantity {
+    /// Zero, printed `0`.
+    fn default() -> Self {
+        Self { nanos: 0, format: Format::DecimalSI, small: true, text: None }
+    }
 }
 
 impl PartialEq for Quantity {
@@ -249,6 +259,43 @@ impl fmt::Display for Quantity {
     }
 }
 
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    /// From a string or a bare number, as Go does.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Quantity;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantity such as \"100Mi\" or a number")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Quantity, E> {
+                text.parse().map_err(|error| E::custom(format_args!("{text:?}: {error}")))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Quantity, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Quantity, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Quantity, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,6 +363,18 @@ mod tests {
         assert_eq!(parse("-0.1n").nanos(), -1);
         assert_eq!(parse("1e-400").nanos(), 1);
         assert_eq!(parse("0e2000000000").nanos(), 0);
+    }
+
+    #[test]
+    fn json_holds_a_text_or_a_number() {
+        for (json, want) in
+            [("\"1536Mi\"", "\"1536Mi\""), ("1024", "\"1024\""), ("0.5", "\"500m\""), ("-3", "\"-3\"")]
+        {
+            let quantity: Quantity = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&quantity).unwrap(), want, "{json}");
+        }
+        let error = serde_json::from_str::<Quantity>("\"1 Gi\"").unwrap_err().to_string();
+        assert!(error.starts_with("\"1 Gi\": quantities must match"), "{error}");
     }
 
     #[test]

@@ -7,8 +7,10 @@
 #![doc = include_str!("../README.md")]
 
 mod command;
+pub mod config;
 mod error;
 pub mod flag;
+pub mod gates;
 mod help;
 mod parse;
 mod settings;

@@ -1,0 +1,167 @@
+//! Which fields this agent does something with. Each field of the configuration stands in one of three lists, by
+//! itself or with the struct or map that it is in.
+
+/// What a field does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// What it does in the kubelet.
+    Heeded,
+    /// Nothing yet: it is accepted and reported.
+    NotYet,
+    /// Nothing, in the kubelet neither (Top 40, 6).
+    Nothing,
+}
+
+/// Fields that the agent heeds.
+pub const HEEDED: &[&str] = &[
+    "apiVersion",
+    "cgroupDriver",
+    "cgroupRoot",
+    "cgroupsPerQOS",
+    "clusterDNS",
+    "clusterDomain",
+    "containerRuntimeEndpoint",
+    "cpuCFSQuota",
+    "cpuCFSQuotaPeriod",
+    "featureGates",
+    "fileCheckFrequency",
+    "healthzBindAddress",
+    "healthzPort",
+    "imageServiceEndpoint",
+    "kind",
+    "logging.format",
+    "logging.verbosity",
+    "mergeDefaultEvictionSettings",
+    "podLogsDir",
+    "podPidsLimit",
+    "registryBurst",
+    "registryPullQPS",
+    "resolvConf",
+    "runOnce",
+    "runtimeRequestTimeout",
+    "seccompDefault",
+    "serializeImagePulls",
+    "staticPodPath",
+];
+
+/// Fields that are accepted and have no effect yet. Shrinks as the agent grows.
+pub const NOT_YET: &[&str] = &[
+    "address",
+    "allowedUnsafeSysctls",
+    "authentication",
+    "authorization",
+    "configMapAndSecretChangeDetectionStrategy",
+    "containerLogMaxFiles",
+    "containerLogMaxSize",
+    "containerLogMaxWorkers",
+    "containerLogMonitorInterval",
+    "contentType",
+    "cpuManagerPolicy",
+    "cpuManagerPolicyOptions",
+    "cpuManagerReconcilePeriod",
+    "crashLoopBackOff",
+    "enableContentionProfiling",
+    "enableControllerAttachDetach",
+    "enableDebugFlagsHandler",
+    "enableDebuggingHandlers",
+    "enableProfilingHandler",
+    "enableServer",
+    "enableSystemLogHandler",
+    "enableSystemLogQuery",
+    "enforceNodeAllocatable",
+    "eventBurst",
+    "eventRecordQPS",
+    "evictionHard",
+    "evictionMaxPodGracePeriod",
+    "evictionMinimumReclaim",
+    "evictionPressureTransitionPeriod",
+    "evictionSoft",
+    "evictionSoftGracePeriod",
+    "failCgroupV1",
+    "failSwapOn",
+    "httpCheckFrequency",
+    "imageGCHighThresholdPercent",
+    "imageGCLowThresholdPercent",
+    "imageMaximumGCAge",
+    "imageMinimumGCAge",
+    "imagePullCredentialsVerificationPolicy",
+    "kernelMemcgNotification",
+    "kubeAPIBurst",
+    "kubeAPIQPS",
+    "kubeReserved",
+    "kubeReservedCgroup",
+    "kubeletCgroups",
+    "localStorageCapacityIsolation",
+    "logging.flushFrequency",
+    "logging.options",
+    "logging.vmodule",
+    "makeIPTablesUtilChains",
+    "maxOpenFiles",
+    "maxParallelImagePulls",
+    "maxPods",
+    "memoryManagerPolicy",
+    "memoryReservationPolicy",
+    "memorySwap",
+    "memoryThrottlingFactor",
+    "nodeLeaseDurationSeconds",
+    "nodeStatusMaxImages",
+    "nodeStatusReportFrequency",
+    "nodeStatusUpdateFrequency",
+    "oomScoreAdj",
+    "podCIDR",
+    "podsPerCore",
+    "port",
+    "preloadedImagesVerificationAllowlist",
+    "protectKernelDefaults",
+    "providerID",
+    "qosReserved",
+    "readOnlyPort",
+    "registerNode",
+    "registerWithTaints",
+    "reservedMemory",
+    "reservedSystemCPUs",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "showHiddenMetricsForVersion",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodByPodPriority",
+    "shutdownGracePeriodCriticalPods",
+    "singleProcessOOMKill",
+    "staticPodURL",
+    "staticPodURLHeader",
+    "syncFrequency",
+    "systemCgroups",
+    "systemReserved",
+    "systemReservedCgroup",
+    "tlsCertFile",
+    "tlsCipherSuites",
+    "tlsCurvePreferences",
+    "tlsMinVersion",
+    "tlsPrivateKeyFile",
+    "topologyManagerPolicy",
+    "topologyManagerPolicyOptions",
+    "topologyManagerScope",
+    "tracing",
+    "userNamespaces",
+    "volumePluginDir",
+    "volumeStatsAggPeriod",
+];
+
+/// Fields that do nothing in the kubelet either.
+pub const WITHOUT_EFFECT: &[&str] =
+    &["hairpinMode", "iptablesDropBit", "iptablesMasqueradeBit", "streamingConnectionIdleTimeout"];
+
+/// The entry of a list that `path` belongs to: itself or what it is in.
+fn entry(list: &'static [&'static str], path: &str) -> Option<&'static str> {
+    list.iter().copied().find(|name| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+/// What the field at `path` does, and the entry that says so: `evictionHard` for `evictionHard[pid.available]`.
+/// `None` when there is no such field, or for a struct that is in more than one list.
+pub fn effect(path: &str) -> Option<(Effect, &'static str)> {
+    [(HEEDED, Effect::Heeded), (NOT_YET, Effect::NotYet), (WITHOUT_EFFECT, Effect::Nothing)]
+        .into_iter()
+        .find_map(|(list, effect)| entry(list, path).map(|name| (effect, name)))
+}
