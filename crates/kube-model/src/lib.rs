@@ -14,6 +14,7 @@ pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
+pub mod syntax;
 pub mod view;
 pub mod yaml;
 

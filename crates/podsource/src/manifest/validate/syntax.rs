@@ -1,68 +1,6 @@
 //! The syntax of Kubernetes' names. Each check gives its complaint, or nothing.
 
-/// A label of DNS (RFC 1123): names of containers, volumes and namespaces.
-pub(super) fn dns_label(text: &str) -> Option<String> {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    if text.len() > 63 {
-        return Some("must be no more than 63 characters".to_owned());
-    }
-    if !edges(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit()) || !text.bytes().all(inner) {
-        return Some(
-            "must be lower case letters, digits or '-', and begin and end with a letter or digit".to_owned(),
-        );
-    }
-    None
-}
-
-/// A name of DNS (RFC 1123): labels with dots between them. Names of pods.
-pub(super) fn dns_subdomain(text: &str) -> Option<String> {
-    if text.len() > 253 {
-        return Some("must be no more than 253 characters".to_owned());
-    }
-    let part = |part: &str| {
-        edges(part, |c| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
-    };
-    if text.split('.').all(part) {
-        return None;
-    }
-    Some(
-        "must be lower case letters, digits, '-' or '.', and begin and end with a letter or digit".to_owned(),
-    )
-}
-
-/// Keys of labels and annotations, names of extended resources: `[prefix/]name`.
-pub(super) fn qualified_name(text: &str) -> Option<String> {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    if let Some(why) = prefix.and_then(dns_subdomain) {
-        return Some(format!("prefix part {why}"));
-    }
-    if name.is_empty() {
-        return Some("name part must not be empty".to_owned());
-    }
-    label_text(name).map(|why| format!("name part {why}"))
-}
-
-/// Values of labels.
-pub(super) fn label_value(text: &str) -> Option<String> {
-    if text.is_empty() { None } else { label_text(text) }
-}
-
-fn label_text(text: &str) -> Option<String> {
-    let inner = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
-    if text.len() > 63 {
-        return Some("must be no more than 63 characters".to_owned());
-    }
-    if !edges(text, |c| c.is_ascii_alphanumeric()) || !text.bytes().all(inner) {
-        return Some(
-            "must be letters, digits, '-', '_' or '.', and begin and end with a letter or digit".to_owned(),
-        );
-    }
-    None
-}
+pub(super) use kube_model::syntax::{dns_label, dns_subdomain, label_value, qualified_name};
 
 /// Names of ports (IANA).
 pub(super) fn port_name(text: &str) -> Option<String> {
