@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::config::{KubeletConfiguration, join};
 use crate::gates::{Gate, Gates, Stage};
 
+pub mod documents;
 mod eviction;
 mod network;
 mod node;
