@@ -3,18 +3,22 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Invalid, UsageError};
-use crate::flag::Flag;
+use crate::KUBERNETES_VERSION;
+use crate::completion::{self, Shell};
+use crate::error::UsageError;
+use crate::help::Help;
+use crate::load::CommandLine;
 use crate::parse::{self, Parsed, Word};
-use crate::settings::Settings;
-use crate::table::{AGENT, EXPLAIN, PODS, ViewFlags};
-use crate::{KUBERNETES_VERSION, help};
+use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, ViewFlags};
+use crate::value::Version;
 
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Command {
     /// Run the agent.
-    Run(Box<Settings>),
+    Run(Box<CommandLine>),
+    /// Show the configuration that the agent would run with, and where it came from.
+    Config(Box<CommandLine>),
     /// Show pods.
     Pods(PodsArgs),
     /// Explain one pod.
@@ -63,6 +67,8 @@ pub enum Output {
 const COMMANDS: &[(&str, &str)] = &[
     ("pods", "show the pods of the running agent"),
     ("explain", "say what one pod waits for and what was tried"),
+    ("config", "show the configuration that counts, and where each value came from"),
+    ("completion", "write a completion script for bash, zsh or fish"),
     ("help", "show this help, or that of a command"),
 ];
 
@@ -75,8 +81,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     match args.first().map(String::as_str) {
         Some("pods") => pods(args.split_off(1)),
         Some("explain") => explain(args.split_off(1)),
+        Some("config") => agent(args.split_off(1), CONFIG, Command::Config),
+        Some("completion") => completion(args.split_off(1)),
         Some("help") => help_of(&args[1..]),
-        _ => run(args),
+        _ => agent(args, AGENT_HELP, Command::Run),
     }
 }
 
@@ -92,18 +100,39 @@ fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, UsageEr
         .collect()
 }
 
-fn run(args: Vec<String>) -> Result<Command, UsageError> {
+/// A command that takes the agent's flags.
+fn agent(
+    args: Vec<String>,
+    help: Help,
+    command: fn(Box<CommandLine>) -> Command,
+) -> Result<Command, UsageError> {
     let parsed = parse::parse(AGENT, args)?;
     if let Some(word) = parsed.words.first() {
         return Err(unknown_command(word));
     }
-    if parsed.values.help {
-        return Ok(Command::Print(agent_help()));
+    if parsed.values.flags.help {
+        return Ok(Command::Print(help.render(AGENT)));
     }
-    if parsed.values.version.0 {
-        return Ok(Command::Print(version()));
+    match parsed.values.flags.version {
+        Version::Short => Ok(Command::Print(version())),
+        Version::Raw => Ok(Command::Print(raw_version())),
+        Version::Silent | Version::Reported(_) => Ok(command(Box::new(CommandLine(parsed)))),
     }
-    Ok(Command::Run(Box::new(Settings::new(parsed)?)))
+}
+
+fn completion(args: Vec<String>) -> Result<Command, UsageError> {
+    let parsed = parse::parse(COMPLETION_FLAGS, args)?;
+    if parsed.values {
+        return Ok(Command::Print(COMPLETION.render(COMPLETION_FLAGS)));
+    }
+    let [word] = &parsed.words[..] else {
+        return Err(UsageError::WordCount { command: "completion", what: "shell", got: parsed.words.len() });
+    };
+    let shell = Shell::named(&word.text).ok_or_else(|| UsageError::UnknownCommand {
+        word: word.text.clone(),
+        hint: "; a shell is bash, zsh or fish".to_owned(),
+    })?;
+    Ok(Command::Print(completion::script(shell, COMMANDS)))
 }
 
 fn unknown_command(word: &Word) -> UsageError {
@@ -121,7 +150,7 @@ fn unknown_command(word: &Word) -> UsageError {
 fn pods(args: Vec<String>) -> Result<Command, UsageError> {
     let parsed = parse::parse(PODS, args)?;
     if parsed.values.help {
-        return Ok(Command::Print(pods_help()));
+        return Ok(Command::Print(PODS_HELP.render(PODS)));
     }
     let names = words(&parsed);
     let ViewFlags { output, root_dir, watch, .. } = parsed.values;
@@ -136,7 +165,7 @@ fn pods(args: Vec<String>) -> Result<Command, UsageError> {
 fn explain(args: Vec<String>) -> Result<Command, UsageError> {
     let parsed = parse::parse(EXPLAIN, args)?;
     if parsed.values.help {
-        return Ok(Command::Print(explain_help()));
+        return Ok(Command::Print(EXPLAIN_HELP.render(EXPLAIN)));
     }
     let mut names = words(&parsed);
     let got = names.len();
@@ -158,12 +187,11 @@ fn form(text: &str, forms: &[(&str, Output)]) -> Result<Output, UsageError> {
     }
     forms.iter().find(|(name, _)| *name == text).map(|&(_, form)| form).ok_or_else(|| {
         let names: Vec<_> = forms.iter().map(|(name, _)| *name).collect();
-        UsageError::Invalid(vec![Invalid {
+        UsageError::Value {
             flag: "output",
-            field: None,
             value: text.to_owned(),
             rule: format!("must be one of {}", names.join(", ")),
-        }])
+        }
     })
 }
 
@@ -172,11 +200,26 @@ fn version() -> String {
     format!("Kubernetes v{KUBERNETES_VERSION}+node-agent.{}\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// All that is known of the version, as Go prints its struct. Scripts look for the numbers in it.
+fn raw_version() -> String {
+    let (major, rest) = KUBERNETES_VERSION.split_once('.').unwrap_or_default();
+    let minor = rest.split('.').next().unwrap_or_default();
+    let git = format!("v{KUBERNETES_VERSION}+node-agent.{}", env!("CARGO_PKG_VERSION"));
+    format!(
+        "version.Info{{Major:\"{major}\", Minor:\"{minor}\", GitVersion:\"{git}\", GitCommit:\"\", \
+         GitTreeState:\"\", BuildDate:\"\", GoVersion:\"\", Compiler:\"rustc\", Platform:\"{}/{}\"}}\n",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}
+
 fn help_of(words: &[String]) -> Result<Command, UsageError> {
     let text = match words.first().map(String::as_str) {
-        None | Some("help") => agent_help(),
-        Some("pods") => pods_help(),
-        Some("explain") => explain_help(),
+        None | Some("help") => AGENT_HELP.render(AGENT),
+        Some("pods") => PODS_HELP.render(PODS),
+        Some("explain") => EXPLAIN_HELP.render(EXPLAIN),
+        Some("config") => CONFIG.render(AGENT),
+        Some("completion") => COMPLETION.render(COMPLETION_FLAGS),
         Some(word) => {
             return Err(UsageError::UnknownCommand { word: word.to_owned(), hint: String::new() });
         }
@@ -184,31 +227,38 @@ fn help_of(words: &[String]) -> Result<Command, UsageError> {
     Ok(Command::Print(text))
 }
 
-fn agent_help() -> String {
-    help::render(
-        "The node agent takes pod manifests and keeps the containers that they describe running and healthy. It \
-         does the work of the Kubernetes kubelet and takes the kubelet's flags.",
-        &["node-agent [flags]", "node-agent <command> [flags]"],
-        COMMANDS,
-        AGENT,
-    )
-}
+const AGENT_HELP: Help = Help {
+    about: "The node agent takes pod manifests and keeps the containers that they describe running and healthy. It \
+            does the work of the Kubernetes kubelet and takes the kubelet's flags.",
+    usage: &["node-agent [flags]", "node-agent <command> [flags]"],
+    commands: COMMANDS,
+};
 
-fn pods_help() -> String {
-    let about = "Shows the pods of the agent that runs on this machine, as the agent sees them.";
-    view_help(about, "node-agent pods [NAME...] [flags]", PODS)
-}
+const CONFIG: Help = Help {
+    about: "Shows the configuration that the agent would run with, given these flags, as YAML. Behind each value \
+            that is not a default stands where it came from.",
+    usage: &["node-agent config [flags]"],
+    commands: &[],
+};
 
-fn explain_help() -> String {
-    let about = "Says of one pod what state it is in, what it waits for and why, what was tried and what comes \
-                 next. POD is a name with or without the node's name at its end, NAMESPACE/NAME, or the start of \
-                 a UID.";
-    view_help(about, "node-agent explain POD [flags]", EXPLAIN)
-}
+const COMPLETION: Help = Help {
+    about: "Writes a script that completes commands and flags: source <(node-agent completion bash)",
+    usage: &["node-agent completion bash|zsh|fish"],
+    commands: &[],
+};
 
-fn view_help(about: &str, usage: &str, table: &[Flag<ViewFlags>]) -> String {
-    help::render(about, &[usage], &[], table)
-}
+const PODS_HELP: Help = Help {
+    about: "Shows the pods of the agent that runs on this machine, as the agent sees them.",
+    usage: &["node-agent pods [NAME...] [flags]"],
+    commands: &[],
+};
+
+const EXPLAIN_HELP: Help = Help {
+    about: "Says of one pod what state it is in, what it waits for and why, what was tried and what comes next. POD \
+            is a name with or without the node's name at its end, NAMESPACE/NAME, or the start of a UID.",
+    usage: &["node-agent explain POD [flags]"],
+    commands: &[],
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,13 @@
-//! What can be wrong with a command line. The wording is pflag's, which the kubelet uses, so that people and
+//! What can be wrong with a command line and with the files that it names. The wording is pflag's, which the kubelet uses, so that people and
 //! scripts that know the kubelet understand it; what was expected is added behind it.
 
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use kube_model::yaml;
+
+use crate::origin::Origin;
+use crate::validate::Finding;
 
 /// Why a command line cannot be used. Each text is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,43 +70,100 @@ pub enum UsageError {
         /// How many words it got.
         got: usize,
     },
-    /// Values that have the right type and still cannot be; all of them.
-    #[error("invalid configuration: {}", Joined(.0))]
-    Invalid(Vec<Invalid>),
+    /// A value of a subcommand's flag that it does not know.
+    #[error("--{flag} {value:?} {rule}")]
+    Value {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The value as it was typed.
+        value: String,
+        /// What was expected, as the end of a sentence.
+        rule: String,
+    },
 }
 
-/// One value that breaks a rule.
+/// Values that have the right type and still cannot be; all of them. One line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid configuration: {}", Joined(.0))]
+pub struct InvalidConfiguration(pub Vec<Finding<Origin>>);
+
+/// Why files can not be read into a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file that can not be read at all.
+    #[error("reading {origin}")]
+    Read {
+        /// The file.
+        origin: Origin,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder of `--config-dir` that can not be listed.
+    #[error("listing the folder {path:?} of --config-dir")]
+    List {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A text that is neither YAML nor JSON.
+    #[error("reading {origin}")]
+    Syntax {
+        /// The place.
+        origin: Origin,
+        /// What is wrong there.
+        source: yaml::Error,
+    },
+    /// A text with nothing in it.
+    #[error("{origin} is empty: a configuration has at least an apiVersion and a kind")]
+    Empty {
+        /// The file.
+        origin: Origin,
+    },
+    /// A text that is something else.
+    #[error("{origin}: expected {expected}, got {got}")]
+    Kind {
+        /// The place.
+        origin: Origin,
+        /// What was expected.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// Values of the wrong type: the first one of each field.
+    #[error("wrong types: {}", Joined(.0))]
+    Types(Vec<WrongType>),
+    /// What the command line was accepted with does not fit any more.
+    #[error(transparent)]
+    Flag(#[from] UsageError),
+}
+
+/// A value of the wrong type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// The flag, without dashes.
-    pub flag: &'static str,
-    /// The KubeletConfiguration field that the flag sets, where there is one.
-    pub field: Option<&'static str>,
-    /// The value as it was typed, or the default.
-    pub value: String,
-    /// The rule, as the end of a sentence: `must be between 0 and 65535`.
-    pub rule: String,
+pub struct WrongType {
+    /// Its path.
+    pub field: String,
+    /// What it is and what was expected.
+    pub reason: String,
+    /// Where it stands.
+    pub origin: Origin,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for WrongType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { flag, field, value, rule } = self;
-        match field {
-            Some(field) => write!(f, "{field} (--{flag}) {value:?} {rule}"),
-            None => write!(f, "--{flag} {value:?} {rule}"),
-        }
+        write!(f, "{}: {} ({})", self.field, self.reason, self.origin)
     }
 }
 
-struct Joined<'a>(&'a [Invalid]);
+struct Joined<'a, T>(&'a [T]);
 
-impl fmt::Display for Joined<'_> {
+impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, invalid) in self.0.iter().enumerate() {
+        for (index, item) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }
-            invalid.fmt(f)?;
+            item.fmt(f)?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! What a flag is: a row of a table. Knows no particular flag.
 
+use std::marker::PhantomData;
+
+use crate::config::{Effect, effect};
 use crate::value::FlagValue;
 
 /// One flag of a command whose typed values live in a `T`.
@@ -16,7 +19,8 @@ pub struct Flag<T: 'static> {
     pub field: Option<&'static str>,
     /// Whose flag it is and whether it should be used.
     pub standing: Standing,
-    /// Whether this agent does something with it. One that it only accepts is reported when it is given.
+    /// Whether this agent does something with it. One that it only accepts is reported when it is given. Of a
+    /// flag that sets a field, [`config::effect`](crate::config::effect) says so instead.
     pub wired: bool,
     /// Where its value goes; this also fixes its type.
     pub slot: &'static dyn Slot<T>,
@@ -42,8 +46,19 @@ pub struct Kind {
     pub expected: &'static str,
     /// The value that `--flag` alone stands for; `None` when a value must follow.
     pub alone: Option<&'static str>,
-    /// Whether the help shows the default in quotes.
-    pub quoted: bool,
+    /// How the help shows the default.
+    pub shown: Shown,
+}
+
+/// How the help shows a default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As it is.
+    Plain,
+    /// In quotes.
+    Quoted,
+    /// In brackets, as a list.
+    Listed,
 }
 
 /// Where the value of a flag goes.
@@ -56,6 +71,24 @@ pub trait Slot<T>: Sync {
     /// # Errors
     /// The reason why `text` is no such value, in the words of the Go function that the kubelet reads it with.
     fn set(&self, values: &mut T, text: &str, first: bool) -> Result<(), String>;
+}
+
+/// A [`Slot`] for what is checked and then forgotten: flags that do nothing.
+pub struct Unused<V>(PhantomData<fn() -> V>);
+
+/// The slot that takes a `V` and forgets it.
+pub const fn unused<V>() -> Unused<V> {
+    Unused(PhantomData)
+}
+
+impl<T, V: FlagValue + Default> Slot<T> for Unused<V> {
+    fn kind(&self) -> Kind {
+        V::KIND
+    }
+
+    fn set(&self, _values: &mut T, text: &str, first: bool) -> Result<(), String> {
+        V::default().set(text, first)
+    }
 }
 
 /// A [`Slot`] that is a field of the values.
@@ -83,6 +116,22 @@ impl<T> Flag<T> {
             Some(letter) => format!("-{letter}, --{}", self.name),
             None => format!("--{}", self.name),
         }
+    }
+
+    /// The default as the help shows it; empty for the zero value of its type, which is left out, as with pflag.
+    pub fn shown_default(&self) -> String {
+        match (self.default, self.slot.kind().shown) {
+            ("" | "0" | "0s" | "false", _) => String::new(),
+            (text, Shown::Plain) => text.to_owned(),
+            (text, Shown::Quoted) => format!("{text:?}"),
+            (text, Shown::Listed) => format!("[{text}]"),
+        }
+    }
+
+    /// What it does.
+    pub fn effect(&self) -> Effect {
+        let own = if self.wired { Effect::Heeded } else { Effect::NotYet };
+        self.field.and_then(effect).map_or(own, |(effect, _)| effect)
     }
 
     /// The name of its value for the help, and the help text without backquotes.

@@ -1,26 +1,42 @@
 //! The help text of a command, laid out as the kubelet's: what it is, `Usage:`, then `Flags:` in two columns,
-//! one line a flag, sorted by name.
+//! sorted by name; wrapped, as the kubelet's only pretends to be.
 
 use std::fmt::Write as _;
 
 use crate::flag::{Flag, Standing};
 
-/// The whole help of one command. `commands` are pairs of a subcommand and what it does.
-pub(crate) fn render<T>(about: &str, usage: &[&str], commands: &[(&str, &str)], table: &[Flag<T>]) -> String {
-    let mut out = format!("{about}\n\nUsage:\n");
-    for line in usage {
-        out.push_str(&format!("  {line}\n"));
-    }
-    if !commands.is_empty() {
-        out.push_str("\nCommands:\n");
-        let width = commands.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        for (name, what) in commands {
-            let _infallible = writeln!(out, "  {name:width$}   {what}");
+/// The width that lines are wrapped at.
+const WIDTH: usize = 120;
+
+/// What the help of a command says beside its flags.
+pub(crate) struct Help {
+    /// What it does.
+    pub(crate) about: &'static str,
+    /// How it is called.
+    pub(crate) usage: &'static [&'static str],
+    /// Pairs of a subcommand and what it does.
+    pub(crate) commands: &'static [(&'static str, &'static str)],
+}
+
+impl Help {
+    /// The whole help of the command, whose flags are those of `table`.
+    pub(crate) fn render<T>(&self, table: &[Flag<T>]) -> String {
+        let mut out = wrap(self.about, WIDTH).join("\n");
+        out.push_str("\n\nUsage:\n");
+        for line in self.usage {
+            let _infallible = writeln!(out, "  {line}");
         }
+        if !self.commands.is_empty() {
+            out.push_str("\nCommands:\n");
+            let width = self.commands.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            for (name, what) in self.commands {
+                let _infallible = writeln!(out, "  {name:width$}   {what}");
+            }
+        }
+        out.push_str("\nFlags:\n");
+        out.push_str(&flags(table));
+        out
     }
-    out.push_str("\nFlags:\n");
-    out.push_str(&flags(table));
-    out
 }
 
 fn flags<T>(table: &[Flag<T>]) -> String {
@@ -29,9 +45,28 @@ fn flags<T>(table: &[Flag<T>]) -> String {
     let width = rows.iter().map(|(_, left, _)| left.len()).max().unwrap_or(0);
     let mut out = String::new();
     for (_, left, right) in rows {
-        let _infallible = writeln!(out, "{left:width$}   {right}");
+        let mut left = left.as_str();
+        for line in wrap(&right, WIDTH.saturating_sub(width + 3)) {
+            let _infallible = writeln!(out, "{left:width$}   {line}");
+            left = "";
+        }
     }
     out
+}
+
+/// Breaks `text` at blanks into lines of at most `width` bytes; a longer word has a line of its own.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn left<T>(flag: &Flag<T>) -> String {
@@ -44,18 +79,14 @@ fn left<T>(flag: &Flag<T>) -> String {
 
 fn right<T>(flag: &Flag<T>) -> String {
     let mut text = flag.usage().1;
-    // What is left out is the zero value of its type, as pflag has it.
-    if !matches!(flag.default, "" | "0" | "0s" | "false") {
-        if flag.slot.kind().quoted {
-            text.push_str(&format!(" (default {:?})", flag.default));
-        } else {
-            text.push_str(&format!(" (default {})", flag.default));
-        }
+    let default = flag.shown_default();
+    if !default.is_empty() {
+        text.push_str(&format!(" (default {default})"));
     }
     match (flag.standing, flag.field) {
         (Standing::Kubelet, _) => {}
         (Standing::Deprecated, Some(field)) => {
-            text.push_str(&format!(" (DEPRECATED: the configuration field is {field})"));
+            text.push_str(&format!(" (DEPRECATED: use {field})"));
         }
         (Standing::Deprecated, None) => text.push_str(" (DEPRECATED)"),
         (Standing::Ours, _) => text.push_str(" (not a flag of the kubelet)"),

@@ -1,23 +1,23 @@
 //! pflag's grammar over a table of flags.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::error::UsageError;
 use crate::flag::Flag;
 
 /// A command line, read with one table.
-#[derive(Debug)]
-pub(crate) struct Parsed<T> {
+#[derive(Clone)]
+pub(crate) struct Parsed<T: 'static> {
     /// The typed values: defaults, overwritten by what was given.
     pub(crate) values: T,
-    /// The last text of each flag that was given, by name.
-    pub(crate) given: BTreeMap<&'static str, String>,
+    /// Each use of a flag with its text, in the order of the command line.
+    pub(crate) uses: Vec<(&'static Flag<T>, String)>,
     /// The words that belong to no flag.
     pub(crate) words: Vec<Word>,
 }
 
 /// A word that belongs to no flag.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) text: String,
     /// The flag right before it that takes no separate value: `--register-node false` is a common slip.
@@ -41,7 +41,7 @@ pub(crate) fn parse<T: Default>(
     table: &'static [Flag<T>],
     args: impl IntoIterator<Item = String>,
 ) -> Result<Parsed<T>, UsageError> {
-    let mut parsed = Parsed { values: defaults(table)?, given: BTreeMap::new(), words: Vec::new() };
+    let mut parsed = Parsed { values: defaults(table)?, uses: Vec::new(), words: Vec::new() };
     let mut args = args.into_iter();
     let mut after = None;
     while let Some(arg) = args.next() {
@@ -129,10 +129,19 @@ impl<T> Parsed<T> {
     }
 
     fn give(&mut self, flag: &'static Flag<T>, text: String) -> Result<(), UsageError> {
-        let first = !self.given.contains_key(flag.name);
+        let first = self.uses.iter().all(|(other, _)| other.name != flag.name);
         set(flag, &mut self.values, &text, first)?;
-        self.given.insert(flag.name, text);
+        self.uses.push((flag, text));
         Ok(())
+    }
+
+    /// Sets `values` as the command line says, as if it was read with them as the defaults.
+    ///
+    /// # Errors
+    /// None that reading the command line did not have.
+    pub(crate) fn apply(&self, values: &mut T) -> Result<(), UsageError> {
+        let mut seen = BTreeSet::new();
+        self.uses.iter().try_for_each(|(flag, text)| set(flag, values, text, seen.insert(flag.name)))
     }
 }
 

@@ -1,15 +1,18 @@
-//! What the agent's flags mean: checked, typed, with units. All broken rules are reported at once.
+//! What the configuration means for the agent: checked, typed, with units. All broken rules are reported at once.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use kube_model::duration::GoDuration;
+use serde::Serialize;
 
-use crate::error::{Invalid, UsageError};
-use crate::parse::Parsed;
-use crate::table::{AGENT, AgentFlags};
+use crate::error::InvalidConfiguration;
+use crate::load::Effective;
+use crate::origin::{Origin, Origins};
+use crate::validate::{Facts, Finding, Report, validate};
+use crate::value::parse_ip;
+use crate::warning::Warning;
 
 /// Everything that can be set on the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,32 +82,12 @@ pub enum LoggingFormat {
     Json,
 }
 
-/// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin<'a> {
-    /// Nobody set it.
-    Default,
-    /// The flag of this name was given, last with this text.
-    Flag(&'a str),
-}
-
-/// Where each value came from, by the name of its flag.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<&'static str, String>);
-
-impl Origins {
-    /// Where the value of the flag `name` (without dashes) came from.
-    pub fn of(&self, name: &str) -> Origin<'_> {
-        self.0.get(name).map_or(Origin::Default, |text| Origin::Flag(text))
-    }
-}
-
 impl Settings {
     /// The node's name: the override or else `hostname`, trimmed and in lower case (reference 1.4).
     ///
     /// # Errors
     /// When the host name is needed and is no DNS-1123 subdomain.
-    pub fn node_name(&self, hostname: &str) -> Result<String, UsageError> {
+    pub fn node_name(&self, hostname: &str) -> Result<String, InvalidConfiguration> {
         if let Some(name) = &self.hostname_override {
             return Ok(name.clone());
         }
@@ -112,91 +95,93 @@ impl Settings {
         if is_dns1123_subdomain(&name) {
             return Ok(name);
         }
-        Err(UsageError::Invalid(vec![Invalid {
-            flag: "hostname-override",
-            field: None,
-            value: String::new(),
+        Err(InvalidConfiguration(vec![Finding {
+            field: "--hostname-override".to_owned(),
+            value: "\"\"".to_owned(),
             rule: format!("must be given, because the host name {hostname:?} is not {DNS1123_SUBDOMAIN}"),
+            origin: Origin::Default,
         }]))
     }
 
-    pub(crate) fn new(parsed: Parsed<AgentFlags>) -> Result<Self, UsageError> {
-        let Parsed { values: flags, given, .. } = parsed;
-        let mut check = Check { given: &given, invalid: Vec::new() };
-        let mut warnings: Vec<String> = AGENT
-            .iter()
-            .filter(|flag| !flag.wired && given.contains_key(flag.name))
-            .map(|flag| format!("--{} is accepted but has no effect in this agent", flag.name))
-            .collect();
+    /// What `effective` means for the agent.
+    ///
+    /// # Errors
+    /// All that breaks a rule of [`validate`], or that this agent can not do.
+    pub fn new(effective: &Effective, facts: &Facts) -> Result<Self, InvalidConfiguration> {
+        let Effective { config, flags, origins, .. } = effective;
+        let Report { errors, warnings: odd } = validate(config, facts, |path| origins.of(path));
+        let mut check = Check { origins, invalid: errors };
+        let mut warnings = effective.warnings.clone();
+        warnings.extend(odd.into_iter().map(Warning::Odd));
 
-        if flags.cgroup_driver != "cgroupfs" {
-            check.fail("cgroup-driver", "is not supported: only \"cgroupfs\" is");
+        if config.cgroup_driver != "cgroupfs" {
+            check.fail("cgroupDriver", &config.cgroup_driver, "is not supported: only \"cgroupfs\" is");
         }
-        let logging_format = match flags.logging_format.as_str() {
+        let logging_format = match config.logging.format.as_str() {
             "json" => LoggingFormat::Json,
             "text" => LoggingFormat::Text,
-            _ => {
-                check.fail("logging-format", "must be \"text\" or \"json\"");
+            other => {
+                check.fail("logging.format", &other, "must be \"text\" or \"json\"");
                 LoggingFormat::Text
             }
         };
-        let runtime = check.endpoint("container-runtime-endpoint", &flags.container_runtime_endpoint);
-        let image_service = match flags.image_service_endpoint.as_str() {
+        let runtime = check.endpoint("containerRuntimeEndpoint", &config.container_runtime_endpoint);
+        let image_service = match config.image_service_endpoint.as_str() {
             "" => runtime.clone(),
-            endpoint => check.endpoint("image-service-endpoint", endpoint),
+            endpoint => check.endpoint("imageServiceEndpoint", endpoint),
         };
-        let hostname_override = Some(flags.hostname_override.trim().to_lowercase()).filter(|n| !n.is_empty());
+        let hostname = &flags.hostname_override;
+        let hostname_override = Some(hostname.trim().to_lowercase()).filter(|n| !n.is_empty());
         if hostname_override.as_deref().is_some_and(|name| !is_dns1123_subdomain(name)) {
-            check.fail("hostname-override", &format!("must be {DNS1123_SUBDOMAIN}"));
+            check.fail("--hostname-override", hostname, &format!("must be {DNS1123_SUBDOMAIN}"));
         }
-        let period = check.duration("cpu-cfs-quota-period", flags.cpu_cfs_quota_period);
-        if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period) {
-            check.fail("cpu-cfs-quota-period", "must be between 1ms and 1s");
-        }
-        let healthz_port = u16::try_from(flags.healthz_port).unwrap_or_else(|_| {
-            check.fail("healthz-port", "must be between 0 and 65535; 0 turns the endpoint off");
+        let healthz_port = u16::try_from(config.healthz_port).unwrap_or_else(|_| {
+            let rule = "must be between 0 and 65535; 0 turns the endpoint off";
+            check.fail("healthzPort", &config.healthz_port, rule);
             0
         });
-        let cgroup_root = if flags.cgroup_root.is_empty() { "/" } else { &flags.cgroup_root };
-        if !is_clean_absolute(cgroup_root) {
-            check.fail("cgroup-root", "must be an absolute path without . and ..");
-        }
+        let healthz_address = parse_ip(&config.healthz_bind_address).unwrap_or_else(|| {
+            check.fail("healthzBindAddress", &config.healthz_bind_address, "must be an IP address");
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        });
+        let cgroup_root = if config.cgroup_root.is_empty() { "/" } else { &config.cgroup_root };
+        let cgroup_root = check.folder("cgroupRoot", cgroup_root);
         let settings = Self {
-            pod_manifest_path: non_empty(flags.pod_manifest_path),
-            file_check_frequency: check.duration("file-check-frequency", flags.file_check_frequency),
+            pod_manifest_path: non_empty(&config.static_pod_path),
+            file_check_frequency: check.duration("fileCheckFrequency", config.file_check_frequency),
             container_runtime_endpoint: runtime,
             image_service_endpoint: image_service,
-            runtime_request_timeout: check.duration("runtime-request-timeout", flags.runtime_request_timeout),
-            root_dir: check.folder("root-dir", flags.root_dir),
-            pod_logs_dir: check.folder("pod-logs-dir", flags.pod_logs_dir),
+            runtime_request_timeout: check.duration("runtimeRequestTimeout", config.runtime_request_timeout),
+            root_dir: check.folder("--root-dir", &flags.root_dir).into(),
+            pod_logs_dir: check.folder("podLogsDir", &config.pod_logs_dir).into(),
             hostname_override,
-            node_ips: addresses("node-ip", flags.node_ip.split(','), &mut warnings),
-            sync_frequency: check.duration("sync-frequency", flags.sync_frequency),
-            healthz: (healthz_port != 0).then(|| SocketAddr::new(flags.healthz_bind_address.0, healthz_port)),
-            cluster_dns: addresses(
-                "cluster-dns",
-                flags.cluster_dns.iter().map(String::as_str),
+            node_ips: check.addresses("--node-ip", flags.node_ip.split(','), &mut warnings),
+            sync_frequency: check.duration("syncFrequency", config.sync_frequency),
+            healthz: (healthz_port != 0).then(|| SocketAddr::new(healthz_address, healthz_port)),
+            cluster_dns: check.addresses(
+                "clusterDNS",
+                config.cluster_dns.iter().map(String::as_str),
                 &mut warnings,
             ),
-            cluster_domain: flags.cluster_domain,
-            resolv_conf: non_empty(flags.resolv_conf),
-            cgroup_root: cgroup_root.to_owned(),
-            cgroups_per_qos: flags.cgroups_per_qos,
-            cpu_cfs_quota: flags.cpu_cfs_quota,
-            cpu_cfs_quota_period: period,
-            pod_max_pids: Some(flags.pod_max_pids).filter(|&limit| limit > 0),
-            serialize_image_pulls: flags.serialize_image_pulls,
-            registry_qps: check.not_negative("registry-qps", flags.registry_qps),
-            registry_burst: check.not_negative("registry-burst", flags.registry_burst),
-            seccomp_default: flags.seccomp_default,
+            cluster_domain: config.cluster_domain.clone(),
+            resolv_conf: non_empty(&config.resolv_conf),
+            cgroup_root,
+            cgroups_per_qos: config.cgroups_per_qos,
+            cpu_cfs_quota: config.cpu_cfs_quota,
+            cpu_cfs_quota_period: check.duration("cpuCFSQuotaPeriod", config.cpu_cfs_quota_period),
+            pod_max_pids: Some(config.pod_pids_limit).filter(|&limit| limit > 0),
+            serialize_image_pulls: config.serialize_image_pulls,
+            registry_qps: check.not_negative("registryPullQPS", config.registry_pull_qps),
+            registry_burst: check.not_negative("registryBurst", config.registry_burst),
+            seccomp_default: flags.seccomp_default || config.seccomp_default,
             logging_format,
-            verbosity: flags.v.0,
-            origins: Origins::default(),
-            warnings,
+            verbosity: config.logging.verbosity,
+            origins: origins.clone(),
+            warnings: warnings.iter().map(Warning::to_string).collect(),
         };
         match check.invalid {
-            invalid if invalid.is_empty() => Ok(Self { origins: Origins(given), ..settings }),
-            invalid => Err(UsageError::Invalid(invalid)),
+            invalid if invalid.is_empty() => Ok(settings),
+            invalid => Err(InvalidConfiguration(invalid)),
         }
     }
 }
@@ -204,57 +189,81 @@ impl Settings {
 /// Collects broken rules. Each check answers a value of the right type even when its rule is broken, so that
 /// the next one can go on; the answer is then not used.
 struct Check<'a> {
-    given: &'a BTreeMap<&'static str, String>,
-    invalid: Vec<Invalid>,
+    origins: &'a Origins,
+    invalid: Vec<Finding<Origin>>,
 }
 
 impl Check<'_> {
-    fn fail(&mut self, flag: &'static str, rule: &str) {
-        let row = AGENT.iter().find(|row| row.name == flag);
-        let default = row.map_or("", |row| row.default);
-        self.invalid.push(Invalid {
-            flag,
-            field: row.and_then(|row| row.field),
-            value: self.given.get(flag).map_or(default, String::as_str).to_owned(),
+    /// Notes a broken rule, unless something is known to be wrong with the field already.
+    fn fail(&mut self, field: &str, value: &impl Serialize, rule: &str) {
+        if self.invalid.iter().any(|known| known.field == field) {
+            return;
+        }
+        self.invalid.push(Finding {
+            field: field.to_owned(),
+            value: serde_json::to_string(value).unwrap_or_default(),
             rule: rule.to_owned(),
+            origin: self.origins.of(field),
         });
     }
 
-    fn duration(&mut self, flag: &'static str, value: GoDuration) -> Duration {
+    fn duration(&mut self, field: &str, value: GoDuration) -> Duration {
         match value.to_std() {
             Some(duration) if !duration.is_zero() => duration,
             _ => {
-                self.fail(flag, "must be longer than 0s");
+                self.fail(field, &value, "must be longer than 0s");
                 Duration::ZERO
             }
         }
     }
 
-    fn not_negative(&mut self, flag: &'static str, value: i32) -> u32 {
+    fn not_negative(&mut self, field: &str, value: i32) -> u32 {
         u32::try_from(value).unwrap_or_else(|_| {
-            self.fail(flag, "must not be negative");
+            self.fail(field, &value, "must not be negative");
             0
         })
     }
 
-    fn folder(&mut self, flag: &'static str, value: String) -> PathBuf {
-        if !is_clean_absolute(&value) {
-            self.fail(flag, "must be an absolute path without . and ..");
+    fn folder(&mut self, field: &str, value: &str) -> String {
+        if !is_clean_absolute(value) {
+            self.fail(field, &value, "must be an absolute path without . and ..");
         }
-        PathBuf::from(value)
+        value.to_owned()
     }
 
     /// A bare path is taken as a unix socket, as the kubelet does.
-    fn endpoint(&mut self, flag: &'static str, value: &str) -> String {
+    fn endpoint(&mut self, field: &str, value: &str) -> String {
         let path = value.strip_prefix("unix://").or_else(|| value.strip_prefix("unix:")).unwrap_or(value);
         if !is_clean_absolute(path) || path.ends_with('/') {
-            self.fail(flag, "must be a unix socket, such as \"unix:///run/containerd/containerd.sock\"");
+            let rule = "must be a unix socket, such as \"unix:///run/containerd/containerd.sock\"";
+            self.fail(field, &value, rule);
         }
         format!("unix://{path}")
     }
+
+    /// The addresses among `texts`. Others are left out with a warning, as the kubelet does.
+    fn addresses<'a>(
+        &self,
+        field: &str,
+        texts: impl Iterator<Item = &'a str>,
+        warnings: &mut Vec<Warning>,
+    ) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for text in texts.map(str::trim).filter(|text| !text.is_empty()) {
+            match parse_ip(text) {
+                Some(address) => addresses.push(address),
+                None => warnings.push(Warning::NotAnAddress {
+                    field: field.to_owned(),
+                    text: text.to_owned(),
+                    origin: self.origins.of(field),
+                }),
+            }
+        }
+        addresses
+    }
 }
 
-fn non_empty(text: String) -> Option<PathBuf> {
+fn non_empty(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
@@ -263,22 +272,6 @@ fn is_clean_absolute(path: &str) -> bool {
         && !path.contains('\0')
         && Path::new(path).components().all(|part| !matches!(part, Component::ParentDir))
         && !path.split('/').any(|part| part == ".")
-}
-
-/// The addresses among `texts`. Others are left out with a warning, as the kubelet does.
-fn addresses<'a>(
-    flag: &str,
-    texts: impl Iterator<Item = &'a str>,
-    warnings: &mut Vec<String>,
-) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    for text in texts.map(str::trim).filter(|text| !text.is_empty()) {
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => warnings.push(format!("--{flag}: {text:?} is not an IP address and is left out")),
-        }
-    }
-    addresses
 }
 
 const DNS1123_SUBDOMAIN: &str =

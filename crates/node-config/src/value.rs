@@ -1,11 +1,16 @@
 //! Values of flags: how the text of each type is read. The grammar and the reasons are those of Go's `strconv`
 //! and `time` packages as pflag uses them.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod csv;
+mod maps;
+mod special;
 
 use kube_model::duration::GoDuration;
 
-use crate::flag::Kind;
+use crate::flag::{Kind, Shown};
+
+pub(crate) use maps::{EQUALS, LABELS, LESS, WHOLE, pairs};
+pub(crate) use special::{ip, parse_ip};
 
 /// A type that a flag can have.
 pub trait FlagValue: 'static {
@@ -16,8 +21,8 @@ pub trait FlagValue: 'static {
     fn set(&mut self, text: &str, first: bool) -> Result<(), String>;
 }
 
-const fn kind(name: &'static str, expected: &'static str) -> Kind {
-    Kind { name, expected, alone: None, quoted: false }
+pub(crate) const fn kind(name: &'static str, expected: &'static str) -> Kind {
+    Kind { name, expected, alone: None, shown: Shown::Plain }
 }
 
 impl FlagValue for bool {
@@ -34,24 +39,10 @@ impl FlagValue for bool {
 }
 
 impl FlagValue for String {
-    const KIND: Kind = Kind { quoted: true, ..kind("string", "a text") };
+    const KIND: Kind = Kind { shown: Shown::Quoted, ..kind("string", "a text") };
 
     fn set(&mut self, text: &str, _first: bool) -> Result<(), String> {
         text.clone_into(self);
-        Ok(())
-    }
-}
-
-impl FlagValue for Vec<String> {
-    const KIND: Kind = kind("strings", "a comma-separated list");
-
-    fn set(&mut self, text: &str, first: bool) -> Result<(), String> {
-        if first {
-            self.clear();
-        }
-        if !text.is_empty() {
-            self.extend(text.split(',').map(str::to_owned));
-        }
         Ok(())
     }
 }
@@ -61,25 +52,6 @@ impl FlagValue for GoDuration {
 
     fn set(&mut self, text: &str, _first: bool) -> Result<(), String> {
         *self = text.parse().map_err(|error: kube_model::duration::DurationError| error.to_string())?;
-        Ok(())
-    }
-}
-
-/// An IP address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ip(pub IpAddr);
-
-impl Default for Ip {
-    fn default() -> Self {
-        Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
-    }
-}
-
-impl FlagValue for Ip {
-    const KIND: Kind = kind("ip", "an IP address");
-
-    fn set(&mut self, text: &str, _first: bool) -> Result<(), String> {
-        self.0 = text.trim().parse().map_err(|_| format!("{text:?} is not a valid IP address"))?;
         Ok(())
     }
 }
@@ -102,37 +74,62 @@ impl FlagValue for i64 {
     }
 }
 
-/// The value of `-v`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Level(pub u32);
-
-impl FlagValue for Level {
+impl FlagValue for u32 {
     const KIND: Kind = kind("Level", "a whole number, 0 or more");
 
+    /// A klog verbosity, which has 31 bits.
     fn set(&mut self, text: &str, _first: bool) -> Result<(), String> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(syntax("ParseUint", text));
-        }
-        // Fits into an int32, which is what klog has for it.
-        self.0 = text
-            .parse()
-            .ok()
-            .filter(|&level| level <= i32::MAX.unsigned_abs())
-            .ok_or_else(|| out_of_range("ParseUint", text))?;
+        *self = parse_verbosity(text)?;
         Ok(())
     }
 }
 
-/// The value of `--version`: a bool that the help shows in its own way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Version(pub bool);
+/// What to do about the version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Version {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// Print it for people.
+    Short,
+    /// Print all that is known of it.
+    Raw,
+    /// Report this one instead of our own.
+    Reported(String),
+}
 
 impl FlagValue for Version {
-    const KIND: Kind = Kind { name: "version[=true]", ..bool::KIND };
+    const KIND: Kind = Kind { name: "version[=true]", expected: "true, false, raw or v1.2.3", ..bool::KIND };
 
     fn set(&mut self, text: &str, first: bool) -> Result<(), String> {
-        self.0.set(text, first)
+        let numbers = text.strip_prefix('v').map(|rest| rest.split(['-', '+']).next().unwrap_or_default());
+        *self = if text == "raw" {
+            Self::Raw
+        } else if let Some(numbers) = numbers {
+            let parts: Vec<_> = numbers.split('.').collect();
+            if parts.len() != 3 || parts.iter().any(|part| part.parse::<u32>().is_err()) {
+                return Err("a version to report has the form v1.2.3".to_owned());
+            }
+            Self::Reported(text.to_owned())
+        } else {
+            let mut print = false;
+            print.set(text, first)?;
+            if print { Self::Short } else { Self::Silent }
+        };
+        Ok(())
     }
+}
+
+/// Go's `strconv.ParseUint` with base 0 and 31 bits.
+pub(crate) fn parse_verbosity(text: &str) -> Result<u32, String> {
+    if text.starts_with(['+', '-']) {
+        return Err(syntax("ParseUint", text));
+    }
+    let number = parse_int(text).map_err(|error| error.replace("ParseInt", "ParseUint"))?;
+    u32::try_from(number)
+        .ok()
+        .filter(|&level| level <= i32::MAX.unsigned_abs())
+        .ok_or_else(|| out_of_range("ParseUint", text))
 }
 
 fn syntax(function: &str, text: &str) -> String {
@@ -216,24 +213,36 @@ mod tests {
     }
 
     #[test]
-    fn verbosity_is_a_plain_number_without_sign() {
-        assert_eq!(read::<Level>("4"), Ok(Level(4)));
-        assert_eq!(read::<Level>("-1"), Err("strconv.ParseUint: parsing \"-1\": invalid syntax".into()));
-        assert_eq!(read::<Level>("+1"), Err("strconv.ParseUint: parsing \"+1\": invalid syntax".into()));
+    fn verbosity_is_a_number_without_sign() {
+        assert_eq!(read::<u32>("4"), Ok(4));
+        assert_eq!(read::<u32>("0xA"), Ok(10));
+        assert_eq!(read::<u32>("2147483647"), Ok(i32::MAX.unsigned_abs()));
+        for text in ["-1", "+1", "x", ""] {
+            assert_eq!(
+                read::<u32>(text),
+                Err(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
+            );
+        }
         let large = "2147483648";
         assert_eq!(
-            read::<Level>(large),
+            read::<u32>(large),
             Err(format!("strconv.ParseUint: parsing {large:?}: value out of range"))
         );
     }
 
     #[test]
-    fn a_list_is_replaced_first_and_extended_then() {
-        let mut list = vec!["default".to_owned()];
-        list.set("a,b", true).unwrap();
-        list.set("c", false).unwrap();
-        assert_eq!(list, ["a", "b", "c"]);
-        list.set("", true).unwrap();
-        assert!(list.is_empty());
+    fn a_version_is_printed_or_reported() {
+        for (text, expected) in [
+            ("true", Version::Short),
+            ("1", Version::Short),
+            ("false", Version::Silent),
+            ("raw", Version::Raw),
+            ("v1.36.9-rc.1+x", Version::Reported("v1.36.9-rc.1+x".into())),
+        ] {
+            assert_eq!(read::<Version>(text), Ok(expected), "{text}");
+        }
+        for text in ["maybe", "v1", "v1.2.x", "1.36.0", ""] {
+            assert!(read::<Version>(text).is_err(), "{text}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     API_VERSION, Authentication, Authorization, CrashLoopBackOff, FlushFrequency, KIND, KubeletConfiguration,
     Logging, MemorySwap, OutputRouting, WebhookAuthentication, WebhookAuthorization,
 };
+use crate::gates::{self, Gate, Gates};
 
 /// `evictionHard` when a configuration file does not set it, on Linux.
 pub const DEFAULT_EVICTION_HARD: &[(&str, &str)] = &[
@@ -219,6 +220,16 @@ pub struct Decoded {
     pub unknown: Vec<String>,
 }
 
+/// A value of the wrong type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct TypeError {
+    /// Its path.
+    pub path: String,
+    /// What it is and what was expected.
+    pub reason: String,
+}
+
 impl KubeletConfiguration {
     /// What applies without a configuration file (Top 40, 1): anonymous requests are let in, everything is
     /// allowed, and the read-only port is open.
@@ -259,47 +270,39 @@ impl KubeletConfiguration {
     }
 
     /// Reads it from JSON with the defaults filled in (reference 2): nulls are as if absent, zeros too where Go
-    /// can not tell them apart. `enabled` says which feature gates are on, given `featureGates` of the value
-    /// itself: the defaults of two fields hang on it.
+    /// can not tell them apart. `flag_gates` are the feature gates that are set elsewhere and go before those of
+    /// the value: the defaults of two fields hang on gates.
     ///
     /// # Errors
-    /// The path of the first value that has the wrong type, and what is wrong with it.
+    /// The values of the wrong type, at most one in each field of the configuration.
     pub fn from_value(
         mut value: Value,
-        enabled: impl Fn(&BTreeMap<String, bool>, &str) -> bool,
-    ) -> Result<Decoded, serde_path_to_error::Error<serde_json::Error>> {
+        flag_gates: &BTreeMap<String, bool>,
+    ) -> Result<Decoded, Vec<TypeError>> {
         drop_nulls(&mut value);
         let given = |pointer: &str| value.pointer(pointer).is_some();
-        let update_given = given("/nodeStatusUpdateFrequency");
-        let report_given = given("/nodeStatusReportFrequency");
-        let serialize_given = given("/serializeImagePulls");
-        let period_given = given("/crashLoopBackOff/maxContainerRestartPeriod");
-        let policy_given = given("/imagePullCredentialsVerificationPolicy");
-
-        let mut unknown = Vec::new();
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(&value, &mut track);
-        let read = serde_ignored::deserialize(deserializer, |path| unknown.push(path_of(&path)));
-        let mut config: Self =
-            read.map_err(|error: serde_json::Error| serde_path_to_error::Error::new(track.path(), error))?;
+        let Decoded { mut config, unknown } = decode(&value).map_err(|first| all_errors(&value, first))?;
 
         let zero = GoDuration::default();
-        if (!report_given || config.node_status_report_frequency == zero)
-            && update_given
-            && config.node_status_update_frequency != zero
-        {
+        let report_given = given("/nodeStatusReportFrequency") && config.node_status_report_frequency != zero;
+        let update_given = given("/nodeStatusUpdateFrequency") && config.node_status_update_frequency != zero;
+        if update_given && !report_given {
             config.node_status_report_frequency = config.node_status_update_frequency;
         }
         config.replace_zeros();
-        if !serialize_given && config.max_parallel_image_pulls.is_some_and(|pulls| pulls >= 2) {
+        if !given("/serializeImagePulls") && config.max_parallel_image_pulls.is_some_and(|pulls| pulls >= 2) {
             config.serialize_image_pulls = false;
         }
-        if !period_given && !enabled(&config.feature_gates, "KubeletCrashLoopBackOffMax") {
+        // Gates that can not be set are for validation to tell; until then the defaults count.
+        let gates = Gates::new(&gates::merge(&config.feature_gates, flag_gates)).unwrap_or_default();
+        if !gates.enabled(Gate::KubeletCrashLoopBackOffMax)
+            && !given("/crashLoopBackOff/maxContainerRestartPeriod")
+        {
             config.crash_loop_back_off.max_container_restart_period = None;
         }
         let policy = &mut config.image_pull_credentials_verification_policy;
-        if !enabled(&config.feature_gates, "KubeletEnsureSecretPulledImages") {
-            if !policy_given {
+        if !gates.enabled(Gate::KubeletEnsureSecretPulledImages) {
+            if !given("/imagePullCredentialsVerificationPolicy") {
                 policy.clear();
             }
         } else if policy.is_empty() {
@@ -307,6 +310,29 @@ impl KubeletConfiguration {
         }
         Ok(Decoded { config, unknown })
     }
+}
+
+fn decode(value: &Value) -> Result<Decoded, TypeError> {
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+    let read = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored(&path)));
+    read.map(|config| Decoded { config, unknown }).map_err(|error: serde_json::Error| TypeError {
+        path: tracked(&track.path()),
+        reason: error.to_string(),
+    })
+}
+
+/// The first error of each field.
+fn all_errors(value: &Value, first: TypeError) -> Vec<TypeError> {
+    let fields = value.as_object().into_iter().flatten();
+    let mut errors: Vec<_> = fields
+        .filter_map(|(key, value)| decode(&Value::from_iter([(key.clone(), value.clone())])).err())
+        .collect();
+    if errors.is_empty() {
+        errors.push(first);
+    }
+    errors
 }
 
 /// Takes fields that are null out of objects. What stands in lists stays, as it has a place.
@@ -321,18 +347,27 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Kubernetes' way to write a path: `a.b[0].c`. Keys of maps stand in brackets when they have dots.
-fn path_of(path: &serde_ignored::Path<'_>) -> String {
+fn tracked(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment as S;
+    path.iter().fold(String::new(), |path, segment| match segment {
+        S::Seq { index } => format!("{path}[{index}]"),
+        S::Map { key } => join(&path, key),
+        S::Enum { variant } => join(&path, variant),
+        S::Unknown => path,
+    })
+}
+
+fn ignored(path: &serde_ignored::Path<'_>) -> String {
     use serde_ignored::Path as P;
     match path {
         P::Root => String::new(),
-        P::Seq { parent, index } => format!("{}[{index}]", path_of(parent)),
-        P::Map { parent, key } => join(&path_of(parent), key),
-        P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => path_of(parent),
+        P::Seq { parent, index } => format!("{}[{index}]", ignored(parent)),
+        P::Map { parent, key } => join(&ignored(parent), key),
+        P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => ignored(parent),
     }
 }
 
-/// The path of the field `key` in `parent`.
+/// The path of `key` in `parent` as Kubernetes writes it: `a.b[0].c`, and `a[x.y]` for a key that has dots.
 pub(crate) fn join(parent: &str, key: &str) -> String {
     if key.is_empty() || key.contains(['.', '[', ']']) {
         format!("{parent}[{key}]")

@@ -1,7 +1,7 @@
 //! `KubeletConfiguration` of `kubelet.config.k8s.io/v1beta1` as of Kubernetes 1.36: every field, its default, and
 //! its JSON as the kubelet's `/configz` writes it.
 //!
-//! Owns the types, their defaults and what Go means by zero and null. Must not know files, flags or gates' names.
+//! Owns the types, their defaults and what Go means by zero and null. Must not know files and flags.
 
 mod auth;
 mod defaults;
@@ -16,7 +16,8 @@ pub use auth::{
     AnonymousAuthentication, Authentication, Authorization, WebhookAuthentication, WebhookAuthorization,
     X509Authentication,
 };
-pub use defaults::{DEFAULT_EVICTION_HARD, Decoded};
+pub(crate) use defaults::join;
+pub use defaults::{DEFAULT_EVICTION_HARD, Decoded, TypeError};
 pub use fields::{Effect, HEEDED, NOT_YET, WITHOUT_EFFECT, effect};
 pub use kubelet::KubeletConfiguration;
 pub use logging::{FlushFrequency, FormatOptions, Logging, MAX_VERBOSITY, OutputRouting, VModuleItem};

@@ -4,13 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The defaults of the gates: both that defaults hang on are on.
-fn on(_: &BTreeMap<String, bool>, _: &str) -> bool {
-    true
-}
-
 fn read(value: Value) -> KubeletConfiguration {
-    let decoded = KubeletConfiguration::from_value(value, on).unwrap();
+    let decoded = KubeletConfiguration::from_value(value, &BTreeMap::new()).unwrap();
     assert_eq!(decoded.unknown, Vec::<String>::new());
     decoded.config
 }
@@ -45,4 +40,105 @@ fn a_minimal_file_gives_what_the_kubelet_shows_at_configz() {
     let ours = order(&text);
     let ours: Vec<_> = ours.into_iter().filter(|key| shown.contains(key)).collect();
     assert_eq!(ours, shown, "in the same order");
+}
+
+/// All fields set, so that nothing is left out.
+fn whole() -> KubeletConfiguration {
+    let mut value = serde_json::to_value(KubeletConfiguration::legacy()).unwrap();
+    for (path, filled) in [
+        ("/staticPodPath", json!("/m")),
+        ("/staticPodURL", json!("http://x")),
+        ("/staticPodURLHeader", json!({"a": ["b"]})),
+        ("/tlsCertFile", json!("/c")),
+        ("/tlsPrivateKeyFile", json!("/k")),
+        ("/tlsCipherSuites", json!(["x"])),
+        ("/tlsCurvePreferences", json!([29])),
+        ("/tlsMinVersion", json!("VersionTLS13")),
+        ("/rotateCertificates", json!(true)),
+        ("/serverTLSBootstrap", json!(true)),
+        ("/authentication/x509/clientCAFile", json!("/ca")),
+        ("/preloadedImagesVerificationAllowlist", json!(["a/*"])),
+        ("/enableContentionProfiling", json!(true)),
+        ("/clusterDomain", json!("c.l")),
+        ("/clusterDNS", json!(["10.0.0.1"])),
+        ("/kubeletCgroups", json!("/a")),
+        ("/systemCgroups", json!("/b")),
+        ("/cgroupRoot", json!("/")),
+        ("/singleProcessOOMKill", json!(true)),
+        ("/cpuManagerPolicyOptions", json!({"a": "true"})),
+        ("/topologyManagerPolicyOptions", json!({"a": "true"})),
+        ("/qosReserved", json!({"memory": "50%"})),
+        ("/podCIDR", json!("10.0.0.0/8")),
+        ("/runOnce", json!(true)),
+        ("/maxParallelImagePulls", json!(3)),
+        ("/evictionHard", json!({"memory.available": "1Gi"})),
+        ("/evictionSoft", json!({"memory.available": "2Gi"})),
+        ("/evictionSoftGracePeriod", json!({"memory.available": "1m"})),
+        ("/evictionMaxPodGracePeriod", json!(5)),
+        ("/evictionMinimumReclaim", json!({"nodefs.available": "1Gi"})),
+        ("/podsPerCore", json!(5)),
+        ("/protectKernelDefaults", json!(true)),
+        ("/featureGates", json!({"QOSReserved": true})),
+        ("/memorySwap/swapBehavior", json!("LimitedSwap")),
+        ("/systemReserved", json!({"cpu": "1"})),
+        ("/kubeReserved", json!({"cpu": "1"})),
+        ("/reservedSystemCPUs", json!("0-1")),
+        ("/showHiddenMetricsForVersion", json!("1.35")),
+        ("/systemReservedCgroup", json!("/s")),
+        ("/kubeReservedCgroup", json!("/k")),
+        ("/allowedUnsafeSysctls", json!(["net.*"])),
+        ("/providerID", json!("p://x")),
+        ("/kernelMemcgNotification", json!(true)),
+        ("/logging/vmodule", json!([{"filePattern": "a*", "verbosity": 5}])),
+        ("/logging/options/text/splitStream", json!(true)),
+        ("/logging/options/json/splitStream", json!(true)),
+        ("/logging/flushFrequency", json!(7_000_000_000_i64)),
+        ("/shutdownGracePeriodByPodPriority", json!([{"priority": 5, "shutdownGracePeriodSeconds": 6}])),
+        ("/reservedMemory", json!([{"numaNode": 0, "limits": {"memory": "1Gi"}}])),
+        ("/registerWithTaints", json!([{"key": "a", "value": "b", "effect": "NoExecute"}])),
+        ("/tracing", json!({"endpoint": "x:1", "samplingRatePerMillion": 5})),
+        ("/imageServiceEndpoint", json!("unix:///x")),
+        ("/userNamespaces", json!({"idsPerPod": 65536})),
+    ] {
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        value.pointer_mut(parent).unwrap()[key] = filled;
+    }
+    read(value)
+}
+
+#[test]
+fn what_is_written_reads_back_as_the_same() {
+    for config in [whole(), KubeletConfiguration::default(), KubeletConfiguration::legacy()] {
+        assert_eq!(read(serde_json::to_value(&config).unwrap()), config);
+    }
+    assert_eq!(serde_json::to_value(whole()).unwrap()["logging"]["flushFrequency"], 7_000_000_000_i64);
+}
+
+#[test]
+fn each_field_is_in_one_of_the_lists() {
+    fn leaves(path: &str, value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| leaves(&join(path, key), value, out)),
+            _ => out.push(path.to_owned()),
+        }
+    }
+    let mut paths = Vec::new();
+    leaves("", &serde_json::to_value(whole()).unwrap(), &mut paths);
+    let written = serde_json::to_value(whole()).unwrap().as_object().unwrap().len();
+    let declared = include_str!("kubelet.rs").lines().filter(|line| line.starts_with("    pub ")).count();
+    assert_eq!(written, declared, "a field that whole() leaves out");
+    let all = || [HEEDED, NOT_YET, WITHOUT_EFFECT].into_iter().flatten().copied();
+    let within = |path: &str, name: &str| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for path in &paths {
+        assert_eq!(all().filter(|name| within(path, name)).count(), 1, "{path}");
+        assert!(effect(path).is_some(), "{path}");
+    }
+    for name in all() {
+        assert!(paths.iter().any(|path| within(path, name)), "{name} is no field");
+    }
+    assert_eq!(effect("evictionHard[a.b]"), Some((Effect::NotYet, "evictionHard")));
+    assert_eq!(effect("hairpinMode"), Some((Effect::Nothing, "hairpinMode")));
+    assert_eq!(effect("portx"), None);
 }

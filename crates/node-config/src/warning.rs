@@ -1,0 +1,113 @@
+//! What is accepted, but not as its author may think.
+
+use std::fmt;
+
+use crate::origin::Origin;
+use crate::validate::Finding;
+
+/// Something to be told once at start. Each is one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A flag that is deprecated was given.
+    Deprecated {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The field to use instead.
+        field: Option<&'static str>,
+    },
+    /// A field that does not exist; it is passed over.
+    UnknownField {
+        /// Its path.
+        field: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A key that stands twice; the last one counts.
+    Duplicate {
+        /// Its path.
+        field: String,
+        /// Where the last one stands.
+        origin: Origin,
+    },
+    /// A file with a second document, which is passed over.
+    SecondDocument {
+        /// Where that begins.
+        origin: Origin,
+    },
+    /// A file in the folder of `--config-dir` that is not read.
+    NotConf {
+        /// The file, relative to the folder.
+        file: String,
+    },
+    /// A zero or an empty text in a file where that means "not set".
+    ZeroIsUnset {
+        /// Its path.
+        field: String,
+        /// Where it stands.
+        origin: Origin,
+        /// The default that counts instead, as JSON.
+        default: String,
+    },
+    /// Part of a list that is left out, because it is no address.
+    NotAnAddress {
+        /// What it is a part of.
+        field: String,
+        /// The part.
+        text: String,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// What was set and does nothing in this agent, or nothing anywhere: each with its origin.
+    WithoutEffect(Vec<(String, Origin)>),
+    /// A value that is odd.
+    Odd(Finding<Origin>),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deprecated { flag, field: Some(field) } => {
+                write!(f, "flag --{flag} is deprecated: set {field} in the file given with --config")
+            }
+            Self::Deprecated { flag, field: None } => {
+                write!(f, "flag --{flag} is deprecated and has no effect")
+            }
+            Self::UnknownField { field, origin } => {
+                write!(f, "unknown field {} is ignored ({origin})", field.escape_debug())
+            }
+            Self::Duplicate { field, origin } => {
+                write!(f, "field {} is given twice, the last one counts ({origin})", field.escape_debug())
+            }
+            Self::SecondDocument { origin } => write!(f, "a second document is ignored ({origin})"),
+            Self::NotConf { file } => {
+                write!(
+                    f,
+                    "{file:?} in the folder of --config-dir is not read: its name does not end in .conf"
+                )
+            }
+            Self::ZeroIsUnset { field, origin, default } => {
+                write!(
+                    f,
+                    "{field} is zero, which is the same as not set: the default {default} counts ({origin})"
+                )
+            }
+            Self::NotAnAddress { field, text, origin } => {
+                write!(f, "{field}: {text:?} is not an IP address and is left out ({origin})")
+            }
+            Self::WithoutEffect(names) => {
+                f.write_str("accepted, but without effect in this agent: ")?;
+                for (index, (name, origin)) in names.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    match origin {
+                        Origin::Flag(flag) if *flag == name.trim_start_matches("--") => {
+                            write!(f, "{comma}{name}")?
+                        }
+                        _ => write!(f, "{comma}{name} ({origin})")?,
+                    }
+                }
+                Ok(())
+            }
+            Self::Odd(finding) => finding.fmt(f),
+        }
+    }
+}
