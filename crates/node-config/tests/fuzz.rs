@@ -1,5 +1,7 @@
 //! The fuzz target without a fuzzer: its seeds, and seeds with some bytes changed, a few hundred times.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[path = "../fuzz/entry.rs"]
 mod entry;
 
