@@ -1,12 +1,16 @@
 //! The node-agent binary: parse, build, run, drain.
 
+mod files;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::{Agent, logging};
 use anyhow::Context;
-use node_config::{Command, Output, Settings};
+use files::Disk;
+use node_config::validate::Facts;
+use node_config::{Command, CommandLine, Output, Settings};
 use server::show;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +24,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     let done = match command {
-        Command::Run(settings) => run(&settings),
+        Command::Run(line) => settings(&line).and_then(|settings| run(&settings)),
+        Command::Config(line) => config(&line),
         Command::Print(text) => print(&text),
         Command::Pods(args) => {
             let request = show::PodsRequest {
@@ -52,6 +57,18 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("writing to stdout"),
     }
+}
+
+fn settings(line: &CommandLine) -> anyhow::Result<Settings> {
+    Ok(Settings::new(&line.load(&Disk)?, &Facts::default())?)
+}
+
+/// Shows the configuration also when the agent would not start with it, and then says why.
+fn config(line: &CommandLine) -> anyhow::Result<()> {
+    let effective = line.load(&Disk)?;
+    print(&node_config::render(&effective))?;
+    Settings::new(&effective, &Facts::default())?;
+    Ok(())
 }
 
 fn form(output: Output) -> show::Form {

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::{DEFAULT_EVICTION_HARD, Decoded, Effect, KubeletConfiguration, effect, join};
+use crate::config::{DEFAULT_EVICTION_HARD, Decoded, Effect, KubeletConfiguration, TypeError, effect, join};
 use crate::error::{LoadError, WrongType};
 use crate::flag::Standing;
 use crate::gates::{self, Gates};
@@ -15,6 +15,7 @@ use crate::origin::{Origin, Origins};
 use crate::parse::Parsed;
 use crate::source::{Role, Source};
 use crate::table::{AgentFlags, KubeletFlags};
+use crate::value::Version;
 use crate::warning::Warning;
 
 /// How this crate sees files. The caller decides what they are.
@@ -105,6 +106,7 @@ impl Loaded {
         let decoded = KubeletConfiguration::from_value(raw.clone(), &line.0.values.config.feature_gates)
             .map_err(|errors| LoadError::Types(source.wrong_types(errors)))?;
         source.note("", raw, &mut self.origins);
+        self.warnings.extend(source.unknown(decoded.unknown.clone()));
         self.take(decoded, raw);
 
         if raw.get("evictionHard").is_none_or(Value::is_null) || self.config.merge_default_eviction_settings {
@@ -127,6 +129,7 @@ impl Loaded {
         let mut paths = listed.map_err(|source| LoadError::List { path: folder.to_owned(), source })?;
         // By parts, not as a text: a folder comes where its name belongs, whatever its files are called.
         paths.sort();
+        let gates = &line.0.values.config.feature_gates;
         let mut merged = to_value(&self.config);
         for path in paths {
             let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
@@ -137,14 +140,18 @@ impl Loaded {
             }
             let source = read(Role::DropIn, files, &path, &name)?;
             self.warnings.extend(source.warnings());
+            // Types count after the merge only: a later file may have put a wrong one right.
+            if let Ok(Decoded { unknown, .. }) =
+                KubeletConfiguration::from_value(source.value().clone(), gates)
+            {
+                self.warnings.extend(source.unknown(unknown));
+            }
             source.merge_into(&mut merged, &mut self.origins);
         }
-        let decoded = KubeletConfiguration::from_value(merged.clone(), &line.0.values.config.feature_gates)
-            .map_err(|errors| {
-            let place = |error: crate::config::TypeError| WrongType {
-                origin: self.origins.of(&error.path),
-                field: error.path,
-                reason: error.reason,
+        let decoded = KubeletConfiguration::from_value(merged.clone(), gates).map_err(|errors| {
+            let place = |TypeError { path: field, reason }| {
+                let origin = self.origins.of(&field);
+                WrongType { field, reason, origin }
             };
             LoadError::Types(errors.into_iter().map(place).collect())
         })?;
@@ -156,26 +163,26 @@ impl Loaded {
     fn take(&mut self, decoded: Decoded, raw: &Value) {
         self.config = decoded.config;
         for field in decoded.unknown {
-            let origin = self.origins.of_any(&field);
             self.origins.unset(&field);
-            self.warnings.push(Warning::UnknownField { field, origin });
         }
-        self.zeros("", raw, &to_value(&self.config));
+        let mut unset = Vec::new();
+        self.zeros("", raw, &to_value(&self.config), &mut unset);
+        if !unset.is_empty() {
+            self.warnings.push(Warning::ZeroIsUnset(unset));
+        }
     }
 
     /// Where `raw` has a zero that was replaced by its default, nobody set the value.
-    fn zeros(&mut self, path: &str, raw: &Value, effective: &Value) {
+    fn zeros(&mut self, path: &str, raw: &Value, effective: &Value, unset: &mut Vec<(String, Origin)>) {
         if let (Value::Object(raw), Value::Object(effective)) = (raw, effective) {
             for (key, raw) in raw {
                 if let Some(effective) = effective.get(key) {
-                    self.zeros(&join(path, key), raw, effective);
+                    self.zeros(&join(path, key), raw, effective, unset);
                 }
             }
         } else if is_zero(raw) && !is_zero(effective) && self.origins.of(path) != Origin::Default {
-            let field = path.to_owned();
-            let (origin, default) = (self.origins.of(path), effective.to_string());
+            unset.push((path.to_owned(), self.origins.of(path)));
             self.origins.unset(path);
-            self.warnings.push(Warning::ZeroIsUnset { field, origin, default });
         }
     }
 
@@ -227,6 +234,9 @@ impl Effective {
             if flag.field.is_none() && flag.effect() == Effect::NotYet && flags.insert(flag.name) {
                 names.push((format!("--{}", flag.name), Origin::Flag(flag.name)));
             }
+        }
+        if matches!(self.flags.version, Version::Reported(_)) {
+            names.push(("--version".to_owned(), Origin::Flag("version")));
         }
         let gates = Gates::new(&self.config.feature_gates).unwrap_or_default();
         for gate in gates.without_effect() {

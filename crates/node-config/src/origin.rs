@@ -69,17 +69,6 @@ impl Origins {
         }
     }
 
-    /// Where `path` came from, or else the first part of it.
-    pub(crate) fn of_any(&self, path: &str) -> Origin {
-        match self.of(path) {
-            Origin::Default => {
-                let part = self.0.iter().find(|(other, _)| is_within(other, path));
-                part.map_or(Origin::Default, |(_, origin)| origin.clone())
-            }
-            origin => origin,
-        }
-    }
-
     /// All that was set, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Origin)> {
         self.0.iter().map(|(path, origin)| (path.as_str(), origin))

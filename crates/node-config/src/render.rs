@@ -43,16 +43,17 @@ pub fn render(effective: &Effective) -> String {
     }
     let mut out = writer.out;
     for warning in &effective.warnings {
-        match warning {
-            Warning::WithoutEffect(names) => {
-                out.push_str("# Accepted, but without effect in this agent:\n");
-                for (name, _) in names {
-                    let _infallible = writeln!(out, "#   {}", line(name));
-                }
-            }
+        let (title, names) = match warning {
+            Warning::ZeroIsUnset(names) => ("Zero is the same as not set, so the defaults count", names),
+            Warning::WithoutEffect(names) => ("Accepted, but without effect in this agent", names),
             warning => {
                 let _infallible = writeln!(out, "# Warning: {}", line(&warning.to_string()));
+                continue;
             }
+        };
+        let _infallible = writeln!(out, "# {title}:");
+        for (name, _) in names {
+            let _infallible = writeln!(out, "#   {}", line(name));
         }
     }
     out

@@ -91,6 +91,14 @@ impl Source {
         duplicates.chain(more).collect()
     }
 
+    /// The fields `unknown` with their places.
+    pub(crate) fn unknown(&self, unknown: Vec<String>) -> impl Iterator<Item = Warning> {
+        unknown.into_iter().map(|field| {
+            let origin = self.origin(&field);
+            Warning::UnknownField { field, origin }
+        })
+    }
+
     /// `errors` with their places, and with a hint where YAML 1.1 makes something else of a word without quotes.
     pub(crate) fn wrong_types(&self, errors: Vec<TypeError>) -> Vec<WrongType> {
         errors
@@ -109,7 +117,7 @@ impl Source {
     pub(crate) fn note(&self, path: &str, value: &Value, origins: &mut Origins) {
         match value {
             Value::Null => {}
-            Value::Object(map) if !map.is_empty() => {
+            Value::Object(map) => {
                 for (key, value) in map {
                     self.note(&join(path, key), value, origins);
                 }
@@ -120,9 +128,9 @@ impl Source {
                     self.note(&format!("{path}[{index}]"), item, origins);
                 }
             }
-            Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                origins.add(path, self.origin(path));
-            }
+            // What every file must have says nothing about this one.
+            Value::String(_) if matches!(path, "apiVersion" | "kind") => {}
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => origins.add(path, self.origin(path)),
         }
     }
 

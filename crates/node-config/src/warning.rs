@@ -39,15 +39,8 @@ pub enum Warning {
         /// The file, relative to the folder.
         file: String,
     },
-    /// A zero or an empty text in a file where that means "not set".
-    ZeroIsUnset {
-        /// Its path.
-        field: String,
-        /// Where it stands.
-        origin: Origin,
-        /// The default that counts instead, as JSON.
-        default: String,
-    },
+    /// Zeros and empty texts in files where that means "not set", so that the defaults count.
+    ZeroIsUnset(Vec<(String, Origin)>),
     /// Part of a list that is left out, because it is no address.
     NotAnAddress {
         /// What it is a part of.
@@ -85,29 +78,32 @@ impl fmt::Display for Warning {
                     "{file:?} in the folder of --config-dir is not read: its name does not end in .conf"
                 )
             }
-            Self::ZeroIsUnset { field, origin, default } => {
-                write!(
-                    f,
-                    "{field} is zero, which is the same as not set: the default {default} counts ({origin})"
-                )
+            Self::ZeroIsUnset(names) => {
+                write!(f, "zero is the same as not set, so the defaults count: {}", Names(names))
             }
             Self::NotAnAddress { field, text, origin } => {
                 write!(f, "{field}: {text:?} is not an IP address and is left out ({origin})")
             }
             Self::WithoutEffect(names) => {
-                f.write_str("accepted, but without effect in this agent: ")?;
-                for (index, (name, origin)) in names.iter().enumerate() {
-                    let comma = if index > 0 { ", " } else { "" };
-                    match origin {
-                        Origin::Flag(flag) if *flag == name.trim_start_matches("--") => {
-                            write!(f, "{comma}{name}")?
-                        }
-                        _ => write!(f, "{comma}{name} ({origin})")?,
-                    }
-                }
-                Ok(())
+                write!(f, "accepted, but without effect in this agent: {}", Names(names))
             }
             Self::Odd(finding) => finding.fmt(f),
         }
+    }
+}
+
+/// Names with their origins; a flag's own name says it all.
+struct Names<'a>(&'a [(String, Origin)]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, origin)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            match origin {
+                Origin::Flag(flag) if *flag == name.trim_start_matches("--") => write!(f, "{comma}{name}")?,
+                _ => write!(f, "{comma}{name} ({origin})")?,
+            }
+        }
+        Ok(())
     }
 }

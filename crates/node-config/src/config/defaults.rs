@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use kube_model::duration::GoDuration;
-use kube_model::quantity::Quantity;
 use serde_json::Value;
 
 use super::{
     API_VERSION, Authentication, Authorization, CrashLoopBackOff, FlushFrequency, KIND, KubeletConfiguration,
-    Logging, MemorySwap, OutputRouting, WebhookAuthentication, WebhookAuthorization,
+    Logging, MemorySwap, WebhookAuthentication, WebhookAuthorization,
 };
 use crate::gates::{self, Gate, Gates};
 
@@ -205,12 +204,6 @@ impl Default for FlushFrequency {
     }
 }
 
-impl Default for OutputRouting {
-    fn default() -> Self {
-        Self { split_stream: false, info_buffer_size: Quantity::default() }
-    }
-}
-
 /// A configuration read from JSON.
 #[derive(Debug)]
 pub struct Decoded {
@@ -262,7 +255,10 @@ impl KubeletConfiguration {
             topology_manager_scope, runtime_request_timeout, hairpin_mode, max_pods, max_open_files,
             content_type, kube_api_burst, eviction_pressure_transition_period, container_log_max_size,
             config_map_and_secret_change_detection_strategy, volume_plugin_dir, logging.format,
-            logging.flush_frequency.duration, memory_reservation_policy, container_runtime_endpoint,
+            memory_reservation_policy, container_runtime_endpoint,
+        }
+        if self.logging.flush_frequency.duration == GoDuration::default() {
+            self.logging.flush_frequency = default.logging.flush_frequency;
         }
         if self.pod_pids_limit < 0 {
             self.pod_pids_limit = -1;

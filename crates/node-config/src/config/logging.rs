@@ -97,7 +97,7 @@ pub struct FormatOptions {
 }
 
 /// Where lines go; alpha.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OutputRouting {
     /// Whether errors go to stderr and the rest, buffered, to stdout. Default false: all to one stream.

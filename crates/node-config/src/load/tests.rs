@@ -112,8 +112,7 @@ fn a_zero_that_means_unset_is_told_and_its_default_is_nobodys() {
     assert_eq!(
         messages(&effective),
         [
-            "port is zero, which is the same as not set: the default 10250 counts (file /etc/k.yaml line 4)",
-            "syncFrequency is zero, which is the same as not set: the default \"1m0s\" counts (file /etc/k.yaml line 3)",
+            "zero is the same as not set, so the defaults count: port (file /etc/k.yaml line 4), syncFrequency (file /etc/k.yaml line 3)"
         ]
     );
 }
@@ -281,8 +280,21 @@ fn what_go_passes_over_is_a_warning_with_its_place() {
             "accepted, but without effect in this agent: maxPods (file /etc/k.yaml line 5)",
         ]
     );
-    let effective = drop_ins(&[("/etc/k.yaml", ""), ("/d/x.conf", "evictionHrd: {a: b}\n")]).unwrap();
-    assert_eq!(messages(&effective), ["unknown field evictionHrd is ignored (drop-in x.conf line 3)"]);
+    let effective =
+        drop_ins(&[("/etc/k.yaml", "b: {}\n"), ("/d/x.conf", "maxPods: 5\nevictionHrd: {a: b}\nfoo: {}\n")])
+            .unwrap();
+    assert_eq!(
+        messages(&effective),
+        [
+            "unknown field b is ignored (file /etc/k.yaml line 3)",
+            "unknown field evictionHrd is ignored (drop-in x.conf line 4)",
+            "unknown field foo is ignored (drop-in x.conf line 5)",
+            "accepted, but without effect in this agent: maxPods (drop-in x.conf line 3)",
+        ]
+    );
+    let fields: Vec<_> =
+        effective.origins.iter().map(|(path, _)| path).filter(|path| !path.starts_with('-')).collect();
+    assert_eq!(fields, ["maxPods"]);
 }
 
 #[test]

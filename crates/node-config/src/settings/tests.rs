@@ -151,14 +151,20 @@ fn each_field_is_reported_once_and_all_are() {
 
 #[test]
 fn what_has_no_effect_or_is_left_out_is_a_warning() {
-    let settings =
-        settings(&["--max-pods=5", "--node-labels=a=b", "--node-ip=x", "--containerd=/x"]).unwrap();
+    let settings = settings(&[
+        "--max-pods=5",
+        "--node-labels=a=b",
+        "--node-ip=x",
+        "--containerd=/x",
+        "--version=v1.36.9",
+    ])
+    .unwrap();
     assert_eq!(
         settings.warnings,
         [
             "flag --max-pods is deprecated: set maxPods in the file given with --config",
             "flag --containerd is deprecated and has no effect",
-            "accepted, but without effect in this agent: maxPods (flag --max-pods), --node-labels, --containerd",
+            "accepted, but without effect in this agent: maxPods (flag --max-pods), --node-labels, --containerd, --version",
             "--node-ip: \"x\" is not an IP address and is left out (flag --node-ip)",
         ]
     );

@@ -114,31 +114,9 @@ fn configuration(path: &Path, text: &[u8], facts: &Facts) -> (Vec<Problem>, Vec<
             return (problems, Vec::new());
         }
     };
-    let mut warnings = Vec::new();
-    for warning in effective.warnings {
-        let (field, origin, message) = match warning {
-            Warning::UnknownField { field, origin } => (field, origin, "unknown field, ignored".to_owned()),
-            Warning::Duplicate { field, origin } => {
-                (field, origin, "set twice in the same place; the last one is used".to_owned())
-            }
-            Warning::SecondDocument { origin } => {
-                let message = "only the first document of a file is read; this one is ignored";
-                (String::new(), origin, message.to_owned())
-            }
-            Warning::ZeroIsUnset { field, origin, default } => {
-                (field, origin, format!("is the same as not set here: the default {default} counts"))
-            }
-            Warning::WithoutEffect(fields) => {
-                warnings.extend(fields.into_iter().map(|(field, origin)| {
-                    let message = "accepted, but without effect in this agent".to_owned();
-                    problem(path, at(&origin), Some(field), message)
-                }));
-                continue;
-            }
-            other => (String::new(), Origin::Default, other.to_string()),
-        };
-        warnings.push(problem(path, at(&origin), Some(field), message));
-    }
+    let told = effective.warnings.into_iter().flat_map(by_field);
+    let mut warnings: Vec<_> =
+        told.map(|(field, origin, message)| problem(path, at(&origin), Some(field), message)).collect();
     let Report { errors, warnings: odd } =
         validate(&effective.config, facts, |field| effective.origins.of(field));
     let place = |found: Finding<Origin>| {
@@ -147,6 +125,26 @@ fn configuration(path: &Path, text: &[u8], facts: &Facts) -> (Vec<Problem>, Vec<
     };
     warnings.extend(odd.into_iter().map(place));
     (errors.into_iter().map(place).collect(), warnings)
+}
+
+/// A warning for each field that it is about: where it came from, and what is to be said.
+fn by_field(warning: Warning) -> Vec<(String, Origin, String)> {
+    let each = |fields: Vec<(String, Origin)>, message: &str| {
+        fields.into_iter().map(|(field, origin)| (field, origin, message.to_owned())).collect()
+    };
+    match warning {
+        Warning::UnknownField { field, origin } => each(vec![(field, origin)], "unknown field, ignored"),
+        Warning::Duplicate { field, origin } => {
+            each(vec![(field, origin)], "set twice in the same place; the last one is used")
+        }
+        Warning::SecondDocument { origin } => {
+            let message = "only the first document of a file is read; this one is ignored";
+            each(vec![(String::new(), origin)], message)
+        }
+        Warning::ZeroIsUnset(fields) => each(fields, "is the same as not set here: the default counts"),
+        Warning::WithoutEffect(fields) => each(fields, "accepted, but without effect in this agent"),
+        other => vec![(String::new(), Origin::Default, other.to_string())],
+    }
 }
 
 fn load(path: &Path, text: &[u8]) -> Result<Effective, LoadError> {

@@ -77,7 +77,7 @@ fn zeros_that_mean_nothing_and_further_documents_are_told() {
     assert_eq!(
         lines(&checked.warnings),
         [
-            "k.yaml:3:1: syncFrequency: is the same as not set here: the default \"1m0s\" counts",
+            "k.yaml:3:1: syncFrequency: is the same as not set here: the default counts",
             "k.yaml:4:1: only the first document of a file is read; this one is ignored",
         ]
     );
