@@ -72,27 +72,31 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
     let node_name = settings.node_name(&rustix::system::uname().nodename().to_string_lossy())?;
     let runtime =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting tokio")?;
-    runtime
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-            let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-            let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-            tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
-            let agent = Agent::start(settings, &node_name).await?;
-            stop().await;
-            tracing::info!("stopping: no more work is taken, pods are left running");
-            tokio::select! {
-                drained = tokio::time::timeout(DRAIN, agent.drain()) => {
-                    if drained.is_err() {
-                        tracing::warn!("not everything ended within {} s", DRAIN.as_secs());
-                    }
-                    Ok(())
-                }
-                () = stop() => anyhow::bail!("a second signal: ended at once"),
+    let ended = runtime.block_on(serve(settings, &node_name));
+    // Not waiting for file work that hangs on a dead disk.
+    runtime.shutdown_background();
+    ended
+}
+
+/// From the start to the drain after the first signal.
+async fn serve(settings: &Settings, node_name: &str) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+    tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
+    let agent = Agent::start(settings, node_name).await?;
+    stop().await;
+    tracing::info!("stopping: no more work is taken, pods are left running");
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, agent.drain()) => {
+            if drained.is_err() {
+                tracing::warn!("not everything ended within {} s", DRAIN.as_secs());
             }
-        })
-        .inspect(|()| tracing::info!("stopped"))
-        .map(|()| runtime.shutdown_background())
+        }
+        () = stop() => anyhow::bail!("a second signal: ended at once"),
+    }
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// With an arena for each thread, glibc keeps half again as much memory for a load that is small and spread

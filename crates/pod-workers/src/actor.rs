@@ -216,10 +216,10 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             node: &node.facts,
             now,
         };
-        let plan = pod_lifecycle::plan(&inputs);
+        let mut plan = pod_lifecycle::plan(&inputs);
         let status = Arc::new(pod_lifecycle::status(&inputs));
         let removing = matches!(desired.intent, Intent::Remove { .. });
-        self.cell.publish(&desired.pod, &status, removing, plan.waits.clone());
+        self.cell.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
         self.memory.last_status = Some(status);
         plan
     }
