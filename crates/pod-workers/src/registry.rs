@@ -79,6 +79,12 @@ struct Slot {
     again: Option<Arc<Pod>>,
 }
 
+impl Slot {
+    fn is_removed(&self) -> bool {
+        matches!(self.desired.borrow().intent, Intent::Remove { .. })
+    }
+}
+
 impl<R: Runtime, P: Probes> Workers<R, P> {
     /// Makes an empty set of workers. Nothing is started before the runtime's first full list came in through
     /// [`Workers::runtime_listed`]: adopting needs to know what is there.
@@ -98,9 +104,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let (uid, key) = pod::identity(&pod);
         let mut state = self.inner.lock();
         match state.pods.get_mut(&uid) {
-            Some(slot) if matches!(slot.desired.borrow().intent, Intent::Remove { .. }) => {
-                slot.again = Some(pod);
-            }
+            Some(slot) if slot.is_removed() => slot.again = Some(pod),
             Some(slot) => {
                 slot.desired.send_replace(Desired { pod, intent: Intent::Run });
             }
@@ -296,8 +300,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                 let reason = "EarlierPodTerminating".to_owned();
                 let wait = Wait { container: None, reason, message, since: None, until: None };
                 let desired = slot.desired.borrow().clone();
-                let removing = matches!(desired.intent, Intent::Remove { .. });
-                slot.cell.publish(&desired.pod, &Arc::new(pending()), removing, vec![wait]);
+                slot.cell.publish(&desired.pod, &Arc::new(pending()), false, vec![wait]);
             } else if let Some(slot) = state.pods.get_mut(&uid) {
                 slot.started = true;
                 self.spawn(uid, slot);
@@ -367,13 +370,15 @@ impl<R, P> Inner<R, P> {
 }
 
 impl State {
-    /// The UID of a pod of the same name that must be gone before this one may start: an earlier arrival, or
-    /// one that the runtime has and that no source has claimed yet.
+    /// The UID of a pod of the same name that must be gone before this one may start: one on its way out, an
+    /// earlier arrival, or one that the runtime has and that no source has claimed yet. A pod that is to be
+    /// removed waits for nobody.
     fn blocker(&self, uid: &PodUid, slot: &Slot) -> Option<PodUid> {
-        let earlier = self
-            .pods
-            .iter()
-            .find(|(other, s)| *other != uid && s.key == slot.key && (s.arrival < slot.arrival || s.started));
+        if slot.is_removed() {
+            return None;
+        }
+        let goes_first = |s: &Slot| s.started || s.is_removed() || s.arrival < slot.arrival;
+        let earlier = self.pods.iter().find(|(other, s)| *other != uid && s.key == slot.key && goes_first(s));
         if let Some((other, _)) = earlier {
             return Some(other.clone());
         }

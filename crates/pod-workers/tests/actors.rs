@@ -100,6 +100,38 @@ async fn a_new_pod_of_the_same_name_waits_for_the_old_one() {
     assert!(!world.fake.calls().iter().any(|c| c.starts_with("create_sandbox u2")));
 }
 
+/// The manifest was changed while the agent was down. Which of the three it hears first is chance.
+#[tokio::test(start_paused = true)]
+async fn an_orphan_goes_before_the_new_pod_of_its_name_comes() {
+    for (first, second, third) in
+        [("set", "ready", "list"), ("set", "list", "ready"), ("list", "set", "ready")]
+    {
+        let old = World::new();
+        old.workers.set(Arc::new(a_pod("u2", "web-node1")));
+        old.until_running().await;
+        old.workers.shutdown().await;
+        old.fake.state.lock().unwrap().calls.clear();
+
+        let world = World::unlisted(Arc::clone(&old.fake));
+        for step in [first, second, third] {
+            match step {
+                "set" => world.workers.set(Arc::new(a_pod("u1", "web-node1"))),
+                "list" => world.relist(),
+                _ => world.workers.sources_ready(),
+            }
+        }
+        world
+            .until("replaced", |v, f| v.len() == 1 && f.calls().contains(&"start_container u1 app 0".into()))
+            .await;
+        let calls = world.fake.calls();
+        let at = |call: &str| calls.iter().position(|c| c == call).unwrap();
+        assert!(
+            at("clean_up u2 Removed") < at("create_sandbox u1 0"),
+            "{first}, {second}, {third}: {calls:#?}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_wanted_again_while_it_goes_starts_anew_afterwards() {
     let world = World::new();
