@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::{Agent, logging};
+use agent::{Agent, logging, show};
 use anyhow::Context;
 use node_config::{Command, Output, Settings};
-use server::show;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -14,3 +14,5 @@ mod sources;
 mod view;
 
 pub use run::{Agent, StartError};
+/// The other end of the local view: what `node-agent pods` and `node-agent explain` print.
+pub use server::show;
