@@ -99,15 +99,16 @@ fn replace_sandbox(cx: Context<'_>, draft: &mut Draft, attempt: u32) -> Progress
 }
 
 fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Progress {
-    let init = init::progress(cx);
-    let regular = cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular);
     let judged = |(kind, container)| (kind, container, restart::verdict(cx, kind, container));
-    let regular: Vec<_> = if init.initialized { regular.map(judged).collect() } else { Vec::new() };
-    if init.initialized && regular.iter().all(|(_, _, verdict)| *verdict == Verdict::Done) {
-        // Sidecars alone do not keep a pod alive.
+    let regular: Vec<_> =
+        cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular).map(judged).collect();
+    if regular.iter().all(|(.., verdict)| *verdict == Verdict::Done) {
+        // Sidecars alone do not keep a pod alive, and there is nothing to initialise it for.
         stop_pod(cx, draft, StopCause::PodEnded);
         return Progress::Going;
     }
+    let init = init::progress(cx);
+    let regular = if init.initialized { regular } else { Vec::new() };
     let due: Vec<_> = init.due.into_iter().map(judged).chain(regular).collect();
 
     for (kind, container, verdict) in &due {
