@@ -33,6 +33,9 @@ pub const SOURCE: &str = "file";
 /// Largest manifest, in bytes.
 pub const MAX_BYTES: u64 = 10 << 20;
 
+/// How often everything is looked at unless the settings say otherwise.
+pub const CHECK_FREQUENCY: Duration = Duration::from_secs(20);
+
 /// What to read, for which node, and how often.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -40,7 +43,7 @@ pub struct Settings {
     pub path: PathBuf,
     /// Name of this node: part of the pods' names and UIDs.
     pub node_name: String,
-    /// How often everything is looked at even if no change was noticed. [`Settings::new`] has 20 s.
+    /// How often everything is looked at even if no change was noticed; zero stands for [`CHECK_FREQUENCY`].
     pub check_frequency: Duration,
     /// A folder of the source's own, in which it keeps the last good text of each manifest, so that a manifest
     /// that is broken while the agent restarts does not end its pod. `None`: kept in memory only.
@@ -53,7 +56,7 @@ impl Settings {
         Self {
             path: path.into(),
             node_name: node_name.into(),
-            check_frequency: Duration::from_secs(20),
+            check_frequency: CHECK_FREQUENCY,
             cache_dir: None,
         }
     }
@@ -73,7 +76,10 @@ pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<Sour
 }
 
 async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
-    let check_frequency = settings.check_frequency;
+    let check_frequency = match settings.check_frequency {
+        Duration::ZERO => CHECK_FREQUENCY,
+        frequency => frequency,
+    };
     let mut watch = Watch::new(&settings.path);
     let mut files = Files::new(settings);
     loop {
@@ -92,7 +98,7 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
         tokio::select! {
             () = publish.closed() => return,
             () = sleep(check_frequency) => {}
-            // What a dropped wait has seen of the events is seen again by the scan that follows.
+            // Whichever ends the wait, the next scan sees everything: no branch holds anything to lose.
             () = watch.changed() => {}
         }
     }

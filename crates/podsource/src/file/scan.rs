@@ -23,7 +23,7 @@ use crate::manifest::{self, Manifest, Origin};
 pub(super) struct Set {
     /// By namespace and name.
     pub(super) pods: Vec<Arc<Pod>>,
-    /// By file and line.
+    /// By file; those of one file in its order.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -81,13 +81,14 @@ impl Files {
         let mut problems = Vec::new();
         if !self.loaded {
             self.loaded = true;
-            problems.extend(self.load(now).err());
+            problems.extend(self.load(now));
         }
         match self.list(&mut problems) {
             Ok(present) => {
-                for path in
-                    self.known.keys().filter(|path| !present.contains(path)).cloned().collect::<Vec<_>>()
-                {
+                let known = self.known.keys();
+                let gone: Vec<_> =
+                    known.filter(|path| present.binary_search(path).is_err()).cloned().collect();
+                for path in gone {
                     problems.extend(self.remove(&path).err());
                 }
                 for path in present {
@@ -151,15 +152,16 @@ impl Files {
 
     /// Brings what is known of one file up to date.
     fn refresh(&mut self, path: &Path, now: Timestamp) -> Result<(), Problem> {
-        let known = self.known.entry(path.to_owned()).or_default();
-        let read = match read::look(path) {
-            Ok(Look::Regular(stamp)) if known.stamp.as_ref() == Some(&stamp) => return Ok(()),
-            Ok(Look::Regular(_)) => read::read(path),
-            // A sub-folder; in the place of a manifest it is a mistake.
-            Ok(Look::Folder) if known.good.is_some() => Err(read::Error::NotAFile("folder")),
-            Ok(Look::Folder | Look::Gone) => return self.remove(path),
-            Err(error) => Err(error),
+        let read = match (read::look(path), self.known.get(path)) {
+            (Ok(Look::Regular(stamp)), Some(known)) if known.stamp.as_ref() == Some(&stamp) => return Ok(()),
+            (Ok(Look::Regular(_)), _) => read::read(path),
+            // In the place of a manifest a folder is a mistake, else it is only not read.
+            (Ok(Look::Folder), Some(known)) if known.good.is_some() => Err(read::Error::NotAFile("folder")),
+            (Ok(Look::Folder | Look::Gone), None) => return Ok(()),
+            (Ok(Look::Folder | Look::Gone), Some(_)) => return self.remove(path),
+            (Err(error), _) => Err(error),
         };
+        let known = self.known.entry(path.to_owned()).or_default();
         match read {
             Ok((stamp, text)) => {
                 known.take(path, &text, &self.node_name, now);
@@ -176,18 +178,14 @@ impl Files {
     }
 
     /// Takes the last good versions from disk, so that they run if the files turn out to be unusable.
-    fn load(&mut self, now: Timestamp) -> Result<(), Problem> {
-        let Some(last_good) = &self.last_good else { return Ok(()) };
-        let failed = |error: io::Error| {
-            problem(
-                last_good.dir(),
-                format!("the last good versions of the manifests can not be read: {error}"),
-            )
-        };
-        for Kept { path, text } in last_good.load().map_err(failed)? {
+    fn load(&mut self, now: Timestamp) -> Option<Problem> {
+        let last_good = self.last_good.as_ref()?;
+        let (kept, error) = last_good.load();
+        for Kept { path, text } in kept {
             if path != self.path && path.parent() != Some(&self.path) {
-                // Of another folder, from before the settings were changed.
-                last_good.forget(&path).map_err(failed)?;
+                // Of another folder, from before the settings were changed. If this fails it is tried again
+                // with the next start.
+                let _ = last_good.forget(&path);
                 continue;
             }
             let mut known = Known::default();
@@ -198,7 +196,9 @@ impl Files {
                 self.known.insert(path, known);
             }
         }
-        Ok(())
+        error.map(|error| {
+            problem(last_good.dir(), format!("not all last good versions of manifests can be read: {error}"))
+        })
     }
 
     /// The pods of all good versions. Of two with one name or UID the first file has it.
@@ -231,7 +231,7 @@ impl Files {
                 }
             }
         }
-        problems.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
         Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems }
     }
 }

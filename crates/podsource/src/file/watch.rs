@@ -28,8 +28,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(path: &Path) -> Self {
-        let events = Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 4096]));
-        Self { path: path.components().collect(), events, own: None, above: None }
+        Self { path: path.components().collect(), events: open(), own: None, above: None }
     }
 
     /// Watches what the path is now. A problem tells that changes are noticed only by the poll.
@@ -45,6 +44,10 @@ impl Watch {
     }
 
     fn try_renew(&mut self) -> io::Result<()> {
+        if self.events.is_err() {
+            // The node may have been short of them for a while.
+            (self.events, self.own, self.above) = (open(), None, None);
+        }
         let events = match &self.events {
             Ok(events) => events,
             Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
@@ -123,4 +126,8 @@ impl Watch {
         Some(&event.wd) == self.above.as_ref()
             && (name == self.path.file_name() || name == Some(SWAPPED.as_ref()))
     }
+}
+
+fn open() -> io::Result<EventStream<Vec<u8>>> {
+    Inotify::init()?.into_event_stream(vec![0; 4096])
 }
