@@ -27,6 +27,8 @@ const AUDIT: Duration = Duration::from_secs(60);
 const RELIST: Duration = Duration::from_secs(1);
 /// How often the runtime is asked whether it and its network are ready (reference 4.1).
 const STATUS: Duration = Duration::from_secs(5);
+/// The same while pods wait for it.
+const STATUS_WAITING: Duration = Duration::from_secs(1);
 /// How long the runtime may take to say whether it has events.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 /// Pauses between attempts to reach the runtime: doubles from the first to the second.
@@ -127,7 +129,11 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
     /// Asks for the runtime's state again and again, until that fails.
     async fn watch_status(&self, version: &VersionResponse) -> cri_client::Error {
         loop {
-            sleep(STATUS).await;
+            let waiting = {
+                let node = self.node.borrow();
+                node.runtime_down.is_some() || node.facts.network_not_ready.is_some()
+            };
+            sleep(if waiting { STATUS_WAITING } else { STATUS }).await;
             if let Err(error) = self.status(version).await {
                 return error;
             }

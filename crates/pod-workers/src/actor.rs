@@ -292,6 +292,10 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     fn note(&mut self, done: Done) {
         let now = self.now();
+        if done.outcome.is_err() {
+            // Nothing changed because it failed; that has a retry of its own.
+            self.last = None;
+        }
         match (done.step, done.outcome) {
             (Step::Start(container), Ok(())) => self.memory.container_started(&container),
             (Step::Start(container), Err(e)) => {
