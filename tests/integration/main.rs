@@ -6,4 +6,6 @@
 )]
 
 mod node;
+mod node_files;
 mod pods;
+mod probes;
