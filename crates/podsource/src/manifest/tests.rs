@@ -4,6 +4,7 @@ use std::path::Path;
 use kube_model::core::Pod;
 use kube_model::view::Problem;
 use kube_model::{Timestamp, labels, pod};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Manifest, Origin, read, same, stamp};
@@ -537,4 +538,16 @@ fn a_pod_survives_being_written_and_read() {
     let pod = good(WEB).pod;
     let again: Pod = serde_json::from_str(&serde_json::to_string(&pod).unwrap()).unwrap();
     assert_eq!(again, pod);
+}
+
+proptest! {
+    /// A manifest that was typed half or wrong is a pod or problems, each with a message, never a panic.
+    #[test]
+    fn a_damaged_manifest_never_panics(at in 0..WEB.len(), cut in 0..40usize, insert in "[-:{}\\[\\]a-c0-9'\" \n~&*|>]{0,6}") {
+        let end = (at + cut).min(WEB.len());
+        let text = format!("{}{insert}{}", &WEB[..at], &WEB[end..]);
+        if let Err(problems) = read(text.as_bytes(), origin()) {
+            prop_assert!(!problems.is_empty() && problems.iter().all(|p| !p.message.is_empty()));
+        }
+    }
 }
