@@ -68,13 +68,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut failed = Vec::new();
     let mut summary = Vec::new();
     for step in steps::STEPS {
-        if interrupted() {
-            bail!("interrupted");
-        }
         ui::step(step.title);
         ui::say(format!("    {}", step.tells));
         let began = Instant::now();
         let done = (step.act)(&mut stage);
+        if interrupted() {
+            break;
+        }
         stage.screen.settle(&stage.agent);
         let seconds = began.elapsed().as_secs_f32();
         let line = match &done {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use testkit::env::{output, succeed};
 
 use crate::cargo::{cargo, has_subcommand};
+use crate::steps::Report;
 use crate::{arch, ui};
 
 #[derive(clap::Args)]
@@ -14,15 +15,15 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    components()?;
+    let mut report = Report::default();
+    report.step("what the checks need", components);
     if options.fix {
-        succeed(&mut cargo(["fmt", "--all"])).context("format")?;
+        report.step("formatting", || Ok(succeed(&mut cargo(["fmt", "--all"]))?));
     }
     for (name, check) in CHECKS {
-        ui::step(name);
-        check().context(name)?;
+        report.step(name, check);
     }
-    Ok(())
+    report.finish()
 }
 
 /// A check, by the name that stands in the report.

@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod lint;
+mod steps;
 mod test;
 mod ui;
 

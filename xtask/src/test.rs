@@ -1,13 +1,13 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 use std::process::Command;
-use std::time::Instant;
 
-use anyhow::{Result, bail};
-use testkit::env::{Tools, interrupted, succeed, target_dir};
+use anyhow::Result;
+use testkit::env::{Tools, succeed, target_dir};
 
 use crate::cargo::{cargo, has_subcommand};
-use crate::{lint, ui};
+use crate::lint;
+use crate::steps::Report;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -16,7 +16,6 @@ pub(crate) struct Options {
     fast: bool,
 }
 
-/// Goes on after a failed step, so that one run tells everything.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::default();
     report.step("what the checks need", lint::components);
@@ -33,44 +32,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         report.step("integration tests on containerd 1.6 and 2.1", integration_tests);
     }
     report.finish()
-}
-
-#[derive(Default)]
-struct Report {
-    lines: Vec<String>,
-    failed: Vec<&'static str>,
-}
-
-impl Report {
-    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
-        if interrupted() {
-            return;
-        }
-        ui::step(name);
-        let start = Instant::now();
-        let done = work();
-        let seconds = start.elapsed().as_secs_f32();
-        let mark = if done.is_ok() { "ok" } else { "FAILED" };
-        self.lines.push(format!("{mark:>7}  {seconds:6.1} s  {name}"));
-        if let Err(error) = done {
-            ui::failed(&error.context(name));
-            self.failed.push(name);
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        ui::step("steps");
-        for line in &self.lines {
-            ui::say(line);
-        }
-        if interrupted() {
-            bail!("interrupted");
-        }
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        bail!("{}", self.failed.join(", "));
-    }
 }
 
 fn doc_tests() -> Result<()> {

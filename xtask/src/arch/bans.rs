@@ -119,7 +119,7 @@ pub(super) fn write(root: &Path, crates: &[Crate]) -> Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Each file that is not as [`write`] would write it.
+/// Each file that is not as [`write()`] would write it.
 pub(super) fn differences(root: &Path, crates: &[Crate]) -> Vec<String> {
     files(root, crates)
         .into_iter()

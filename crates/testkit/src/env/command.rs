@@ -42,11 +42,7 @@ pub fn succeed(command: &mut Command) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed {
-        command: line(command),
-        status: status.to_string(),
-        output: "(its output is above)".to_owned(),
-    })
+    Err(Error::Status { command: line(command), status: status.to_string() })
 }
 
 /// The command line as a person would type it.
