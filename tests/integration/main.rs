@@ -9,3 +9,4 @@ mod node;
 mod node_files;
 mod pods;
 mod probes;
+mod sources;

@@ -150,6 +150,11 @@ containers:
             (&[(1550, None, None), (50, None, Some(48 * MI)), (1500, Some(1500), None)], "burstable"),
             (&[(0, None, None), (0, None, None)], "besteffort"),
         ];
+        // The burstable class has what its pods ask for, the best-effort one next to nothing.
+        for (class, milli) in [("burstable", 1550), ("besteffort", 0)] {
+            let cgroup = pods.iter().map(|(cgroup, _)| cgroup.parent().unwrap()).find(|c| c.ends_with(class));
+            until_shares(cgroup.unwrap(), shares(milli));
+        }
         for ((cgroup, pod), (expected, name)) in pods.iter().zip(expected) {
             let ids = pod["status"]["containerStatuses"].as_array().unwrap().iter().map(|c| cgroup.join(id_of(c)));
             let found: Vec<_> = [cgroup.clone()].into_iter().chain(ids).map(|c| limits(&c)).collect();
@@ -212,6 +217,14 @@ fn limits(cpu: &Path) -> Limits {
     let quota = milli(&read(cpu.join("cpu.cfs_quota_us")), &read(cpu.join("cpu.cfs_period_us")));
     // Without a limit the kernel shows the largest number of whole pages.
     (read(cpu.join("cpu.shares")).parse().unwrap(), quota, Some(memory).filter(|m| *m < 1 << 62))
+}
+
+/// Waits until the raw share is this: it follows the pods.
+fn until_shares(cpu: &Path, expected: u64) {
+    eventually(&format!("{} has a share of {expected}", cpu.display()), || match limits(cpu).0 {
+        found if found == expected => Ok(()),
+        found => Err(found.to_string()),
+    });
 }
 
 /// The raw share of these thousandths of a core. Rule: reference 4.15.
