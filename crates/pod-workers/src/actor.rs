@@ -1,5 +1,6 @@
 //! The actor of one pod: observe, plan, execute, publish, wait; until nothing of the pod is left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// An answer that takes longer than this is shown to be waited for.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// What the registry wants of a pod.
 #[derive(Clone)]
@@ -105,8 +109,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             let desired = self.desired.borrow_and_update().clone();
             let node = Arc::clone(&self.node.borrow_and_update());
             if let Some(down) = &node.runtime_down {
-                let wait = wait("RuntimeNotReady", &down.message, Some(down.since), None);
-                self.show(&desired, vec![wait]);
+                self.show(&desired, vec![down.wait()]);
                 self.sleep(None).await;
                 continue;
             }
@@ -161,7 +164,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return Ok(());
         }
         let at = self.now();
-        match self.inner.context.runtime.observe(&self.uid, &self.key).await {
+        match self.observe().await {
             Ok(pod) => {
                 self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
                 Ok(())
@@ -171,6 +174,18 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 Err(error)
             }
         }
+    }
+
+    /// Asks the runtime, and says so when the answer takes its time.
+    async fn observe(&self) -> Result<ObservedPod, StepError> {
+        let mut asked = pin!(self.inner.context.runtime.observe(&self.uid, &self.key));
+        if let Ok(answer) = tokio::time::timeout(PROMPT, &mut asked).await {
+            return answer;
+        }
+        self.cell.doing(Some("asking the runtime about the pod".to_owned()));
+        let answer = asked.await;
+        self.cell.doing(None);
+        answer
     }
 
     fn is_outdated(&self, known: &Observation) -> bool {

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::actor::{Actor, Desired, Wake};
 use crate::cache::{Cache, Listed};
 use crate::cell::{Cell, Clock};
-use crate::traits::{Node, Probes, Runtime};
+use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
@@ -220,15 +220,21 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// All pods as they are now, by namespace and name.
     pub fn views(&self) -> Vec<Arc<PodView>> {
-        let mut cells: Vec<_> = self
-            .inner
-            .lock()
-            .pods
-            .values()
-            .map(|s| (s.key.clone(), s.arrival, Arc::clone(&s.cell)))
-            .collect();
+        let (mut cells, listed) = {
+            let state = self.inner.lock();
+            let cell = |s: &Slot| (s.key.clone(), s.arrival, Arc::clone(&s.cell));
+            (state.pods.values().map(cell).collect::<Vec<_>>(), state.cache.listed)
+        };
         cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-        cells.into_iter().map(|(_, _, cell)| Arc::new(cell.view())).collect()
+        // Before the first list there are no actors to tell what their pods wait for.
+        let node = Arc::clone(&self.inner.context.node.borrow());
+        let wait = (!listed).then(|| node.runtime_down.as_ref().map_or_else(not_listed, RuntimeDown::wait));
+        let view = |cell: &Cell| {
+            let mut view = cell.view();
+            view.waits.extend(wait.clone());
+            Arc::new(view)
+        };
+        cells.iter().map(|(_, _, cell)| view(cell)).collect()
     }
 
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
@@ -387,6 +393,12 @@ impl State {
             .find(|(other, key)| other != uid && *key == slot.key && !self.pods.contains_key(other))
             .map(|(other, _)| other)
     }
+}
+
+/// What pods wait for while the runtime answers but has not told what it has.
+fn not_listed() -> Wait {
+    let message = "the runtime has not listed its pods yet".to_owned();
+    Wait { container: None, reason: "RuntimeNotReady".to_owned(), message, since: None, until: None }
 }
 
 /// The status of a pod whose actor has not started.

@@ -169,6 +169,19 @@ async fn a_hung_call_parks_its_own_pod_only_and_removal_gets_through() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_hangs_is_shown() {
+    let world = World::new();
+    world.fake.state.lock().unwrap().hang.insert("observe");
+    world.workers.set(Arc::new(a_pod("u1", "stuck-node1")));
+    let asks = "asking the runtime about the pod";
+    world
+        .until("it says what it does", |v, _| {
+            v.iter().any(|v| v.doing.as_ref().is_some_and(|d| d.what == asks))
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_step_is_tried_again_with_growing_pauses_and_its_words_are_shown() {
     let world = World::new();
     world.fake.state.lock().unwrap().fail.insert("create_sandbox", "no space left on device");
@@ -204,6 +217,26 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
     assert!(world.fake.state.lock().unwrap().calls.is_empty());
     world.node.send_replace(Arc::default());
     world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_runtime_from_the_start_pods_wait_for_it() {
+    let world = World::unlisted(Arc::default());
+    let down = RuntimeDown { message: "nobody listens".into(), since: now() };
+    world.node.send_replace(Arc::new(Node { runtime_down: Some(down), ..Node::default() }));
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    let waits = world.workers.views()[0].waits.clone();
+    assert_eq!((waits[0].reason.as_str(), waits[0].message.as_str()), ("RuntimeNotReady", "nobody listens"));
+    assert_eq!(waits[0].since, Some(now()));
+
+    world.node.send_replace(Arc::default());
+    assert!(
+        world.workers.views()[0].waits[0].message.contains("has not listed"),
+        "it hangs in its first list"
+    );
+    world.relist();
+    world.until_running().await;
+    assert_eq!(world.workers.views()[0].waits, []);
 }
 
 #[tokio::test(start_paused = true)]
