@@ -70,6 +70,8 @@ pub(crate) struct Actor<R, P> {
     node: watch::Receiver<Arc<Node>>,
     memory: Memory,
     observation: Option<Observation>,
+    /// Whether the next round has to begin with a direct reading.
+    must_observe: bool,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -97,6 +99,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             node,
             memory: Memory::default(),
             observation: None,
+            must_observe: false,
             failures: 0,
             last: None,
             released: false,
@@ -120,7 +123,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
                 let Some(observed) = self.observation.take_if(|o| o.direct) else {
-                    self.observation = None;
+                    self.must_observe = true;
                     continue;
                 };
                 if self.last.as_ref().is_some_and(|(o, a)| *o == observed.pod && *a == plan.actions) {
@@ -154,23 +157,21 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         (self.inner.context.clock)()
     }
 
-    /// Brings the observation up to date: from an event if one came, by asking the runtime if it must.
+    /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must.
     async fn refresh(&mut self) -> Result<(), StepError> {
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel);
-        if !dirty && self.observation.as_ref().is_some_and(|known| !self.is_outdated(known)) {
-            return Ok(());
-        }
-        if !dirty && self.take_event() {
+        if !dirty && !self.must_observe && self.is_told() {
             return Ok(());
         }
         let at = self.now();
         match self.observe().await {
             Ok(pod) => {
                 self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
+                self.must_observe = false;
                 Ok(())
             }
             Err(error) => {
-                self.observation = None;
+                self.must_observe = true;
                 Err(error)
             }
         }
@@ -188,22 +189,22 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         answer
     }
 
-    fn is_outdated(&self, known: &Observation) -> bool {
-        self.inner.newer(&self.uid, known.at).is_some()
-    }
-
-    /// Takes over the statuses of the last event, if they are newer than what is known.
-    fn take_event(&mut self) -> bool {
-        let Some(known) = &self.observation else { return false };
-        let Some((at, pod)) = self.inner.newer(&self.uid, known.at) else { return false };
-        // An event speaks of one sandbox only; of a pod with more than that it says too little.
-        let whole = |p: &ObservedPod| p.sandboxes.len() <= 1;
-        let same = |s: &Sandbox| pod.sandboxes.iter().any(|other| other.id == s.id);
-        if !whole(&known.pod) || !known.pod.sandboxes.iter().all(same) {
+    /// Takes over what was told of the pod. Returns whether the observation is up to date with it.
+    fn is_told(&mut self) -> bool {
+        let told = self.inner.reading(&self.uid);
+        let Some(known) = &self.observation else {
+            let Some(told) = told.filter(|told| told.whole) else { return false };
+            self.observation = Some(Observation { pod: told.pod, at: told.at, direct: false });
+            return true;
+        };
+        let Some(told) = told.filter(|told| told.at > known.at) else { return true };
+        let tells_of = |s: &Sandbox| told.pod.sandboxes.iter().any(|other| other.id == s.id);
+        let alone = known.pod.sandboxes.len() <= 1 && known.pod.sandboxes.iter().all(tells_of);
+        if !told.whole && !alone {
             return false;
         }
-        let direct = known.direct && known.pod == pod;
-        self.observation = Some(Observation { pod, at, direct });
+        let direct = known.direct && known.pod == told.pod;
+        self.observation = Some(Observation { pod: told.pod, at: told.at, direct });
         true
     }
 
@@ -290,7 +291,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                     }
                 }
                 () = self.wake.notify.notified() => {
-                    self.take_event();
+                    self.is_told();
                     let node = Arc::clone(&self.node.borrow());
                     self.plan(desired, &node);
                 }
@@ -302,7 +303,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         // The seen marker of `desired` may be ahead of what was acted on; the next round reads it anyway.
         self.cell.doing(None);
-        self.observation = None;
+        self.must_observe = true;
     }
 
     fn note(&mut self, done: Done) {

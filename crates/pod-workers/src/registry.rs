@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Desired, Wake};
-use crate::cache::{Cache, Listed};
+use crate::cache::{Cache, Listed, Reading};
 use crate::cell::{Cell, Clock};
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 
@@ -185,9 +185,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// Takes over the statuses that came with a runtime event of time `at`.
     pub fn runtime_event(&self, at: Timestamp, pod: ObservedPod) {
+        self.tell(Reading { at, pod: Arc::new(pod), whole: false });
+    }
+
+    /// Takes over a complete reading of one pod that began at `at`: it saves its actor the first look.
+    pub fn runtime_observed(&self, at: Timestamp, pod: ObservedPod) {
+        self.tell(Reading { at, pod: Arc::new(pod), whole: true });
+    }
+
+    fn tell(&self, reading: Reading) {
         let mut state = self.inner.lock();
-        let (uid, gone) = (pod.uid.clone(), pod.is_gone());
-        let news = state.cache.event(at, pod);
+        let (uid, gone) = (reading.pod.uid.clone(), reading.pod.is_gone());
+        let news = state.cache.tell(reading);
         match state.pods.get(&uid) {
             Some(slot) if gone => slot.wake.wake_to_observe(),
             Some(slot) if news => slot.wake.wake(),
@@ -369,9 +378,9 @@ impl<R, P> Inner<R, P> {
         self.changes.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// Statuses from events after `since`.
-    pub(crate) fn newer(&self, uid: &PodUid, since: Timestamp) -> Option<(Timestamp, Arc<ObservedPod>)> {
-        self.lock().cache.newer(uid, since)
+    /// The last statuses of a pod that were told.
+    pub(crate) fn reading(&self, uid: &PodUid) -> Option<Reading> {
+        self.lock().cache.reading(uid).cloned()
     }
 }
 

@@ -51,6 +51,26 @@ async fn a_running_pod_is_adopted_without_a_single_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    world.fake.state.lock().unwrap().calls.clear();
+
+    let again = World::over(Arc::clone(&world.fake));
+    let pod = again.fake.state.lock().unwrap().pods[&"u1".into()].clone();
+    again.workers.runtime_observed(now(), pod);
+    again.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    again.until_running().await;
+    assert!(again.fake.state.lock().unwrap().calls.is_empty());
+    again.fake.exit("c2", 1);
+    again.relist();
+    let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
+    again.until("restarted", restarted).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_costs_time() {
     let world = World::new();
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));

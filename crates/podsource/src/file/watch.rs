@@ -10,8 +10,11 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 use kube_model::view::Problem;
 use tokio::time::{Instant, timeout_at};
 
-/// A change is read when nothing further came for this long: a file is seldom written at one go.
+/// A file that is being written is read when nothing further came for this long: it is seldom written at one go.
 const QUIET: Duration = Duration::from_millis(50);
+/// The same after a file was closed, renamed or removed. Still some time, for an editor renames the old file away
+/// and then writes the new one, and what stands between the two is not meant.
+const QUIET_WHOLE: Duration = Duration::from_millis(10);
 /// But not later than this, however much goes on.
 const LONGEST: Duration = Duration::from_millis(500);
 
@@ -85,18 +88,18 @@ impl Watch {
     /// Returns when something changed and came to rest. Cancel safe: what was noticed is lost with the future,
     /// so the caller reads everything after it.
     pub(super) async fn changed(&mut self) {
-        loop {
+        let mut last = loop {
             match self.next_event().await {
-                Some(event) if self.concerns_us(&event) => break,
+                Some(event) if self.concerns_us(&event) => break event,
                 Some(_) => {}
                 None => pending().await,
             }
-        }
+        };
         let latest = Instant::now() + LONGEST;
         while Instant::now() < latest {
-            let quiet = latest.min(Instant::now() + QUIET);
-            match timeout_at(quiet, self.next_event()).await {
-                Ok(Some(_)) => {}
+            let pause = if is_whole(&last) { QUIET_WHOLE } else { QUIET };
+            match timeout_at(latest.min(Instant::now() + pause), self.next_event()).await {
+                Ok(Some(event)) => last = event,
                 Ok(None) | Err(_) => break,
             }
         }
@@ -126,6 +129,11 @@ impl Watch {
         Some(&event.wd) == self.above.as_ref()
             && (name == self.path.file_name() || name == Some(SWAPPED.as_ref()))
     }
+}
+
+/// Whether the file that the event is about is as its writer wants it.
+fn is_whole(event: &EventOwned) -> bool {
+    event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO | EventMask::DELETE)
 }
 
 fn open() -> io::Result<EventStream<Vec<u8>>> {
