@@ -19,7 +19,7 @@ use testkit::env::{
 };
 
 /// How long anything that is not a grace period or a back-off may take here.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     // Dropped in this order: the agent, the runtime, then everything of the run.
