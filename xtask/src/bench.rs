@@ -2,7 +2,8 @@
 //!
 //! The container runtime does most of the work of a pod start, so the same work is done twice in one run: with
 //! bare CRI calls, and by the agent. The agent's own share of a start is read from the runtime's log: the time
-//! between a manifest and the first call for it, and between the answer of one call and the next call.
+//! between a manifest and the first call for it, and between the answer of one call and the next call. (Calls
+//! that only ask for a status are not in the log, so their time counts as the agent's.)
 
 mod agent;
 mod bare;
@@ -112,6 +113,8 @@ fn measure(
     }
     let singles = log.traces()?;
     report.add("singleP50", "one pod alone, manifest to container started, p50", singles.total(50), "ms");
+    report.add("singleNoticedP99", "from manifest to first call, p99", singles.noticed(99), "ms");
+    report.add("singleGapsP99", "between calls, p99", singles.gaps(99), "ms");
     report.add("singleShareP50", "the agent's own share of it, p50", singles.own_share(50), "ms");
     report
         .add("singleShareP99", "the agent's own share of it, p99", singles.own_share(99), "ms")
@@ -130,8 +133,10 @@ fn measure(
     let traces = log.traces()?;
     report.add("totalP50", "manifest to container started, p50", traces.total(50) / 1e3, "s");
     report.add("totalP99", "manifest to container started, p99", traces.total(99) / 1e3, "s");
-    report.add("shareP50", "the agent's own share of a start, p50", traces.own_share(50), "ms");
-    report.add("shareP99", "the agent's own share of a start, p99", traces.own_share(99), "ms").budget(20.0);
+    // No budget here: the runtime keeps all cores busy, so this is mostly waiting for one; compare it with the
+    // same number of the bare calls.
+    report.add("noticedP99", "from manifest to first call, p99", traces.noticed(99), "ms");
+    report.add("gapsP99", "between calls of a pod, p99", traces.gaps(99), "ms");
 
     ui::step(&format!("{} s at rest", options.rest));
     agent::watch(&agent, Duration::from_secs(5))?;

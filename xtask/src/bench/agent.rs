@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use testkit::env::{Agent, AgentOptions, Containerd, Run, Usage, until, usage};
+use testkit::env::{Agent, AgentOptions, Containerd, Run, Usage, until, until_every, usage};
 
 use super::trace::Mark;
 use super::{file_name, manifest, pid, pod_name};
@@ -122,19 +122,46 @@ pub(super) struct Rest {
 /// Lets the agent be for so long and looks what it used.
 pub(super) fn watch(agent: &Agent, time: Duration) -> Result<Rest> {
     const MIB: f64 = 1024.0 * 1024.0;
-    let (begin, before) = (Instant::now(), use_of(agent)?);
-    // Only time passes here; the condition is for an interrupt to end it.
-    until(
-        "the time is over",
-        time * 2,
-        || if begin.elapsed() >= time { Ok(()) } else { Err(String::new()) },
-    )?;
-    let (after, seconds) = (use_of(agent)?, begin.elapsed().as_secs_f64());
+    let (begin, first) = (Instant::now(), use_of(agent)?);
+    let (mut last, mut switches) = (first.clone(), 0);
+    // Often enough that hardly a thread ends unseen, and all of it is work of this process, not the agent's.
+    until_every(Duration::from_millis(100), "the time is over", time * 2, || {
+        let now = use_of(agent).map_err(|e| format!("{e:#}"))?;
+        switches += more_switches(&last, &now);
+        last = now;
+        if begin.elapsed() >= time { Ok(()) } else { Err("it is not".to_owned()) }
+    })?;
+    let seconds = begin.elapsed().as_secs_f64();
     Ok(Rest {
-        cpu_percent: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() / seconds * 100.0,
-        switches_per_second: (after.context_switches.saturating_sub(before.context_switches)) as f64
-            / seconds,
-        resident_mib: after.resident as f64 / MIB,
-        resident_peak_mib: after.resident_peak as f64 / MIB,
+        cpu_percent: last.cpu.saturating_sub(first.cpu).as_secs_f64() / seconds * 100.0,
+        switches_per_second: switches as f64 / seconds,
+        resident_mib: last.resident as f64 / MIB,
+        resident_peak_mib: last.resident_peak as f64 / MIB,
     })
+}
+
+/// Context switches between two looks.
+fn more_switches(before: &Usage, after: &Usage) -> u64 {
+    let more = |(id, count): (&i32, &u64)| {
+        count.saturating_sub(before.context_switches.get(id).copied().unwrap_or(0))
+    };
+    after.context_switches.iter().map(more).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ends_takes_nothing_from_the_others() {
+        let used = |threads: &[(i32, u64)]| Usage {
+            cpu: Duration::ZERO,
+            context_switches: BTreeMap::from_iter(threads.iter().copied()),
+            resident: 0,
+            resident_peak: 0,
+        };
+        assert_eq!(more_switches(&used(&[(1, 10), (2, 500)]), &used(&[(1, 13), (3, 4)])), 7);
+    }
 }

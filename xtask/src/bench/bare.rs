@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use cri_client::Client;
 use cri_client::v1::{
     ContainerConfig, ContainerMetadata, ContainerState, CreateContainerRequest, ImageSpec,
-    LinuxPodSandboxConfig, ListContainersRequest, ListPodSandboxRequest, PodSandboxConfig,
-    PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StopPodSandboxRequest,
+    ImageStatusRequest, LinuxPodSandboxConfig, ListContainersRequest, ListPodSandboxRequest,
+    PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use testkit::env::{Containerd, PAUSE, Run, interrupted, until_every};
@@ -64,9 +64,14 @@ impl Bare {
         };
         let request = RunPodSandboxRequest { config: Some(sandbox.clone()), ..Default::default() };
         let pod_sandbox_id = self.client.run_pod_sandbox(request).await?.pod_sandbox_id;
+        // An agent needs the pod's address and the image's id, so these two calls belong to the comparison.
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod_sandbox_id.clone(), verbose: false };
+        self.client.pod_sandbox_status(request).await?;
+        let image = ImageSpec { image: PAUSE.to_owned(), ..Default::default() };
+        self.client.image_status(ImageStatusRequest { image: Some(image.clone()), verbose: false }).await?;
         let container = ContainerConfig {
             metadata: Some(ContainerMetadata { name: "pause".to_owned(), attempt: 0 }),
-            image: Some(ImageSpec { image: PAUSE.to_owned(), ..Default::default() }),
+            image: Some(image),
             ..Default::default()
         };
         let request =

@@ -63,14 +63,21 @@ impl Trace {
         between(self.wanted.unwrap_or(self.run?.asked), self.start?.answered)
     }
 
-    /// The part of it in which no call of the three was under way.
-    fn own_share(&self) -> Option<Duration> {
+    /// From the manifest to the first call; nothing where there is no manifest.
+    fn noticed(&self) -> Option<Duration> {
+        let first = self.run?.asked;
+        between(self.wanted.unwrap_or(first), first)
+    }
+
+    /// Between the answer to one of the three calls and the next of them.
+    fn gaps(&self) -> Option<Duration> {
         let (run, create, start) = (self.run?, self.create?, self.start?);
-        Some(
-            between(self.wanted.unwrap_or(run.asked), run.asked)?
-                + between(run.answered, create.asked)?
-                + between(create.answered, start.asked)?,
-        )
+        Some(between(run.answered, create.asked)? + between(create.answered, start.asked)?)
+    }
+
+    /// The part of the whole in which none of the three calls was under way.
+    fn own_share(&self) -> Option<Duration> {
+        Some(self.noticed()? + self.gaps()?)
     }
 }
 
@@ -85,6 +92,16 @@ impl Traces {
     /// Percentile of the whole time, in ms.
     pub(super) fn total(&self, percent: usize) -> f64 {
         percentile(self.0.iter().filter_map(Trace::total), percent)
+    }
+
+    /// Percentile of the time from a manifest to the first call, in ms.
+    pub(super) fn noticed(&self, percent: usize) -> f64 {
+        percentile(self.0.iter().filter_map(Trace::noticed), percent)
+    }
+
+    /// Percentile of the time between calls, in ms.
+    pub(super) fn gaps(&self, percent: usize) -> f64 {
+        percentile(self.0.iter().filter_map(Trace::gaps), percent)
     }
 
     /// Percentile of the time that is not the runtime's, in ms.
@@ -188,6 +205,8 @@ time="2026-11-23T14:25:00.500000000Z" level=info msg="StartContainer for \"c1\" 
         let wanted = BTreeMap::from([("web".to_owned(), "2026-11-23T14:25:00.090Z".parse().unwrap())]);
         let traces = parse(LOG, &wanted);
         assert_eq!(traces.0.len(), 1, "a pod that has not started is no start");
+        assert_eq!(traces.0[0].noticed().unwrap(), Duration::from_millis(10));
+        assert_eq!(traces.0[0].gaps().unwrap(), Duration::from_millis(5 + 2));
         assert_eq!(traces.0[0].own_share().unwrap(), Duration::from_millis(10 + 5 + 2));
         assert_eq!(traces.0[0].total().unwrap(), Duration::from_millis(410));
         assert!((traces.runtime(50) - 393.0).abs() < 1e-6);
