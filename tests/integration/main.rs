@@ -13,6 +13,7 @@ mod node_files;
 mod pods;
 mod probes;
 mod process;
+mod recorded;
 mod sources;
 mod strangers;
 mod survey;

@@ -64,6 +64,8 @@ on_both_lines! {
         write("web", &good.replace("terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: soon"));
         let problem = "web.yaml:6:3: spec.terminationGracePeriodSeconds: ";
         until_told(&node, &[problem, "the last good version of this file keeps running", "never-good.yaml:4:"]);
+        let table = node.agent.ask(&["pods"]).unwrap();
+        assert!(!table.contains(problem), "problems go to stderr: {table}");
         let log = fs::read_to_string(node.agent.log()).unwrap();
         assert!(log.contains(problem), "{log}");
         let explained = node.agent.ask(&["explain", "web"]).unwrap();
