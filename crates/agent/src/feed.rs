@@ -33,6 +33,8 @@ const STATUS: Duration = Duration::from_secs(5);
 const STATUS_WAITING: Duration = Duration::from_secs(1);
 /// How long the runtime may take to say whether it has events.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
+/// How long reading all pods may take.
+const SURVEY: Duration = Duration::from_secs(1);
 /// How many pods are read side by side when all are.
 const READS: usize = 16;
 /// Pauses between attempts to reach the runtime: doubles from the first to the second.
@@ -164,12 +166,14 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
             }
         }
         let reads = ours.into_values().map(|(sandboxes, containers)| async move {
-            // What cannot be read now, its actor will ask for.
+            // What cannot be read now, its actor will ask for, too.
             if let Ok(Some(pod)) = read(&self.client, &sandboxes, &containers).await {
                 self.workers.runtime_observed(at, pod);
             }
         });
-        stream::iter(reads).buffer_unordered(READS).collect::<()>().await;
+        let all = stream::iter(reads).buffer_unordered(READS).collect::<()>();
+        // One that hangs must not hold up the others; its actor will ask for it.
+        let _all_in_time = tokio::time::timeout(SURVEY, all).await;
         Ok(at)
     }
 

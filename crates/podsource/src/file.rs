@@ -105,14 +105,14 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
 }
 
 fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, read_at: Timestamp) {
-    let Set { pods, problems } = set;
+    let Set { pods, problems, seen } = set;
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
-        if state.seen && same_pods && state.problems == problems {
+        if state.seen == seen && same_pods && state.problems == problems {
             return false;
         }
-        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen: true, read_at: Some(read_at) });
+        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen, read_at: Some(read_at) });
         true
     });
 }

@@ -71,7 +71,7 @@ pub fn read(text: &[u8], origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
     }
     Ok(Manifest {
         pod,
-        warnings: problems(warnings),
+        warnings: problems(warnings).into_iter().map(|p| Problem { warning: true, ..p }).collect(),
         name_at: document.locate("metadata.name"),
         uid_at: document.locate("metadata.uid"),
     })
@@ -126,6 +126,7 @@ fn problem(path: &Path, at: Option<Position>, field: Option<String>, message: St
         column: at.map(|at| at.column),
         field: field.map(shortened),
         message: shortened(message),
+        warning: false,
     }
 }
 

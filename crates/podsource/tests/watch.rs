@@ -135,7 +135,7 @@ async fn a_folder_that_comes_later_and_is_replaced_is_noticed() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("m");
     let mut source = Source::start(&path, NEVER);
-    source.until("a problem", |state| state.seen && state.problems.len() == 1).await;
+    source.until("a problem", |state| !state.seen && state.problems.len() == 1).await;
     let other = root.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("a"), manifest("a", "one")).unwrap();

@@ -25,6 +25,9 @@ pub(super) struct Set {
     pub(super) pods: Vec<Arc<Pod>>,
     /// By file; those of one file in its order.
     pub(super) problems: Vec<Problem>,
+    /// Whether a pod that is not here is not wanted: not while nothing could be read yet, and nothing is known
+    /// from earlier either.
+    pub(super) seen: bool,
 }
 
 /// All manifests of the source.
@@ -35,6 +38,7 @@ pub(super) struct Files {
     known: BTreeMap<PathBuf, Known>,
     last_good: Option<LastGood>,
     loaded: bool,
+    seen: bool,
 }
 
 /// One manifest.
@@ -73,6 +77,7 @@ impl Files {
             known: BTreeMap::new(),
             last_good: settings.cache_dir.map(LastGood::new),
             loaded: false,
+            seen: false,
         }
     }
 
@@ -82,9 +87,11 @@ impl Files {
         if !self.loaded {
             self.loaded = true;
             problems.extend(self.load(now));
+            self.seen = !self.known.is_empty();
         }
         match self.list(&mut problems) {
             Ok(present) => {
+                self.seen = true;
                 let known = self.known.keys();
                 let gone: Vec<_> =
                     known.filter(|path| present.binary_search(path).is_err()).cloned().collect();
@@ -224,6 +231,7 @@ impl Files {
                     column: at.map(|at| at.column),
                     field: Some(field.to_owned()),
                     message: format!("{what} is already in {}; that one runs", owner.display()),
+                    warning: false,
                 }),
                 None => {
                     names.insert(key, (path.as_path(), Arc::clone(&good.pod)));
@@ -232,7 +240,7 @@ impl Files {
             }
         }
         problems.sort_by(|a, b| a.path.cmp(&b.path));
-        Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems }
+        Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems, seen: self.seen }
     }
 }
 
@@ -305,5 +313,5 @@ fn hash_of(text: &[u8]) -> String {
 }
 
 fn problem(path: &Path, message: String) -> Problem {
-    Problem { path: path.to_owned(), line: None, column: None, field: None, message }
+    Problem { path: path.to_owned(), message, ..Problem::default() }
 }

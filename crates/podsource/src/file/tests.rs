@@ -338,8 +338,8 @@ fn odd_manifests_run_with_a_problem() {
     assert_eq!(
         problems,
         [
-            "web.yaml:9:5: spec.containers[0].imagePulPolicy: unknown field, ignored",
-            "web.yaml:10:1: only the first document of a file is read; this one is ignored",
+            "web.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
+            "web.yaml:10:1: warning: only the first document of a file is read; this one is ignored",
         ]
     );
 }

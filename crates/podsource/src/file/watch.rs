@@ -43,7 +43,7 @@ impl Watch {
             Err(error) => error,
         };
         let message = format!("changes are noticed only by the regular check, not at once: inotify: {error}");
-        Some(Problem { path: self.path.clone(), line: None, column: None, field: None, message })
+        Some(Problem { path: self.path.clone(), message, warning: true, ..Problem::default() })
     }
 
     fn try_renew(&mut self) -> io::Result<()> {

@@ -260,9 +260,9 @@ fn what_the_kubelet_ignores_is_a_warning() {
     assert_eq!(
         shown(&manifest.warnings),
         [
-            "/m/a.yaml:9:5: spec.containers[0].imagePulPolicy: unknown field, ignored",
-            "/m/a.yaml:11:5: spec.containers[0].image: set twice in the same place; the last one is used",
-            "/m/a.yaml:14:1: only the first document of a file is read; this one is ignored",
+            "/m/a.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
+            "/m/a.yaml:11:5: warning: spec.containers[0].image: set twice in the same place; the last one is used",
+            "/m/a.yaml:14:1: warning: only the first document of a file is read; this one is ignored",
         ]
     );
     assert_eq!(manifest.pod.spec.unwrap().containers[0].image.as_deref(), Some("example.org/app:1"));
