@@ -112,6 +112,8 @@ impl Files {
     /// Removes everything of a pod that the runtime no longer knows.
     pub(crate) fn remove_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
         self.remove_found(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key))?;
+        // Of instances that an earlier run of the agent had removed half-way.
+        self.remove_dangling_links()?;
         self.remove_found(&paths::pod_dir(&self.root_dir, uid))
     }
 
@@ -229,12 +231,16 @@ mod tests {
         let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
         files.prepare_pod(&uid, &key).unwrap();
         files.prepare_container(&uid, &key, "app", "").unwrap();
+        let log = paths::pod_logs_dir(&files.pod_logs_dir, &uid, &key).join("app/0.log");
+        fs::write(&log, "").unwrap();
+        files.link_log(&key, "app", "id", &log).unwrap();
         let found: Vec<_> = files.found().into_iter().map(|(uid, _)| uid).collect();
         assert_eq!(found, [uid.clone(), uid.clone()], "its own directory and that of its logs");
         files.remove_pod(&uid, &key).unwrap();
         files.remove_pod(&uid, &key).unwrap();
         assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&files.log_links_dir).unwrap().count(), 0);
     }
 
     #[test]
