@@ -65,6 +65,27 @@ fn a_hung_question_about_a_pod_is_a_visible_wait_too() {
 }
 
 #[test]
+fn a_hung_question_about_one_pod_does_not_hold_up_the_start_of_the_agent() {
+    let mut node = FakeNode::new(&[]);
+    for name in ["stuck", "fine"] {
+        node.apply(name, SLEEPER);
+        node.until_running(name);
+    }
+    node.agent.kill9();
+    let before = node.runtime.containers();
+    let of_stuck = before[0].id.clone();
+    node.runtime.fault(Fault::Hang, move |r: &ContainerStatusRequest| r.container_id == of_stuck);
+    node.agent.start_again().unwrap();
+    node.until_running("fine");
+    node.apply("new", SLEEPER);
+    node.until_running("new");
+    node.until_told("stuck", "asking the runtime about the pod, for ");
+    node.runtime.clear_faults();
+    node.until_running("stuck");
+    assert_eq!(node.runtime.containers()[..2], before, "nothing was restarted");
+}
+
+#[test]
 fn a_hung_stop_is_told_and_tried_again_after_its_deadline() {
     let node = FakeNode::new(&["--runtime-request-timeout=1s"]);
     node.apply("stuck", SLEEPER);
