@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use testkit::env::{Agent, Containerd, Line, Run, interrupted, target_dir};
+use testkit::env::{Agent, Containerd, Line, Run, target_dir};
 
 use crate::demo::ContainerdLine;
 use crate::{cargo, ui};
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let measured = measure(options, &launch, &run, &containerd, &mut report);
     // What was measured before a failure is worth seeing too.
     report.print();
-    let file = save(&report, &launch, line, options.pods)?;
+    let file = save(&report, &launch, line, options.pods, measured.is_ok())?;
     ui::say(format!("\nalso in {}", file.display()));
     measured
 }
@@ -170,7 +170,7 @@ fn measure(
 }
 
 /// Writes the numbers where the next run does not overwrite those of another agent, runtime or size.
-fn save(report: &Report, launch: &Launch, line: Line, pods: usize) -> Result<PathBuf> {
+fn save(report: &Report, launch: &Launch, line: Line, pods: usize, complete: bool) -> Result<PathBuf> {
     let dir = target_dir().join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let file = dir.join(format!("{}-containerd-{}-{pods}.json", launch.name(), line.name()));
@@ -178,7 +178,7 @@ fn save(report: &Report, launch: &Launch, line: Line, pods: usize) -> Result<Pat
         "agent": launch.name(),
         "containerd": line.name(),
         "pods": pods,
-        "complete": !interrupted(),
+        "complete": complete,
         "numbers": report.json(),
     });
     fs::write(&file, format!("{value:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;

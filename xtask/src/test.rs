@@ -51,7 +51,11 @@ fn integration_tests() -> Result<()> {
 /// nextest where it is installed: it runs each test in a process of its own, names the slow ones and ends those
 /// that hang. Building it would take longer than all tests, so elsewhere it is `cargo test`.
 fn runner(args: &[&str]) -> Command {
-    let base: &[&str] =
-        if has_subcommand("nextest") { &["nextest", "run"] } else { &["test", "--lib", "--bins", "--tests"] };
+    let base: &[&str] = if has_subcommand("nextest") {
+        &["nextest", "run"]
+    } else {
+        // Without --tests it would run the examples in the docs once more.
+        &["test", "--tests", "--no-fail-fast"]
+    };
     cargo(base.iter().chain(args).copied())
 }
