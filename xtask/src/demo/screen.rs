@@ -38,17 +38,19 @@ impl Screen {
     fn draw(&mut self, agent: &Agent) {
         // No table while the agent is down.
         let Ok(table) = agent.table() else { return };
-        if self.drawn_lines > 0 {
-            // Up to the first line of the last table, and clear from there.
-            ui::say(format!("\x1b[{}A\x1b[J{}", self.drawn_lines, indent(&table)));
+        if self.live {
+            // Up to the first line of the last table and clear from there; long lines are cut, not wrapped, or
+            // the count of lines would be wrong the next time.
+            let up = if self.drawn_lines > 0 {
+                format!("\x1b[{}A\x1b[J", self.drawn_lines)
+            } else {
+                String::new()
+            };
+            ui::say(format!("{up}\x1b[?7l{}\x1b[?7h", table.trim_end()));
         } else {
-            ui::say(indent(&table));
+            ui::say(table.trim_end());
         }
         self.drawn_lines = table.lines().count();
         self.drawn_at = Some(Instant::now());
     }
-}
-
-fn indent(table: &str) -> String {
-    table.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
