@@ -5,5 +5,16 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod fake;
+mod faults;
+mod hangs;
 mod node;
+mod node_files;
 mod pods;
+mod probes;
+mod process;
+mod recorded;
+mod sources;
+mod strangers;
+mod survey;
+mod survival;

@@ -1,2 +1,61 @@
-//! Project tasks.
-fn main() {}
+//! The project's tasks. Start here: `cargo xtask --help`.
+
+mod arch;
+mod bench;
+mod cargo;
+mod demo;
+mod deny;
+mod lint;
+mod steps;
+mod test;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's tasks", version = None, disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start the agent on a real containerd and show what it does, step by step
+    Demo(demo::Options),
+    /// Everything that must hold: format, lints, docs, layers, unit and integration tests
+    Test(test::Options),
+    /// Format, clippy, docs and layers only
+    Lint(lint::Options),
+    /// Check layers, bans and the shape of the tree
+    Arch(arch::Options),
+    /// Measure start, rest, restart and deletion with many pods
+    Bench(bench::Options),
+    /// Check licences, duplicate versions, sources and advisories of the dependencies
+    Deny,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = ui::catch_interrupts() {
+        ui::failed(&error);
+        return ExitCode::FAILURE;
+    }
+    let done = match arguments.task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Lint(options) => lint::run(&options),
+        Task::Arch(options) => arch::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Deny => deny::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,19 +1,17 @@
 //! The node-agent binary: parse, build, run, drain.
 
-mod files;
-
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::{Agent, logging};
+use agent::config::{self, Disk, Live, Reload};
+use agent::{Agent, logging, show};
 use anyhow::Context;
-use files::Disk;
-use node_config::validate::Facts;
-use node_config::{Command, CommandLine, Output, Settings};
-use server::show;
+use node_config::validate::documents;
+use node_config::{Command, CommandLine, Output, Settings, ValidateArgs};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Longest time between a signal and the end. Steps under way are dropped; only file work may take a moment.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -24,8 +22,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     let done = match command {
-        Command::Run(line) => settings(&line).and_then(|settings| run(&settings)),
-        Command::Config(line) => config(&line),
+        Command::Run(line) => run(*line),
+        Command::Config(line) => show_config(&line),
+        Command::Validate(args) => return validate(&args),
         Command::Print(text) => print(&text),
         Command::Pods(args) => {
             let request = show::PodsRequest {
@@ -59,16 +58,28 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn settings(line: &CommandLine) -> anyhow::Result<Settings> {
-    Ok(Settings::new(&line.load(&Disk)?, &Facts::default())?)
-}
-
 /// Shows the configuration also when the agent would not start with it, and then says why.
-fn config(line: &CommandLine) -> anyhow::Result<()> {
+fn show_config(line: &CommandLine) -> anyhow::Result<()> {
     let effective = line.load(&Disk)?;
     print(&node_config::render(&effective))?;
-    Settings::new(&effective, &Facts::default())?;
+    Settings::new(&effective, &config::facts())?;
     Ok(())
+}
+
+/// Exits with 1 if anything is wrong with any of the files.
+fn validate(args: &ValidateArgs) -> ExitCode {
+    let node_name = hostname().trim().to_lowercase();
+    let all = config::check(&args.paths, &config::facts(), &node_name);
+    let text = if args.output == Output::Json { documents::json(&all) } else { documents::text(&all) };
+    match print(&text) {
+        Ok(()) if all.iter().all(|checked| checked.problems.is_empty()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn form(output: Output) -> show::Form {
@@ -80,36 +91,51 @@ fn form(output: Output) -> show::Form {
     }
 }
 
-fn run(settings: &Settings) -> anyhow::Result<()> {
+fn run(line: CommandLine) -> anyhow::Result<()> {
     one_malloc_arena();
-    logging::init(settings.logging_format, settings.verbosity)?;
+    let effective = line.load(&Disk)?;
+    let settings = Settings::new(&effective, &config::facts())?;
+    let live = Live {
+        verbosity: logging::init(settings.logging_format, settings.verbosity)?,
+        file_check_frequency: watch::Sender::new(settings.file_check_frequency),
+    };
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let node_name = settings.node_name(&rustix::system::uname().nodename().to_string_lossy())?;
+    let watch_config = effective.flags.watch_config;
+    let reload = Reload::new(line, effective, live.clone());
     let runtime =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting tokio")?;
-    runtime
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-            let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-            let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-            tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
-            let agent = Agent::start(settings, &node_name).await?;
-            stop().await;
-            tracing::info!("stopping: no more work is taken, pods are left running");
-            tokio::select! {
-                drained = tokio::time::timeout(DRAIN, agent.drain()) => {
-                    if drained.is_err() {
-                        tracing::warn!("not everything ended within {} s", DRAIN.as_secs());
-                    }
-                    Ok(())
-                }
-                () = stop() => anyhow::bail!("a second signal: ended at once"),
+    let ended = runtime.block_on(async {
+        let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+        tokio::spawn(reload.follow(hangup, watch_config));
+        serve(&settings, &live).await
+    });
+    // Not waiting for file work that hangs on a dead disk.
+    runtime.shutdown_background();
+    ended
+}
+
+/// From the start to the drain after the first signal.
+async fn serve(settings: &Settings, live: &Live) -> anyhow::Result<()> {
+    let node_name = settings.node_name(&hostname())?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+    tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
+    let agent = Agent::start(settings, &node_name, live.file_check_frequency.subscribe()).await?;
+    stop().await;
+    tracing::info!("stopping: no more work is taken, pods are left running");
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, agent.drain()) => {
+            if drained.is_err() {
+                tracing::warn!("not everything ended within {} s", DRAIN.as_secs());
             }
-        })
-        .inspect(|()| tracing::info!("stopped"))
-        .map(|()| runtime.shutdown_background())
+        }
+        () = stop() => anyhow::bail!("a second signal: ended at once"),
+    }
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// With an arena for each thread, glibc keeps half again as much memory for a load that is small and spread

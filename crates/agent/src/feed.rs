@@ -2,24 +2,26 @@
 //!
 //! Owns the connection state of the runtime and the readiness of the pod network, as pods see them.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cri_client::v1::{
-    ContainerEventResponse, ListContainersRequest, ListPodSandboxRequest, StatusRequest, VersionResponse,
+    Container, ContainerEventResponse, ListContainersRequest, ListPodSandboxRequest, PodSandbox,
+    StatusRequest, VersionResponse,
 };
 use cri_client::{Client, EventItem};
-use cri_config::observe::{ListedPod, listed_pods, observed_pod};
-use futures::{Stream, StreamExt};
-use kube_model::Timestamp;
+use cri_config::observe::{ListedPod, identity, listed_pods, observed_pod};
+use futures::{Stream, StreamExt, stream};
 use kube_model::view::RuntimeView;
+use kube_model::{PodUid, Timestamp};
 use pod_workers::{Listed, Node, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::with_last_words;
+use crate::runtime::{read, with_last_words};
 
 /// How often everything is listed when events do the work: the audit that catches what an event missed.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -27,8 +29,14 @@ const AUDIT: Duration = Duration::from_secs(60);
 const RELIST: Duration = Duration::from_secs(1);
 /// How often the runtime is asked whether it and its network are ready (reference 4.1).
 const STATUS: Duration = Duration::from_secs(5);
+/// The same while pods wait for it.
+const STATUS_WAITING: Duration = Duration::from_secs(1);
 /// How long the runtime may take to say whether it has events.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
+/// How long reading all pods may take.
+const SURVEY: Duration = Duration::from_secs(1);
+/// How many pods are read side by side when all are.
+const READS: usize = 16;
 /// Pauses between attempts to reach the runtime: doubles from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
@@ -81,11 +89,14 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
             return error;
         }
         let eventful = !matches!(first, Some(EventItem::Unsupported(_)));
-        let started = futures::try_join!(self.list(), self.status(&version));
-        let listed_at = match started {
-            Ok((at, ())) => at,
+        // Only then may pods go on, so that they find what was read.
+        let listed_at = match self.survey().await {
+            Ok(at) => at,
             Err(error) => return error,
         };
+        if let Err(error) = self.status(&version).await {
+            return error;
+        }
         // Side by side, so that a call that hangs holds up only its own loop.
         tokio::select! {
             error = self.follow(events, listed_at), if eventful => error,
@@ -103,7 +114,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         loop {
             match events.next().await {
                 Some(EventItem::Event(event)) => self.event(*event, listed_at).await,
-                Some(EventItem::Connected) => match self.list().await {
+                Some(EventItem::Connected) => match self.survey().await {
                     Ok(at) => listed_at = at,
                     Err(error) => return error,
                 },
@@ -127,16 +138,47 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
     /// Asks for the runtime's state again and again, until that fails.
     async fn watch_status(&self, version: &VersionResponse) -> cri_client::Error {
         loop {
-            sleep(STATUS).await;
+            let waiting = {
+                let node = self.node.borrow();
+                node.runtime_down.is_some() || node.facts.network_not_ready.is_some()
+            };
+            sleep(if waiting { STATUS_WAITING } else { STATUS }).await;
             if let Err(error) = self.status(version).await {
                 return error;
             }
         }
     }
 
-    /// Lists all pods of the runtime. Returns the time before which events are old news.
-    async fn list(&self) -> Result<Timestamp, cri_client::Error> {
+    /// Lists all pods of the runtime and reads each that is ours: the actors need not ask one by one. Returns the
+    /// time before which events are old news.
+    async fn survey(&self) -> Result<Timestamp, cri_client::Error> {
         let at = Timestamp::now();
+        let (sandboxes, containers) = self.list().await?;
+        let mut ours: BTreeMap<PodUid, (Vec<PodSandbox>, Vec<Container>)> = BTreeMap::new();
+        for sandbox in sandboxes {
+            if let Some((uid, _)) = identity(&sandbox.labels) {
+                ours.entry(uid).or_default().0.push(sandbox);
+            }
+        }
+        for container in containers {
+            if let Some(pod) = identity(&container.labels).and_then(|(uid, _)| ours.get_mut(&uid)) {
+                pod.1.push(container);
+            }
+        }
+        let reads = ours.into_values().map(|(sandboxes, containers)| async move {
+            // What cannot be read now, its actor will ask for, too.
+            if let Ok(Some(pod)) = read(&self.client, &sandboxes, &containers).await {
+                self.workers.runtime_observed(at, pod);
+            }
+        });
+        let all = stream::iter(reads).buffer_unordered(READS).collect::<()>();
+        // One that hangs must not hold up the others; its actor will ask for it.
+        let _all_in_time = tokio::time::timeout(SURVEY, all).await;
+        Ok(at)
+    }
+
+    /// Lists all pods of the runtime.
+    async fn list(&self) -> Result<(Vec<PodSandbox>, Vec<Container>), cri_client::Error> {
         let (sandboxes, containers) = futures::try_join!(
             self.client.list_pod_sandbox(ListPodSandboxRequest::default()),
             self.client.list_containers(ListContainersRequest::default()),
@@ -145,7 +187,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         let listed =
             |p: ListedPod| Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours: p.ours };
         self.workers.runtime_listed(pods.into_iter().map(listed).collect());
-        Ok(at)
+        Ok((sandboxes.items, containers.containers))
     }
 
     async fn event(&self, event: ContainerEventResponse, listed_at: Timestamp) {

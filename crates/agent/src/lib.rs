@@ -3,6 +3,7 @@
 //! Owns no rule of its own: what is decided here is only who talks to whom. The binary hands in validated
 //! settings; everything else of the agent is reached from [`Agent`].
 
+pub mod config;
 mod feed;
 pub mod logging;
 mod node;
@@ -14,3 +15,5 @@ mod sources;
 mod view;
 
 pub use run::{Agent, StartError};
+/// The other end of the local view: what `node-agent pods` and `node-agent explain` print.
+pub use server::show;

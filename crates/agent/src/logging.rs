@@ -35,6 +35,12 @@ pub fn init(format: LoggingFormat, verbosity: u32) -> Result<Verbosity, InitErro
     Ok(verbosity)
 }
 
+/// A verbosity that no logger looks at.
+#[cfg(test)]
+pub(crate) fn verbosity_for_tests(verbosity: u32) -> Verbosity {
+    Verbosity(Arc::new(AtomicU32::new(verbosity)))
+}
+
 /// How much is logged: klog's `-v`, changeable while the process runs.
 ///
 /// Errors, warnings and information are always logged (`V(0)`), debug events from 4 and traces from 5 on, as

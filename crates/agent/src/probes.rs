@@ -92,6 +92,8 @@ pub(crate) struct AgentProbes {
     root_dir: PathBuf,
     /// Pods whose outcomes were read back.
     restored: Mutex<HashSet<PodUid>>,
+    /// Held from reading outcomes to having written them: the probes of one pod change them side by side.
+    saving: Mutex<()>,
     /// What pods in the node's network are probed at.
     node_ip: Option<std::net::IpAddr>,
 }
@@ -102,7 +104,13 @@ impl AgentProbes {
         root_dir: &Path,
         node_ip: Option<std::net::IpAddr>,
     ) -> Self {
-        Self { prober, root_dir: root_dir.to_owned(), restored: Mutex::default(), node_ip }
+        Self {
+            prober,
+            root_dir: root_dir.to_owned(),
+            restored: Mutex::default(),
+            saving: Mutex::default(),
+            node_ip,
+        }
     }
 
     fn file(&self, uid: &PodUid) -> PathBuf {
@@ -127,6 +135,7 @@ impl AgentProbes {
     /// reboot the containers are gone and so is the meaning of the file.
     fn save(&self, uid: &PodUid) {
         let path = self.file(uid);
+        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let outcomes = self.prober.results(uid);
         let write = || -> std::io::Result<()> {
             let partial = path.with_extension("tmp");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cgroups::Cgroups;
 use cri_client::Client;
@@ -74,11 +75,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything. Returns once the agent does its work; the runtime need not be there yet.
+    /// Starts everything. `file_check_frequency` may change while the agent runs. Returns once the agent does its work; the runtime need not be there yet.
     ///
     /// # Errors
     /// When something that the agent cannot work without is missing or taken: see [`StartError`].
-    pub async fn start(config: &Settings, node_name: &str) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Settings,
+        node_name: &str,
+        file_check_frequency: watch::Receiver<Duration>,
+    ) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
@@ -162,7 +167,7 @@ impl Agent {
         let source = config.pod_manifest_path.as_ref().map(|path| podsource::file::Settings {
             path: path.clone(),
             node_name: node_name.to_owned(),
-            check_frequency: config.file_check_frequency,
+            check_frequency: file_check_frequency,
             cache_dir: Some(config.root_dir.join("podsource").join("file")),
         });
         match source {

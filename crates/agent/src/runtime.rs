@@ -22,7 +22,7 @@ use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
 pub(crate) use files::{Files, make_dir};
 pub(crate) use hooks::Hooks;
 pub(crate) use images::CriImages;
-pub(crate) use observe::with_last_words;
+pub(crate) use observe::{read, with_last_words};
 
 /// Runs pods through a CRI runtime.
 pub(crate) struct CriRuntime {

@@ -59,7 +59,11 @@ pub(crate) async fn follow<R: Runtime, P: Probes>(
 /// Each problem is logged when it comes, not at every poll.
 fn log_new(known: &[Problem], now: &[Problem]) {
     for problem in now.iter().filter(|p| !known.contains(p)) {
-        tracing::error!("manifest cannot be used as it is: {problem}");
+        if problem.warning {
+            tracing::warn!("manifest is used, but: {problem}");
+        } else {
+            tracing::error!("manifest cannot be used as it is: {problem}");
+        }
     }
     for problem in known.iter().filter(|p| !now.contains(p)) {
         tracing::info!("manifest problem is gone: {problem}");

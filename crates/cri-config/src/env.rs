@@ -4,46 +4,14 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use kube_model::core::{Container, EnvVar, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
+use kube_model::core::{Container, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
+use kube_model::expansion::expand;
 use kube_model::pod;
 use kube_model::quantity::Quantity;
 use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, pod_level};
 
 use crate::error::FieldError;
 use crate::settings::Settings;
-
-/// Replaces each `$(NAME)` by what `value` gives; where it gives nothing the text stays. `$$` is a dollar sign.
-pub fn expand<'a>(text: &str, value: impl Fn(&str) -> Option<Cow<'a, str>>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            match value(name) {
-                Some(value) => out.push_str(&value),
-                None => out.extend(["$(", name, ")"]),
-            }
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// The command of a probe with the variables that the spec itself gives: exec probes see no others.
-pub fn expand_static(command: &[String], env: &[EnvVar]) -> Vec<String> {
-    let value = |name: &str| {
-        let var = env.iter().rfind(|v| v.name == name)?;
-        Some(Cow::Borrowed(var.value.as_deref().unwrap_or_default()))
-    };
-    command.iter().map(|word| expand(word, value)).collect()
-}
 
 /// The variables of one container with their values, in the order of the spec; a name that comes twice has its
 /// last value.

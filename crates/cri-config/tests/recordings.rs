@@ -1,5 +1,7 @@
 //! The oracle: every sandbox and container that the real kubelet created in the recordings, compared whole
 //! with what this crate makes of the same pod.
+
+#![expect(clippy::disallowed_methods, reason = "the recordings that it is compared with are files")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

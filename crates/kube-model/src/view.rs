@@ -125,7 +125,7 @@ pub struct Event {
 }
 
 /// Something wrong with a manifest or configuration file: where, and what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The file (or the URL) that it stands in.
@@ -141,6 +141,9 @@ pub struct Problem {
     pub field: Option<String>,
     /// What is wrong and what was expected.
     pub message: String,
+    /// Whether the rest can be used all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
 }
 
 impl std::fmt::Display for Problem {
@@ -152,7 +155,7 @@ impl std::fmt::Display for Problem {
                 write!(f, ":{column}")?;
             }
         }
-        write!(f, ": ")?;
+        f.write_str(if self.warning { ": warning: " } else { ": " })?;
         if let Some(field) = &self.field {
             write!(f, "{field}: ")?;
         }

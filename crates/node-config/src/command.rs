@@ -9,7 +9,7 @@ use crate::error::UsageError;
 use crate::help::Help;
 use crate::load::CommandLine;
 use crate::parse::{self, Parsed, Word};
-use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, ViewFlags};
+use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, VALIDATE, ViewFlags};
 use crate::value::Version;
 
 /// What to do.
@@ -19,12 +19,23 @@ pub enum Command {
     Run(Box<CommandLine>),
     /// Show the configuration that the agent would run with, and where it came from.
     Config(Box<CommandLine>),
+    /// Check files without running anything.
+    Validate(ValidateArgs),
     /// Show pods.
     Pods(PodsArgs),
     /// Explain one pod.
     Explain(ExplainArgs),
     /// Write this text to stdout and exit 0: help or version.
     Print(String),
+}
+
+/// Arguments of `node-agent validate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidateArgs {
+    /// Files, folders, or `-` for standard input; at least one.
+    pub paths: Vec<PathBuf>,
+    /// [`Output::Text`] or [`Output::Json`].
+    pub output: Output,
 }
 
 /// Arguments of `node-agent pods`.
@@ -68,6 +79,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("pods", "show the pods of the running agent"),
     ("explain", "say what one pod waits for and what was tried"),
     ("config", "show the configuration that counts, and where each value came from"),
+    ("validate", "check configuration files and pod manifests without running anything"),
     ("completion", "write a completion script for bash, zsh or fish"),
     ("help", "show this help, or that of a command"),
 ];
@@ -82,6 +94,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         Some("pods") => pods(args.split_off(1)),
         Some("explain") => explain(args.split_off(1)),
         Some("config") => agent(args.split_off(1), CONFIG, Command::Config),
+        Some("validate") => validate(args.split_off(1)),
         Some("completion") => completion(args.split_off(1)),
         Some("help") => help_of(&args[1..]),
         _ => agent(args, AGENT_HELP, Command::Run),
@@ -118,6 +131,19 @@ fn agent(
         Version::Raw => Ok(Command::Print(raw_version())),
         Version::Silent | Version::Reported(_) => Ok(command(Box::new(CommandLine(parsed)))),
     }
+}
+
+fn validate(args: Vec<String>) -> Result<Command, UsageError> {
+    let parsed = parse::parse(VALIDATE, args)?;
+    if parsed.values.help {
+        return Ok(Command::Print(VALIDATE_HELP.render(VALIDATE)));
+    }
+    let paths: Vec<PathBuf> = parsed.words.iter().map(|word| PathBuf::from(&word.text)).collect();
+    if paths.is_empty() {
+        return Err(UsageError::NoPath);
+    }
+    let output = form(&parsed.values.output, &[("json", Output::Json)])?;
+    Ok(Command::Validate(ValidateArgs { paths, output }))
 }
 
 fn completion(args: Vec<String>) -> Result<Command, UsageError> {
@@ -219,6 +245,7 @@ fn help_of(words: &[String]) -> Result<Command, UsageError> {
         Some("pods") => PODS_HELP.render(PODS),
         Some("explain") => EXPLAIN_HELP.render(EXPLAIN),
         Some("config") => CONFIG.render(AGENT),
+        Some("validate") => VALIDATE_HELP.render(VALIDATE),
         Some("completion") => COMPLETION.render(COMPLETION_FLAGS),
         Some(word) => {
             return Err(UsageError::UnknownCommand { word: word.to_owned(), hint: String::new() });
@@ -238,6 +265,14 @@ const CONFIG: Help = Help {
     about: "Shows the configuration that the agent would run with, given these flags, as YAML. Behind each value \
             that is not a default stands where it came from.",
     usage: &["node-agent config [flags]"],
+    commands: &[],
+};
+
+const VALIDATE_HELP: Help = Help {
+    about: "Checks KubeletConfiguration files and pod manifests as the agent would take them: all problems, with file, \
+            line, column and field. PATH is a file, a folder whose files are checked, or - for standard input. Ends \
+            with 1 if there are any problems.",
+    usage: &["node-agent validate PATH... [flags]"],
     commands: &[],
 };
 

@@ -60,6 +60,9 @@ pub enum UsageError {
         /// What was probably meant, with its leading punctuation; may be empty.
         hint: String,
     },
+    /// `validate` without a path.
+    #[error("validate takes at least one path: a file, a folder, or - for standard input")]
+    NoPath,
     /// `explain` without a pod, or with several.
     #[error("{command} takes exactly one {what}, got {got}")]
     WordCount {

@@ -27,7 +27,8 @@ pub mod validate;
 mod value;
 mod warning;
 
-pub use command::{Command, ExplainArgs, Output, PodsArgs, parse};
+pub use command::{Command, ExplainArgs, Output, PodsArgs, ValidateArgs, parse};
+pub use config::LIVE;
 pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};
 pub use origin::{Origin, Origins, Place};

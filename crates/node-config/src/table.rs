@@ -54,6 +54,7 @@ pub struct KubeletFlags {
     pub runtime_cgroups: String,
     pub seccomp_default: bool,
     pub version: Version,
+    pub watch_config: bool,
 }
 
 /// Fixes the type that a row's closure takes.
@@ -159,6 +160,21 @@ pub static EXPLAIN: &[Flag<ViewFlags>] = &[
     help(&view(|f| &mut f.help)),
     Flag { short: Some('o'), ..kubelet("output", "", &view(|f| &mut f.output), "`format`: json or yaml") },
     ROOT_DIR,
+];
+
+/// What was typed for `node-agent validate`.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each field is the flag of the same name")]
+pub struct ValidateFlags {
+    pub help: bool,
+    pub output: String,
+}
+
+/// The flags of `node-agent validate`.
+#[rustfmt::skip]
+pub static VALIDATE: &[Flag<ValidateFlags>] = &[
+    help(&field(|f: &mut ValidateFlags| &mut f.help)),
+    Flag { short: Some('o'), ..kubelet("output", "", &field(|f: &mut ValidateFlags| &mut f.output), "`format`: json") },
 ];
 
 /// The flags of `node-agent completion`.

@@ -13,9 +13,6 @@ use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
 use crate::{container_status, deadline, garbage, init, phase, sandbox, termination, waiting};
 
-/// While the node has no pod network, pods are looked at again after this time, in seconds.
-const NETWORK_RETRY_SECONDS: i64 = 1;
-
 /// What to do next for a pod. Pure: the same inputs give the same plan.
 ///
 /// A plan goes as far as can be known without looking at the pod again. Any part of it may have been executed
@@ -99,15 +96,16 @@ fn replace_sandbox(cx: Context<'_>, draft: &mut Draft, attempt: u32) -> Progress
 }
 
 fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Progress {
-    let init = init::progress(cx);
-    let regular = cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular);
     let judged = |(kind, container)| (kind, container, restart::verdict(cx, kind, container));
-    let regular: Vec<_> = if init.initialized { regular.map(judged).collect() } else { Vec::new() };
-    if init.initialized && regular.iter().all(|(_, _, verdict)| *verdict == Verdict::Done) {
-        // Sidecars alone do not keep a pod alive.
+    let regular: Vec<_> =
+        cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular).map(judged).collect();
+    if regular.iter().all(|(.., verdict)| *verdict == Verdict::Done) {
+        // Sidecars alone do not keep a pod alive, and there is nothing to initialise it for.
         stop_pod(cx, draft, StopCause::PodEnded);
         return Progress::Going;
     }
+    let init = init::progress(cx);
+    let regular = if init.initialized { regular } else { Vec::new() };
     let due: Vec<_> = init.due.into_iter().map(judged).chain(regular).collect();
 
     for (kind, container, verdict) in &due {
@@ -183,11 +181,9 @@ fn may_start(cx: Context<'_>, draft: &mut Draft) -> bool {
         return false;
     }
     match &cx.inputs.node.network_not_ready {
+        // No wake-up of its own: the node tells when its network is there.
         Some(why) if !pod::host_network(cx.spec) => {
             draft.waits.push(wait(None, "NetworkNotReady", format!("network is not ready: {why}")));
-            if let Ok(at) = cx.inputs.now.checked_add(SignedDuration::from_secs(NETWORK_RETRY_SECONDS)) {
-                draft.wake(at);
-            }
             false
         }
         _ => true,

@@ -10,6 +10,10 @@
 //! 3. [`plan()`], whose actions it executes in order, telling [`Memory`] what failed and what succeeded,
 //! 4. wait for news or for [`Plan::wake_at`], and observe again.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod backoff;
 mod conditions;
 mod container_status;

@@ -23,16 +23,12 @@ pub(crate) fn usable(cx: Context<'_>) -> Result<&Sandbox, u32> {
 }
 
 /// Whether a new sandbox makes sense: not when nothing may run a second time, nor when every regular container
-/// of an initialised pod has ended well under `OnFailure`.
+/// of an initialised pod has ended well under `OnFailure`. A changed container always makes sense.
 pub(crate) fn may_be_created(cx: Context<'_>, attempt: u32) -> bool {
     let observed = cx.inputs.observed;
-    if attempt != 0 && !observed.containers.is_empty() && !restart::any_may_restart(cx.spec) {
-        return false;
-    }
-    cx.spec.containers.iter().any(|c| {
-        let newest = observed.newest(&c.name);
-        newest.is_none_or(|i| {
-            i.state != ContainerState::Exited || restart::restarts(cx, ContainerKind::Regular, c, i)
-        })
+    let once_only = attempt != 0 && !observed.containers.is_empty() && !restart::any_may_restart(cx.spec);
+    cx.spec.containers.iter().any(|c| match observed.newest(&c.name) {
+        Some(i) if i.state == ContainerState::Exited => restart::restarts(cx, ContainerKind::Regular, c, i),
+        _ => !once_only,
     })
 }

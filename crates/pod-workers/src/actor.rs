@@ -1,5 +1,6 @@
 //! The actor of one pod: observe, plan, execute, publish, wait; until nothing of the pod is left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// An answer that takes longer than this is shown to be waited for.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// What the registry wants of a pod.
 #[derive(Clone)]
@@ -66,6 +70,8 @@ pub(crate) struct Actor<R, P> {
     node: watch::Receiver<Arc<Node>>,
     memory: Memory,
     observation: Option<Observation>,
+    /// Whether the next round has to begin with a direct reading.
+    must_observe: bool,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -93,6 +99,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             node,
             memory: Memory::default(),
             observation: None,
+            must_observe: false,
             failures: 0,
             last: None,
             released: false,
@@ -105,8 +112,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             let desired = self.desired.borrow_and_update().clone();
             let node = Arc::clone(&self.node.borrow_and_update());
             if let Some(down) = &node.runtime_down {
-                let wait = wait("RuntimeNotReady", &down.message, Some(down.since), None);
-                self.show(&desired, vec![wait]);
+                self.show(&desired, vec![down.wait()]);
                 self.sleep(None).await;
                 continue;
             }
@@ -117,7 +123,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
                 let Some(observed) = self.observation.take_if(|o| o.direct) else {
-                    self.observation = None;
+                    self.must_observe = true;
                     continue;
                 };
                 if self.last.as_ref().is_some_and(|(o, a)| *o == observed.pod && *a == plan.actions) {
@@ -151,44 +157,54 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         (self.inner.context.clock)()
     }
 
-    /// Brings the observation up to date: from an event if one came, by asking the runtime if it must.
+    /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must.
     async fn refresh(&mut self) -> Result<(), StepError> {
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel);
-        if !dirty && self.observation.as_ref().is_some_and(|known| !self.is_outdated(known)) {
-            return Ok(());
-        }
-        if !dirty && self.take_event() {
+        if !dirty && !self.must_observe && self.is_told() {
             return Ok(());
         }
         let at = self.now();
-        match self.inner.context.runtime.observe(&self.uid, &self.key).await {
+        match self.observe().await {
             Ok(pod) => {
                 self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
+                self.must_observe = false;
                 Ok(())
             }
             Err(error) => {
-                self.observation = None;
+                self.must_observe = true;
                 Err(error)
             }
         }
     }
 
-    fn is_outdated(&self, known: &Observation) -> bool {
-        self.inner.newer(&self.uid, known.at).is_some()
+    /// Asks the runtime, and says so when the answer takes its time.
+    async fn observe(&self) -> Result<ObservedPod, StepError> {
+        let mut asked = pin!(self.inner.context.runtime.observe(&self.uid, &self.key));
+        if let Ok(answer) = tokio::time::timeout(PROMPT, &mut asked).await {
+            return answer;
+        }
+        self.cell.doing(Some("asking the runtime about the pod".to_owned()));
+        let answer = asked.await;
+        self.cell.doing(None);
+        answer
     }
 
-    /// Takes over the statuses of the last event, if they are newer than what is known.
-    fn take_event(&mut self) -> bool {
-        let Some(known) = &self.observation else { return false };
-        let Some((at, pod)) = self.inner.newer(&self.uid, known.at) else { return false };
-        // An event speaks of one sandbox only; of a pod with more than that it says too little.
-        let whole = |p: &ObservedPod| p.sandboxes.len() <= 1;
-        let same = |s: &Sandbox| pod.sandboxes.iter().any(|other| other.id == s.id);
-        if !whole(&known.pod) || !known.pod.sandboxes.iter().all(same) {
+    /// Takes over what was told of the pod. Returns whether the observation is up to date with it.
+    fn is_told(&mut self) -> bool {
+        let told = self.inner.reading(&self.uid);
+        let Some(known) = &self.observation else {
+            let Some(told) = told.filter(|told| told.whole) else { return false };
+            self.observation = Some(Observation { pod: told.pod, at: told.at, direct: false });
+            return true;
+        };
+        let Some(told) = told.filter(|told| told.at > known.at) else { return true };
+        let tells_of = |s: &Sandbox| told.pod.sandboxes.iter().any(|other| other.id == s.id);
+        let alone = known.pod.sandboxes.len() <= 1 && known.pod.sandboxes.iter().all(tells_of);
+        if !told.whole && !alone {
             return false;
         }
-        let direct = known.direct && known.pod == pod;
-        self.observation = Some(Observation { pod, at, direct });
+        let direct = known.direct && known.pod == told.pod;
+        self.observation = Some(Observation { pod: told.pod, at: told.at, direct });
         true
     }
 
@@ -216,10 +232,10 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             node: &node.facts,
             now,
         };
-        let plan = pod_lifecycle::plan(&inputs);
+        let mut plan = pod_lifecycle::plan(&inputs);
         let status = Arc::new(pod_lifecycle::status(&inputs));
         let removing = matches!(desired.intent, Intent::Remove { .. });
-        self.cell.publish(&desired.pod, &status, removing, plan.waits.clone());
+        self.cell.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
         self.memory.last_status = Some(status);
         plan
     }
@@ -275,7 +291,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                     }
                 }
                 () = self.wake.notify.notified() => {
-                    self.take_event();
+                    self.is_told();
                     let node = Arc::clone(&self.node.borrow());
                     self.plan(desired, &node);
                 }
@@ -287,11 +303,15 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         // The seen marker of `desired` may be ahead of what was acted on; the next round reads it anyway.
         self.cell.doing(None);
-        self.observation = None;
+        self.must_observe = true;
     }
 
     fn note(&mut self, done: Done) {
         let now = self.now();
+        if done.outcome.is_err() {
+            // Nothing changed because it failed; that has a retry of its own.
+            self.last = None;
+        }
         match (done.step, done.outcome) {
             (Step::Start(container), Ok(())) => self.memory.container_started(&container),
             (Step::Start(container), Err(e)) => {

@@ -25,8 +25,18 @@ struct Entry {
     ours: bool,
     /// Of the last full list; `None` if the pod came up since.
     fingerprint: Option<u64>,
-    /// The last statuses that came with an event, with the time of the event.
-    event: Option<(Timestamp, Arc<ObservedPod>)>,
+    /// The last statuses that were told.
+    reading: Option<Reading>,
+}
+
+/// Statuses of a pod that an actor did not read itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Nothing that happened before is missing.
+    pub(crate) at: Timestamp,
+    pub(crate) pod: Arc<ObservedPod>,
+    /// Whether it tells of all sandboxes of the pod; an event tells of one.
+    pub(crate) whole: bool,
 }
 
 /// The runtime cache.
@@ -44,11 +54,12 @@ impl Cache {
         let mut changed = Vec::new();
         for pod in pods {
             let before = old.remove(&pod.uid);
-            if before.as_ref().and_then(|e| e.fingerprint) != Some(pod.fingerprint) {
+            let same = before.as_ref().and_then(|e| e.fingerprint) == Some(pod.fingerprint);
+            if !same {
                 changed.push(pod.uid.clone());
             }
-            let event = before.and_then(|e| e.event);
-            let entry = Entry { key: pod.key, ours: pod.ours, fingerprint: Some(pod.fingerprint), event };
+            let reading = before.and_then(|e| e.reading).filter(|_| same);
+            let entry = Entry { key: pod.key, ours: pod.ours, fingerprint: Some(pod.fingerprint), reading };
             self.pods.insert(pod.uid, entry);
         }
         changed.extend(old.into_keys());
@@ -56,30 +67,29 @@ impl Cache {
         changed
     }
 
-    /// Takes over the statuses of an event. Returns whether they are news.
-    pub(crate) fn event(&mut self, at: Timestamp, pod: ObservedPod) -> bool {
-        let gone = pod.is_gone();
-        let uid = pod.uid.clone();
+    /// Takes over statuses. Returns whether they are news.
+    pub(crate) fn tell(&mut self, reading: Reading) -> bool {
+        let pod = &reading.pod;
+        let (gone, uid) = (pod.is_gone(), pod.uid.clone());
         let entry = self.pods.entry(uid.clone()).or_insert_with(|| Entry {
             key: pod.key.clone(),
             ours: pod.sandboxes.iter().any(|s| s.config_source.is_some()),
             fingerprint: None,
-            event: None,
+            reading: None,
         });
-        if entry.event.as_ref().is_some_and(|(last, _)| *last > at) {
+        if entry.reading.as_ref().is_some_and(|last| last.at > reading.at) {
             return false;
         }
-        entry.event = Some((at, Arc::new(pod)));
+        entry.reading = Some(reading);
         if gone {
             self.pods.remove(&uid);
         }
         true
     }
 
-    /// The newest statuses that came with an event after `since`.
-    pub(crate) fn newer(&self, uid: &PodUid, since: Timestamp) -> Option<(Timestamp, Arc<ObservedPod>)> {
-        let (at, pod) = self.pods.get(uid)?.event.as_ref()?;
-        (*at > since).then(|| (*at, Arc::clone(pod)))
+    /// The last statuses that were told.
+    pub(crate) fn reading(&self, uid: &PodUid) -> Option<&Reading> {
+        self.pods.get(uid)?.reading.as_ref()
     }
 
     /// The pod is known to be gone from the runtime.

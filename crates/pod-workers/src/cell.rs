@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube_model::core::{Pod, PodStatus};
 use kube_model::view::{Activity, Event, EventType, PodView, Wait};
-use kube_model::{PodKey, Timestamp};
+use kube_model::{PodKey, Timestamp, pod};
 use tokio::sync::watch;
 
 /// How many events a pod keeps: enough to see a crash loop's whole round, a few KiB at most.
@@ -75,8 +75,8 @@ impl Cell {
             shown.waits = waits;
         }
         for wait in fresh {
-            if let Some((reason, message)) = event_of_wait(&wait, &self.key) {
-                self.event(EventType::Warning, reason, wait.container.as_deref(), message);
+            for (kind, reason, message) in events_of_wait(&wait, pod) {
+                self.event(kind, reason, wait.container.as_deref(), message);
             }
         }
         self.bump();
@@ -140,14 +140,25 @@ impl Cell {
     }
 }
 
-/// The kubelet's event for a wait that has just begun; waits that follow a failed step have had theirs.
-fn event_of_wait(wait: &Wait, key: &PodKey) -> Option<(&'static str, String)> {
+/// The kubelet's events for a wait that has just begun; waits that follow a failed step have had theirs.
+fn events_of_wait(wait: &Wait, pod: &Pod) -> Vec<(EventType, &'static str, String)> {
     match (wait.reason.as_str(), &wait.container) {
         ("CrashLoopBackOff", Some(container)) => {
-            Some(("BackOff", format!("Back-off restarting failed container {container} in pod {key}")))
+            let (uid, PodKey { namespace, name }) = pod::identity(pod);
+            let text =
+                format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})");
+            vec![(EventType::Warning, "BackOff", text)]
         }
-        ("NetworkNotReady", _) => Some(("NetworkNotReady", wait.message.clone())),
-        _ => None,
+        ("ImagePullBackOff", Some(container)) => {
+            let spec = pod.spec.as_ref().and_then(|spec| pod::container(spec, container));
+            let image = spec.and_then(|(_, container)| container.image.as_deref()).unwrap_or_default();
+            vec![
+                (EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}")),
+                (EventType::Warning, "Failed", "Error: ImagePullBackOff".to_owned()),
+            ]
+        }
+        ("NetworkNotReady", _) => vec![(EventType::Warning, "NetworkNotReady", wait.message.clone())],
+        _ => Vec::new(),
     }
 }
 

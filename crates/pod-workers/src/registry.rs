@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Desired, Wake};
-use crate::cache::{Cache, Listed};
+use crate::cache::{Cache, Listed, Reading};
 use crate::cell::{Cell, Clock};
-use crate::traits::{Node, Probes, Runtime};
+use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
@@ -79,6 +79,12 @@ struct Slot {
     again: Option<Arc<Pod>>,
 }
 
+impl Slot {
+    fn is_removed(&self) -> bool {
+        matches!(self.desired.borrow().intent, Intent::Remove { .. })
+    }
+}
+
 impl<R: Runtime, P: Probes> Workers<R, P> {
     /// Makes an empty set of workers. Nothing is started before the runtime's first full list came in through
     /// [`Workers::runtime_listed`]: adopting needs to know what is there.
@@ -98,9 +104,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let (uid, key) = pod::identity(&pod);
         let mut state = self.inner.lock();
         match state.pods.get_mut(&uid) {
-            Some(slot) if matches!(slot.desired.borrow().intent, Intent::Remove { .. }) => {
-                slot.again = Some(pod);
-            }
+            Some(slot) if slot.is_removed() => slot.again = Some(pod),
             Some(slot) => {
                 slot.desired.send_replace(Desired { pod, intent: Intent::Run });
             }
@@ -181,9 +185,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// Takes over the statuses that came with a runtime event of time `at`.
     pub fn runtime_event(&self, at: Timestamp, pod: ObservedPod) {
+        self.tell(Reading { at, pod: Arc::new(pod), whole: false });
+    }
+
+    /// Takes over a complete reading of one pod that began at `at`: it saves its actor the first look.
+    pub fn runtime_observed(&self, at: Timestamp, pod: ObservedPod) {
+        self.tell(Reading { at, pod: Arc::new(pod), whole: true });
+    }
+
+    fn tell(&self, reading: Reading) {
         let mut state = self.inner.lock();
-        let (uid, gone) = (pod.uid.clone(), pod.is_gone());
-        let news = state.cache.event(at, pod);
+        let (uid, gone) = (reading.pod.uid.clone(), reading.pod.is_gone());
+        let news = state.cache.tell(reading);
         match state.pods.get(&uid) {
             Some(slot) if gone => slot.wake.wake_to_observe(),
             Some(slot) if news => slot.wake.wake(),
@@ -216,15 +229,21 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// All pods as they are now, by namespace and name.
     pub fn views(&self) -> Vec<Arc<PodView>> {
-        let mut cells: Vec<_> = self
-            .inner
-            .lock()
-            .pods
-            .values()
-            .map(|s| (s.key.clone(), s.arrival, Arc::clone(&s.cell)))
-            .collect();
+        let (mut cells, listed) = {
+            let state = self.inner.lock();
+            let cell = |s: &Slot| (s.key.clone(), s.arrival, Arc::clone(&s.cell));
+            (state.pods.values().map(cell).collect::<Vec<_>>(), state.cache.listed)
+        };
         cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-        cells.into_iter().map(|(_, _, cell)| Arc::new(cell.view())).collect()
+        // Before the first list there are no actors to tell what their pods wait for.
+        let node = Arc::clone(&self.inner.context.node.borrow());
+        let wait = (!listed).then(|| node.runtime_down.as_ref().map_or_else(not_listed, RuntimeDown::wait));
+        let view = |cell: &Cell| {
+            let mut view = cell.view();
+            view.waits.extend(wait.clone());
+            Arc::new(view)
+        };
+        cells.iter().map(|(_, _, cell)| view(cell)).collect()
     }
 
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
@@ -296,8 +315,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                 let reason = "EarlierPodTerminating".to_owned();
                 let wait = Wait { container: None, reason, message, since: None, until: None };
                 let desired = slot.desired.borrow().clone();
-                let removing = matches!(desired.intent, Intent::Remove { .. });
-                slot.cell.publish(&desired.pod, &Arc::new(pending()), removing, vec![wait]);
+                slot.cell.publish(&desired.pod, &Arc::new(pending()), false, vec![wait]);
             } else if let Some(slot) = state.pods.get_mut(&uid) {
                 slot.started = true;
                 self.spawn(uid, slot);
@@ -360,20 +378,22 @@ impl<R, P> Inner<R, P> {
         self.changes.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// Statuses from events after `since`.
-    pub(crate) fn newer(&self, uid: &PodUid, since: Timestamp) -> Option<(Timestamp, Arc<ObservedPod>)> {
-        self.lock().cache.newer(uid, since)
+    /// The last statuses of a pod that were told.
+    pub(crate) fn reading(&self, uid: &PodUid) -> Option<Reading> {
+        self.lock().cache.reading(uid).cloned()
     }
 }
 
 impl State {
-    /// The UID of a pod of the same name that must be gone before this one may start: an earlier arrival, or
-    /// one that the runtime has and that no source has claimed yet.
+    /// The UID of a pod of the same name that must be gone before this one may start: one on its way out, an
+    /// earlier arrival, or one that the runtime has and that no source has claimed yet. A pod that is to be
+    /// removed waits for nobody.
     fn blocker(&self, uid: &PodUid, slot: &Slot) -> Option<PodUid> {
-        let earlier = self
-            .pods
-            .iter()
-            .find(|(other, s)| *other != uid && s.key == slot.key && (s.arrival < slot.arrival || s.started));
+        if slot.is_removed() {
+            return None;
+        }
+        let goes_first = |s: &Slot| s.started || s.is_removed() || s.arrival < slot.arrival;
+        let earlier = self.pods.iter().find(|(other, s)| *other != uid && s.key == slot.key && goes_first(s));
         if let Some((other, _)) = earlier {
             return Some(other.clone());
         }
@@ -382,6 +402,12 @@ impl State {
             .find(|(other, key)| other != uid && *key == slot.key && !self.pods.contains_key(other))
             .map(|(other, _)| other)
     }
+}
+
+/// What pods wait for while the runtime answers but has not told what it has.
+fn not_listed() -> Wait {
+    let message = "the runtime has not listed its pods yet".to_owned();
+    Wait { container: None, reason: "RuntimeNotReady".to_owned(), message, since: None, until: None }
 }
 
 /// The status of a pod whose actor has not started.

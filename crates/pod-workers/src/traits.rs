@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::probe::PodProbes;
+use kube_model::view::Wait;
 use kube_model::{PodKey, PodUid, Timestamp};
 use pod_lifecycle::{FailureReason, NodeFacts, StopCause};
 
@@ -119,6 +120,18 @@ pub struct RuntimeDown {
     pub message: String,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl RuntimeDown {
+    pub(crate) fn wait(&self) -> Wait {
+        Wait {
+            container: None,
+            reason: "RuntimeNotReady".to_owned(),
+            message: self.message.clone(),
+            since: Some(self.since),
+            until: None,
+        }
+    }
 }
 
 /// A step that failed.

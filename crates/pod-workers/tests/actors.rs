@@ -51,6 +51,26 @@ async fn a_running_pod_is_adopted_without_a_single_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    world.fake.state.lock().unwrap().calls.clear();
+
+    let again = World::over(Arc::clone(&world.fake));
+    let pod = again.fake.state.lock().unwrap().pods[&"u1".into()].clone();
+    again.workers.runtime_observed(now(), pod);
+    again.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    again.until_running().await;
+    assert!(again.fake.state.lock().unwrap().calls.is_empty());
+    again.fake.exit("c2", 1);
+    again.relist();
+    let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
+    again.until("restarted", restarted).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_costs_time() {
     let world = World::new();
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
@@ -100,6 +120,38 @@ async fn a_new_pod_of_the_same_name_waits_for_the_old_one() {
     assert!(!world.fake.calls().iter().any(|c| c.starts_with("create_sandbox u2")));
 }
 
+/// The manifest was changed while the agent was down. Which of the three it hears first is chance.
+#[tokio::test(start_paused = true)]
+async fn an_orphan_goes_before_the_new_pod_of_its_name_comes() {
+    for (first, second, third) in
+        [("set", "ready", "list"), ("set", "list", "ready"), ("list", "set", "ready")]
+    {
+        let old = World::new();
+        old.workers.set(Arc::new(a_pod("u2", "web-node1")));
+        old.until_running().await;
+        old.workers.shutdown().await;
+        old.fake.state.lock().unwrap().calls.clear();
+
+        let world = World::unlisted(Arc::clone(&old.fake));
+        for step in [first, second, third] {
+            match step {
+                "set" => world.workers.set(Arc::new(a_pod("u1", "web-node1"))),
+                "list" => world.relist(),
+                _ => world.workers.sources_ready(),
+            }
+        }
+        world
+            .until("replaced", |v, f| v.len() == 1 && f.calls().contains(&"start_container u1 app 0".into()))
+            .await;
+        let calls = world.fake.calls();
+        let at = |call: &str| calls.iter().position(|c| c == call).unwrap();
+        assert!(
+            at("clean_up u2 Removed") < at("create_sandbox u1 0"),
+            "{first}, {second}, {third}: {calls:#?}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_wanted_again_while_it_goes_starts_anew_afterwards() {
     let world = World::new();
@@ -134,6 +186,19 @@ async fn a_hung_call_parks_its_own_pod_only_and_removal_gets_through() {
         .await;
     world.workers.remove(&"u1".into());
     world.until("the stuck one is gone", |views, _| views.len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_hangs_is_shown() {
+    let world = World::new();
+    world.fake.state.lock().unwrap().hang.insert("observe");
+    world.workers.set(Arc::new(a_pod("u1", "stuck-node1")));
+    let asks = "asking the runtime about the pod";
+    world
+        .until("it says what it does", |v, _| {
+            v.iter().any(|v| v.doing.as_ref().is_some_and(|d| d.what == asks))
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,6 +237,26 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
     assert!(world.fake.state.lock().unwrap().calls.is_empty());
     world.node.send_replace(Arc::default());
     world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_runtime_from_the_start_pods_wait_for_it() {
+    let world = World::unlisted(Arc::default());
+    let down = RuntimeDown { message: "nobody listens".into(), since: now() };
+    world.node.send_replace(Arc::new(Node { runtime_down: Some(down), ..Node::default() }));
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    let waits = world.workers.views()[0].waits.clone();
+    assert_eq!((waits[0].reason.as_str(), waits[0].message.as_str()), ("RuntimeNotReady", "nobody listens"));
+    assert_eq!(waits[0].since, Some(now()));
+
+    world.node.send_replace(Arc::default());
+    assert!(
+        world.workers.views()[0].waits[0].message.contains("has not listed"),
+        "it hangs in its first list"
+    );
+    world.relist();
+    world.until_running().await;
+    assert_eq!(world.workers.views()[0].waits, []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,9 @@ pub const SOURCE: &str = "file";
 /// Largest manifest, in bytes.
 pub const MAX_BYTES: u64 = 10 << 20;
 
+/// How often everything is looked at unless the settings say otherwise.
+pub const CHECK_FREQUENCY: Duration = Duration::from_secs(20);
+
 /// What to read, for which node, and how often.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -40,8 +43,9 @@ pub struct Settings {
     pub path: PathBuf,
     /// Name of this node: part of the pods' names and UIDs.
     pub node_name: String,
-    /// How often everything is looked at even if no change was noticed. [`Settings::new`] has 20 s.
-    pub check_frequency: Duration,
+    /// How often everything is looked at even if no change was noticed; zero stands for [`CHECK_FREQUENCY`]. May
+    /// change at any time.
+    pub check_frequency: Receiver<Duration>,
     /// A folder of the source's own, in which it keeps the last good text of each manifest, so that a manifest
     /// that is broken while the agent restarts does not end its pod. `None`: kept in memory only.
     pub cache_dir: Option<PathBuf>,
@@ -53,7 +57,7 @@ impl Settings {
         Self {
             path: path.into(),
             node_name: node_name.into(),
-            check_frequency: Duration::from_secs(20),
+            check_frequency: channel(CHECK_FREQUENCY).1,
             cache_dir: None,
         }
     }
@@ -73,7 +77,7 @@ pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<Sour
 }
 
 async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
-    let check_frequency = settings.check_frequency;
+    let mut check_frequency = settings.check_frequency.clone();
     let mut watch = Watch::new(&settings.path);
     let mut files = Files::new(settings);
     loop {
@@ -89,24 +93,29 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
         files = same_files;
         set.problems.extend(blind);
         publish_changes(&publish, set, read_at);
+        let pause = match *check_frequency.borrow_and_update() {
+            Duration::ZERO => CHECK_FREQUENCY,
+            frequency => frequency,
+        };
         tokio::select! {
             () = publish.closed() => return,
-            () = sleep(check_frequency) => {}
-            // What a dropped wait has seen of the events is seen again by the scan that follows.
+            () = sleep(pause) => {}
+            Ok(()) = check_frequency.changed() => {}
+            // Whichever ends the wait, the next scan sees everything: no branch holds anything to lose.
             () = watch.changed() => {}
         }
     }
 }
 
 fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, read_at: Timestamp) {
-    let Set { pods, problems } = set;
+    let Set { pods, problems, seen } = set;
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
-        if state.seen && same_pods && state.problems == problems {
+        if state.seen == seen && same_pods && state.problems == problems {
             return false;
         }
-        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen: true, read_at: Some(read_at) });
+        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen, read_at: Some(read_at) });
         true
     });
 }

@@ -20,6 +20,11 @@ use kube_model::{Timestamp, labels};
 
 use invalid::Invalid;
 
+/// Most problems that are told of one manifest, and most bytes of each text in them: a manifest of 10 MB of
+/// nonsense must not make 10 MB of messages.
+const MAX_PROBLEMS: usize = 50;
+const MAX_TEXT: usize = 1000;
+
 /// Where a manifest comes from. Both parts go into the UID of its pod.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
@@ -66,7 +71,7 @@ pub fn read(text: &[u8], origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
     }
     Ok(Manifest {
         pod,
-        warnings: problems(warnings),
+        warnings: problems(warnings).into_iter().map(|p| Problem { warning: true, ..p }).collect(),
         name_at: document.locate("metadata.name"),
         uid_at: document.locate("metadata.uid"),
     })
@@ -106,6 +111,11 @@ fn located(found: Vec<Invalid>, document: &Document, path: &Path) -> Vec<Problem
         })
         .collect();
     problems.sort_by_key(|problem| (problem.line, problem.column));
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    if more > 0 {
+        problems.truncate(MAX_PROBLEMS);
+        problems.push(problem(path, None, None, format!("and {more} further problems")));
+    }
     problems
 }
 
@@ -114,7 +124,17 @@ fn problem(path: &Path, at: Option<Position>, field: Option<String>, message: St
         path: path.to_owned(),
         line: at.map(|at| at.line),
         column: at.map(|at| at.column),
-        field,
-        message,
+        field: field.map(shortened),
+        message: shortened(message),
+        warning: false,
     }
+}
+
+/// Values of the manifest are quoted in what is said about them.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    text
 }

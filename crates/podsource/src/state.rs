@@ -13,10 +13,11 @@ pub struct SourceState {
     pub source: &'static str,
     /// The pods that should run, sorted by namespace and name; both are unique, and so are the UIDs.
     pub pods: Vec<Arc<Pod>>,
-    /// What is wrong with the manifests now, sorted by file and line. A problem does not mean that the pod of
+    /// What is wrong with the manifests now, by file and in its order. A problem does not mean that the pod of
     /// that file is gone: its last good version stays in `pods`.
     pub problems: Vec<Problem>,
-    /// Whether the source was read at least once, so that a pod that is not in `pods` is not wanted.
+    /// Whether a pod that is not in `pods` is not wanted: not before the source could be read once, or what was
+    /// kept of an earlier run was found. (The kubelet takes a folder that is missing for an empty one.)
     pub seen: bool,
     /// When the source was read that led to this state.
     pub read_at: Option<Timestamp>,

@@ -27,6 +27,7 @@ struct Source {
 impl Source {
     fn start(path: &Path, check_frequency: Duration) -> Self {
         let cancel = CancellationToken::new();
+        let check_frequency = tokio::sync::watch::channel(check_frequency).1;
         let settings = Settings { check_frequency, ..Settings::new(path, "node1") };
         Self { states: spawn(settings, cancel.clone()), _cancel: cancel.drop_guard() }
     }
@@ -135,7 +136,7 @@ async fn a_folder_that_comes_later_and_is_replaced_is_noticed() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("m");
     let mut source = Source::start(&path, NEVER);
-    source.until("a problem", |state| state.seen && state.problems.len() == 1).await;
+    source.until("a problem", |state| !state.seen && state.problems.len() == 1).await;
     let other = root.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("a"), manifest("a", "one")).unwrap();

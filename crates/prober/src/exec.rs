@@ -2,10 +2,12 @@
 //!
 //! The command itself runs behind [`Exec`], because it goes through the container runtime.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
 use kube_model::core::{Container, ExecAction};
+use kube_model::expansion::expand;
 
 use crate::OUTPUT_CAP;
 use crate::attempt::{HandlerError, Verdict};
@@ -69,31 +71,9 @@ pub(crate) async fn probe<E: Exec>(
 fn command(action: &ExecAction, container: &Container) -> Vec<String> {
     let value = |name: &str| {
         let found = container.env.iter().flatten().rev().find(|e| e.name == name)?;
-        Some(found.value.as_deref().unwrap_or_default())
+        Some(Cow::Borrowed(found.value.as_deref().unwrap_or_default()))
     };
     action.command.iter().flatten().map(|word| expand(word, value)).collect()
-}
-
-fn expand<'a>(text: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            match value(name) {
-                Some(value) => out.push_str(value),
-                None => out.extend(["$(", name, ")"]),
-            }
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out + rest
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub use packages::Tools;
 pub use proc::{Usage, usage};
 pub use run::{Run, target_dir};
 pub use view::{container_status, is_ready, pod};
-pub use wait::{interrupt, interrupted, until};
+pub use wait::{interrupt, interrupted, until, until_every};
 
 /// Tells the person at the terminal what is being done; test runners capture it.
 #[expect(clippy::print_stderr, reason = "progress of a tool that people start by hand")]

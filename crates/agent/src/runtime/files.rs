@@ -112,6 +112,8 @@ impl Files {
     /// Removes everything of a pod that the runtime no longer knows.
     pub(crate) fn remove_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
         self.remove_found(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key))?;
+        // Of instances that an earlier run of the agent had removed half-way.
+        self.remove_dangling_links()?;
         self.remove_found(&paths::pod_dir(&self.root_dir, uid))
     }
 
@@ -128,6 +130,17 @@ impl Files {
             Some((uid, entry.path()))
         });
         own.chain(logs).collect()
+    }
+
+    /// Removes the links to logs of ours that are gone.
+    pub(crate) fn remove_dangling_links(&self) -> Result<(), FileError> {
+        let links =
+            fs::read_dir(&self.log_links_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let ours = |link: &PathBuf| fs::read_link(link).is_ok_and(|log| log.starts_with(&self.pod_logs_dir));
+        for link in links.filter(ours).filter(|link| !link.exists()) {
+            gone(fs::remove_file(&link)).map_err(io_error("removing", &link))?;
+        }
+        Ok(())
     }
 
     /// Removes a directory with all that is in it, unless something is mounted there.
@@ -218,12 +231,33 @@ mod tests {
         let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
         files.prepare_pod(&uid, &key).unwrap();
         files.prepare_container(&uid, &key, "app", "").unwrap();
+        let log = paths::pod_logs_dir(&files.pod_logs_dir, &uid, &key).join("app/0.log");
+        fs::write(&log, "").unwrap();
+        files.link_log(&key, "app", "id", &log).unwrap();
         let found: Vec<_> = files.found().into_iter().map(|(uid, _)| uid).collect();
         assert_eq!(found, [uid.clone(), uid.clone()], "its own directory and that of its logs");
         files.remove_pod(&uid, &key).unwrap();
         files.remove_pod(&uid, &key).unwrap();
         assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&files.log_links_dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_links_to_logs_of_ours_that_are_gone_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        files.prepare_pod(&uid, &key).unwrap();
+        let log = paths::pod_logs_dir(&files.pod_logs_dir, &uid, &key).join("0.log");
+        fs::write(&log, "").unwrap();
+        files.link_log(&key, "app", "id1", &log).unwrap();
+        files.link_log(&key, "app", "id2", &log.with_file_name("1.log")).unwrap();
+        symlink("/nowhere", files.log_links_dir.join("of-others.log")).unwrap();
+        files.remove_dangling_links().unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(&files.log_links_dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["of-others.log", "p_ns_app-id1.log"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kube_model::qos::QosClass;
 use kube_model::{PodUid, resources};
 use pod_workers::{Probes, Workers};
 
-use super::CriRuntime;
+use super::{CriRuntime, Files};
 
 impl CriRuntime {
     /// Gives the burstable class as much CPU weight as its pods request together (reference 4.15).
@@ -52,6 +52,9 @@ impl CriRuntime {
             if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
                 tracing::warn!(%uid, "a directory is left: {error}");
             }
+        }
+        if let Err(error) = self.files.run(Files::remove_dangling_links).await {
+            tracing::warn!("a link to a log that is gone is left: {error}");
         }
     }
 }

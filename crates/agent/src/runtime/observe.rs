@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use cri_client::v1::{
-    ContainerFilter, ContainerStatus, ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest,
-    PodSandboxFilter, PodSandboxStatusRequest,
+    Container, ContainerFilter, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxStatusRequest,
 };
 use cri_client::{Client, Error};
 use cri_config::observe::{SandboxContainer, observed_pod};
@@ -26,19 +26,29 @@ pub(super) async fn pod(client: &Client, uid: &PodUid, key: &PodKey) -> Result<O
             filter: Some(ContainerFilter { label_selector: of_pod(), ..Default::default() }),
         }),
     )?;
-    let sandboxes = sandboxes.items.into_iter().map(|item| async move {
-        let request = PodSandboxStatusRequest { pod_sandbox_id: item.id, verbose: false };
+    let pod = read(client, &sandboxes.items, &containers.containers).await?;
+    Ok(pod.unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+}
+
+/// Reads the statuses of what was listed, all of one pod. `None` if nothing of it is left.
+pub(crate) async fn read(
+    client: &Client,
+    sandboxes: &[PodSandbox],
+    containers: &[Container],
+) -> Result<Option<ObservedPod>, Error> {
+    let sandboxes = sandboxes.iter().map(|item| async move {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: item.id.clone(), verbose: false };
         found(client.pod_sandbox_status(request).await).map(|answer| answer.and_then(|a| a.status))
     });
-    let containers = containers.containers.into_iter().map(|item| async move {
-        let request = ContainerStatusRequest { container_id: item.id, verbose: false };
+    let containers = containers.iter().map(|item| async move {
+        let request = ContainerStatusRequest { container_id: item.id.clone(), verbose: false };
         let answer = found(client.container_status(request).await)?;
-        Ok(answer.and_then(|a| a.status).map(|status| (item.pod_sandbox_id, status)))
+        Ok(answer.and_then(|a| a.status).map(|status| (item.pod_sandbox_id.clone(), status)))
     });
     let (sandboxes, containers) = futures::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
     let sandboxes = sandboxes.into_iter().flatten().collect();
     let containers = with_last_words(containers.into_iter().flatten().collect()).await;
-    Ok(observed_pod(sandboxes, containers).unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+    Ok(observed_pod(sandboxes, containers))
 }
 
 /// What went between the list and the question is not there.

@@ -1,39 +1,6 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::settings::Allocatable;
 use crate::test_pods::{pod, spec};
-
-#[test]
-fn references_are_expanded_as_the_kubelet_does() {
-    let value = |name: &str| match name {
-        "A" => Some(Cow::Borrowed("a")),
-        "B" => Some(Cow::Borrowed("$(A)")),
-        "" => Some(Cow::Borrowed("nothing")),
-        _ => None,
-    };
-    for (text, want) in [
-        ("", ""),
-        ("plain", "plain"),
-        ("$(A)", "a"),
-        ("x$(A)y$(A)", "xaya"),
-        ("$(B)", "$(A)"),
-        ("$(NOPE)", "$(NOPE)"),
-        ("$$(A)", "$(A)"),
-        ("$$$(A)", "$a"),
-        ("$$$$(A)", "$$(A)"),
-        ("$A $", "$A $"),
-        ("$$", "$"),
-        ("$(A", "$(A"),
-        ("$(", "$("),
-        ("$()", "nothing"),
-        ("$(A))", "a)"),
-        ("$($(A)", "$($(A)"),
-        ("\u{e4}$\u{e4}$(A)", "\u{e4}$\u{e4}a"),
-    ] {
-        assert_eq!(expand(text, value), want, "{text}");
-    }
-}
 
 /// The environment of the container `app`, one `NAME=value` a line.
 fn env(spec_json: &str) -> Result<String, String> {
@@ -146,28 +113,4 @@ fn what_cannot_be_had_is_refused_with_its_field() {
     }
     let from = r#"{"containers":[{"name":"app","envFrom":[{"secretRef":{"name":"s"}}]}]}"#;
     assert!(env(from).unwrap_err().starts_with("pod ns/web, container app: envFrom: "));
-}
-
-#[test]
-fn a_probes_command_sees_only_what_the_spec_gives() {
-    let pod = pod(&with_env(
-        r#"[{"name":"A","value":"1"},{"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}]"#,
-    ));
-    let env = spec(&pod).containers[0].env.as_deref().unwrap();
-    let command = ["$(A)".to_owned(), "$(N)".to_owned(), "$(X)".to_owned()];
-    assert_eq!(expand_static(&command, env), ["1", "", "$(X)"]);
-}
-
-proptest! {
-    #[test]
-    fn doubled_dollar_signs_give_back_the_text(text in any::<String>()) {
-        let none = |_: &str| -> Option<Cow<'_, str>> { panic!("nothing is to be looked up") };
-        prop_assert_eq!(expand(&text.replace('$', "$$"), none), text);
-    }
-
-    #[test]
-    fn what_is_not_known_stays(text in "[$()A ]{0,20}") {
-        let kept = expand(&text, |_| None);
-        prop_assert_eq!(kept.replace('$', ""), text.replace('$', ""));
-    }
 }

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "the recordings that it is compared with are files")]
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "the recordings that it is compared with are files")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -163,6 +165,8 @@ fn what_can_not_be_read_is_told_with_its_place() {
         (b"\xff\xfea\0:\0", None, |e| matches!(e, Error::Utf16)),
         (b"a: 1\nb: \0\nc: 2\n", at(2, 4), |e| matches!(e, Error::ControlCharacter { character: '\0', .. })),
         (b"a:\n\tb: 1\n", at(2, 1), |e| matches!(e, Error::Tab(_))),
+        (b"a:\n  b: 1\n\tc: 2\n", at(3, 1), |e| matches!(e, Error::Tab(_))),
+        (b"{\n\t\"a\": 1\n\t\"b\": 2\n}\n", at(3, 5), |e| matches!(e, Error::Syntax(..))),
         (b"a: [1, 2\nb: 3\n", at(2, 2), |e| matches!(e, Error::Syntax(..))),
         (b"{\"a\": 1} x\n", at(1, 10), |e| matches!(e, Error::Trailing(_))),
         (b"{\"a\": 1}\n{\"b\": 1}\n", at(2, 1), |e| matches!(e, Error::Trailing(_))),

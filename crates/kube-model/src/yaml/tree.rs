@@ -126,12 +126,15 @@ impl<'a> Reader<'a> {
     }
 
     fn syntax(&self, error: &ScanError) -> Error {
-        let at = position(*error.marker());
-        let line = self.text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
-        let indent = &line[..line.len() - line.trim_start().len()];
-        match indent.find('\t') {
-            Some(tab) => Error::Tab(Position { line: at.line, column: count(tab + 1) }),
-            None => Error::Syntax(at, error.info().to_owned()),
+        // Where a tab ends a plain text the parser names the beginning of that text, lines before the tab.
+        let tab = |(index, line): (usize, &str)| {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            indent.find('\t').map(|at| Position { line: count(index + 1), column: count(at + 1) })
+        };
+        let lines = || self.text.lines().enumerate().skip(error.marker().line().saturating_sub(1));
+        match error.info().contains("tab").then(|| lines().find_map(tab)).flatten() {
+            Some(tab) => Error::Tab(tab),
+            None => Error::Syntax(position(*error.marker()), error.info().to_owned()),
         }
     }
 

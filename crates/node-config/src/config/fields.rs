@@ -23,6 +23,8 @@ pub const HEEDED: &[&str] = &[
     "containerRuntimeEndpoint",
     "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
+    "failCgroupV1",
+    "failSwapOn",
     "featureGates",
     "fileCheckFrequency",
     "healthzBindAddress",
@@ -43,6 +45,9 @@ pub const HEEDED: &[&str] = &[
     "serializeImagePulls",
     "staticPodPath",
 ];
+
+/// Fields of [`HEEDED`] whose new values hold without a restart when the configuration is read again.
+pub const LIVE: &[&str] = &["fileCheckFrequency", "logging.verbosity"];
 
 /// Fields that are accepted and have no effect yet. Shrinks as the agent grows.
 pub const NOT_YET: &[&str] = &[
@@ -77,8 +82,6 @@ pub const NOT_YET: &[&str] = &[
     "evictionPressureTransitionPeriod",
     "evictionSoft",
     "evictionSoftGracePeriod",
-    "failCgroupV1",
-    "failSwapOn",
     "httpCheckFrequency",
     "imageGCHighThresholdPercent",
     "imageGCLowThresholdPercent",

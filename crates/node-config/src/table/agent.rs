@@ -3,7 +3,7 @@
 use kube_model::duration::GoDuration;
 
 use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours};
-use crate::flag::{Flag, unused};
+use crate::flag::{Flag, Standing, unused};
 use crate::value::{EQUALS, LABELS, LESS, WHOLE, ip, pairs};
 
 /// The flags of the agent itself.
@@ -48,6 +48,8 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     kubelet("seccomp-default", "false", &at(|f| &mut f.flags.seccomp_default),
         "use the seccomp profile `RuntimeDefault` for containers that name none"),
     kubelet("version", "false", &at(|f| &mut f.flags.version),
+    Flag { standing: Standing::Ours, ..kubelet("watch-config", "false", &at(|f| &mut f.flags.watch_config),
+        "read the configuration again when its files change, not only on SIGHUP") },
         "show the version, or all that is known of it with raw; with v1.2.3 report that one"),
 
     // Flags for fields of the configuration.

@@ -73,6 +73,9 @@ pub fn check(path: &Path, text: &[u8], facts: &Facts, pods: &impl Pods) -> Check
     for list in [&mut problems, &mut warnings] {
         list.sort_by_key(|problem| (problem.line, problem.column));
     }
+    for warning in &mut warnings {
+        warning.warning = true;
+    }
     Checked { path: path.to_owned(), kind, problems, warnings }
 }
 
@@ -179,6 +182,7 @@ fn problem(path: &Path, at: Option<Position>, field: Option<String>, message: St
         column: at.map(|at| at.column),
         field: field.filter(|field| !field.is_empty()),
         message,
+        warning: false,
     }
 }
 
@@ -187,7 +191,7 @@ pub fn text(all: &[Checked]) -> String {
     let mut lines = Vec::new();
     for Checked { path, kind, problems, warnings } in all {
         lines.extend(problems.iter().map(|problem| format!("{problem}\n")));
-        lines.extend(warnings.iter().map(|warning| format!("warning: {warning}\n")));
+        lines.extend(warnings.iter().map(|warning| format!("{warning}\n")));
         if problems.is_empty() {
             lines.push(format!("{}: {kind:?} ok\n", path.display()));
         }

@@ -8,6 +8,8 @@
 //! `lastState`; the kubelet shows it first at its next sync, and the ended instance until then. And what keeps
 //! the pod as a whole from starting is the message of its waiting containers, where the kubelet has none.
 
+#![expect(clippy::disallowed_methods, reason = "the recordings that it is compared with are files")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

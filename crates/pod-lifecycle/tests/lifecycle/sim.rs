@@ -183,6 +183,12 @@ impl Sim {
         }
     }
 
+    /// The runtime loses track of a running container.
+    pub(crate) fn lose(&mut self, id: &str) {
+        self.exits.remove(id);
+        self.container(id).state = ContainerState::Unknown;
+    }
+
     /// Ends a running container.
     pub(crate) fn end(&mut self, id: &str, code: i32, reason: &str, message: &str) {
         self.exits.remove(id);
@@ -236,7 +242,11 @@ impl Sim {
             Action::StopContainer { id, grace_seconds, .. } => {
                 self.calls.push(Call::StopContainer { id: id.clone(), timeout: *grace_seconds });
                 self.now += SignedDuration::from_secs(1);
-                self.end(id, 0, "Completed", "");
+                // Containerd's code for a task that it lost.
+                match self.container(id).state {
+                    ContainerState::Unknown => self.end(id, 255, "Unknown", ""),
+                    _ => self.end(id, 0, "Completed", ""),
+                }
             }
             Action::StopSandbox { id } => {
                 self.calls.push(Call::StopPodSandbox { id: id.clone() });

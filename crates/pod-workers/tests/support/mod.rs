@@ -249,8 +249,15 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Workers over `fake`, with its pods already listed and all sources ready.
+    /// Workers over `fake`, with its pods already listed.
     pub(crate) fn over(fake: Arc<Fake>) -> Self {
+        let world = Self::unlisted(fake);
+        world.relist();
+        world
+    }
+
+    /// Workers over `fake` that know nothing of its pods yet.
+    pub(crate) fn unlisted(fake: Arc<Fake>) -> Self {
         let probes = Arc::new(NoProbes::default());
         let node = watch::Sender::new(Arc::new(Node::default()));
         let context = Context {
@@ -260,7 +267,6 @@ impl World {
             clock: Arc::new(now),
         };
         let workers = Workers::new(context);
-        workers.runtime_listed(fake.listed());
         Self { fake, probes, workers, node }
     }
 

@@ -35,26 +35,21 @@ impl LastGood {
         &self.dir
     }
 
-    /// All that is kept. What is not ours or damaged is left out: it is written anew with the next good
-    /// version. Half-written files of a killed agent are removed.
-    pub(super) fn load(&self) -> io::Result<Vec<Kept>> {
+    /// All that is kept and can be read, and the last error. What is not ours or damaged is left out: it is
+    /// written anew with the next good version. Half-written files of a killed agent are removed.
+    pub(super) fn load(&self) -> (Vec<Kept>, Option<io::Error>) {
+        let (mut kept, mut failed) = (Vec::new(), None);
         let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+            Ok(entries) => entries,
+            Err(error) => return (kept, Some(error).filter(|e| e.kind() != io::ErrorKind::NotFound)),
         };
-        let mut kept = Vec::new();
         for entry in entries {
-            let path = entry?.path();
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("json") => {
-                    let json = fs::read(&path)?;
-                    kept.extend(serde_json::from_slice::<Kept>(&json));
-                }
-                Some("tmp") => fs::remove_file(&path)?,
-                _ => {}
+            match entry.map(|entry| entry.path()).and_then(|path| load_one(&path)) {
+                Ok(one) => kept.extend(one),
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(kept)
+        (kept, failed)
     }
 
     /// Keeps `text` as the last good version of the manifest at `path`. After an error the version before is
@@ -82,5 +77,13 @@ impl LastGood {
         let mut hash = Fnv128a::default();
         hash.write(path.as_os_str().as_encoded_bytes());
         self.dir.join(hash.hex() + ".json")
+    }
+}
+
+fn load_one(path: &Path) -> io::Result<Option<Kept>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Ok(serde_json::from_slice(&fs::read(path)?).ok()),
+        Some("tmp") => fs::remove_file(path).map(|()| None),
+        _ => Ok(None),
     }
 }

@@ -23,8 +23,11 @@ use crate::manifest::{self, Manifest, Origin};
 pub(super) struct Set {
     /// By namespace and name.
     pub(super) pods: Vec<Arc<Pod>>,
-    /// By file and line.
+    /// By file; those of one file in its order.
     pub(super) problems: Vec<Problem>,
+    /// Whether a pod that is not here is not wanted: not while nothing could be read yet, and nothing is known
+    /// from earlier either.
+    pub(super) seen: bool,
 }
 
 /// All manifests of the source.
@@ -35,6 +38,7 @@ pub(super) struct Files {
     known: BTreeMap<PathBuf, Known>,
     last_good: Option<LastGood>,
     loaded: bool,
+    seen: bool,
 }
 
 /// One manifest.
@@ -73,6 +77,7 @@ impl Files {
             known: BTreeMap::new(),
             last_good: settings.cache_dir.map(LastGood::new),
             loaded: false,
+            seen: false,
         }
     }
 
@@ -81,13 +86,16 @@ impl Files {
         let mut problems = Vec::new();
         if !self.loaded {
             self.loaded = true;
-            problems.extend(self.load(now).err());
+            problems.extend(self.load(now));
+            self.seen = !self.known.is_empty();
         }
         match self.list(&mut problems) {
             Ok(present) => {
-                for path in
-                    self.known.keys().filter(|path| !present.contains(path)).cloned().collect::<Vec<_>>()
-                {
+                self.seen = true;
+                let known = self.known.keys();
+                let gone: Vec<_> =
+                    known.filter(|path| present.binary_search(path).is_err()).cloned().collect();
+                for path in gone {
                     problems.extend(self.remove(&path).err());
                 }
                 for path in present {
@@ -151,15 +159,16 @@ impl Files {
 
     /// Brings what is known of one file up to date.
     fn refresh(&mut self, path: &Path, now: Timestamp) -> Result<(), Problem> {
-        let known = self.known.entry(path.to_owned()).or_default();
-        let read = match read::look(path) {
-            Ok(Look::Regular(stamp)) if known.stamp.as_ref() == Some(&stamp) => return Ok(()),
-            Ok(Look::Regular(_)) => read::read(path),
-            // A sub-folder; in the place of a manifest it is a mistake.
-            Ok(Look::Folder) if known.good.is_some() => Err(read::Error::NotAFile("folder")),
-            Ok(Look::Folder | Look::Gone) => return self.remove(path),
-            Err(error) => Err(error),
+        let read = match (read::look(path), self.known.get(path)) {
+            (Ok(Look::Regular(stamp)), Some(known)) if known.stamp.as_ref() == Some(&stamp) => return Ok(()),
+            (Ok(Look::Regular(_)), _) => read::read(path),
+            // In the place of a manifest a folder is a mistake, else it is only not read.
+            (Ok(Look::Folder), Some(known)) if known.good.is_some() => Err(read::Error::NotAFile("folder")),
+            (Ok(Look::Folder | Look::Gone), None) => return Ok(()),
+            (Ok(Look::Folder | Look::Gone), Some(_)) => return self.remove(path),
+            (Err(error), _) => Err(error),
         };
+        let known = self.known.entry(path.to_owned()).or_default();
         match read {
             Ok((stamp, text)) => {
                 known.take(path, &text, &self.node_name, now);
@@ -176,18 +185,14 @@ impl Files {
     }
 
     /// Takes the last good versions from disk, so that they run if the files turn out to be unusable.
-    fn load(&mut self, now: Timestamp) -> Result<(), Problem> {
-        let Some(last_good) = &self.last_good else { return Ok(()) };
-        let failed = |error: io::Error| {
-            problem(
-                last_good.dir(),
-                format!("the last good versions of the manifests can not be read: {error}"),
-            )
-        };
-        for Kept { path, text } in last_good.load().map_err(failed)? {
+    fn load(&mut self, now: Timestamp) -> Option<Problem> {
+        let last_good = self.last_good.as_ref()?;
+        let (kept, error) = last_good.load();
+        for Kept { path, text } in kept {
             if path != self.path && path.parent() != Some(&self.path) {
-                // Of another folder, from before the settings were changed.
-                last_good.forget(&path).map_err(failed)?;
+                // Of another folder, from before the settings were changed. If this fails it is tried again
+                // with the next start.
+                let _ = last_good.forget(&path);
                 continue;
             }
             let mut known = Known::default();
@@ -198,7 +203,9 @@ impl Files {
                 self.known.insert(path, known);
             }
         }
-        Ok(())
+        error.map(|error| {
+            problem(last_good.dir(), format!("not all last good versions of manifests can be read: {error}"))
+        })
     }
 
     /// The pods of all good versions. Of two with one name or UID the first file has it.
@@ -224,6 +231,7 @@ impl Files {
                     column: at.map(|at| at.column),
                     field: Some(field.to_owned()),
                     message: format!("{what} is already in {}; that one runs", owner.display()),
+                    warning: false,
                 }),
                 None => {
                     names.insert(key, (path.as_path(), Arc::clone(&good.pod)));
@@ -231,8 +239,8 @@ impl Files {
                 }
             }
         }
-        problems.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
-        Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems }
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems, seen: self.seen }
     }
 }
 
@@ -305,5 +313,5 @@ fn hash_of(text: &[u8]) -> String {
 }
 
 fn problem(path: &Path, message: String) -> Problem {
-    Problem { path: path.to_owned(), line: None, column: None, field: None, message }
+    Problem { path: path.to_owned(), message, ..Problem::default() }
 }

@@ -338,8 +338,8 @@ fn odd_manifests_run_with_a_problem() {
     assert_eq!(
         problems,
         [
-            "web.yaml:9:5: spec.containers[0].imagePulPolicy: unknown field, ignored",
-            "web.yaml:10:1: only the first document of a file is read; this one is ignored",
+            "web.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
+            "web.yaml:10:1: warning: only the first document of a file is read; this one is ignored",
         ]
     );
 }
@@ -404,9 +404,12 @@ fn what_a_killed_agent_left_or_others_damaged_is_no_harm() {
     fs::write(cache.join("half.tmp"), "{").unwrap();
     fs::write(cache.join("damaged.json"), "{").unwrap();
     fs::write(cache.join("foreign"), "x").unwrap();
+    fs::create_dir(cache.join("folder.json")).unwrap();
     source.restart();
     source.write("web.yaml", "");
-    assert_eq!(source.look().0, ["web-node1"]);
+    let (names, problems) = source.look();
+    assert_eq!(names, ["web-node1"]);
+    assert!(problems.iter().any(|p| p.contains("not all last good versions")), "{problems:?}");
     assert!(!cache.join("half.tmp").exists());
 }
 
@@ -439,20 +442,14 @@ fn a_cache_that_can_not_be_written_is_a_problem_but_the_pods_run() {
 }
 
 #[test]
-fn ten_megabytes_of_text_are_read() {
+fn ten_megabytes_of_text_are_read_and_refused_for_what_is_wrong() {
     let annotation = "x".repeat(usize::try_from(MAX_BYTES).unwrap() - 400);
-    let text = manifest("web", "x") + &format!("# {annotation}\n");
-    let mut source = Source::file("web.yaml", &text);
-    assert_eq!(source.look(), (vec!["web-node1".to_owned()], vec![]));
-    let text =
-        manifest("web\n  annotations:\n    big: ", "x").replace("big: ", &format!("big: {annotation}"));
-    source.write("web.yaml", text);
-    let (_, problems) = source.look();
-    assert!(
-        problems[0].starts_with("web.yaml:5:3: metadata.annotations: Too long"),
-        "{}",
-        &problems[0][..200]
-    );
+    let mut source =
+        Source::file("web.yaml", &manifest(&format!("web\n  annotations:\n    big: {annotation}"), "x"));
+    let (names, problems) = source.look();
+    assert!(names.is_empty());
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("web.yaml:5:3: metadata.annotations: Too long"), "{}", problems[0]);
 }
 
 #[test]

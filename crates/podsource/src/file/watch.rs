@@ -10,8 +10,11 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 use kube_model::view::Problem;
 use tokio::time::{Instant, timeout_at};
 
-/// A change is read when nothing further came for this long: a file is seldom written at one go.
+/// A file that is being written is read when nothing further came for this long: it is seldom written at one go.
 const QUIET: Duration = Duration::from_millis(50);
+/// The same after a file was closed, renamed or removed. Still some time, for an editor renames the old file away
+/// and then writes the new one, and what stands between the two is not meant.
+const QUIET_WHOLE: Duration = Duration::from_millis(10);
 /// But not later than this, however much goes on.
 const LONGEST: Duration = Duration::from_millis(500);
 
@@ -28,8 +31,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(path: &Path) -> Self {
-        let events = Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 4096]));
-        Self { path: path.components().collect(), events, own: None, above: None }
+        Self { path: path.components().collect(), events: open(), own: None, above: None }
     }
 
     /// Watches what the path is now. A problem tells that changes are noticed only by the poll.
@@ -41,10 +43,14 @@ impl Watch {
             Err(error) => error,
         };
         let message = format!("changes are noticed only by the regular check, not at once: inotify: {error}");
-        Some(Problem { path: self.path.clone(), line: None, column: None, field: None, message })
+        Some(Problem { path: self.path.clone(), message, warning: true, ..Problem::default() })
     }
 
     fn try_renew(&mut self) -> io::Result<()> {
+        if self.events.is_err() {
+            // The node may have been short of them for a while.
+            (self.events, self.own, self.above) = (open(), None, None);
+        }
         let events = match &self.events {
             Ok(events) => events,
             Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
@@ -82,18 +88,18 @@ impl Watch {
     /// Returns when something changed and came to rest. Cancel safe: what was noticed is lost with the future,
     /// so the caller reads everything after it.
     pub(super) async fn changed(&mut self) {
-        loop {
+        let mut last = loop {
             match self.next_event().await {
-                Some(event) if self.concerns_us(&event) => break,
+                Some(event) if self.concerns_us(&event) => break event,
                 Some(_) => {}
                 None => pending().await,
             }
-        }
+        };
         let latest = Instant::now() + LONGEST;
         while Instant::now() < latest {
-            let quiet = latest.min(Instant::now() + QUIET);
-            match timeout_at(quiet, self.next_event()).await {
-                Ok(Some(_)) => {}
+            let pause = if is_whole(&last) { QUIET_WHOLE } else { QUIET };
+            match timeout_at(latest.min(Instant::now() + pause), self.next_event()).await {
+                Ok(Some(event)) => last = event,
                 Ok(None) | Err(_) => break,
             }
         }
@@ -123,4 +129,13 @@ impl Watch {
         Some(&event.wd) == self.above.as_ref()
             && (name == self.path.file_name() || name == Some(SWAPPED.as_ref()))
     }
+}
+
+/// Whether the file that the event is about is as its writer wants it.
+fn is_whole(event: &EventOwned) -> bool {
+    event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO | EventMask::DELETE)
+}
+
+fn open() -> io::Result<EventStream<Vec<u8>>> {
+    Inotify::init()?.into_event_stream(vec![0; 4096])
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use kube_model::core::Pod;
 use kube_model::view::Problem;
 use kube_model::{Timestamp, labels, pod};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Manifest, Origin, read, same, stamp};
@@ -259,9 +260,9 @@ fn what_the_kubelet_ignores_is_a_warning() {
     assert_eq!(
         shown(&manifest.warnings),
         [
-            "/m/a.yaml:9:5: spec.containers[0].imagePulPolicy: unknown field, ignored",
-            "/m/a.yaml:11:5: spec.containers[0].image: set twice in the same place; the last one is used",
-            "/m/a.yaml:14:1: only the first document of a file is read; this one is ignored",
+            "/m/a.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
+            "/m/a.yaml:11:5: warning: spec.containers[0].image: set twice in the same place; the last one is used",
+            "/m/a.yaml:14:1: warning: only the first document of a file is read; this one is ignored",
         ]
     );
     assert_eq!(manifest.pod.spec.unwrap().containers[0].image.as_deref(), Some("example.org/app:1"));
@@ -355,6 +356,7 @@ fn each_invalid_field_is_named_with_its_reason() {
         ("spec", "initContainers: [{name: i, image: x, lifecycle: {}}]", "spec.initContainers[0].lifecycle", "restartPolicy=Always"),
         ("spec", "initContainers: [{name: i}]", "spec.initContainers[0].image", "Required value"),
         ("spec", "resources: {limits: {nvidia.com/gpu: 1}}", "spec.resources.limits[nvidia.com/gpu]", "for a pod as a whole"),
+        ("spec", "resources: {requests: {cpu: 500m}, limits: {cpu: 2}}", "spec.resources.requests[cpu]", "aggregate container requests of 1"),
         ("container", "imagePullPolicy: always", &format!("{app}.imagePullPolicy"), "Unsupported value"),
         ("container", "terminationMessagePolicy: x", &format!("{app}.terminationMessagePolicy"), "Unsupported value"),
         ("container", "ports: [{containerPort: 0}]", &format!("{app}.ports[0].containerPort"), "Required value"),
@@ -422,6 +424,16 @@ fn bad_amounts_are_named_with_line_and_reason() {
 }
 
 #[test]
+fn a_container_that_may_use_more_than_its_pod_is_refused() {
+    let text = WEB.replace("memory: 64Mi}", "memory: 64Mi}\n      requests: {memory: 1Mi}")
+        + "  resources: {limits: {memory: 63Mi}}\n";
+    let problems = shown(&refused(text.as_bytes()));
+    let expected = "/m/a.yaml:13:24: spec.resources.limits[memory]: Invalid value: \"63Mi\": must be greater than or \
+                    equal to the limit 64Mi of container \"app\"";
+    assert_eq!(problems, [expected]);
+}
+
+#[test]
 fn all_problems_of_a_manifest_come_at_once_in_the_order_of_the_file() {
     let text = WEB.replace("name: web", "name: WEB").replace("    image: example.org/app:1\n", "")
         + "    ports: [{containerPort: 99999}]\n  dnsPolicy: x\n";
@@ -435,6 +447,20 @@ fn all_problems_of_a_manifest_come_at_once_in_the_order_of_the_file() {
     ]) {
         assert!(problem.starts_with(start), "{problem}");
     }
+}
+
+#[test]
+fn nonsense_makes_few_and_short_problems() {
+    let ports = "{containerPort: 0}, ".repeat(1000);
+    let long = "ä".repeat(10_000);
+    let text = with("container", &format!("ports: [{ports}]\nimagePullPolicy: {long}"));
+    let problems = refused(text.as_bytes());
+    assert_eq!(problems.len(), 51);
+    assert_eq!(problems[50].message, "and 951 further problems");
+    let problems = refused(with("container", &format!("imagePullPolicy: {long}")).as_bytes());
+    assert!(
+        problems[0].message.starts_with("Unsupported value: \"ää") && problems[0].message.ends_with("ä…")
+    );
 }
 
 #[test]
@@ -512,4 +538,16 @@ fn a_pod_survives_being_written_and_read() {
     let pod = good(WEB).pod;
     let again: Pod = serde_json::from_str(&serde_json::to_string(&pod).unwrap()).unwrap();
     assert_eq!(again, pod);
+}
+
+proptest! {
+    /// A manifest that was typed half or wrong is a pod or problems, each with a message, never a panic.
+    #[test]
+    fn a_damaged_manifest_never_panics(at in 0..WEB.len(), cut in 0..40usize, insert in "[-:{}\\[\\]a-c0-9'\" \n~&*|>]{0,6}") {
+        let end = (at + cut).min(WEB.len());
+        let text = format!("{}{insert}{}", &WEB[..at], &WEB[end..]);
+        if let Err(problems) = read(text.as_bytes(), origin()) {
+            prop_assert!(!problems.is_empty() && problems.iter().all(|p| !p.message.is_empty()));
+        }
+    }
 }

@@ -68,6 +68,7 @@ fn problem(path: &str) -> Problem {
         column: Some(5),
         field: Some("spec.containers[0].image".into()),
         message: "is required".into(),
+        warning: false,
     }
 }
 

@@ -41,6 +41,7 @@ fn problem() -> Problem {
         column: None,
         field: None,
         message: "is empty".into(),
+        warning: false,
     }
 }
 

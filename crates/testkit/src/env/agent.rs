@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::command::output;
+use super::command::{both_streams, output};
 use super::error::{At, tail};
 use super::{Error, Run, say, target_dir, until};
 
@@ -46,6 +46,7 @@ pub struct AgentOptions {
     endpoint: String,
     args: Vec<String>,
     name: String,
+    own_flags: bool,
 }
 
 impl AgentOptions {
@@ -56,6 +57,7 @@ impl AgentOptions {
             endpoint: endpoint.to_owned(),
             args: Vec::new(),
             name: "agent".to_owned(),
+            own_flags: true,
         }
     }
 
@@ -63,6 +65,13 @@ impl AgentOptions {
     #[must_use]
     pub fn args<I: IntoIterator<Item: Into<String>>>(mut self, args: I) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives only flags that every kubelet has, to run another one.
+    #[must_use]
+    pub fn kubelet_flags_only(mut self) -> Self {
+        self.own_flags = false;
         self
     }
 
@@ -123,9 +132,15 @@ impl Agent {
             .arg(format!("--root-dir={}", self.root().display()))
             .arg(format!("--cgroup-root=/{}", self.run.name()))
             .arg("--cgroup-driver=cgroupfs")
+            .arg("--fail-cgroupv1=false")
             .arg("--hostname-override=node1")
             .arg(format!("--healthz-port={}", self.healthz))
             .args(&self.options.args)
+            .args(
+                self.options
+                    .own_flags
+                    .then(|| format!("--pod-logs-dir={}", self.dir.join("pod-logs").display())),
+            )
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -183,6 +198,12 @@ impl Agent {
         self.dir.join("log")
     }
 
+    /// The program.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.options.binary
+    }
+
     /// The port of `/healthz` on 127.0.0.1.
     #[must_use]
     pub fn healthz_port(&self) -> u16 {
@@ -205,6 +226,14 @@ impl Agent {
     /// When it fails.
     pub fn ask(&self, args: &[&str]) -> Result<String, Error> {
         output(Command::new(&self.options.binary).args(args).arg("--root-dir").arg(self.root()))
+    }
+
+    /// What `node-agent pods` shows a person: the table, then what is wrong with manifests or the runtime.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn table(&self) -> Result<String, Error> {
+        both_streams(Command::new(&self.options.binary).arg("pods").arg("--root-dir").arg(self.root()))
     }
 
     /// The agent's view: what `node-agent pods -o json` prints.

@@ -9,13 +9,22 @@ use super::Error;
 /// # Errors
 /// When it cannot be started or does not end with status 0; the message holds the command line and all output.
 pub fn output(command: &mut Command) -> Result<String, Error> {
+    capture(command).map(|(stdout, _)| stdout)
+}
+
+/// As [`output`], with what it printed on stderr after it.
+pub(crate) fn both_streams(command: &mut Command) -> Result<String, Error> {
+    capture(command).map(|(stdout, stderr)| stdout + &stderr)
+}
+
+fn capture(command: &mut Command) -> Result<(String, String), Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let done = command.stdin(Stdio::null()).output().map_err(|source| Error::Spawn { program, source })?;
     let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     if done.status.success() {
-        return Ok(stdout);
+        return Ok((stdout, stderr));
     }
-    let stderr = String::from_utf8_lossy(&done.stderr);
     Err(Error::Failed {
         command: line(command),
         status: done.status.to_string(),
@@ -33,11 +42,7 @@ pub fn succeed(command: &mut Command) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed {
-        command: line(command),
-        status: status.to_string(),
-        output: "(its output is above)".to_owned(),
-    })
+    Err(Error::Status { command: line(command), status: status.to_string() })
 }
 
 /// The command line as a person would type it.

@@ -36,6 +36,14 @@ pub enum Error {
         /// What it printed, both streams.
         output: String,
     },
+    /// A program ended without success; what it printed went to the terminal.
+    #[error("`{command}` failed with {status}")]
+    Status {
+        /// The whole command line.
+        command: String,
+        /// How it ended.
+        status: String,
+    },
     /// A condition did not come true in time.
     #[error("waited {limit:?} in vain for: {what}; last seen: {last}")]
     Timeout {

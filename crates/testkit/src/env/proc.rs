@@ -1,6 +1,6 @@
 //! Readers of `/proc`: who runs, whose child it is, what it costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,12 +94,13 @@ fn unescape(field: &str) -> String {
 }
 
 /// What a process has used up to now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time, user and system.
     pub cpu: Duration,
-    /// Voluntary and involuntary context switches of all its threads.
-    pub context_switches: u64,
+    /// Voluntary and involuntary context switches by thread. A thread that ends takes its count with it, so
+    /// compare thread by thread.
+    pub context_switches: BTreeMap<i32, u64>,
     /// Resident memory in bytes.
     pub resident: u64,
     /// The most that was ever resident, in bytes.
@@ -116,11 +117,14 @@ pub fn usage(pid: u32) -> Result<Usage, Error> {
     let (stat, status) = (read("stat")?, read("status")?);
     let ticks =
         |at: usize| stat_fields(&stat).and_then(|f| f.get(at)?.parse::<u64>().ok()).unwrap_or_default();
-    let mut context_switches = 0;
+    let mut context_switches = BTreeMap::new();
     for task in fs::read_dir(root.join("task")).at("read", root.join("task"))?.filter_map(Result::ok) {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        context_switches += number(&status, "voluntary_ctxt_switches:");
-        context_switches += number(&status, "nonvoluntary_ctxt_switches:");
+        let both =
+            number(&status, "voluntary_ctxt_switches:") + number(&status, "nonvoluntary_ctxt_switches:");
+        if let Some(id) = task.file_name().to_str().and_then(|name| name.parse().ok()) {
+            context_switches.insert(id, both);
+        }
     }
     Ok(Usage {
         cpu: Duration::from_millis((ticks(11) + ticks(12)) * 1000 / rustix::param::clock_ticks_per_second()),

@@ -76,6 +76,16 @@ impl Run {
         Ok(())
     }
 
+    /// Takes everything away now, and tells when something could not be.
+    ///
+    /// # Errors
+    /// As for [`clean`].
+    pub fn close(self) -> Result<(), Error> {
+        // Dropping does nothing more.
+        self.kept.store(true, Ordering::Relaxed);
+        clean(&self.dir)
+    }
+
     /// Whether [`Run::keep`] was called.
     pub(crate) fn kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
@@ -108,8 +118,6 @@ pub(crate) fn name_of(dir: &Path) -> String {
 /// The folder that cargo builds into.
 #[must_use]
 pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        |dir| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir),
-    )
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    workspace.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

@@ -22,7 +22,16 @@ pub fn interrupted() -> bool {
 ///
 /// # Errors
 /// [`Error::Timeout`] with the last reason when `limit` has passed, [`Error::Interrupted`] after [`interrupt`].
-pub fn until<T>(
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Result<T, String>) -> Result<T, Error> {
+    until_every(Duration::from_millis(20), what, limit, look)
+}
+
+/// As [`until`], with this pause between two looks, where a look costs what is being measured.
+///
+/// # Errors
+/// As [`until`].
+pub fn until_every<T>(
+    pause: Duration,
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<T, String>,
@@ -37,7 +46,7 @@ pub fn until<T>(
             Err(last) if Instant::now() >= deadline => {
                 return Err(Error::Timeout { what: what.to_owned(), limit, last });
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }

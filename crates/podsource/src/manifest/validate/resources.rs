@@ -2,8 +2,9 @@
 
 use kube_model::core::{PodSpec, ResourceFieldSelector, ResourceRequirements};
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use kube_model::pod::containers;
 use kube_model::quantity::Quantity;
-use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY};
+use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, requests};
 
 use super::super::invalid::{Field, Report};
 use super::syntax;
@@ -32,6 +33,39 @@ pub(super) fn pod(report: &mut Report, field: &Field, spec: &PodSpec) {
     });
     if resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
         report.forbidden(&field.child("claims"), "claims cannot be set for resources at pod-level");
+    }
+    within_pod(report, &field, spec, resources);
+}
+
+/// The containers must fit into what the pod has as a whole.
+fn within_pod(report: &mut Report, field: &Field, spec: &PodSpec, own: &ResourceRequirements) {
+    let alone = PodSpec { resources: None, overhead: None, ..spec.clone() };
+    let sums = requests(&alone);
+    for (name, sum) in [
+        (CPU, sums.milli_cpu().map(|milli| format!("{milli}m"))),
+        (MEMORY, sums.memory().map(|bytes| bytes.to_string())),
+    ] {
+        let sum = sum.and_then(|text| text.parse::<Quantity>().ok());
+        let request = amount(own.requests.as_ref(), name);
+        if let (Some(sum), Some(request)) = (sum, request)
+            && request < sum
+        {
+            let why = format!("must be greater than or equal to aggregate container requests of {sum}");
+            report.invalid(&field.child("requests").key(name), request.to_string(), why);
+        }
+        let Some(most) = amount(own.limits.as_ref(), name) else { continue };
+        for (_, container) in containers(spec) {
+            let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+            if let Some(limit) = amount(limits, name)
+                && limit > most
+            {
+                let why = format!(
+                    "must be greater than or equal to the limit {limit} of container {:?}",
+                    container.name
+                );
+                report.invalid(&field.child("limits").key(name), most.to_string(), why);
+            }
+        }
     }
 }
 

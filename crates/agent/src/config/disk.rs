@@ -5,7 +5,9 @@ use std::{fs, io};
 
 use node_config::Files;
 
-pub(crate) struct Disk;
+/// The file system of this node.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk;
 
 impl Files for Disk {
     fn absolute(&self, path: &Path) -> io::Result<PathBuf> {

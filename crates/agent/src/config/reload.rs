@@ -1,0 +1,196 @@
+//! Reading the configuration again while the agent runs: what can change at once does, for the rest it is said
+//! that a restart is needed, and a configuration that cannot be used changes nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use node_config::{CommandLine, Effective, Files, LIVE, Settings};
+use serde_json::Value;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{Disk, facts};
+use crate::logging::Verbosity;
+
+/// How often the configuration files are looked at with `--watch-config`. By looking, because they may stand on
+/// file systems that tell of no changes, and because files and folders of them come and go.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What follows the configuration while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// `logging.verbosity`
+    pub verbosity: Verbosity,
+    /// `fileCheckFrequency`
+    pub file_check_frequency: watch::Sender<Duration>,
+}
+
+/// What a new configuration changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Fields whose new values hold from now on.
+    pub applied: Vec<String>,
+    /// Fields whose new values need a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// The configuration that the agent runs with, and how to read it again.
+pub struct Reload {
+    line: CommandLine,
+    running: Effective,
+    live: Live,
+    stamps: Vec<Stamp>,
+}
+
+type Stamp = (PathBuf, Option<(u64, u64, i64, i64)>);
+
+impl Reload {
+    /// `running` is what the agent was started with.
+    pub fn new(line: CommandLine, running: Effective, live: Live) -> Self {
+        let mut reload = Self { line, running, live, stamps: Vec::new() };
+        reload.stamps = reload.stamps();
+        reload
+    }
+
+    /// Reads and checks the configuration again and applies what can be applied.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing has changed.
+    pub fn reload(&mut self) -> Result<Changed, Box<dyn std::error::Error + Send + Sync>> {
+        self.stamps = self.stamps();
+        let new = self.line.load(&Disk)?;
+        let settings = Settings::new(&new, &facts())?;
+        let mut changed = Changed::default();
+        for field in differences(&self.running, &new) {
+            let list = if LIVE.contains(&field.as_str()) {
+                &mut changed.applied
+            } else {
+                &mut changed.needs_restart
+            };
+            list.push(field);
+        }
+        self.live.verbosity.set(settings.verbosity);
+        self.live.file_check_frequency.send_replace(settings.file_check_frequency);
+        // The rest is still as it was at the start, so it stays a difference the next time.
+        self.running.config.logging.verbosity = new.config.logging.verbosity;
+        self.running.config.file_check_frequency = new.config.file_check_frequency;
+        Ok(changed)
+    }
+
+    /// Reads the configuration again at each SIGHUP and, `when_changed`, soon after its files change. Says in the
+    /// log what came of it.
+    pub async fn follow(mut self, mut hangup: Signal, when_changed: bool) {
+        loop {
+            // Both are cancel-safe: a signal that was not taken stays, and the files are looked at anew.
+            tokio::select! {
+                signal = hangup.recv() => if signal.is_none() { return },
+                () = sleep(LOOK), if when_changed => if !self.is_outdated() { continue },
+            }
+            match self.reload() {
+                Ok(Changed { applied, needs_restart }) => {
+                    tracing::info!(applied = ?applied, "the configuration was read again");
+                    if !needs_restart.is_empty() {
+                        tracing::warn!(fields = ?needs_restart, "changed, but takes effect only after a restart");
+                    }
+                }
+                Err(error) => tracing::error!("the configuration stays as it is: {error}"),
+            }
+        }
+    }
+
+    /// Whether a configuration file is not as it was when it was last read.
+    pub fn is_outdated(&self) -> bool {
+        self.stamps() != self.stamps
+    }
+
+    /// The state of each configuration file.
+    fn stamps(&self) -> Vec<Stamp> {
+        let flags = &self.running.flags;
+        let mut paths = Vec::new();
+        if !flags.config.is_empty() {
+            paths.push(PathBuf::from(&flags.config));
+        }
+        if !flags.config_dir.is_empty() {
+            paths.extend(Disk.list(flags.config_dir.as_ref()).unwrap_or_default());
+        }
+        paths.sort();
+        let stamp = |path: PathBuf| {
+            let file = fs::metadata(&path).ok();
+            (path, file.map(|f| (f.ino(), f.size(), f.mtime(), f.mtime_nsec())))
+        };
+        paths.into_iter().map(stamp).collect()
+    }
+}
+
+/// The fields in which two configurations differ: paths of values that are no objects.
+fn differences(old: &Effective, new: &Effective) -> Vec<String> {
+    let value = |effective: &Effective| serde_json::to_value(&effective.config).unwrap_or_default();
+    let mut fields = BTreeSet::new();
+    compare(String::new(), &value(old), &value(new), &mut fields);
+    fields.into_iter().collect()
+}
+
+fn compare(path: String, old: &Value, new: &Value, fields: &mut BTreeSet<String>) {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            for name in a.keys().chain(b.keys()) {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let of = |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or_default();
+                compare(below, &of(a), &of(b), fields);
+            }
+        }
+        (old, new) if old != new => {
+            fields.insert(path);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use node_config::Command;
+
+    use super::*;
+
+    fn line(args: &[String]) -> CommandLine {
+        match node_config::parse(args.iter().map(Into::into)) {
+            Ok(Command::Run(line)) => *line,
+            _ => panic!("no command line of the agent"),
+        }
+    }
+
+    #[test]
+    fn live_fields_are_applied_others_are_named_and_a_broken_file_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        let write = |rest: &str| {
+            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n";
+            fs::write(&file, format!("{head}{rest}")).unwrap();
+        };
+        write("fileCheckFrequency: 20s\n");
+        let line = line(&[format!("--config={}", file.display())]);
+        let running = line.load(&Disk).unwrap();
+        let verbosity = crate::logging::verbosity_for_tests(0);
+        let file_check_frequency = watch::Sender::new(Duration::from_secs(20));
+        let live = Live { verbosity: verbosity.clone(), file_check_frequency: file_check_frequency.clone() };
+        let mut reload = Reload::new(line, running, live);
+        assert!(!reload.is_outdated());
+
+        write("fileCheckFrequency: 5s\nmaxPods: 30\nlogging: {verbosity: 4}\n");
+        assert!(reload.is_outdated());
+        let changed = reload.reload().unwrap();
+        assert_eq!(changed.applied, ["fileCheckFrequency", "logging.verbosity"]);
+        assert_eq!(changed.needs_restart, ["maxPods"]);
+        assert_eq!((*file_check_frequency.borrow(), verbosity.get()), (Duration::from_secs(5), 4));
+        assert!(!reload.is_outdated());
+
+        write("fileCheckFrequency: -1s\n");
+        let error = reload.reload().unwrap_err().to_string();
+        assert!(error.contains("fileCheckFrequency") && error.contains("line 4"), "{error}");
+        assert_eq!((*file_check_frequency.borrow(), verbosity.get()), (Duration::from_secs(5), 4));
+    }
+}

@@ -1,0 +1,296 @@
+//! The agent as a process: how it starts, ends and logs, and how its commands find it.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use testkit::env::{Run, binary, output, until};
+
+use crate::fake::FakeNode;
+use crate::node::{eventually, on_both_lines, uid_of};
+use crate::survey::SLEEPER;
+
+/// How long the agent may take to end after a signal.
+const END: Duration = Duration::from_secs(5);
+
+on_both_lines! {
+    fn sigterm_ends_the_agent_with_success_and_leaves_its_pods_running(node) {
+        node.apply("sleeper", SLEEPER);
+        node.until_phase("sleeper", "Running");
+        let (before, tasks) = (node.everything(), node.tasks());
+        assert_eq!(node.agent.sigterm(END).unwrap().code(), Some(0));
+        assert_eq!((node.everything(), node.tasks()), (before.clone(), tasks.clone()));
+        let log = fs::read_to_string(node.agent.log()).unwrap();
+        assert!(log.lines().last().unwrap().ends_with("\"stopped\""), "nothing is cut off: {log}");
+        assert!(!node.agent.root().join("agent.sock").exists(), "the socket goes with the agent");
+
+        node.agent.start_again().unwrap();
+        node.until_phase("sleeper", "Running");
+        assert_eq!((node.everything(), node.tasks()), (before, tasks));
+    }
+}
+
+#[test]
+fn sigint_ends_the_agent_as_sigterm_does() {
+    let mut started = Started::new(&[]);
+    started.until_ready();
+    started.signal(Signal::INT);
+    assert_eq!(started.ended().code(), Some(0));
+}
+
+/// The file of a pod is a pipe that nobody writes to, as a dead disk would be: the drain waits for its reader.
+#[test]
+fn a_second_signal_ends_a_drain_that_hangs_at_once() {
+    let mut node = FakeNode::new(&[]);
+    node.apply("stuck", SLEEPER);
+    let uid = uid_of(&node.until_running("stuck"));
+    node.agent.kill9();
+    let outcomes = node.agent.root().join("pods").join(uid).join("probe-results.json");
+    output(Command::new("mkfifo").arg(&outcomes)).unwrap();
+    node.agent.start_again().unwrap();
+    node.agent.wait_healthy().unwrap();
+    let pid = node.agent.pid().unwrap();
+    // There is a writer only when there is a reader, which then waits for as long as the writer is there.
+    let _writer = eventually("the agent reads the file", || {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+        let writer = File::options().write(true).custom_flags(flags).open(&outcomes);
+        writer.map_err(|e| e.to_string())
+    });
+    signal(pid, Signal::TERM);
+    eventually("the drain has begun", || {
+        let log = fs::read_to_string(node.agent.log()).unwrap();
+        if log.contains("stopping: no more work is taken") { Ok(()) } else { Err(log) }
+    });
+    let ended = node.agent.sigterm(Duration::from_secs(2)).unwrap();
+    assert_eq!(ended.code(), Some(1));
+    let log = fs::read_to_string(node.agent.log()).unwrap();
+    assert!(log.ends_with("node-agent: a second signal: ended at once\n"), "{log}");
+}
+
+#[test]
+fn a_bad_command_line_is_one_line_and_exit_code_1() {
+    for (args, told) in [
+        (vec!["--no-such-flag"], "--no-such-flag"),
+        (vec!["--file-check-frequency=soon"], "--file-check-frequency"),
+        (vec!["--healthz-port=70000"], "healthz"),
+        (vec!["--container-runtime-endpoint=tcp://localhost:1"], "tcp://localhost:1"),
+        (vec!["explain"], "explain"),
+        (vec!["no-such-command"], "no-such-command"),
+    ] {
+        let ended = Command::new(binary().unwrap()).args(&args).output().unwrap();
+        let line = one_line(&ended);
+        assert!(line.contains(told), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
+    let run = Run::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let missing = run.dir().join("no-resolv.conf").display().to_string();
+    let file = run.dir().join("file");
+    File::create(&file).unwrap();
+    let file = file.display().to_string();
+    for (flag, told) in [
+        (format!("--resolv-conf={missing}"), missing.clone()),
+        (format!("--healthz-port={port}"), format!("127.0.0.1:{port}")),
+        (format!("--root-dir={file}"), file.clone()),
+        (format!("--pod-logs-dir={file}"), file.clone()),
+    ] {
+        let ended = agent(&run, &[&flag]).output().unwrap();
+        let line = one_line(&ended);
+        assert!(line.contains(&told), "{flag}: {line}");
+    }
+}
+
+#[test]
+fn a_second_agent_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let mut first = Started::new(&[]);
+    first.until_ready();
+    let ended = agent(&first.run, &[]).output().unwrap();
+    let line = one_line(&ended);
+    let (root, pid) = (root(&first.run), first.child.id());
+    assert!(
+        line.contains(&format!("another agent (pid {pid}) already runs with --root-dir {}", root.display())),
+        "{line}"
+    );
+    first.until_ready();
+    first.signal(Signal::TERM);
+    assert_eq!(first.ended().code(), Some(0));
+    // With the first one gone the folder is free.
+    let mut third = Started::over(Arc::clone(&first.run), &[]);
+    third.until_ready();
+}
+
+#[test]
+fn the_local_socket_is_for_its_user_only_and_commands_say_when_nobody_answers() {
+    let run = Run::new().unwrap();
+    let pods = || {
+        let mut command = Command::new(binary().unwrap());
+        command.args(["pods", "--root-dir"]).arg(root(&run));
+        command
+    };
+    let nobody = format!("no agent runs with --root-dir {}", root(&run).display());
+    let line = one_line(&pods().output().unwrap());
+    assert!(line.contains(&nobody), "{line}");
+
+    let mut started = Started::over(Arc::clone(&run), &[]);
+    started.until_ready();
+    let socket = root(&run).join("agent.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o600);
+    output(&mut pods()).unwrap();
+
+    // A socket that nobody listens on any more is no agent either.
+    started.child.kill().unwrap();
+    started.child.wait().unwrap();
+    assert!(socket.exists());
+    for args in [&["pods"][..], &["explain", "web"]] {
+        let ended =
+            Command::new(binary().unwrap()).args(args).arg("--root-dir").arg(root(&run)).output().unwrap();
+        let line = one_line(&ended);
+        assert!(line.contains(&nobody), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn log_lines_are_klogs() {
+    let log = log_of_a_pod(&[]);
+    for line in log.lines() {
+        assert!(is_klog(line), "{line:?}");
+    }
+    assert!(log.contains("\"Container started: app\" pod=\"default/sleeper-node1\""), "{log}");
+}
+
+#[test]
+fn log_lines_are_json_on_request() {
+    let log = log_of_a_pod(&["--logging-format=json"]);
+    let lines: Vec<Value> =
+        log.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l:?}"))).collect();
+    for line in &lines {
+        assert!(line["ts"].is_number() && line["caller"].is_string() && line["msg"].is_string(), "{line}");
+    }
+    let started = lines.iter().find(|line| line["msg"] == "Container started: app").unwrap();
+    assert_eq!(started["pod"], "default/sleeper-node1");
+}
+
+/// All that an agent logs from its start to its end, with a pod in between.
+fn log_of_a_pod(args: &[&str]) -> String {
+    let mut node = FakeNode::new(&[args, &["-v=4"]].concat());
+    node.apply("sleeper", SLEEPER);
+    node.until_running("sleeper");
+    node.agent.write_manifest("broken.yaml", "kind: \"Pod\n \\ \"quotes\": [").unwrap();
+    eventually("the broken manifest is logged", || {
+        let log = fs::read_to_string(node.agent.log()).unwrap();
+        if log.contains("broken.yaml") { Ok(()) } else { Err(log) }
+    });
+    assert!(node.agent.sigterm(END).unwrap().success());
+    fs::read_to_string(node.agent.log()).unwrap()
+}
+
+/// `I1123 13:42:53.123456    1234 file.rs:12] "message" key="value"`
+fn is_klog(line: &str) -> bool {
+    let shape =
+        |text: &str| -> String { text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect() };
+    let Some((head, message)) = line.split_once("] ") else { return false };
+    let fields: Vec<&str> = head.split_whitespace().collect();
+    let [date, time, pid, place] = fields[..] else { return false };
+    let (file, number) = place.rsplit_once(':').unwrap_or_default();
+    ["I0000", "W0000", "E0000"].contains(&shape(date).as_str())
+        && shape(time) == "00:00:00.000000"
+        && pid.parse::<u32>().is_ok()
+        && file.ends_with(".rs")
+        && number.parse::<u32>().is_ok()
+        && message.starts_with('"')
+}
+
+/// An agent with no runtime, started without the harness so that its end can be looked at.
+struct Started {
+    child: Child,
+    run: Arc<Run>,
+}
+
+impl Started {
+    fn new(args: &[&str]) -> Self {
+        Self::over(Run::new().unwrap(), args)
+    }
+
+    fn over(run: Arc<Run>, args: &[&str]) -> Self {
+        let child = agent(&run, args).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, run }
+    }
+
+    /// Waits until it answers on its socket, by when it listens to signals.
+    fn until_ready(&mut self) {
+        eventually("the agent answers", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("it ended with {status}");
+            }
+            let mut pods = Command::new(binary().unwrap());
+            output(pods.arg("pods").arg("--root-dir").arg(root(&self.run))).map_err(|e| e.to_string())
+        });
+    }
+
+    fn signal(&self, which: Signal) {
+        signal(self.child.id(), which);
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let ended = until("the agent ends", END, || {
+            self.child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
+        });
+        ended.unwrap_or_else(|e| panic!("{e}"))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The agent on the folders of a run, with no runtime; later flags go before earlier ones.
+fn agent(run: &Run, args: &[&str]) -> Command {
+    let flag = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
+    let mut command = Command::new(binary().unwrap());
+    command
+        .arg(flag("root-dir", root(run)))
+        .arg(flag("pod-logs-dir", run.dir().join("logs")))
+        .arg(flag("pod-manifest-path", run.dir().join("manifests")))
+        .arg(format!("--container-runtime-endpoint=unix://{}", run.dir().join("none.sock").display()))
+        .args(["--cgroups-per-qos=false", "--healthz-port=0", "--hostname-override=node1"])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn root(run: &Run) -> PathBuf {
+    run.dir().join("root")
+}
+
+fn signal(pid: u32, which: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, which).unwrap();
+}
+
+/// Checks that this is a failed start, and returns the one line that says why. Log lines before it are no part
+/// of it.
+fn one_line(ended: &Output) -> String {
+    let stderr = String::from_utf8(ended.stderr.clone()).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    let said: Vec<&str> = stderr.lines().filter(|line| !is_klog(line)).collect();
+    assert_eq!(said.len(), 1, "one line: {stderr:?}");
+    assert_eq!(stderr.lines().last(), said.first().copied(), "it is the last one: {stderr:?}");
+    assert!(said[0].starts_with("node-agent: "), "{stderr:?}");
+    said[0].to_owned()
+}

@@ -1,0 +1,98 @@
+//! The shape of the tree: what stands at the top, how long a file may be, how thin the binary is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Beside these only dot-files, and `target`, which is cargo's.
+const TOP_LEVEL: [&str; 11] = [
+    "ARCHITECTURE.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "bins",
+    "crates",
+    "examples",
+    "proto",
+    "tests",
+    "xtask",
+];
+/// Folders with code.
+const CODE: [&str; 6] = ["bins", "crates", "examples", "proto", "tests", "xtask"];
+/// Longer files want to be several.
+const LONGEST_FILE: usize = 1000;
+/// The binary parses, builds, runs and drains; everything else belongs into a crate that others can use.
+const LONGEST_BINARY: usize = 150;
+
+pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).with_context(|| format!("cannot read {}", root.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && name != "target" && !TOP_LEVEL.contains(&name.as_str()) {
+            found.push(format!("{name}: nothing of that name belongs at the top level"));
+        }
+    }
+    let mut binary = 0;
+    for file in CODE.iter().flat_map(|folder| rust_files(&root.join(folder))) {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let (lines, shown) = (text.lines().count(), file.strip_prefix(root).unwrap_or(&file).display());
+        if lines > LONGEST_FILE {
+            found.push(format!("{shown}: {lines} lines, at most {LONGEST_FILE} are readable"));
+        }
+        if file.starts_with(root.join("bins/node-agent/src")) {
+            binary += lines;
+        }
+    }
+    if binary > LONGEST_BINARY {
+        found.push(format!("bins/node-agent: {binary} lines, at most {LONGEST_BINARY} are thin"));
+    }
+    Ok(found)
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_long_files_and_a_fat_binary_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, lines: usize| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "//\n".repeat(lines)).unwrap();
+        };
+        write("crates/a/src/lib.rs", 1000);
+        write("bins/node-agent/src/main.rs", 100);
+        write(".github/x.yml", 1);
+        write("target/debug/x.rs", 5000);
+        assert_eq!(violations(dir.path()).unwrap(), Vec::<String>::new());
+
+        write("crates/a/src/long.rs", 1001);
+        write("bins/node-agent/src/more.rs", 51);
+        write("scripts/run.sh", 1);
+        let mut found = violations(dir.path()).unwrap();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "bins/node-agent: 151 lines, at most 150 are thin",
+                "crates/a/src/long.rs: 1001 lines, at most 1000 are readable",
+                "scripts: nothing of that name belongs at the top level",
+            ]
+        );
+    }
+}

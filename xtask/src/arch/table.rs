@@ -1,0 +1,109 @@
+//! The layer table: which crate stands where, and which of ours it may use.
+
+/// Where a crate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the product, by layer.
+    Layer(u8),
+    /// Tests, examples and tools: may use everything, and nothing of the product may use them.
+    Outside(&'static str),
+}
+
+/// One row of the table.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) place: Place,
+    /// `None`: everything on lower layers.
+    pub(super) uses: Option<&'static [&'static str]>,
+}
+
+const fn row(name: &'static str, layer: u8, uses: &'static [&'static str]) -> Row {
+    Row { name, place: Place::Layer(layer), uses: Some(uses) }
+}
+
+const fn outside(name: &'static str, kind: &'static str) -> Row {
+    Row { name, place: Place::Outside(kind), uses: None }
+}
+
+/// A crate may use lower layers only, as listed. A new crate gets its row here first.
+pub(super) const TABLE: &[Row] = &[
+    row("kube-model", 0, &[]),
+    row("node-config", 0, &["kube-model"]),
+    row("node-proto", 0, &[]),
+    row("cri-config", 1, &["kube-model", "node-proto"]),
+    row("pod-lifecycle", 1, &["kube-model"]),
+    row("pod-manager", 1, &["kube-model"]),
+    row("cgroups", 2, &["kube-model"]),
+    row("cri-client", 2, &["kube-model", "node-proto"]),
+    row("images", 2, &["kube-model"]),
+    row("podsource", 2, &["kube-model"]),
+    row("pod-workers", 3, &["kube-model", "pod-lifecycle", "pod-manager"]),
+    row("prober", 3, &["kube-model"]),
+    row("server", 3, &["kube-model"]),
+    Row { name: "agent", place: Place::Layer(4), uses: None },
+    row("node-agent", 5, &["agent", "node-config"]),
+    outside("crictl-ps", "example"),
+    outside("integration", "test"),
+    outside("testkit", "test"),
+    outside("xtask", "tool"),
+];
+
+/// Dependencies of others that a crate of these layers may not have, and why.
+pub(super) struct Foreign {
+    pub(super) names: &'static [&'static str],
+    pub(super) layers: std::ops::RangeInclusive<u8>,
+    pub(super) why: &'static str,
+}
+
+pub(super) const FOREIGN: &[Foreign] = &[
+    Foreign {
+        names: &[
+            "tokio",
+            "tokio-util",
+            "tokio-stream",
+            "futures",
+            "tracing",
+            "rand",
+            "hyper",
+            "inotify",
+            "rustix",
+            "libc",
+        ],
+        layers: 0..=1,
+        why: "layers 0 and 1 are pure: no runtime, clock, system calls, randomness or logging",
+    },
+    Foreign { names: &["anyhow"], layers: 0..=4, why: "libraries have typed errors (thiserror)" },
+];
+
+/// The row of a crate.
+pub(super) fn find(name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_crate_uses_only_crates_of_the_table_on_lower_layers() {
+        for row in TABLE {
+            let Place::Layer(layer) = row.place else { continue };
+            for used in row.uses.unwrap_or_default() {
+                let below = find(used).map(|r| r.place);
+                let lower = matches!(below, Some(Place::Layer(l)) if l < layer)
+                    // The configuration model speaks in quantities and durations.
+                    || (row.name == "node-config" && *used == "kube-model");
+                assert!(lower, "{} uses {used}, which stands at {below:?}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn layer_3_never_names_layer_2() {
+        for row in TABLE.iter().filter(|r| r.place == Place::Layer(3)) {
+            for used in row.uses.unwrap() {
+                assert_ne!(find(used).unwrap().place, Place::Layer(2), "{} uses {used}", row.name);
+            }
+        }
+    }
+}
