@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::InvalidConfiguration;
 use crate::load::Effective;
 use crate::origin::{Origin, Origins};
-use crate::validate::{Facts, Finding, Report, validate};
+use crate::validate::{Facts, Finding, Report, node_labels, validate};
 use crate::value::parse_ip;
 use crate::warning::Warning;
 
@@ -114,6 +114,13 @@ impl Settings {
         let mut warnings = effective.warnings.clone();
         warnings.extend(odd.into_iter().map(Warning::Odd));
 
+        check.invalid.extend(node_labels(&flags.node_labels, &origins.of("--node-labels")));
+        if !matches!(flags.cloud_provider.as_str(), "" | "external") {
+            check.fail("--cloud-provider", &flags.cloud_provider, "must be empty or \"external\"");
+        }
+        if flags.exit_on_lock_contention && flags.lock_file.is_empty() {
+            check.fail("--exit-on-lock-contention", &true, "needs --lock-file");
+        }
         if config.cgroup_driver != "cgroupfs" {
             check.fail("cgroupDriver", &config.cgroup_driver, "is not supported: only \"cgroupfs\" is");
         }

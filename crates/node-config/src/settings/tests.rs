@@ -104,6 +104,12 @@ fn each_broken_rule_names_field_value_rule_and_origin() {
             "--cgroup-driver=systemd",
             "cgroupDriver \"systemd\" is not supported: only \"cgroupfs\" is (flag --cgroup-driver)".to_owned(),
         ),
+        ("--cloud-provider=aws", "--cloud-provider \"aws\" must be empty or \"external\" (flag --cloud-provider)".to_owned()),
+        (
+            "--exit-on-lock-contention",
+            "--exit-on-lock-contention true needs --lock-file (flag --exit-on-lock-contention)".to_owned(),
+        ),
+        ("--node-labels=kubernetes.io/role=x", "--node-labels[kubernetes.io/role] \"x\" is not a label that a node may give itself".to_owned()),
         ("--cgroup-root=kube", format!("cgroupRoot \"kube\" {folder} (flag --cgroup-root)")),
         (
             "--hostname-override=a_b",
