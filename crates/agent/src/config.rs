@@ -39,7 +39,7 @@ fn cpus(list: &str) -> Option<BTreeSet<u32>> {
     let mut cpus = BTreeSet::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse().ok()?..=last.parse().ok()?);
+        cpus.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
     }
     Some(cpus)
 }

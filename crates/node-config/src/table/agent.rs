@@ -48,9 +48,9 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     kubelet("seccomp-default", "false", &at(|f| &mut f.flags.seccomp_default),
         "use the seccomp profile `RuntimeDefault` for containers that name none"),
     kubelet("version", "false", &at(|f| &mut f.flags.version),
+        "show the version, or all that is known of it with raw; with v1.2.3 report that one"),
     Flag { standing: Standing::Ours, ..kubelet("watch-config", "false", &at(|f| &mut f.flags.watch_config),
         "read the configuration again when its files change, not only on SIGHUP") },
-        "show the version, or all that is known of it with raw; with v1.2.3 report that one"),
 
     // Flags for fields of the configuration.
     deprecated("address", "address", "0.0.0.0", &ip(|f: &mut AgentFlags| &mut f.config.address),

@@ -46,8 +46,8 @@ fn all_problems_are_told_by_line_column_and_field() {
     assert_eq!(
         lines(&checked.warnings),
         [
-            "k.yaml:9:1: nosuch: unknown field, ignored",
-            "k.yaml:10:1: port: set twice in the same place; the last one is used",
+            "k.yaml:9:1: warning: nosuch: unknown field, ignored",
+            "k.yaml:10:1: warning: port: set twice in the same place; the last one is used",
         ]
     );
 }
@@ -77,8 +77,8 @@ fn zeros_that_mean_nothing_and_further_documents_are_told() {
     assert_eq!(
         lines(&checked.warnings),
         [
-            "k.yaml:3:1: syncFrequency: is the same as not set here: the default counts",
-            "k.yaml:4:1: only the first document of a file is read; this one is ignored",
+            "k.yaml:3:1: warning: syncFrequency: is the same as not set here: the default counts",
+            "k.yaml:4:1: warning: only the first document of a file is read; this one is ignored",
         ]
     );
 }
@@ -87,7 +87,7 @@ fn zeros_that_mean_nothing_and_further_documents_are_told() {
 fn what_is_accepted_without_effect_is_told() {
     let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nhairpinMode: none\n";
     let checked = check(Path::new("k.yaml"), text.as_bytes(), &Facts::default(), &no_pods);
-    assert_eq!(lines(&checked.warnings), [format!("k.yaml:3:1: hairpinMode: {IDLE}")]);
+    assert_eq!(lines(&checked.warnings), [format!("k.yaml:3:1: warning: hairpinMode: {IDLE}")]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn pods_are_checked_by_who_knows_them() {
     let checked = check(Path::new("p.yaml"), b"kind: Pod\n", &Facts::default(), &pods);
     assert_eq!(checked.kind, Kind::Pod);
     assert_eq!(lines(&checked.problems), ["p.yaml: bad"]);
-    assert_eq!(text(&[checked]), "p.yaml: bad\nwarning: p.yaml: odd\n");
+    assert_eq!(text(&[checked]), "p.yaml: bad\np.yaml: warning: odd\n");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn results_are_shown_as_lines_and_as_json() {
     assert_eq!(
         text(&all),
         "k.yaml:3:1: maxPods: -1 must be 0 or more\n\
-         warning: k.yaml:3:14: clusterDNS[0]: \"dns\" is not an IP address and is left out\n\
+         k.yaml:3:14: warning: clusterDNS[0]: \"dns\" is not an IP address and is left out\n\
          k.yaml: KubeletConfiguration ok\n"
     );
     let value: Value = serde_json::from_str(&json(&all)).unwrap();
