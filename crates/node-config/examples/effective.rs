@@ -1,6 +1,7 @@
 //! Shows what a kubelet's command line and its files come to, and everything that is wrong with it:
 //! `cargo run -p node-config --example effective -- --config=/var/lib/kubelet/config.yaml --max-pods=20`
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
+#![expect(clippy::disallowed_methods, reason = "the caller of the crate is who reads files")]
 
 use std::path::{Path, PathBuf};
 use std::{error, fs, io, path};
