@@ -9,7 +9,7 @@ use crate::load::{CommandLine, Effective, Files};
 use crate::parse;
 use crate::table::AGENT;
 
-/// Files by their paths; relative ones are seen from `/work`.
+/// Files by their paths; relative ones are seen from `/here`.
 #[derive(Default)]
 pub(crate) struct Folder(BTreeMap<PathBuf, Vec<u8>>);
 
@@ -21,7 +21,7 @@ impl Folder {
 
 impl Files for Folder {
     fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
-        Ok(Path::new("/work").join(path))
+        Ok(Path::new("/here").join(path))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -3,7 +3,11 @@
 //! Each folder in `golden/` is one node: `args` has its command line, one argument a line; other files are the
 //! node's own, below `/`. `effective.yaml` is what `node-agent config` shows for it, and what keeps this agent from
 //! starting with it. To write the expectations anew, run with `NODE_CONFIG_BLESS=1` and read the difference.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and the nodes are files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and the nodes are files"
+)]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -150,7 +150,7 @@ fn relative_paths_in_the_file_are_seen_from_its_folder() {
 
     let relative = Folder::new([("conf/k.yaml", format!("{HEAD}staticPodPath: m\n").as_str())]);
     let config = load(&relative, &["--config=conf/k.yaml"]).unwrap().config;
-    assert_eq!(config.static_pod_path, "/work/conf/m");
+    assert_eq!(config.static_pod_path, "/here/conf/m");
 }
 
 #[test]
