@@ -267,7 +267,13 @@ fn agent(run: &Run, args: &[&str]) -> Command {
         .arg(flag("pod-logs-dir", run.dir().join("logs")))
         .arg(flag("pod-manifest-path", run.dir().join("manifests")))
         .arg(format!("--container-runtime-endpoint=unix://{}", run.dir().join("none.sock").display()))
-        .args(["--cgroups-per-qos=false", "--healthz-port=0", "--hostname-override=node1"])
+        .args([
+            "--cgroups-per-qos=false",
+            "--enforce-node-allocatable=none",
+            "--fail-cgroupv1=false",
+            "--healthz-port=0",
+            "--hostname-override=node1",
+        ])
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
