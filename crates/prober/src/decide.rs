@@ -104,7 +104,8 @@ pub fn runs(kind: ProbeKind, terminating: bool) -> bool {
 ///
 /// The initial delay counts from the container's start. When the agent finds a container that is older than itself,
 /// and it started less than one period ago, the first probe comes after `spread` of a period, or else a restarted
-/// agent would run all its probes at once. (The kubelet delays new containers too; that has no use.)
+/// agent would run all its probes at once. (The kubelet delays new containers too, and those that wait for their first
+/// outcome; that has no use.)
 pub fn first_delay(
     settings: &Settings,
     agent_started: Timestamp,

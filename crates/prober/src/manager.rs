@@ -134,12 +134,16 @@ impl<E: Exec, S: Sink> Prober<E, S> {
                 continue;
             }
             let settings = Settings::from(probe);
+            let mut known = state.outcomes.borrow().of(&instance.id);
+            // Nothing found out yet holds a container back, but for liveness: that one counts as well until then.
+            let eager = kind != ProbeKind::Liveness && outcome_of(&mut known, kind).is_none();
+            let spread = if eager { 0.0 } else { decide::spread(&state.uid, &container.name, kind) };
             let delay = decide::first_delay(
                 &settings,
                 self.shared.agent_started,
                 running.started_at,
                 Timestamp::now(),
-                decide::spread(&state.uid, &container.name, kind),
+                spread,
             );
             let worker = Worker {
                 shared: self.shared.clone(),

@@ -323,6 +323,19 @@ async fn an_agent_that_just_started_spreads_the_probes_of_old_containers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_waits_for_its_first_outcome_is_probed_at_once_after_a_restart_of_the_agent() {
+    let fake = Fake::default();
+    let now = Timestamp::now();
+    let prober = Prober::new(fake.clone(), fake.clone(), now);
+    let pod = pod(Container { readiness_probe: exec("ready", 3600), ..app() });
+    let running = Running { name: "app".into(), container_id: "c1".into(), started_at: now - HOUR };
+    prober.sync(&pod, None, &[running]);
+    settle().await;
+    assert_eq!(fake.ran(), ["c1/ready"]);
+    assert_eq!(prober.results(&UID.into()).of("c1").readiness, Some(Success));
+}
+
+#[tokio::test(start_paused = true)]
 async fn terminating_stops_liveness_and_startup_only() {
     let bed = Bed::new();
     let pod = pod(Container { readiness_probe: exec("ready", 1), liveness_probe: exec("live", 1), ..app() });
