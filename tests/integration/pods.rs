@@ -223,9 +223,12 @@ containers:
   command: [dd, if=/dev/zero, of=/dev/null, bs=256M]
   resources: {limits: {memory: 16Mi}}
 ");
-        let pod = node.until_phase("greedy", "Failed");
-        let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
-        assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("OOMKilled"), &json!(137)));
+        // containerd learns why a moment after it learns that.
+        let app = node.until_container("greedy", "app", "was OOM killed", |app| {
+            app["state"]["terminated"]["reason"] == "OOMKilled"
+        });
+        assert_eq!(app["state"]["terminated"]["exitCode"], 137);
+        node.until_phase("greedy", "Failed");
     }
 
     fn a_changed_manifest_replaces_the_pod_after_the_old_one_is_gone(node) {
