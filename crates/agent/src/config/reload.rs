@@ -92,9 +92,12 @@ impl Reload {
             }
             match self.reload() {
                 Ok(Changed { applied, needs_restart }) => {
-                    tracing::info!(applied = ?applied, "the configuration was read again");
+                    tracing::info!(applied = applied.join(", "), "the configuration was read again");
                     if !needs_restart.is_empty() {
-                        tracing::warn!(fields = ?needs_restart, "changed, but takes effect only after a restart");
+                        tracing::warn!(
+                            fields = needs_restart.join(", "),
+                            "changed, but takes effect only after a restart"
+                        );
                     }
                 }
                 Err(error) => tracing::error!("the configuration stays as it is: {error}"),
