@@ -214,7 +214,7 @@ containers:
         node.until_phase("always", "Running");
     }
 
-    fn a_container_over_its_memory_limit_is_oom_killed(node) {
+    fn a_container_over_its_memory_limit_is_killed(node) {
         node.apply("greedy", "
 restartPolicy: Never
 containers:
@@ -223,12 +223,11 @@ containers:
   command: [dd, if=/dev/zero, of=/dev/null, bs=256M]
   resources: {limits: {memory: 16Mi}}
 ");
-        // containerd learns why a moment after it learns that.
-        let app = node.until_container("greedy", "app", "was OOM killed", |app| {
-            app["state"]["terminated"]["reason"] == "OOMKilled"
-        });
-        assert_eq!(app["state"]["terminated"]["exitCode"], 137);
-        node.until_phase("greedy", "Failed");
+        let pod = node.until_phase("greedy", "Failed");
+        let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!(ended["exitCode"], 137);
+        // containerd hears of the kernel's kill apart from the end of the process, and not always before it.
+        assert!(["OOMKilled", "Error"].contains(&ended["reason"].as_str().unwrap()), "{ended}");
     }
 
     fn a_changed_manifest_replaces_the_pod_after_the_old_one_is_gone(node) {
