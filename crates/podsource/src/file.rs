@@ -68,7 +68,8 @@ impl Settings {
 ///
 /// Must be called within a tokio runtime that has its I/O and time drivers on.
 pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<SourceState>> {
-    let initial = SourceState { source: SOURCE, ..SourceState::default() };
+    let location = Arc::from(settings.path.to_string_lossy());
+    let initial = SourceState { source: SOURCE, location, ..SourceState::default() };
     let (publish, receiver) = channel(Arc::new(initial));
     tokio::spawn(async move {
         cancel.run_until_cancelled(run(settings, publish)).await;
@@ -112,10 +113,12 @@ fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, read_at: Timest
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
-        if state.seen == seen && same_pods && state.problems == problems {
-            return false;
+        let changed = state.seen != seen || !same_pods || state.problems != problems;
+        let state = Arc::make_mut(state);
+        state.read_at = Some(read_at);
+        if changed {
+            (state.pods, state.problems, state.seen) = (pods, problems, seen);
         }
-        *state = Arc::new(SourceState { source: SOURCE, pods, problems, seen, read_at: Some(read_at) });
-        true
+        changed
     });
 }
