@@ -40,7 +40,8 @@ pub(crate) async fn follow<R: Runtime, P: Probes>(
                 }
                 for change in changes {
                     match change {
-                        Change::Add(pod) | Change::Update(pod) => workers.set(pod),
+                        Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
+                        Change::Reconcile(_) => {}
                         Change::Remove(uid) => workers.remove(&uid),
                     }
                 }

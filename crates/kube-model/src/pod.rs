@@ -53,8 +53,11 @@ pub fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
+/// Name of the one source whose pods are not static: the API server.
+pub const API_SOURCE: &str = "api";
+
 /// Whether the pod came from a source other than the API server, so that no API object owns it.
 /// Rule: upstream `pkg/kubelet/types/pod_update.go` `IsStaticPod`.
 pub fn is_static(pod: &Pod) -> bool {
-    annotation(pod, labels::CONFIG_SOURCE).is_some_and(|s| s != "api")
+    annotation(pod, labels::CONFIG_SOURCE).is_some_and(|s| s != API_SOURCE)
 }

@@ -6,18 +6,35 @@ use std::sync::Arc;
 use kube_model::core::Pod;
 use kube_model::labels::{CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 
-/// Spec, labels, annotations and deletion count; status, resource version and the annotations that agents write
-/// themselves do not. Rule: reference 3.5.
-pub(crate) fn is_changed(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
+/// In what a new version of a pod differs from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Difference {
+    /// In nothing that counts: a resource version, or an annotation that agents write themselves.
+    None,
+    /// In the status alone.
+    Status,
+    /// In spec, labels, annotations or deletion.
+    Desired,
+}
+
+/// Compares two versions of a pod. Rule: reference 3.5.
+pub(crate) fn difference(old: &Arc<Pod>, new: &Arc<Pod>) -> Difference {
     if Arc::ptr_eq(old, new) {
-        return false;
+        return Difference::None;
     }
     let (a, b) = (&old.metadata, &new.metadata);
-    a.deletion_timestamp != b.deletion_timestamp
+    let desired = a.deletion_timestamp != b.deletion_timestamp
         || a.deletion_grace_period_seconds != b.deletion_grace_period_seconds
         || !a.labels.iter().flatten().eq(b.labels.iter().flatten())
         || !foreign(a.annotations.as_ref()).eq(foreign(b.annotations.as_ref()))
-        || old.spec != new.spec
+        || old.spec != new.spec;
+    if desired {
+        Difference::Desired
+    } else if old.status != new.status {
+        Difference::Status
+    } else {
+        Difference::None
+    }
 }
 
 fn foreign(annotations: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (&String, &String)> {

@@ -1,7 +1,7 @@
 //! The desired pods of a node: what the sources (files, HTTP, API server) say together.
 //!
-//! Owns the merged set and which pod may have a name. A plain data structure: must not know clocks, tasks, the
-//! runtime or what becomes of the pods. Rule: reference 3.5.
+//! Owns the merged set, which pod may have a name, and the mirror pods. A plain data structure: must not know
+//! clocks, tasks, the runtime or what becomes of the pods. Rule: reference 3.5, 3.6.
 
 mod compare;
 
@@ -9,20 +9,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube_model::core::Pod;
-use kube_model::pod::identity;
+use kube_model::labels::CONFIG_MIRROR;
+use kube_model::pod::{API_SOURCE, annotation, identity};
 use kube_model::{PodKey, PodUid};
 
-use compare::is_changed;
+use compare::{Difference, difference};
 
-/// What a new set of a source means for one pod.
+/// What a new set of a source means for one pod. [`PodManager::apply`] gives them in the order in which they
+/// stand here, which is the kubelet's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Not desired any more.
     Remove(PodUid),
     /// Desired from now on.
     Add(Arc<Pod>),
-    /// Desired differently: spec, labels, annotations or deletion time.
+    /// Desired differently: spec, labels or annotations.
     Update(Arc<Pod>),
+    /// The same of a pod that is being deleted: it has a deletion timestamp, and its source keeps it until it
+    /// has ended.
+    Delete(Arc<Pod>),
+    /// Desired as before, but the source has another status for it.
+    Reconcile(Arc<Pod>),
 }
 
 /// A pod that is left out because another has its UID or its name.
@@ -60,6 +67,7 @@ pub struct PodManager {
     pods: BTreeMap<PodUid, Desired>,
     names: BTreeMap<PodKey, PodUid>,
     conflicts: Vec<Conflict>,
+    mirrors: BTreeMap<PodKey, Arc<Pod>>,
 }
 
 impl PodManager {
@@ -71,34 +79,49 @@ impl PodManager {
             pods: BTreeMap::new(),
             names: BTreeMap::new(),
             conflicts: Vec::new(),
+            mirrors: BTreeMap::new(),
         }
     }
 
     /// Takes the full set of a source in the place of its previous one. Answers with what changes over all
-    /// sources: first what goes, then what comes, then what is updated. A UID under a new name goes and comes.
+    /// sources, in the order of [`Change`]. A UID under a new name goes and comes.
     ///
     /// A pod that did not change keeps its `Arc`, so a pointer comparison tells.
-    pub fn apply(&mut self, source: &'static str, pods: Vec<Arc<Pod>>) -> Vec<Change> {
+    pub fn apply(&mut self, source: &'static str, mut pods: Vec<Arc<Pod>>) -> Vec<Change> {
         self.awaited.remove(source);
+        if source == API_SOURCE {
+            // What the API server shows of the static pods is not a second wish for them.
+            let mirrors = pods.extract_if(.., |pod| annotation(pod, CONFIG_MIRROR).is_some());
+            self.mirrors = mirrors.map(|pod| (identity(&pod).1, pod)).collect();
+        }
         self.sets.insert(source, pods);
         let mut old = std::mem::take(&mut self.pods);
         self.merge(&old);
 
         let (mut changes, mut adds, mut updates) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut deletes, mut reconciles) = (Vec::new(), Vec::new());
         for (uid, new) in &mut self.pods {
+            let pod = &new.pod;
             match old.remove(uid) {
-                None => adds.push(Change::Add(new.pod.clone())),
+                None => adds.push(Change::Add(pod.clone())),
                 Some(old) if old.key != new.key => {
                     changes.push(Change::Remove(uid.clone()));
-                    adds.push(Change::Add(new.pod.clone()));
+                    adds.push(Change::Add(pod.clone()));
                 }
-                Some(old) if is_changed(&old.pod, &new.pod) => updates.push(Change::Update(new.pod.clone())),
-                Some(old) => new.pod = old.pod,
+                Some(old) => match difference(&old.pod, pod) {
+                    Difference::Desired if pod.metadata.deletion_timestamp.is_some() => {
+                        deletes.push(Change::Delete(pod.clone()));
+                    }
+                    Difference::Desired => updates.push(Change::Update(pod.clone())),
+                    Difference::Status => reconciles.push(Change::Reconcile(pod.clone())),
+                    Difference::None => new.pod = old.pod,
+                },
             }
         }
         changes.extend(old.into_keys().map(Change::Remove));
-        changes.append(&mut adds);
-        changes.append(&mut updates);
+        for more in [&mut adds, &mut updates, &mut deletes, &mut reconciles] {
+            changes.append(more);
+        }
         changes
     }
 
@@ -133,7 +156,14 @@ impl PodManager {
         &self.conflicts
     }
 
-    /// Fills `pods`, `names` and `conflicts` from the sets: those that were there before come first.
+    /// The mirror pods that the API server has, each under the name that it has in common with its static pod.
+    /// One whose static pod is not desired (any more) is an orphan.
+    pub fn mirrors(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
+        &self.mirrors
+    }
+
+    /// Fills `pods`, `names` and `conflicts` from the sets: those that were there before come first, then static
+    /// pods, then those of the API server.
     fn merge(&mut self, before: &BTreeMap<PodUid, Desired>) {
         self.names.clear();
         self.conflicts.clear();
@@ -144,7 +174,8 @@ impl PodManager {
             .collect();
         // Stable: otherwise in the order of the sources' names, and within one in that of its set.
         all.sort_by_key(|(source, (uid, key), _)| {
-            before.get(uid).is_none_or(|d| d.source != *source || d.key != *key)
+            let newcomer = before.get(uid).is_none_or(|d| d.source != *source || d.key != *key);
+            (newcomer, *source == API_SOURCE)
         });
         for (source, (uid, key), pod) in all {
             let holder = self.pods.get_key_value(&uid).or_else(|| {

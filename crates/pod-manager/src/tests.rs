@@ -15,13 +15,15 @@ fn key(name: &str) -> PodKey {
     PodKey::new("default", name)
 }
 
-/// `-u` removed, `+u` added, `~u` updated.
+/// `-u` removed, `+u` added, `~u` updated, `xu` deleted, `=u` reconciled.
 fn show(changes: &[Change]) -> Vec<String> {
     let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap();
     let one = |change: &Change| match change {
         Change::Remove(uid) => format!("-{uid}"),
         Change::Add(pod) => format!("+{}", uid(pod)),
         Change::Update(pod) => format!("~{}", uid(pod)),
+        Change::Delete(pod) => format!("x{}", uid(pod)),
+        Change::Reconcile(pod) => format!("={}", uid(pod)),
     };
     changes.iter().map(one).collect()
 }
@@ -65,7 +67,7 @@ fn sources_are_ready_when_each_has_delivered() {
 }
 
 #[test]
-fn a_pod_is_updated_when_what_matters_changed() {
+fn what_changed_in_a_pod_decides_what_it_means() {
     let base = json!({
         "metadata": {
             "uid": "u", "namespace": "default", "name": "n", "labels": {"a": "1"},
@@ -73,31 +75,93 @@ fn a_pod_is_updated_when_what_matters_changed() {
         },
         "spec": {"containers": [{"name": "c", "image": "i"}]},
     });
-    for (pointer, value, want) in [
-        ("/spec/containers/0/image", json!("other"), true),
-        ("/metadata/labels/a", json!("2"), true),
-        ("/metadata/labels/b", json!("1"), true),
-        ("/metadata/labels", json!(null), true),
-        ("/metadata/annotations/x", json!("2"), true),
-        ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), true),
-        ("/metadata/deletionGracePeriodSeconds", json!(1), true),
-        ("/metadata/annotations/kubernetes.io~1config.seen", json!("now"), false),
-        ("/metadata/annotations/kubernetes.io~1config.source", json!("file"), false),
-        ("/metadata/annotations/kubernetes.io~1config.mirror", json!("hash"), false),
-        ("/metadata/resourceVersion", json!("7"), false),
-        ("/status", json!({"phase": "Running"}), false),
+    let mut deleting = base.clone();
+    deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    deleting["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+    for (base, pointer, value, want) in [
+        (&base, "/spec/containers/0/image", json!("other"), "~u"),
+        (&base, "/metadata/labels/a", json!("2"), "~u"),
+        (&base, "/metadata/labels/b", json!("1"), "~u"),
+        (&base, "/metadata/labels", json!(null), "~u"),
+        (&base, "/metadata/annotations/x", json!("2"), "~u"),
+        (&base, "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), "xu"),
+        (&base, "/metadata/deletionGracePeriodSeconds", json!(1), "~u"),
+        (&base, "/metadata/annotations/kubernetes.io~1config.seen", json!("now"), ""),
+        (&base, "/metadata/annotations/kubernetes.io~1config.source", json!("file"), ""),
+        (&base, "/metadata/annotations/kubernetes.io~1config.mirror", json!("hash"), ""),
+        (&base, "/metadata/resourceVersion", json!("7"), ""),
+        (&base, "/status", json!({"phase": "Running"}), "=u"),
+        (&deleting, "/metadata/deletionGracePeriodSeconds", json!(1), "xu"),
+        (&deleting, "/metadata/labels/a", json!("2"), "xu"),
+        (&deleting, "/status", json!({"phase": "Succeeded"}), "=u"),
     ] {
         let mut changed = base.clone();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
-        changed.pointer_mut(parent).unwrap()[name.replace("~1", "/")] = value;
+        let parent = if parent.is_empty() { &mut changed } else { changed.pointer_mut(parent).unwrap() };
+        parent[name.replace("~1", "/")] = value;
         let mut pods = PodManager::new(["file"]);
         let first = build(base.clone());
         pods.apply("file", vec![first.clone()]);
         let changes = pods.apply("file", vec![build(changed)]);
-        assert_eq!(!changes.is_empty(), want, "{pointer}");
+        assert_eq!(show(&changes).concat(), want, "{pointer}");
         let kept = Arc::ptr_eq(pods.get(&PodUid::from("u")).unwrap(), &first);
-        assert_eq!(kept, !want, "{pointer}: an unchanged pod keeps its Arc");
+        assert_eq!(kept, want.is_empty(), "{pointer}: an unchanged pod keeps its Arc");
     }
+}
+
+#[test]
+fn changes_come_in_the_kubelets_order() {
+    let with = |uid: &str, field: &str| {
+        let mut value = json!({"metadata": {"uid": uid, "namespace": "default", "name": uid}});
+        match field {
+            "labels" => value["metadata"]["labels"] = json!({"a": "b"}),
+            "deleted" => value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
+            _ => value["status"] = json!({"phase": field}),
+        }
+        build(value)
+    };
+    let mut pods = PodManager::new(["api"]);
+    pods.apply("api", ["a", "b", "c", "d"].map(|uid| pod(uid, uid)).to_vec());
+    let next = vec![with("a", "Running"), with("b", "deleted"), with("c", "labels"), with("e", "deleted")];
+    assert_eq!(show(&pods.apply("api", next)), ["-d", "+e", "~c", "xb", "=a"]);
+}
+
+#[test]
+fn a_static_pod_comes_before_one_of_the_api_server_unless_that_was_first() {
+    let mut pods = PodManager::new(["api", "push"]);
+    pods.apply("file", vec![pod("f", "web")]);
+    assert_eq!(show(&pods.apply("api", vec![pod("a", "web"), pod("b", "db")])), ["+b"]);
+    assert_eq!(show(&pods.apply("push", vec![pod("p", "web"), pod("q", "db")])), [""; 0]);
+    let left_out: Vec<_> = pods.conflicts().iter().map(|c| (c.source, c.holder_source)).collect();
+    assert_eq!(left_out, [("push", "file"), ("push", "api"), ("api", "file")]);
+    assert_eq!(show(&pods.apply("file", vec![])), ["-f", "+p"], "of the two newcomers the static one");
+    assert_eq!(show(&pods.apply("api", vec![pod("a", "web")])), ["-b", "+q"]);
+}
+
+#[test]
+fn a_uid_that_two_sources_have_is_one_pod_of_the_first() {
+    let mut pods = PodManager::new(["file", "http"]);
+    pods.apply("http", vec![pod("1", "web")]);
+    assert_eq!(show(&pods.apply("file", vec![pod("1", "other")])), [""; 0]);
+    assert_eq!(pods.conflicts()[0].holder, PodUid::from("1"));
+    assert_eq!(show(&pods.apply("http", vec![])), ["-1", "+1"], "it goes, and comes under its other name");
+}
+
+#[test]
+fn mirror_pods_stand_apart() {
+    let mirror = build(json!({"metadata": {
+        "uid": "m", "namespace": "default", "name": "web",
+        "annotations": {"kubernetes.io/config.mirror": "hash"}
+    }}));
+    let mut pods = PodManager::new(["api", "file"]);
+    assert_eq!(pods.apply("api", vec![mirror.clone(), pod("a", "a")]).len(), 1);
+    assert!(pods.by_key(&key("web")).is_none() && Arc::ptr_eq(&pods.mirrors()[&key("web")], &mirror));
+    assert_eq!(show(&pods.apply("file", vec![pod("f", "web")])), ["+f"], "its name is not taken");
+    assert_eq!(pods.conflicts(), []);
+    assert_eq!(pods.apply("api", vec![pod("a", "a")]), []);
+    assert!(pods.mirrors().is_empty());
+    // Anybody can write the annotation into a manifest; there it means nothing.
+    assert_eq!(show(&pods.apply("file", vec![mirror])), ["-f", "+m"]);
 }
 
 #[test]
@@ -142,21 +206,57 @@ proptest! {
     /// set is desired or reported.
     #[test]
     fn changes_add_up_to_the_desired_pods(
-        steps in prop::collection::vec((0..2usize, prop::collection::vec((0..5u8, 0..4u8), 0..5)), 0..12)
+        steps in prop::collection::vec(
+            (0..2usize, prop::collection::vec((0..5u8, 0..4u8, 0..4u8), 0..5)),
+            0..12
+        )
     ) {
-        let mut pods = PodManager::new(["a", "b"]);
+        const SOURCES: [&str; 2] = ["api", "file"];
+        let mut pods = PodManager::new(SOURCES);
         let mut replayed = BTreeMap::new();
         let mut last = BTreeMap::new();
         for (source, set) in steps {
-            let source = ["a", "b"][source];
+            let source = SOURCES[source];
             last.insert(source, set.len());
-            let set = set.iter().map(|(uid, name)| pod(&uid.to_string(), &name.to_string())).collect();
-            for change in pods.apply(source, set) {
-                match change {
-                    Change::Remove(uid) => prop_assert!(replayed.remove(&uid).is_some()),
-                    Change::Add(pod) => prop_assert!(replayed.insert(identity(&pod).0, pod).is_none()),
-                    Change::Update(pod) => prop_assert!(replayed.insert(identity(&pod).0, pod).is_some()),
+            let one = |(uid, name, version): &(u8, u8, u8)| {
+                let mut value = json!({"metadata": {
+                    "uid": uid.to_string(), "namespace": "default", "name": name.to_string()
+                }});
+                match version {
+                    1 => value["metadata"]["labels"] = json!({"a": "b"}),
+                    2 => value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
+                    3 => value["status"] = json!({"phase": "Running"}),
+                    _ => {}
                 }
+                build(value)
+            };
+            let mut latest = 0;
+            for change in pods.apply(source, set.iter().map(one).collect()) {
+                let order = match change {
+                    Change::Remove(uid) => {
+                        prop_assert!(replayed.remove(&uid).is_some());
+                        0
+                    }
+                    Change::Add(pod) => {
+                        prop_assert!(replayed.insert(identity(&pod).0, pod).is_none());
+                        1
+                    }
+                    Change::Update(pod) => {
+                        prop_assert!(replayed.insert(identity(&pod).0, pod).is_some());
+                        2
+                    }
+                    Change::Delete(pod) => {
+                        prop_assert!(pod.metadata.deletion_timestamp.is_some());
+                        prop_assert!(replayed.insert(identity(&pod).0, pod).is_some());
+                        3
+                    }
+                    Change::Reconcile(pod) => {
+                        prop_assert!(replayed.insert(identity(&pod).0, pod).is_some());
+                        4
+                    }
+                };
+                prop_assert!(latest <= order);
+                latest = order;
             }
             let now: BTreeMap<_, _> = pods.pods().map(|(uid, pod)| (uid.clone(), pod.clone())).collect();
             prop_assert_eq!(&now, &replayed);
