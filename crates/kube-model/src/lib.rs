@@ -4,6 +4,7 @@
 //!
 //! Owns data and pure functions over it. Must not know clocks, files, sockets or tasks.
 
+pub mod age;
 pub mod duration;
 pub mod expansion;
 pub mod hash;
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
+pub mod summary;
 pub mod syntax;
 pub mod view;
 pub mod yaml;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use kube_model::Timestamp;
+use kube_model::age::{human, since, until};
 use kube_model::core::{ContainerState, ContainerStatus};
 use kube_model::view::{Event, EventType, PodView, Problem, ViewSnapshot, Wait};
+use kube_model::{Timestamp, summary};
 
-use crate::age::{human, since, until};
-use crate::{select, status, text};
+use crate::{select, text};
 
 /// Everything worth knowing about `pod` at `now`, as text with a newline at its end.
 pub fn explain(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String {
@@ -41,7 +41,7 @@ fn is_file(problem: &Problem, name: &str) -> bool {
 }
 
 fn head(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String {
-    let digest = status::digest(pod);
+    let digest = summary::digest(&pod.pod, &pod.status, pod.removing);
     let phase = pod.status.phase.as_deref().unwrap_or("Unknown");
     let mut out = String::new();
     let mut line = |key: &str, value: String| {
@@ -67,7 +67,7 @@ fn head(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String {
     }
     line("Node", snapshot.node.clone());
     line("IP", pod.status.pod_ip.clone().unwrap_or_else(|| "<none>".to_owned()));
-    line("Age", status::born(pod).map_or("<unknown>".to_owned(), |born| since(born, now)));
+    line("Age", summary::born(&pod.pod, &pod.status).map_or("<unknown>".to_owned(), |born| since(born, now)));
     let runtime = &snapshot.runtime;
     if !runtime.ready {
         let message = text::one_line(&runtime.message);

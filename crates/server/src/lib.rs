@@ -7,7 +7,6 @@
 //! Must not know how pods are run: it sees the agent through [`View`] only.
 #![doc = include_str!("../README.md")]
 
-mod age;
 pub mod client;
 pub mod explain;
 pub mod healthz;
@@ -15,7 +14,6 @@ mod http1;
 pub mod local;
 pub mod select;
 pub mod show;
-mod status;
 pub mod table;
 mod text;
 

@@ -1,10 +1,9 @@
 //! Pods as a table, laid out as kubectl does.
 
-use kube_model::Timestamp;
-use kube_model::pod;
 use kube_model::view::PodView;
+use kube_model::{Timestamp, age, pod, summary};
 
-use crate::{age, select, status, text};
+use crate::{select, text};
 
 const COLUMNS: &[&str] = &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP"];
 const WIDE_COLUMNS: &[&str] = &["NODE", "UID", "IMAGES"];
@@ -27,18 +26,14 @@ impl Table {
 
     /// The cells of `pod` as they are at `now`.
     pub fn row(&self, pod: &PodView, now: Timestamp) -> Row {
-        let digest = status::digest(pod);
-        let restarts = match digest.last_restart.filter(|_| digest.restarts != 0) {
-            Some(last) => format!("{} ({} ago)", digest.restarts, age::since(last, now)),
-            None => digest.restarts.to_string(),
-        };
+        let digest = summary::digest(&pod.pod, &pod.status, pod.removing);
         let mut row = vec![
             select::namespace(pod).to_owned(),
             select::name(pod).to_owned(),
             format!("{}/{}", digest.ready, digest.total),
             text::one_line(&digest.status),
-            restarts,
-            status::born(pod).map_or("<unknown>".to_owned(), |born| age::since(born, now)),
+            digest.restarts_text(now),
+            summary::born(&pod.pod, &pod.status).map_or("<unknown>".to_owned(), |born| age::since(born, now)),
             or_none(pod.status.pod_ip.clone()),
         ];
         if self.wide {

@@ -1,24 +1,27 @@
 //! What kubectl shows of a pod in its READY, STATUS and RESTARTS columns.
 //! Rule: upstream `pkg/printers/internalversion/printers.go`, `printPod`.
 
-use kube_model::Timestamp;
-use kube_model::core::{ContainerState, ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
-use kube_model::pod::{self, ContainerKind};
-use kube_model::view::PodView;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodStatus,
+};
 
-/// The digest of a pod's status.
+use crate::pod::{self, ContainerKind};
+use crate::{age, labels};
+
+/// What the columns say of one pod.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Digest {
+pub struct Digest {
     /// Containers and sidecars that are ready.
-    pub(crate) ready: usize,
+    pub ready: usize,
     /// Containers and sidecars.
-    pub(crate) total: usize,
+    pub total: usize,
     /// One word or a little more: `Running`, `Init:0/1`, `CrashLoopBackOff`.
-    pub(crate) status: String,
+    pub status: String,
     /// Restarts of the containers that count at this stage.
-    pub(crate) restarts: i32,
+    pub restarts: i32,
     /// When the last of them ended.
-    pub(crate) last_restart: Option<Timestamp>,
+    pub last_restart: Option<Timestamp>,
 }
 
 /// Restarts of some containers.
@@ -36,9 +39,19 @@ impl Restarts {
     }
 }
 
-pub(crate) fn digest(view: &PodView) -> Digest {
-    let spec = view.pod.spec.as_ref();
-    let status = view.status.as_ref();
+impl Digest {
+    /// The RESTARTS column: `3`, or `3 (5m ago)`.
+    pub fn restarts_text(&self, now: Timestamp) -> String {
+        match self.last_restart.filter(|_| self.restarts != 0) {
+            Some(last) => format!("{} ({} ago)", self.restarts, age::since(last, now)),
+            None => self.restarts.to_string(),
+        }
+    }
+}
+
+/// What is shown of `pod` while it has this `status` (its own is not read), and is being `removed` or not.
+pub fn digest(pod: &Pod, status: &PodStatus, removed: bool) -> Digest {
+    let spec = pod.spec.as_ref();
     let phase = status.phase.as_deref().unwrap_or("Unknown");
     let mut shown = status.reason.clone().unwrap_or_else(|| phase.to_owned());
     let sidecars = spec
@@ -93,7 +106,7 @@ pub(crate) fn digest(view: &PodView) -> Digest {
         }
     }
 
-    let terminating = view.removing || view.pod.metadata.deletion_timestamp.is_some();
+    let terminating = removed || pod.metadata.deletion_timestamp.is_some();
     if terminating && !matches!(phase, "Succeeded" | "Failed") {
         "Terminating".clone_into(&mut shown);
     }
@@ -153,19 +166,14 @@ fn is_sidecar(spec: Option<&PodSpec>, name: &str) -> bool {
 }
 
 /// Whether the condition of this type is true.
-pub(crate) fn has_condition(status: &PodStatus, kind: &str) -> bool {
+pub fn has_condition(status: &PodStatus, kind: &str) -> bool {
     status.conditions.iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// Since when the agent has the pod: its creation, or for static pods, which have none, when it was first seen.
-pub(crate) fn born(view: &PodView) -> Option<Timestamp> {
-    let metadata = &view.pod.metadata;
-    metadata
-        .creation_timestamp
-        .as_ref()
-        .or(view.status.start_time.as_ref())
-        .map(|time| time.0)
-        .or_else(|| pod::annotation(&view.pod, kube_model::labels::CONFIG_SEEN)?.parse().ok())
+pub fn born(pod: &Pod, status: &PodStatus) -> Option<Timestamp> {
+    let created = pod.metadata.creation_timestamp.as_ref().or(status.start_time.as_ref());
+    created.map(|time| time.0).or_else(|| pod::annotation(pod, labels::CONFIG_SEEN)?.parse().ok())
 }
 
 #[cfg(test)]

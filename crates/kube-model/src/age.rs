@@ -1,10 +1,10 @@
 //! Lengths of time as kubectl shows them: two or three digits that matter.
 
-use kube_model::Timestamp;
+use jiff::Timestamp;
 
 /// How long before `now` the time `then` was. Up to two seconds in the future count as now, for clocks that do
 /// not agree.
-pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
+pub fn since(then: Timestamp, now: Timestamp) -> String {
     match now.duration_since(then).as_secs() {
         ..=-2 => "<invalid>".to_owned(),
         seconds => human(seconds.max(0)),
@@ -12,12 +12,12 @@ pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// How long after `now` the time `then` will be.
-pub(crate) fn until(then: Timestamp, now: Timestamp) -> String {
+pub fn until(then: Timestamp, now: Timestamp) -> String {
     human(then.duration_since(now).as_secs().max(0))
 }
 
 /// A number of seconds, not negative, as kubectl shows it.
-pub(crate) fn human(seconds: i64) -> String {
+pub fn human(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;

@@ -1,16 +1,22 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{container, pod, running, view};
 
-fn shown(view: &PodView) -> (String, String, i32) {
-    let digest = digest(view);
+/// A pod and its status.
+type Seen = (Pod, PodStatus);
+
+fn shown(seen: &Seen) -> (String, String, i32) {
+    shown_while(seen, false)
+}
+
+fn shown_while((pod, status): &Seen, removed: bool) -> (String, String, i32) {
+    let digest = digest(pod, status, removed);
     (format!("{}/{}", digest.ready, digest.total), digest.status, digest.restarts)
 }
 
 /// A pod with the init containers `i1` (plain), `side` (sidecar) and `i2` (plain), and the containers `a` and `b`.
-fn many(phase: &str, init: Vec<Value>, regular: Vec<Value>, conditions: Value) -> PodView {
-    view(
+fn many(phase: &str, init: Vec<Value>, regular: Vec<Value>, conditions: Value) -> Seen {
+    seen(
         json!({ "metadata": { "name": "p" }, "spec": {
             "initContainers": [{ "name": "i1" }, { "name": "side", "restartPolicy": "Always" }, { "name": "i2" }],
             "containers": [{ "name": "a" }, { "name": "b" }]
@@ -19,6 +25,23 @@ fn many(phase: &str, init: Vec<Value>, regular: Vec<Value>, conditions: Value) -
             "phase": phase, "initContainerStatuses": init, "containerStatuses": regular, "conditions": conditions
         }),
     )
+}
+
+fn seen(pod: Value, status: Value) -> Seen {
+    (serde_json::from_value(pod).unwrap(), serde_json::from_value(status).unwrap())
+}
+
+/// A pod with the container `app`.
+fn pod(status: Value) -> Seen {
+    seen(json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "app" }] } }), status)
+}
+
+fn container(name: &str, ready: bool, restarts: i32, state: Value) -> Value {
+    json!({ "name": name, "ready": ready, "restartCount": restarts, "image": "", "imageID": "", "state": state })
+}
+
+fn running() -> Value {
+    json!({ "phase": "Running", "containerStatuses": [container("app", true, 0, is_running())] })
 }
 
 fn is_running() -> Value {
@@ -61,7 +84,7 @@ fn one_container_pods_show_the_reason_that_matters() {
         (json!({ "phase": "Pending" }), "0/1", "Pending"),
         (json!({}), "0/1", "Unknown"),
     ] {
-        let (found_ready, found_word, _) = shown(&pod("p", status.clone()));
+        let (found_ready, found_word, _) = shown(&pod(status.clone()));
         assert_eq!((found_ready.as_str(), found_word.as_str()), (ready, word), "{status}");
     }
 }
@@ -115,10 +138,19 @@ fn an_initialized_pod_shows_its_containers_though_an_init_container_runs_again()
 
 #[test]
 fn a_pod_being_removed_is_terminating_unless_it_ended() {
-    let mut leaving = pod("p", running());
-    leaving.removing = true;
-    assert_eq!(shown(&leaving).1, "Terminating");
-    let mut over = pod("p", json!({ "phase": "Failed" }));
-    over.removing = true;
-    assert_eq!(shown(&over).1, "Failed");
+    assert_eq!(shown_while(&pod(running()), true).1, "Terminating");
+    assert_eq!(shown_while(&pod(json!({ "phase": "Failed" })), true).1, "Failed");
+}
+
+#[test]
+fn restarts_say_how_long_ago_the_last_one_was() {
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let mut crashed = container("app", true, 3, is_running());
+    crashed["lastState"] = json!({ "terminated": { "exitCode": 1, "finishedAt": "2026-11-23T11:55:00Z" } });
+    for (status, text) in
+        [(running(), "0"), (json!({ "phase": "Running", "containerStatuses": [crashed] }), "3 (5m ago)")]
+    {
+        let (pod, status) = pod(status);
+        assert_eq!(digest(&pod, &status, false).restarts_text(now), text);
+    }
 }
