@@ -17,6 +17,7 @@ pub mod qos;
 pub mod quantity;
 pub mod resources;
 pub mod summary;
+pub mod stats;
 pub mod syntax;
 pub mod view;
 pub mod yaml;
