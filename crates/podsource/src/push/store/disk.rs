@@ -1,0 +1,281 @@
+//! The pods on disk: one file each, replaced as a whole, on disk before anybody is told.
+//!
+//! ```text
+//! DIR/lock            held by the agent that uses the folder; its process id
+//! DIR/revision        how often the folder was opened
+//! DIR/pods/UID.json   a pod as the API shows it, without status and resource version
+//! DIR/pods/UID.tmp    half written; swept
+//! ```
+//!
+//! The name of a file is the UID, which the store itself chose: no name that a client chose reaches the file system.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use kube_model::core::Pod;
+use kube_model::view::Problem;
+use kube_model::{Timestamp, pod};
+
+use super::fault::{Fault, Step};
+
+/// Resource versions that one opening of the folder has: 68 thousand million changes. What a status changes is not
+/// on disk, so each opening starts above all that the ones before can have given out.
+const REVISIONS: u32 = 36;
+
+/// Largest file that is read back, in bytes: more than any request may have.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Why the folder can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Two agents must not write one folder.
+    #[error("the folder {} for pushed pods is in use by another agent, process {pid}", dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process that has it, or a word for one that is not known.
+        pid: String,
+    },
+    /// The disk says no.
+    #[error("can not {what} {} for pushed pods", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pods: PathBuf,
+    /// `pods`, to bring its entries to the disk.
+    folder: File,
+    fault: Fault,
+    /// Held open for its lock.
+    _lock: File,
+}
+
+/// What the folder holds.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) pods: Vec<Pod>,
+    /// Files that can not be used. They stay where they are.
+    pub(super) problems: Vec<Problem>,
+    /// No resource version up to this one is free.
+    pub(super) revision: u64,
+}
+
+impl Disk {
+    /// Takes the folder, which is made if it is missing, and reads it.
+    pub(super) fn open(
+        dir: &Path,
+        node_name: &str,
+        now: Timestamp,
+        fault: Fault,
+    ) -> Result<(Self, Loaded), OpenError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { what, path, source }
+        };
+        let pods = dir.join("pods");
+        for folder in [dir, &pods] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(failed("make the folder", folder))?;
+            // Manifests hold secrets: nobody else looks into it, whoever made it.
+            let private = Permissions::from_mode(0o700);
+            fs::set_permissions(folder, private).map_err(failed("make private the folder", folder))?;
+        }
+        let lock = lock(dir)?;
+        let folder = File::open(&pods).map_err(failed("open the folder", &pods))?;
+        let disk = Self { pods, folder, fault, _lock: lock };
+        let (pods, problems) = disk.load(node_name).map_err(failed("read the folder", &disk.pods))?;
+        let mut loaded = Loaded { pods, problems, revision: 0 };
+        let path = dir.join("revision");
+        loaded.revision = next_opening(&path, &mut loaded, now, &disk.fault)
+            .and_then(|opening| File::open(dir)?.sync_all().map(|()| opening << REVISIONS))
+            .map_err(failed("write", &path))?;
+        Ok((disk, loaded))
+    }
+
+    /// All pods, and the files that hold none. Half-written ones of a killed agent go.
+    fn load(&self, node_name: &str) -> io::Result<(Vec<Pod>, Vec<Problem>)> {
+        let (mut pods, mut problems): (Vec<Pod>, _) = (Vec::new(), Vec::new());
+        let mut files = fs::read_dir(&self.pods)?.collect::<io::Result<Vec<_>>>()?;
+        files.sort_by_key(fs::DirEntry::file_name);
+        for path in files.into_iter().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            let loaded = load_one(&path, node_name).and_then(|pod| {
+                let key = pod::identity(&pod).1;
+                match pods.iter().find(|other| pod::identity(other).1 == key) {
+                    Some(other) => Err(format!(
+                        "the pod {key} is in {}.json, too; that one is used",
+                        other.metadata.uid.as_deref().unwrap_or_default()
+                    )),
+                    None => Ok(pod),
+                }
+            });
+            match loaded {
+                Ok(pod) => pods.push(pod),
+                Err(message) => problems.push(Problem {
+                    path,
+                    message: format!(
+                        "{message}; the file stays as it is, and running pods that nobody asks for stay, too"
+                    ),
+                    ..Problem::default()
+                }),
+            }
+        }
+        Ok((pods, problems))
+    }
+
+    /// Writes the pod, in the place of `before`. After an error that one is still there.
+    pub(super) fn write(&self, pod: &Pod, before: Option<&Pod>) -> io::Result<()> {
+        self.put(pod)?;
+        self.sync_folder().inspect_err(|_| {
+            // Nobody knows which of the two the disk has. Errors on the way back do not change that.
+            let _ = match before {
+                Some(before) => self.put(before),
+                None => fs::remove_file(self.file(uid(pod))),
+            };
+        })
+    }
+
+    /// Removes the pod. After an error it is still there.
+    pub(super) fn remove(&self, pod: &Pod) -> io::Result<()> {
+        self.fault.at(Step::Unlink)?;
+        match fs::remove_file(self.file(uid(pod))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.sync_folder().inspect_err(|_| {
+            let _ = self.put(pod);
+        })
+    }
+
+    /// The file of the pod with this UID.
+    pub(super) fn file(&self, uid: &str) -> PathBuf {
+        self.pods.join(format!("{uid}.json"))
+    }
+
+    fn put(&self, pod: &Pod) -> io::Result<()> {
+        let text = serde_json::to_vec(pod)?;
+        let path = self.file(uid(pod));
+        replace(&path.with_extension("tmp"), &path, &text, &self.fault)
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.fault.at(Step::SyncFolder)?;
+        self.folder.sync_all()?;
+        self.fault.at(Step::Done)
+    }
+}
+
+fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Puts `text` into `path` as a whole, and on the disk but for the entry in the folder.
+fn replace(temporary: &Path, path: &Path, text: &[u8], fault: &Fault) -> io::Result<()> {
+    let written = || {
+        fault.at(Step::Create)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+        fault.at(Step::Write)?;
+        file.write_all(text)?;
+        fault.at(Step::SyncFile)?;
+        file.sync_all()?;
+        fault.at(Step::Rename)?;
+        fs::rename(temporary, path)
+    };
+    written().inspect_err(|_| {
+        // It would hold space on a full disk. What can not be removed is swept at the next start.
+        let _ = fs::remove_file(temporary);
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let failed = |what| {
+        let path = path.clone();
+        move |source| OpenError::Io { what, path, source }
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // The text is only for people.
+            let _ = file.read_to_string(&mut pid);
+            let pid = Some(pid.trim()).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+    }
+    file.set_len(0).map_err(failed("write"))?;
+    writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
+    Ok(file)
+}
+
+/// Counts this opening of the folder. A count that is lost starts again above any that openings can have reached: at
+/// the minutes since 1970.
+fn next_opening(path: &Path, loaded: &mut Loaded, now: Timestamp, fault: &Fault) -> io::Result<u64> {
+    let lost = || u64::try_from(now.as_second() / 60).unwrap_or(0);
+    let before = match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().unwrap_or_else(|_| {
+            loaded.problems.push(Problem {
+                path: path.to_owned(),
+                message: format!(
+                    "is no number but {text:?}: resource versions start anew, watches list again"
+                ),
+                warning: true,
+                ..Problem::default()
+            });
+            lost()
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && loaded.pods.is_empty() => 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => lost(),
+        Err(error) => return Err(error),
+    };
+    let opening = before + 1;
+    replace(&path.with_extension("tmp"), path, opening.to_string().as_bytes(), fault)?;
+    Ok(opening)
+}
+
+fn load_one(path: &Path, node_name: &str) -> Result<Pod, String> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
+    read.map_err(|error| format!("can not be read: {error}"))?;
+    let pod: Pod = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
+    let (uid, key) = pod::identity(&pod);
+    if key.name.is_empty() || key.namespace.is_empty() || path.file_stem() != Some(uid.as_str().as_ref()) {
+        return Err(
+            "is damaged: the name of the file is not the UID of a pod with name and namespace".to_owned()
+        );
+    }
+    match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
+        Some(name) if name == node_name => Ok(pod),
+        other => {
+            let other = other.unwrap_or_default();
+            Err(format!("the pod {key} is one of the node {other:?}, and this is the node {node_name:?}"))
+        }
+    }
+}

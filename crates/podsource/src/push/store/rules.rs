@@ -1,0 +1,194 @@
+//! What the API server does to a pod before it stores it: the fields that are the server's own, and the grace period
+//! of a deletion. Pure; the time is an argument.
+//!
+//! Rules: upstream `k8s.io/apiserver/pkg/registry/rest/{create,update,delete}.go`,
+//! `pkg/registry/core/pod/strategy.go`.
+
+use kube_model::core::{Pod, PodStatus};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_model::qos::QosClass;
+use kube_model::{Timestamp, labels, pod};
+
+use crate::manifest;
+use crate::push::SOURCE;
+use crate::push::error::{ApiError, Cause};
+
+/// Makes a new pod one of this node and this source.
+pub(super) fn before_create(
+    pod: &mut Pod,
+    uid: String,
+    node_name: &str,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let meta = &mut pod.metadata;
+    if meta.resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    meta.resource_version = None;
+    meta.self_link = None;
+    meta.creation_timestamp = Some(Time(whole_seconds(now)));
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+    meta.generation = Some(1);
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(labels::CONFIG_SOURCE.to_owned(), SOURCE.to_owned());
+    annotations.insert(labels::CONFIG_HASH.to_owned(), uid.clone());
+    meta.uid = Some(uid);
+    manifest::stamp(pod, now);
+
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let spec = pod.spec.get_or_insert_default();
+    match spec.node_name.as_deref() {
+        None | Some("") => spec.node_name = Some(node_name.to_owned()),
+        Some(other) if other != node_name => {
+            let message = format!("Invalid value: {other:?}: this is the node {node_name:?}");
+            return Err(ApiError::invalid(
+                &name,
+                vec![Cause { reason: "FieldValueInvalid", message, field: "spec.nodeName".to_owned() }],
+            ));
+        }
+        Some(_) => {}
+    }
+    pod.status = Some(initial_status(pod));
+    Ok(())
+}
+
+/// The status of a pod of which the agent has not said anything yet.
+pub(super) fn initial_status(pod: &Pod) -> PodStatus {
+    PodStatus {
+        phase: Some("Pending".to_owned()),
+        qos_class: Some(QosClass::of(pod).as_str().to_owned()),
+        ..PodStatus::default()
+    }
+}
+
+/// Puts the server's own fields into the new version of a pod, after a look at those that the client assumed.
+pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
+    let name = old.metadata.name.as_deref().unwrap_or_default();
+    let wanted = Preconditions {
+        uid: new.metadata.uid.take(),
+        resource_version: new.metadata.resource_version.take(),
+    };
+    wanted.check(old)?;
+    let (meta, of_old) = (&mut new.metadata, &old.metadata);
+    if meta.name != of_old.name
+        || meta.namespace.as_ref().is_some_and(|n| Some(n) != of_old.namespace.as_ref())
+    {
+        return Err(ApiError::bad_request(format!(
+            "the pod in the request has another name or namespace than {name:?} of the address"
+        )));
+    }
+    meta.namespace.clone_from(&of_old.namespace);
+    meta.uid.clone_from(&of_old.uid);
+    meta.self_link = None;
+    meta.creation_timestamp.clone_from(&of_old.creation_timestamp);
+    meta.deletion_timestamp.clone_from(&of_old.deletion_timestamp);
+    meta.deletion_grace_period_seconds = of_old.deletion_grace_period_seconds;
+    meta.generate_name.clone_from(&of_old.generate_name);
+    meta.generation = of_old.generation;
+    for key in [labels::CONFIG_SOURCE, labels::CONFIG_HASH, labels::CONFIG_SEEN] {
+        if let Some(value) = pod::annotation(old, key) {
+            meta.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        }
+    }
+    new.status = None;
+    if let (Some(spec), Some(of_old)) = (&mut new.spec, &old.spec)
+        && spec.node_name.as_deref().is_none_or(str::is_empty)
+    {
+        spec.node_name.clone_from(&of_old.node_name);
+    }
+    if new.spec != old.spec {
+        new.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+    }
+    Ok(())
+}
+
+/// What a request says of the pod that it means. `None` is not checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Preconditions {
+    /// `metadata.uid`
+    pub(crate) uid: Option<String>,
+    /// `metadata.resourceVersion`
+    pub(crate) resource_version: Option<String>,
+}
+
+impl Preconditions {
+    /// Compares with the pod as the API shows it.
+    pub(super) fn check(&self, pod: &Pod) -> Result<(), ApiError> {
+        let meta = &pod.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let differs = |wanted: &Option<String>, is: &Option<String>| {
+            wanted.as_ref().filter(|wanted| !wanted.is_empty() && Some(*wanted) != is.as_ref()).cloned()
+        };
+        if let Some(wanted) = differs(&self.uid, &meta.uid) {
+            let is = meta.uid.as_deref().unwrap_or_default();
+            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
+            return Err(ApiError::conflict(name, why));
+        }
+        if differs(&self.resource_version, &meta.resource_version).is_some() {
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
+            return Err(ApiError::conflict(name, why));
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a pod that is to be deleted.
+#[derive(Debug, PartialEq)]
+pub(super) enum Deletion {
+    /// It goes at once, unless finalizers hold it.
+    Now,
+    /// It gets this time to end.
+    Graceful(Box<Pod>),
+    /// It is being deleted already, and no sooner.
+    Pending,
+}
+
+/// Decides on a deletion with the grace period `grace`, in seconds.
+pub(super) fn delete(pod: &Pod, status: &PodStatus, grace: Option<i64>, now: Timestamp) -> Deletion {
+    // A negative one means one second, as in the whole of Kubernetes.
+    let grace = grace.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let meta = &pod.metadata;
+    let (since, grace) = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
+        (Some(Time(at)), Some(before)) => match grace {
+            Some(grace) if grace < before => (minus(*at, before), grace),
+            _ => return Deletion::Pending,
+        },
+        _ => (now, grace.unwrap_or_else(|| pod::termination_grace_seconds(pod))),
+    };
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    match if over { 0 } else { grace } {
+        0 => Deletion::Now,
+        grace => Deletion::Graceful(Box::new(deleted(pod, since, if grace < 0 { 1 } else { grace }))),
+    }
+}
+
+/// The pod with a deletion that ends `grace` seconds after `since`.
+pub(super) fn deleted(pod: &Pod, since: Timestamp, grace: i64) -> Pod {
+    let mut pod = pod.clone();
+    let meta = &mut pod.metadata;
+    if meta.deletion_timestamp.is_none() {
+        meta.generation = meta.generation.map(|generation| generation + 1);
+    }
+    meta.deletion_timestamp = Some(Time(whole_seconds(minus(since, -grace))));
+    meta.deletion_grace_period_seconds = Some(grace);
+    pod
+}
+
+/// Whether finalizers keep the pod after its end.
+pub(super) fn is_held(pod: &Pod) -> bool {
+    pod.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+/// `at` less `seconds`, within the times that there are.
+fn minus(at: Timestamp, seconds: i64) -> Timestamp {
+    let seconds = at.as_second().saturating_sub(seconds);
+    Timestamp::from_second(seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second()))
+        .unwrap_or(at)
+}
+
+/// What the API can write; a time with more would not come back from the disk as it went.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    minus(at, 0)
+}
