@@ -54,6 +54,9 @@ pub struct PodView {
     pub status: Arc<PodStatus>,
     /// Whether it is being removed.
     pub removing: bool,
+    /// Whether it was deleted and nothing of it is left: what its source waits for before it drops the pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
     /// What it waits for, most important first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,
@@ -122,6 +125,42 @@ pub struct Event {
     pub last: Timestamp,
     /// How often.
     pub count: u32,
+}
+
+/// How it stands with a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceCondition {
+    /// It has not told its pods yet: nothing is cleaned up before.
+    Waiting,
+    /// What it said last holds, whatever is wrong with single manifests.
+    Ready,
+    /// It can not be read. What it said last goes on.
+    Failing,
+}
+
+/// One source of pods as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceView {
+    /// `file`, `http`, `push` or `api`.
+    pub name: String,
+    /// Where it reads or listens, without credentials.
+    pub location: String,
+    /// How it stands with it.
+    pub condition: SourceCondition,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why it is failing; empty when it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it last gave a usable answer; `None`: never since the agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
+    /// How many pods it wants. Those that have to stand back for a pod of another source count too.
+    pub pods: usize,
+    /// What is wrong now, with the source itself and with single manifests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }
 
 /// Something wrong with a manifest or configuration file: where, and what.

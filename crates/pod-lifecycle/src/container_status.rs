@@ -40,7 +40,35 @@ pub(crate) fn all(cx: Context<'_>) -> Statuses {
         let list = if kind == ContainerKind::Regular { &mut statuses.regular } else { &mut statuses.init };
         list.push(one(cx, kind, container));
     }
+    if cx.is_over() {
+        close(&mut statuses);
+    }
     statuses
+}
+
+/// At the end of a pod, a container that nobody saw end is taken to have failed, so that the pod does not look
+/// as if it succeeded. Those that were never tried stay waiting: of init containers all but the first after the
+/// last one tried, regular ones if the pod was never initialised. Rule: upstream
+/// `pkg/kubelet/status/status_manager.go` `TerminatePod`.
+fn close(statuses: &mut Statuses) {
+    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
+    let tried = |s: &ContainerStatus| {
+        s.state.as_ref().is_some_and(|state| state.waiting.is_none()) || ended(&s.last_state).is_some()
+    };
+    let last_init_done = statuses.init.last().is_none_or(|s| {
+        [&s.state, &s.last_state].into_iter().filter_map(ended).any(|ended| ended.exit_code == 0)
+    });
+    if last_init_done || statuses.regular.iter().any(tried) {
+        statuses.regular.iter_mut().for_each(not_located);
+    }
+    let tried = statuses.init.iter().rposition(tried).unwrap_or(0);
+    statuses.init.iter_mut().take(tried + 1).for_each(not_located);
+}
+
+fn not_located(status: &mut ContainerStatus) {
+    if status.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+        status.state = Some(unknown("The container could not be located when the pod was terminated"));
+    }
 }
 
 fn one(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
@@ -147,11 +175,15 @@ fn absent(cx: Context<'_>, kind: ContainerKind, container: &Container) -> Contai
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
 fn lost() -> ContainerState {
+    unknown("The container ran and the runtime no longer knows it")
+}
+
+fn unknown(message: &str) -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             exit_code: EXIT_UNKNOWN,
             reason: Some(STATUS_UNKNOWN.to_owned()),
-            message: Some("The container ran and the runtime no longer knows it".to_owned()),
+            message: Some(message.to_owned()),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()

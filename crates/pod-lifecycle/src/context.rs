@@ -6,7 +6,7 @@ use kube_model::observed::{self, ContainerState};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::probe::ProbeOutcome;
 
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Intent};
 
 /// Inputs of a pod that has a spec.
 #[derive(Clone, Copy)]
@@ -24,6 +24,19 @@ impl<'a> Context<'a> {
     /// All containers of the spec with their kind, in its order.
     pub(crate) fn containers(self) -> impl Iterator<Item = (ContainerKind, &'a Container)> {
         pod::containers(self.spec)
+    }
+
+    /// Whether the end of its removal is an end of the pod itself, with a terminal phase for its object to show:
+    /// that of a pod which was deleted, but not of a static pod whose manifest is gone (reference 4.7).
+    pub(crate) fn ends_by_removal(self) -> bool {
+        let pod = self.inputs.pod;
+        matches!(self.inputs.intent, Intent::Remove { .. })
+            && (!pod::is_static(pod) || pod.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether the pod ended by its removal and the runtime has nothing of it (any more).
+    pub(crate) fn is_over(self) -> bool {
+        self.ends_by_removal() && self.inputs.observed.is_gone()
     }
 
     /// Whether the spec names this container; ephemeral ones count, though nobody starts them yet.

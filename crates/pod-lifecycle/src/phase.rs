@@ -2,11 +2,10 @@
 
 use kube_model::core::{ContainerState, ContainerStatus};
 use kube_model::observed;
-use kube_model::pod::{self, ContainerKind};
+use kube_model::pod::ContainerKind;
 
 use crate::container_status::Statuses;
 use crate::context::Context;
-use crate::inputs::Intent;
 use crate::{deadline, restart};
 
 /// `status.phase`
@@ -55,7 +54,11 @@ pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
     let previous = cx.previous();
     let previous_phase = previous.and_then(|s| s.phase.as_deref());
     let sticky = previous_phase.and_then(Phase::terminal);
-    let phase = sticky.unwrap_or_else(|| by_containers(cx, statuses));
+    let phase = sticky.unwrap_or_else(|| match by_containers(cx, statuses) {
+        // Of one that never got to run nobody can say that it succeeded.
+        phase if cx.is_over() && !phase.is_terminal() => Phase::Failed,
+        phase => phase,
+    });
     if sticky.is_none() && deadline::exceeded(cx, phase.is_terminal()) {
         return Outcome {
             phase: Phase::Failed,
@@ -127,10 +130,9 @@ fn by_containers(cx: Context<'_>, statuses: &Statuses) -> Phase {
     if stopped == 0 {
         return Phase::Pending;
     }
-    // A pod that is removed restarts nothing; the phase of a static pod stays as it was (reference 4.7).
-    let removing = matches!(cx.inputs.intent, Intent::Remove { .. }) && !pod::is_static(cx.inputs.pod);
     match () {
-        () if restarting && !removing => Phase::Running,
+        // A pod that is deleted restarts nothing; the phase of one whose manifest is gone stays as it was.
+        () if restarting && !cx.ends_by_removal() => Phase::Running,
         () if failed == 0 => Phase::Succeeded,
         () => Phase::Failed,
     }

@@ -106,7 +106,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
     }
 
-    /// Runs until nothing is left of a pod that was to be removed.
+    /// Runs until nothing is left of a pod that was to be removed or deleted.
     pub(crate) async fn run(mut self) {
         loop {
             let desired = self.desired.borrow_and_update().clone();
@@ -287,6 +287,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 () = &mut steps => break,
                 changed = self.desired.changed() => {
                     if changed.is_err() || self.desired.borrow().intent != desired.intent {
+                        // The same steps in the next plan would not mean that these achieved nothing.
+                        self.last = None;
                         break;
                     }
                 }

@@ -26,6 +26,7 @@ struct Shown {
     pod: Arc<Pod>,
     status: Arc<PodStatus>,
     removing: bool,
+    finished: bool,
     waits: Vec<Wait>,
     doing: Option<Activity>,
     events: VecDeque<Event>,
@@ -37,6 +38,7 @@ impl Cell {
             pod,
             status: Arc::default(),
             removing: false,
+            finished: false,
             waits: Vec::new(),
             doing: None,
             events: VecDeque::new(),
@@ -127,12 +129,22 @@ impl Cell {
         self.bump();
     }
 
+    /// Nothing of the pod is left; what was published last stays.
+    pub(crate) fn finish(&self) {
+        let mut shown = self.lock();
+        shown.finished = true;
+        shown.waits = Vec::new();
+        drop(shown);
+        self.bump();
+    }
+
     pub(crate) fn view(&self) -> PodView {
         let shown = self.lock();
         PodView {
             pod: Arc::clone(&shown.pod),
             status: Arc::clone(&shown.status),
             removing: shown.removing,
+            finished: shown.finished,
             waits: shown.waits.clone(),
             doing: shown.doing.clone(),
             events: shown.events.iter().cloned().collect(),

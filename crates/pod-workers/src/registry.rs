@@ -23,6 +23,9 @@ use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 
+/// Grace period of a deleted pod at least, in seconds (reference 4.2; the planner makes it 2).
+const LEAST_GRACE_SECONDS: i64 = 1;
+
 /// Pause before an actor that panicked is started anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(10);
 
@@ -77,6 +80,10 @@ struct Slot {
     started: bool,
     /// Wanted again while it is being removed: starts anew once it is gone.
     again: Option<Arc<Pod>>,
+    /// Whether its source keeps the pod until it has ended: then the slot stays, too.
+    kept: bool,
+    /// Whether nothing is left of a kept pod.
+    finished: bool,
 }
 
 impl Slot {
@@ -99,12 +106,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Wants this pod, new or changed.
+    /// Wants this pod, new or changed. One that is deleted already goes to [`Workers::delete`].
     pub fn set(&self, pod: Arc<Pod>) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return self.delete(pod);
+        }
         let (uid, key) = pod::identity(&pod);
         let mut state = self.inner.lock();
+        if state.pods.get(&uid).is_some_and(|slot| slot.finished) {
+            state.pods.remove(&uid);
+        }
         match state.pods.get_mut(&uid) {
-            Some(slot) if slot.is_removed() => slot.again = Some(pod),
+            Some(slot) if slot.is_removed() => (slot.again, slot.kept) = (Some(pod), false),
             Some(slot) => {
                 slot.desired.send_replace(Desired { pod, intent: Intent::Run });
             }
@@ -113,16 +126,46 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         self.start_what_can(&mut state);
     }
 
+    /// Deletes a pod gracefully for a source that keeps it until it has ended: its
+    /// `metadata.deletionGracePeriodSeconds` count from the first call on, and a later call may shorten them
+    /// (reference 4.2). In the end the view says `finished`, with the last status, until [`Workers::remove`].
+    pub fn delete(&self, pod: Arc<Pod>) {
+        let (uid, key) = pod::identity(&pod);
+        let grace = pod.metadata.deletion_grace_period_seconds;
+        let grace = grace.unwrap_or_else(|| pod::termination_grace_seconds(&pod)).max(LEAST_GRACE_SECONDS);
+        let since = (self.inner.context.clock)();
+        let mut state = self.inner.lock();
+        if !state.pods.contains_key(&uid) {
+            let intent = Intent::Remove { since, grace_seconds: Some(grace) };
+            let desired = Desired { pod: Arc::clone(&pod), intent };
+            self.insert(&mut state, uid.clone(), key, desired);
+        }
+        let Some(slot) = state.pods.get_mut(&uid) else { return };
+        (slot.kept, slot.again) = (true, None);
+        slot.desired.send_modify(|desired| {
+            desired.intent = match desired.intent {
+                Intent::Run => Intent::Remove { since, grace_seconds: Some(grace) },
+                Intent::Remove { since, grace_seconds } => {
+                    let known = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(&desired.pod));
+                    Intent::Remove { since, grace_seconds: Some(known.min(grace)) }
+                }
+            };
+            desired.pod = pod;
+        });
+        self.start_what_can(&mut state);
+    }
+
     /// No longer wants the pod with this UID.
     pub fn remove(&self, uid: &PodUid) {
         let mut state = self.inner.lock();
         let nothing_runs = state.cache.listed && !state.cache.knows(uid);
         let Some(slot) = state.pods.get_mut(uid) else { return };
-        slot.again = None;
-        if !slot.started && nothing_runs {
+        (slot.kept, slot.again) = (false, None);
+        if slot.finished || (!slot.started && nothing_runs) {
             state.pods.remove(uid);
             self.inner.changed();
-            return;
+            // What a dropped step may have left behind in the runtime has nobody any more.
+            return self.adopt_orphans(&mut state);
         }
         let since = (self.inner.context.clock)();
         slot.desired.send_if_modified(|desired| {
@@ -279,6 +322,8 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             wake: Arc::default(),
             started: false,
             again: None,
+            kept: false,
+            finished: false,
         };
         state.pods.insert(uid, slot);
         self.inner.changed();
@@ -353,17 +398,24 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         });
     }
 
-    /// A pod is gone: lets those that waited for it start.
+    /// Nothing is left of a pod: lets those that waited for it start.
     fn finished(&self, uid: &PodUid) {
         let mut state = self.inner.lock();
         state.cache.forget(uid);
-        let Some(slot) = state.pods.remove(uid) else { return };
-        self.inner.changed();
-        if let Some(pod) = slot.again {
-            // Its name may be another one now.
-            let (uid, key) = pod::identity(&pod);
-            self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run });
+        let Some(slot) = state.pods.get_mut(uid) else { return };
+        if slot.kept {
+            slot.finished = true;
+            slot.cell.finish();
+        } else {
+            let again = slot.again.take();
+            state.pods.remove(uid);
+            if let Some(pod) = again {
+                // Its name may be another one now.
+                let (uid, key) = pod::identity(&pod);
+                self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run });
+            }
         }
+        self.inner.changed();
         self.start_what_can(&mut state);
     }
 }
@@ -392,7 +444,7 @@ impl State {
         if slot.is_removed() {
             return None;
         }
-        let goes_first = |s: &Slot| s.started || s.is_removed() || s.arrival < slot.arrival;
+        let goes_first = |s: &Slot| !s.finished && (s.started || s.is_removed() || s.arrival < slot.arrival);
         let earlier = self.pods.iter().find(|(other, s)| *other != uid && s.key == slot.key && goes_first(s));
         if let Some((other, _)) = earlier {
             return Some(other.clone());

@@ -5,6 +5,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#[path = "actors/deletion.rs"]
+mod deletion;
 mod support;
 
 use std::sync::Arc;

@@ -34,6 +34,7 @@ pub(crate) fn view(pod: Value, status: Value) -> PodView {
         pod: Arc::new(serde_json::from_value(pod).unwrap()),
         status: Arc::new(serde_json::from_value(status).unwrap()),
         removing: false,
+        finished: false,
         waits: vec![],
         doing: None,
         events: vec![],

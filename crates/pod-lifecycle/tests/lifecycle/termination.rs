@@ -1,5 +1,8 @@
 //! Removal and grace periods (reference 4.6).
 
+use kube_model::Timestamp;
+use kube_model::core::Pod;
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::ContainerState;
 use pod_lifecycle::{Action, Intent, Progress, StopCause};
@@ -113,17 +116,100 @@ fn an_ended_pod_keeps_its_containers_until_it_is_removed() {
 }
 
 #[test]
-fn only_a_pod_of_the_api_server_ends_by_its_removal() {
-    for (is_static, phase) in [(true, "Running"), (false, "Failed")] {
+fn only_a_pod_that_was_deleted_ends_by_its_removal() {
+    let deleted = |pod: &mut Pod| pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    let of_the_api = |pod: &mut Pod| pod.metadata.annotations = None;
+    type Edit<'a> = &'a dyn Fn(&mut Pod);
+    let cases: [(&str, Edit<'_>, &str); 4] = [
+        ("a static pod whose manifest is gone", &|_| {}, "Running"),
+        ("one that was deleted at its source", &deleted, "Failed"),
+        ("one of the API server", &|pod| [of_the_api, deleted].iter().for_each(|edit| edit(pod)), "Failed"),
+        ("one of the API server whose object is gone", &of_the_api, "Failed"),
+    ];
+    for (case, edit, phase) in cases {
         let mut sim = Sim::started(pod(json!({ "containers": ["a", "b"] })));
-        if !is_static {
-            sim.edit(|pod| pod.metadata.annotations = None);
-        }
+        sim.edit(edit);
         sim.intent = Intent::Remove { since: sim.now, grace_seconds: None };
         sim.round(usize::MAX);
         let id = sim.newest("a").id.clone();
         sim.container(&id).exit_code = 1;
         sim.round(0);
-        assert_eq!(sim.phase(), phase);
+        assert_eq!(sim.phase(), phase, "{case}");
+    }
+}
+
+/// What a container of a deleted pod shows in the end: `unknown` for one that nobody saw end.
+#[test]
+fn a_deleted_pod_ends_with_nothing_left_open() {
+    let shown = |sim: &Sim, name: &str| {
+        let state = sim.container_status(name).state.unwrap();
+        match state.terminated {
+            Some(ended) if ended.reason.as_deref() == Some("ContainerStatusUnknown") => {
+                let message = "The container could not be located when the pod was terminated";
+                assert_eq!((ended.exit_code, ended.message.as_deref()), (137, Some(message)), "{name}");
+                "unknown".to_owned()
+            }
+            Some(ended) => format!("exit {}", ended.exit_code),
+            None => state.waiting.unwrap().reason.unwrap(),
+        }
+    };
+    let init = |fails: &'static str| {
+        move |sim: &mut Sim| {
+            for (name, code) in [("i1", 0), ("i2", 0)] {
+                sim.behaviours.insert(name.into(), if name == fails { exits(3) } else { exits(code) });
+            }
+        }
+    };
+    let spec = json!({ "initContainers": ["i1", "i2"], "containers": ["a"] });
+    let simple = json!({ "containers": ["a"] });
+    type Prepare = Box<dyn Fn(&mut Sim)>;
+    let cases: [(_, _, Prepare, _, Vec<(&str, &str)>); 5] = [
+        ("stopped", &simple, Box::new(|_| ()), "Succeeded", vec![("a", "exit 0")]),
+        (
+            "its sandbox never came up",
+            &simple,
+            Box::new(|sim| sim.sandbox_fails = Some("no".into())),
+            "Failed",
+            vec![("a", "unknown")],
+        ),
+        (
+            "nor that of one with init containers",
+            &spec,
+            Box::new(|sim| sim.sandbox_fails = Some("no".into())),
+            "Failed",
+            vec![("i1", "unknown"), ("i2", "PodInitializing"), ("a", "PodInitializing")],
+        ),
+        (
+            "an init container fails",
+            &spec,
+            Box::new(init("i2")),
+            "Failed",
+            vec![("i1", "exit 0"), ("i2", "exit 3"), ("a", "PodInitializing")],
+        ),
+        (
+            "initialised, then its image is missing",
+            &spec,
+            Box::new(move |sim| {
+                init("")(sim);
+                let fails = Some((pod_lifecycle::FailureReason::ErrImagePull, "no".to_owned()));
+                sim.behaviours
+                    .insert("a".into(), crate::sim::Behaviour { start_fails: fails, ..Default::default() });
+            }),
+            "Failed",
+            vec![("i1", "exit 0"), ("i2", "exit 0"), ("a", "unknown")],
+        ),
+    ];
+    for (case, spec, prepare, phase, want) in cases {
+        let mut sim = Sim::new(pod(spec.clone()));
+        prepare(&mut sim);
+        sim.run(sim.after(5), |_, _| false);
+        sim.edit(|pod| pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)));
+        sim.remove();
+        let got: Vec<_> = want.iter().map(|(name, _)| (*name, shown(&sim, name))).collect();
+        let got: Vec<_> = got.iter().map(|(name, state)| (*name, state.as_str())).collect();
+        assert_eq!((sim.phase().as_str(), got), (phase, want), "{case}");
+        let ready = sim.status().conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
+        let reason = if phase == "Succeeded" { "PodCompleted" } else { "PodFailed" };
+        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some(reason)), "{case}");
     }
 }

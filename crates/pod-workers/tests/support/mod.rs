@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube_model::core::{Container as SpecContainer, Pod, PodSpec};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox, SandboxState};
 use kube_model::probe::PodProbes;
 use kube_model::view::PodView;
@@ -30,6 +31,15 @@ pub(crate) fn a_pod(uid: &str, name: &str) -> Pod {
         termination_grace_period_seconds: Some(5),
         ..Default::default()
     });
+    pod
+}
+
+/// The same pod deleted at its source, which keeps it until it has ended.
+pub(crate) fn a_deleted_pod(uid: &str, name: &str, grace_seconds: i64) -> Pod {
+    let mut pod = a_pod(uid, name);
+    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.into(), "push".into())].into());
+    pod.metadata.deletion_timestamp = Some(Time(now()));
+    pod.metadata.deletion_grace_period_seconds = Some(grace_seconds);
     pod
 }
 
