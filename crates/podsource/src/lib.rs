@@ -3,15 +3,20 @@
 //! [`manifest`] is pure: the text of a manifest becomes a pod that is defaulted, validated and made a static
 //! pod, or problems that name file, line and field. [`mod@file`] (feature `file`) reads a folder or one file and
 //! follows its changes. Each source publishes a [`SourceState`]: always its whole set, never a difference.
+//! [`Mux`] (feature `mux`) merges any number of them and says what changed.
 //!
 //! Must not know what becomes of the pods.
 
 #[cfg(feature = "file")]
 pub mod file;
 pub mod manifest;
+#[cfg(feature = "mux")]
+mod mux;
 mod state;
 
-pub use state::SourceState;
+#[cfg(feature = "mux")]
+pub use mux::Mux;
+pub use state::{Place, SourceState};
 
 #[cfg(all(doctest, feature = "file"))]
 #[doc = include_str!("../README.md")]

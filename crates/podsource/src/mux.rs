@@ -1,0 +1,170 @@
+//! Several sources as one: follows their states and says what changes over all of them.
+//!
+//! Owns the merged set of pods (a [`PodManager`]) and how it stands with each source. Must not know what the
+//! sources read, nor what becomes of the pods.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube_model::Timestamp;
+use kube_model::view::{Problem, SourceCondition, SourceView};
+use pod_manager::{Change, Conflict, PodManager};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{StreamExt, StreamMap};
+
+use crate::{Place, SourceState};
+
+/// Merges sources by the rules of [`PodManager`] (reference 3.5).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use podsource::{Mux, SourceState};
+/// use tokio::sync::watch;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // What `file::spawn` and the other sources give; anything that publishes whole sets will do.
+/// let (file, files) = watch::channel(Arc::new(SourceState { source: "file", seen: true, ..Default::default() }));
+/// let (http, documents) = watch::channel(Arc::new(SourceState { source: "http", ..Default::default() }));
+/// let mut mux = Mux::new([files, documents]);
+///
+/// while let Some(changes) = mux.next().await {
+///     for change in changes {
+///         println!("{change:?}"); // Remove(uid), Add(pod), Update(pod), Delete(pod) or Reconcile(pod)
+///     }
+///     for problem in mux.problems() {
+///         println!("{problem}");
+///     }
+///     if !mux.pods().sources_ready() {
+///         println!("pods that are not here yet may still come: clean nothing up");
+///     }
+/// #   if mux.pods().awaited().eq(["http"]) { http.send_modify(|s| Arc::make_mut(s).seen = true) }
+/// #   else if mux.pods().sources_ready() { break }
+/// }
+/// # drop(file);
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Mux {
+    sources: Vec<Source>,
+    states: StreamMap<usize, WatchStream<Arc<SourceState>>>,
+    pods: PodManager,
+}
+
+#[derive(Debug)]
+struct Source {
+    state: watch::Receiver<Arc<SourceState>>,
+    condition: SourceCondition,
+    since: Timestamp,
+}
+
+impl Mux {
+    /// Follows `sources`, each of another name ([`SourceState::source`]).
+    pub fn new(sources: impl IntoIterator<Item = watch::Receiver<Arc<SourceState>>>) -> Self {
+        let since = Timestamp::now();
+        let source = |state| Source { state, condition: SourceCondition::Waiting, since };
+        let sources: Vec<_> = sources.into_iter().map(source).collect();
+        let stream = |source: &Source| WatchStream::new(source.state.clone());
+        Self {
+            states: sources.iter().map(stream).enumerate().collect(),
+            pods: PodManager::new(sources.iter().map(|source| source.state.borrow().source)),
+            sources,
+        }
+    }
+
+    /// Waits until a source says something and answers with what changes over all of them: nothing if it is
+    /// only a problem that came or went, a mirror pod, or the first and empty set of a source. `None` when all
+    /// sources have ended.
+    ///
+    /// Each source speaks once at the start, and from then on with every change. States that came between two
+    /// calls are one: the latest. Cancel safe: what was not answered comes with the next call.
+    pub async fn next(&mut self) -> Option<Vec<Change>> {
+        let (index, state) = self.states.next().await?;
+        if let Some(source) = self.sources.get_mut(index) {
+            source.note(&state);
+        }
+        Some(if state.seen { self.pods.apply(state.source, state.pods.clone()) } else { Vec::new() })
+    }
+
+    /// The merged pods as of the last [`next`](Self::next).
+    pub fn pods(&self) -> &PodManager {
+        &self.pods
+    }
+
+    /// All that is wrong now: what the sources tell, and pods that stand back for one of another source.
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.sources.iter().flat_map(|source| self.problems_of(&source.state()))
+    }
+
+    /// How it stands with each source now, in the order of [`new`](Self::new).
+    pub fn views(&self) -> Vec<SourceView> {
+        let view = |source: &Source| {
+            let state = source.state();
+            SourceView {
+                name: state.source.to_owned(),
+                location: state.location.to_string(),
+                condition: source.condition,
+                since: source.since,
+                message: state.failure().map(|problem| problem.message.clone()).unwrap_or_default(),
+                read_at: state.read_at,
+                pods: state.pods.len(),
+                problems: self.problems_of(&state),
+            }
+        };
+        self.sources.iter().map(view).collect()
+    }
+
+    fn problems_of(&self, state: &SourceState) -> Vec<Problem> {
+        let conflicts = self.pods.conflicts().iter().filter(|conflict| conflict.source == state.source);
+        state
+            .problems
+            .iter()
+            .cloned()
+            .chain(conflicts.map(|conflict| self.stands_back(conflict, state)))
+            .collect()
+    }
+
+    /// A conflict as an error of the source that lost.
+    fn stands_back(&self, conflict: &Conflict, loser: &SourceState) -> Problem {
+        let Conflict { uid, key, holder, holder_source, .. } = conflict;
+        let holder_state = self.sources.iter().map(Source::state).find(|s| s.source == *holder_source);
+        let held_at = holder_state
+            .and_then(|state| state.places.get(holder).map(|place| format!(", {}", place.path.display())))
+            .unwrap_or_default();
+        let (field, what) = if uid == holder {
+            ("metadata.uid", format!("a pod with UID {uid}"))
+        } else {
+            ("metadata.name", format!("the pod {key}"))
+        };
+        let place = loser.places.get(uid).cloned();
+        let Place { path, line, column } =
+            place.unwrap_or_else(|| Place { path: PathBuf::from(&*loser.location), ..Place::default() });
+        let message = format!(
+            "{what} is already wanted by the source {holder_source:?} (UID {holder}{held_at}); that one runs"
+        );
+        Problem { path, line, column, field: Some(field.to_owned()), message, warning: false }
+    }
+}
+
+impl Source {
+    /// Not kept for long, so that the source can go on in the same allocation.
+    fn state(&self) -> Arc<SourceState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    fn note(&mut self, state: &SourceState) {
+        let condition = match (state.failure(), state.seen) {
+            (Some(_), _) => SourceCondition::Failing,
+            (None, true) => SourceCondition::Ready,
+            (None, false) => SourceCondition::Waiting,
+        };
+        if self.condition != condition {
+            (self.condition, self.since) = (condition, Timestamp::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
