@@ -1,0 +1,253 @@
+//! The way to the API server: a kubeconfig becomes `kube::Client`s that share one HTTP/2 connection.
+//!
+//! kube's own stack opens a connection for each watch and reads certificates once; a node has a watch for each
+//! object that its pods refer to, and certificates that are renewed. So kube gets its transport from here. Owns
+//! connections, identity and rates. Knows nothing of what is asked, and sends nothing twice: who asks decides
+//! what may be repeated.
+
+mod credentials;
+mod identity;
+mod kubeconfig;
+mod limit;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transport;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use kube::Client;
+use kube::client::{Body, ConfigExt as _};
+use tower::{BoxError, ServiceBuilder, service_fn};
+
+use credentials::Exec;
+use identity::Keeper;
+use kubeconfig::Target;
+use limit::Bucket;
+use transport::{Pool, Stream};
+
+pub use limit::Limit;
+
+/// How long the server may take to begin its answer: what it sends itself ends within a minute.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What keeps a kubeconfig from being used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kubeconfig itself.
+    #[error("kubeconfig {} can not be read", path.display())]
+    Read {
+        /// The kubeconfig.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not the YAML of a kubeconfig.
+    #[error("kubeconfig {}: {message}", path.display())]
+    Syntax {
+        /// The kubeconfig.
+        path: PathBuf,
+        /// Where and what, without the text around it.
+        message: String,
+    },
+    /// A field of it, or the file that the field names.
+    #[error("kubeconfig {}: {problem}", path.display())]
+    Field {
+        /// The kubeconfig.
+        path: PathBuf,
+        /// Field and reason.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a field of a kubeconfig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field as it is found in the file, with names for the entries of its lists:
+    /// `users[node1].user.client-key`; behind it the file that it names, if it does.
+    pub field: String,
+    /// What is wrong, without any secret.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(field: impl fmt::Display, message: impl Into<String>) -> Self {
+        Self { field: field.to_string(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// The server did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+struct NoAnswer(Duration);
+
+/// How a client's requests travel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lane {
+    /// How many requests may be sent; `None`: as many as there are.
+    pub limit: Option<Limit>,
+    /// How long the server may take to begin its answer; connecting counts.
+    pub timeout: Duration,
+    /// Whether it has connections of its own, so that it waits behind nobody's bytes.
+    pub apart: bool,
+}
+
+impl Lane {
+    /// For pods and objects, or for events: within `limit`, on the common connection.
+    pub fn limited(limit: Limit) -> Self {
+        Self { limit: Some(limit), timeout: RESPONSE_TIMEOUT, apart: false }
+    }
+
+    /// For the lease and the node's status: no limit, a connection of its own. The kubelet's timeout is the
+    /// lesser of `nodeStatusUpdateFrequency` and the lease's duration.
+    pub fn heartbeat(timeout: Duration) -> Self {
+        Self { limit: None, timeout, apart: true }
+    }
+}
+
+/// The kubelet's form of a user agent: `node-agent/0.1.0 (linux/amd64) kubernetes/v1.36`.
+pub fn user_agent(program: &str, version: &str, kubernetes: &str) -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    format!("{program}/{version} ({}/{arch}) kubernetes/{kubernetes}", std::env::consts::OS)
+}
+
+/// An API server and who we are to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Access(Arc<Shared>);
+
+struct Shared {
+    keeper: Arc<Keeper>,
+    exec: Option<Exec>,
+    user_agent: HeaderValue,
+    common: Arc<Pool>,
+    headers: kube::client::middleware::ExtraHeadersLayer,
+    endpoint: Arc<str>,
+}
+
+/// Without anything that is secret.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Reads a kubeconfig and the files it names; blocks for that, sends nothing.
+    ///
+    /// All fields are honoured that the kubelet honours, but for `proxy-url` and `auth-provider`, which are
+    /// refused, and `disable-compression`: nothing is compressed. `user_agent` goes into every request.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first thing wrong, with its field.
+    pub fn load(kubeconfig: &Path, user_agent: &str) -> Result<Self, Error> {
+        let target = Target::load(kubeconfig)?;
+        let field = |problem| Error::Field { path: kubeconfig.to_owned(), problem };
+        let exec = Exec::of(&target).map_err(field)?;
+        let mut config = kube::Config::new(target.server.clone());
+        config.auth_info = target.user.clone();
+        let headers = config
+            .extra_headers_layer()
+            .map_err(|error| field(Problem::new(target.user_field("as"), error.to_string())))?;
+        let user_agent = HeaderValue::try_from(user_agent)
+            .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
+        let endpoint = target.server.to_string().trim_end_matches('/').into();
+        let keeper = Arc::new(Keeper::load(target)?);
+        Ok(Self(Arc::new(Shared { keeper, exec, user_agent, common: Arc::default(), headers, endpoint })))
+    }
+
+    /// The server's address.
+    pub fn endpoint(&self) -> &Arc<str> {
+        &self.0.endpoint
+    }
+
+    /// A client with a lane of its own. Clones of it share the lane.
+    ///
+    /// Must be called within the tokio runtime that is to carry its requests.
+    pub fn client(&self, lane: Lane) -> Client {
+        let way = Arc::new(Way {
+            access: Arc::clone(&self.0),
+            bucket: lane.limit.map(Bucket::new),
+            timeout: lane.timeout,
+            pool: if lane.apart { Arc::default() } else { Arc::clone(&self.0.common) },
+        });
+        let base = kube::client::middleware::BaseUriLayer::new(self.0.keeper.target.server.clone());
+        let service = ServiceBuilder::new()
+            .layer(base)
+            .layer(&self.0.headers)
+            .service(service_fn(move |request| Arc::clone(&way).send(request)));
+        Client::new(service, "default")
+    }
+}
+
+/// What one client's requests go through.
+struct Way {
+    access: Arc<Shared>,
+    bucket: Option<Bucket>,
+    timeout: Duration,
+    pool: Arc<Pool>,
+}
+
+impl Way {
+    async fn send(
+        self: Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, BoxError> {
+        if let Some(bucket) = &self.bucket {
+            bucket.take().await;
+        }
+        let (answer, stream) = match tokio::time::timeout(self.timeout, self.ask(request)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(NoAnswer(self.timeout).into()),
+        };
+        // The body keeps its place on the connection until it is dropped.
+        let hold = move |frame| {
+            let _held = &stream;
+            frame
+        };
+        Ok(answer.map(|body| body.map_frame(hold).boxed_unsync()))
+    }
+
+    async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Stream), BoxError> {
+        let Shared { keeper, exec, user_agent, .. } = &*self.access;
+        let identity = keeper.current().await;
+        let authorization = match exec {
+            Some(exec) => Some(exec.authorization().await?),
+            None => identity.authorization.clone(),
+        };
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, user_agent.clone());
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
+        let (http, stream) = self.pool.take(&keeper.target, &identity);
+        let answer = http.request(request).await.inspect_err(|_| keeper.doubt())?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            keeper.doubt();
+            if let Some(exec) = exec {
+                exec.forget().await;
+            }
+        }
+        Ok((answer, stream))
+    }
+}

@@ -1,0 +1,201 @@
+//! One object kept up to date: read, then watched from there.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use kube::api::{GetParams, WatchEvent, WatchParams};
+use kube::core::{Request, Status};
+use kube::runtime::watcher::DefaultBackoff;
+use kube::{Client, Error as KubeError};
+use kube_model::hash::Fnv128a;
+use kube_model::syntax;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::object::Received;
+use super::{Error, Key, Known, Object, Watched};
+use crate::causes::causes;
+
+/// How long a watch lasts before it is begun anew, in seconds: between the two, so that those that began
+/// together do not end together.
+const WATCH_SECONDS: (u32, u32) = (200, 290);
+
+/// What may pass between the end of a watch and our hearing of it.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Starts to follow the object, for no user yet.
+pub(super) fn start(client: &Client, key: &Key) -> Watched {
+    let bad = syntax::dns_subdomain(&key.name).or_else(|| syntax::dns_label(&key.namespace));
+    let (publish, known) = watch::channel(None);
+    let following = match bad {
+        // Such a name would be another path.
+        Some(why) => {
+            publish.send_replace(Some(Err(Error::BadName { key: key.clone(), why })));
+            None
+        }
+        None => {
+            let follower = Follower { client: client.clone(), key: key.clone(), publish };
+            Some(AbortOnDropHandle::new(tokio::spawn(follower.run())))
+        }
+    };
+    Watched { users: 0, known, _following: following }
+}
+
+/// A watch that ended sooner and without news counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+
+struct Follower {
+    client: Client,
+    key: Key,
+    publish: watch::Sender<Known>,
+}
+
+/// How a step ended.
+enum End {
+    /// The object is known and can not change.
+    Immutable,
+    /// To be watched from this version on; empty: from the present on.
+    At(String),
+}
+
+/// What went wrong, and is tried again.
+enum Lost {
+    /// The version is too old to be watched from.
+    Expired,
+    /// Anything else; it was told if it concerns those who ask for the object.
+    Failed,
+}
+
+impl Follower {
+    async fn run(self) {
+        let mut backoff = DefaultBackoff::default();
+        let mut at: Option<String> = None;
+        loop {
+            let step = match &at {
+                None => self.read().await,
+                Some(version) => self.watch(version).await,
+            };
+            match step {
+                Ok(End::Immutable) => return,
+                Ok(End::At(version)) => at = Some(version),
+                Err(Lost::Expired) if at.is_some() => at = None,
+                Err(_) => {
+                    at = None;
+                    sleep(backoff.next().unwrap_or(MARGIN)).await;
+                }
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
+        let Key { kind, namespace, .. } = &self.key;
+        Request::new(format!("/api/v1/namespaces/{namespace}/{}", kind.plural()))
+    }
+
+    async fn read(&self) -> Result<End, Lost> {
+        let request = self.request().get(&self.key.name, &GetParams::default());
+        let request = request.map_err(|error| self.fail(&KubeError::BuildRequest(error)))?;
+        match self.client.request_text(request).await {
+            // The decoder's own words may hold a value.
+            Ok(text) => match serde_json::from_str::<Received>(&text) {
+                Ok(received) => self.take(received),
+                Err(error) => Err(self.unavailable(format!(
+                    "the answer is not what it should be (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ))),
+            },
+            Err(KubeError::Api(status)) if status.code == 404 => {
+                self.tell(Err(Error::NotFound(self.key.clone())));
+                Ok(End::At(String::new()))
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    async fn watch(&self, from: &str) -> Result<End, Lost> {
+        let seconds = self.seconds();
+        let name = &self.key.name;
+        let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(seconds);
+        let request = self.request().watch(&params, from);
+        let request = request.map_err(|error| self.fail(&KubeError::BuildRequest(error)))?;
+        let events = self.client.request_events::<Received>(request).await;
+        let mut events = pin!(events.map_err(|error| self.fail(&error))?);
+        let (mut at, begun) = (from.to_owned(), Instant::now());
+        loop {
+            let event = timeout(Duration::from_secs(seconds.into()) + MARGIN, events.try_next()).await;
+            match event {
+                Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                    match self.take(object)? {
+                        End::At(version) => at = version,
+                        End::Immutable => return Ok(End::Immutable),
+                    }
+                }
+                Ok(Ok(Some(WatchEvent::Deleted(object)))) => {
+                    self.tell(Err(Error::NotFound(self.key.clone())));
+                    object.resource_version().clone_into(&mut at);
+                }
+                Ok(Ok(Some(WatchEvent::Bookmark(bookmark)))) => at = bookmark.metadata.resource_version,
+                Ok(Ok(Some(WatchEvent::Error(status)))) => return Err(self.fail(&KubeError::Api(status))),
+                // The line may hold a value.
+                Ok(Err(KubeError::SerdeError(_))) => {
+                    return Err(self.unavailable("an event of its watch can not be decoded".to_owned()));
+                }
+                Ok(Err(error)) => return Err(self.fail(&error)),
+                // Ended as soon as it began: again and again would be too fast.
+                Ok(Ok(None)) if at == from && begun.elapsed() < SHORT => return Err(Lost::Failed),
+                // It ended, or died without a word.
+                Ok(Ok(None)) | Err(_) => return Ok(End::At(at)),
+            }
+        }
+    }
+
+    fn take(&self, received: Received) -> Result<End, Lost> {
+        let version = received.resource_version().to_owned();
+        let object = received.into_object(self.key.kind).map_err(|message| self.unavailable(message))?;
+        let immutable = object.immutable;
+        self.tell(Ok(Arc::new(object)));
+        Ok(if immutable { End::Immutable } else { End::At(version) })
+    }
+
+    /// What the server refused is told; what may be the server's trouble only if nothing better is known.
+    fn fail(&self, error: &KubeError) -> Lost {
+        let key = self.key.clone();
+        match error {
+            KubeError::Api(status) if expired(status) => return Lost::Expired,
+            KubeError::Api(status) if status.code == 403 => {
+                self.tell(Err(Error::Forbidden { key, message: status.message.clone() }));
+            }
+            error => return self.unavailable(causes(error)),
+        }
+        Lost::Failed
+    }
+
+    fn unavailable(&self, message: String) -> Lost {
+        tracing::debug!("{}: {message}", self.key);
+        if !matches!(*self.publish.borrow(), Some(Ok(_))) {
+            self.tell(Err(Error::Unavailable { key: self.key.clone(), message }));
+        }
+        Lost::Failed
+    }
+
+    fn tell(&self, known: Result<Arc<Object>, Error>) {
+        self.publish.send_replace(Some(known));
+    }
+
+    fn seconds(&self) -> u32 {
+        let (least, most) = WATCH_SECONDS;
+        let mut hash = Fnv128a::default();
+        hash.write(self.key.to_string().as_bytes());
+        let spread =
+            hash.hex().bytes().fold(0u32, |sum, digit| sum.wrapping_mul(31).wrapping_add(digit.into()));
+        least + spread % (most - least)
+    }
+}
+
+fn expired(status: &Status) -> bool {
+    status.code == 410
+}
