@@ -6,7 +6,7 @@ use podsource::manifest::{self, Origin};
 
 /// Panics when something is wrong with this crate.
 pub(crate) fn run(text: &[u8]) {
-    let origin = Origin { path: Path::new("file"), node_name: "node" };
+    let origin = Origin::file(Path::new("file"), "node");
     let problems = match manifest::read(text, origin) {
         Ok(manifest) => {
             assert!(manifest.pod.metadata.uid.is_some_and(|uid| !uid.is_empty()), "a pod without a UID");

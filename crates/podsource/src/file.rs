@@ -7,7 +7,6 @@
 //!
 //! Owns the reading and the set of pods. Must not know what becomes of them.
 
-mod last_good;
 mod read;
 mod scan;
 #[cfg(test)]

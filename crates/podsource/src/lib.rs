@@ -9,6 +9,10 @@
 
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "file", feature = "http"))]
+mod last_good;
 pub mod manifest;
 #[cfg(feature = "mux")]
 mod mux;

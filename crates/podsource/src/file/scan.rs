@@ -14,8 +14,8 @@ use kube_model::yaml::Position;
 use kube_model::{PodUid, Timestamp, pod};
 
 use super::Settings;
-use super::last_good::{Kept, LastGood};
 use super::read::{self, Look, Stamp};
+use crate::last_good::{Kept, LastGood};
 use crate::manifest::{self, Manifest, Origin};
 
 /// What the folder comes to.
@@ -253,7 +253,7 @@ impl Known {
         }
         self.text = Some(hash.clone());
         // Whatever a manifest does to the reader, the other pods must not suffer.
-        let read = catch_unwind(AssertUnwindSafe(|| manifest::read(text, Origin { path, node_name })));
+        let read = catch_unwind(AssertUnwindSafe(|| manifest::read(text, Origin::file(path, node_name))));
         match read {
             Ok(Ok(Manifest { pod, warnings, name_at, uid_at })) => {
                 let pod = match self.good.take() {

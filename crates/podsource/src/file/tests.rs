@@ -109,7 +109,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             b"apiVersion: v1\nkind: List\nitems: []\n".to_vec(),
             "web.yaml:2:1: kind: \"List\" is a list",
         ),
-        ("empty", Vec::new(), "web.yaml: the file is empty"),
+        ("empty", Vec::new(), "web.yaml: the manifest is empty"),
         (
             "no name",
             good.replace("  name: web\n", "  labels: {}\n").into(),
@@ -339,7 +339,7 @@ fn odd_manifests_run_with_a_problem() {
         problems,
         [
             "web.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
-            "web.yaml:10:1: warning: only the first document of a file is read; this one is ignored",
+            "web.yaml:10:1: warning: only the first document is read; this one is ignored",
         ]
     );
 }

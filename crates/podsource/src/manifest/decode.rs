@@ -1,77 +1,114 @@
-//! From text to a `Pod`, with what was odd about the text.
+//! From text to `Pod`s, with what was odd about the text.
 //!
 //! As the kubelet: unknown fields, keys that stand twice and further documents do not keep a pod from running.
 //! Here they are told.
 
-use std::path::Path;
-
 use kube_model::core::Pod;
-use kube_model::view::Problem;
 use kube_model::yaml::{self, Document, Position};
 use serde_json::Value;
 
-use super::invalid::Invalid;
-use super::problem;
+use super::invalid::{Field, Invalid};
 
-/// What came out of a text.
-pub(super) struct Decoded {
-    pub(super) pod: Pod,
-    /// Knows where each field stands.
-    pub(super) document: Document,
-    /// Odd, but no reason to refuse it.
-    pub(super) warnings: Vec<Invalid>,
-}
+const UNKNOWN: &str = "unknown field, ignored";
 
-/// Why a text is no pod.
+/// Why a text is no object of Kubernetes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Yaml(#[from] yaml::Error),
-    #[error("the file is empty: it should hold one Pod (apiVersion: v1, kind: Pod)")]
+    #[error("the manifest is empty: it should hold one Pod (apiVersion: v1, kind: Pod)")]
     Empty,
     #[error("expected one Pod (apiVersion: v1, kind: Pod), found {0}")]
     NotAnObject(&'static str),
-    #[error("{message}")]
-    Field { at: Option<Position>, field: String, message: String },
 }
 
 impl Error {
-    pub(super) fn into_problem(self, path: &Path) -> Problem {
-        let message = self.to_string();
+    pub(super) fn position(&self) -> Option<Position> {
         match self {
-            Self::Yaml(error) => problem(path, error.position(), None, message),
-            Self::Empty | Self::NotAnObject(_) => problem(path, None, None, message),
-            Self::Field { at, field, .. } => problem(path, at, Some(field), message),
+            Self::Yaml(error) => error.position(),
+            Self::Empty | Self::NotAnObject(_) => None,
         }
     }
 }
 
-pub(super) fn decode(text: &[u8]) -> Result<Decoded, Error> {
+/// Reads the text: an object, and where its fields stand.
+pub(super) fn parse(text: &[u8]) -> Result<(Document, Value), Error> {
     let mut document = yaml::parse(text)?;
-    let mut value = document.value.take();
-    match &value {
-        Value::Object(_) => {}
-        Value::Null => return Err(Error::Empty),
-        Value::Array(_) => return Err(Error::NotAnObject("a list")),
-        _ => return Err(Error::NotAnObject("plain text")),
+    match document.value.take() {
+        value @ Value::Object(_) => Ok((document, value)),
+        Value::Null => Err(Error::Empty),
+        Value::Array(_) => Err(Error::NotAnObject("a list")),
+        _ => Err(Error::NotAnObject("plain text")),
     }
-    must_be_a_pod(&value, &document)?;
-    as_go_reads_it(&mut value);
-
-    let mut warnings = odd_text(&document);
-    let mut unknown = |path: serde_ignored::Path<'_>| {
-        warnings.push(Invalid {
-            field: ignored_field(&path),
-            at: None,
-            message: "unknown field, ignored".to_owned(),
-        });
-    };
-    let reader = serde_ignored::Deserializer::new(value, &mut unknown);
-    let pod = serde_path_to_error::deserialize(reader).map_err(|error| wrong_type(&error, &document))?;
-    Ok(Decoded { pod, document, warnings })
 }
 
-fn odd_text(document: &Document) -> Vec<Invalid> {
+/// The document as one pod.
+pub(super) fn one(document: Value) -> Result<Value, Invalid> {
+    if let Some(kind @ ("PodList" | "List")) = kind(&document) {
+        let message = format!("{kind:?} is a list: a file holds one Pod, put each in its own file");
+        return Err(Invalid::new("kind", message));
+    }
+    must_be(&["Pod"], &document)?;
+    Ok(document)
+}
+
+/// What should be a pod, and its place.
+pub(super) type Item = (Field, Result<Value, Invalid>);
+
+/// The pods of the document: it is one itself, or a list of them.
+pub(super) fn one_or_many(mut document: Value, odd: &mut Vec<Invalid>) -> Result<Vec<Item>, Invalid> {
+    must_be(&["Pod", "PodList", "List"], &document)?;
+    let items_have_a_kind = match kind(&document) {
+        Some("PodList") => false,
+        Some("List") => true,
+        _ => return Ok(vec![(Field::default(), Ok(document))]),
+    };
+    let field = Field::new("items");
+    let items = match document.get_mut("items").map(Value::take) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(Invalid::new("items", "expected a list of Pods".to_owned())),
+    };
+    let names = document.as_object().into_iter().flat_map(|fields| fields.keys());
+    let unknown = names.filter(|name| !["apiVersion", "kind", "metadata", "items"].contains(&name.as_str()));
+    odd.extend(unknown.map(|name| Invalid::new(name, UNKNOWN.to_owned())));
+    let items = items.into_iter().enumerate().map(|(index, item)| {
+        let at = field.index(index);
+        let item = one_of_a_list(item, items_have_a_kind).map_err(|invalid| invalid.within(&at));
+        (at, item)
+    });
+    Ok(items.collect())
+}
+
+fn one_of_a_list(mut item: Value, has_a_kind: bool) -> Result<Value, Invalid> {
+    let Some(fields) = item.as_object_mut() else {
+        return Err(Invalid::new("", "expected a Pod".to_owned()));
+    };
+    if !has_a_kind {
+        // The list says it for them.
+        fields.entry("kind").or_insert_with(|| "Pod".into());
+        fields.entry("apiVersion").or_insert_with(|| "v1".into());
+    }
+    must_be(&["Pod"], &item)?;
+    Ok(item)
+}
+
+/// The value at `at` as a pod; what is odd about it goes to `odd`.
+pub(super) fn pod(
+    mut value: Value,
+    at: &Field,
+    document: &Document,
+    odd: &mut Vec<Invalid>,
+) -> Result<Pod, Invalid> {
+    as_go_reads_it(&mut value);
+    let mut unknown = |path: serde_ignored::Path<'_>| {
+        odd.push(Invalid::new(ignored_field(&path), UNKNOWN.to_owned()).within(at));
+    };
+    let reader = serde_ignored::Deserializer::new(value, &mut unknown);
+    serde_path_to_error::deserialize(reader).map_err(|error| wrong_type(&error, at, document))
+}
+
+pub(super) fn odd_text(document: &Document) -> Vec<Invalid> {
     let twice = document.duplicates.iter().map(|duplicate| Invalid {
         field: duplicate.path.clone(),
         at: Some(duplicate.position),
@@ -80,34 +117,35 @@ fn odd_text(document: &Document) -> Vec<Invalid> {
     let next = document.next_document.map(|position| Invalid {
         field: String::new(),
         at: Some(position),
-        message: "only the first document of a file is read; this one is ignored".to_owned(),
+        message: "only the first document is read; this one is ignored".to_owned(),
     });
     twice.chain(next).collect()
 }
 
+fn kind(value: &Value) -> Option<&str> {
+    value.get("kind")?.as_str()
+}
+
 /// The types of Kubernetes take any `kind` and `apiVersion` that is missing; a manifest must name both.
-fn must_be_a_pod(value: &Value, document: &Document) -> Result<(), Error> {
-    let wrong = |field: &str, message: String| {
-        Err(Error::Field { at: document.locate(field), field: field.to_owned(), message })
-    };
+fn must_be(kinds: &[&str], value: &Value) -> Result<(), Invalid> {
+    let expected = || kinds.iter().map(|kind| format!("{kind:?}")).collect::<Vec<_>>().join(" or ");
+    let wrong = |field: &str, message: String| Err(Invalid::new(field, message));
     match value.get("kind") {
-        Some(Value::String(kind)) if kind == "Pod" => {}
-        Some(Value::String(kind)) if kind.ends_with("List") => {
-            return wrong(
-                "kind",
-                format!("{kind:?} is a list: a file holds one Pod, put each in its own file"),
-            );
-        }
+        Some(Value::String(kind)) if kinds.contains(&kind.as_str()) => {}
         Some(Value::String(kind)) => {
-            return wrong("kind", format!("{kind:?} can not be run: expected \"Pod\""));
+            return wrong("kind", format!("{kind:?} can not be run: expected {}", expected()));
         }
-        None | Some(Value::Null) => return wrong("kind", "Required value: expected \"Pod\"".to_owned()),
-        Some(_) => return wrong("kind", "expected \"Pod\"".to_owned()),
+        None | Some(Value::Null) => {
+            return wrong("kind", format!("Required value: expected {}", expected()));
+        }
+        Some(_) => return wrong("kind", format!("expected {}", expected())),
     }
     match value.get("apiVersion") {
         Some(Value::String(version)) if version == "v1" => Ok(()),
         None | Some(Value::Null) => wrong("apiVersion", "Required value: expected \"v1\"".to_owned()),
-        Some(other) => wrong("apiVersion", format!("{other} is not the version of a Pod: expected \"v1\"")),
+        Some(other) => {
+            wrong("apiVersion", format!("{other} is not the version of a {}: expected \"v1\"", kinds[0]))
+        }
     }
 }
 
@@ -154,7 +192,11 @@ fn text_of_number(value: &mut Value) {
     }
 }
 
-fn wrong_type(error: &serde_path_to_error::Error<serde_json::Error>, document: &Document) -> Error {
+fn wrong_type(
+    error: &serde_path_to_error::Error<serde_json::Error>,
+    at: &Field,
+    document: &Document,
+) -> Invalid {
     use serde_path_to_error::Segment;
     let mut field = String::new();
     for segment in error.path() {
@@ -164,14 +206,27 @@ fn wrong_type(error: &serde_path_to_error::Error<serde_json::Error>, document: &
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    let mut message = error.inner().to_string();
-    if message.ends_with("a string")
-        && let Some(text) = document.unquoted(&field)
+    let mut invalid = Invalid::new(field, error.inner().to_string()).within(at);
+    if invalid.message.ends_with("a string")
+        && let Some(text) = document.unquoted(&invalid.field)
     {
-        message +=
+        invalid.message +=
             &format!("; without quotes YAML takes {text} for another type: write \"{text}\" in quotes");
+    } else if let Some(text) = needlessly_quoted(&invalid.message) {
+        invalid.message += &format!(": write {text} without quotes");
     }
-    Error::Field { at: document.locate(&field), field, message }
+    invalid
+}
+
+/// The text of which `message` says that it is a string, if it would be right without its quotes.
+fn needlessly_quoted(message: &str) -> Option<String> {
+    let (text, expected) = message.strip_prefix("invalid type: string \"")?.split_once("\", expected ")?;
+    let is_right = match expected {
+        "i32" | "i64" => text.parse::<i64>().is_ok(),
+        "a boolean" => matches!(text, "true" | "false"),
+        _ => false,
+    };
+    is_right.then(|| text.to_owned())
 }
 
 fn ignored_field(path: &serde_ignored::Path<'_>) -> String {

@@ -14,13 +14,34 @@ pub(super) struct Invalid {
     pub(super) message: String,
 }
 
-/// Path of a field.
-#[derive(Debug, Clone)]
+impl Invalid {
+    pub(super) fn new(field: impl Into<String>, message: String) -> Self {
+        Self { field: field.into(), at: None, message }
+    }
+
+    /// The same in something that stands at `parent`.
+    pub(super) fn within(self, parent: &Field) -> Self {
+        let field = match (parent.0.as_str(), self.field.as_str()) {
+            ("", _) => self.field,
+            (parent, "") => parent.to_owned(),
+            (parent, field) if field.starts_with('[') => format!("{parent}{field}"),
+            (parent, field) => format!("{parent}.{field}"),
+        };
+        Self { field, ..self }
+    }
+}
+
+/// Path of a field; the default is the whole document.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Field(String);
 
 impl Field {
     pub(super) fn new(name: &str) -> Self {
         Self(name.to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 
     pub(super) fn child(&self, name: &str) -> Self {
@@ -46,7 +67,7 @@ impl Report {
     }
 
     fn add(&mut self, field: &Field, message: String) {
-        self.0.push(Invalid { field: field.0.clone(), at: None, message });
+        self.0.push(Invalid::new(field.as_str(), message));
     }
 
     pub(super) fn required(&mut self, field: &Field, hint: &str) {

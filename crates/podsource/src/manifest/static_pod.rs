@@ -1,13 +1,11 @@
 //! What makes a pod of a manifest a static pod of this node. Rule: reference 3.4.
 
-use std::path::Path;
-
 use kube_model::core::{Pod, PodStatus, Toleration};
 use kube_model::hash::Fnv128a;
 use kube_model::labels;
 
-use super::Origin;
 use super::invalid::{Field, Invalid, Report};
+use super::{Origin, OriginKind};
 
 /// Most characters of an explicit UID: it is the name of a folder.
 const MAX_UID: usize = 128;
@@ -47,7 +45,8 @@ fn explicit_uid(pod: &Pod) -> Option<&str> {
     pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty())
 }
 
-/// The UID: the one in the manifest, else a hash over the pod as it was decoded, the node and the file.
+/// The UID: the one in the manifest, else a hash over the pod as it was decoded, and the node and the file, or
+/// the URL.
 ///
 /// The hash is taken of the JSON of metadata and spec before any default, so that neither the layout of the
 /// file nor a new version of the agent changes it, only what the manifest says. The kubelet hashes a dump of
@@ -62,16 +61,15 @@ pub(super) fn uid(pod: &Pod, origin: Origin<'_>) -> String {
     if let Ok(json) = serde_json::to_vec(&(&pod.metadata, &pod.spec)) {
         hash.write(&json);
     }
-    hash.write(format!("host:{}file:", origin.node_name).as_bytes());
-    hash.write(path_bytes(origin.path));
+    match origin.kind {
+        OriginKind::File => hash.write(format!("host:{}file:", origin.node_name).as_bytes()),
+        OriginKind::Url => hash.write(b"url:"),
+    }
+    hash.write(origin.path.as_os_str().as_encoded_bytes());
     hash.hex()
 }
 
-fn path_bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_encoded_bytes()
-}
-
-/// Names the pod after the node and marks it as a static pod of the file source.
+/// Names the pod after the node and marks it as a static pod of its source.
 pub(super) fn apply(pod: &mut Pod, uid: String, origin: Origin<'_>) {
     let meta = &mut pod.metadata;
     let name = meta.name.take().unwrap_or_default();
@@ -81,13 +79,15 @@ pub(super) fn apply(pod: &mut Pod, uid: String, origin: Origin<'_>) {
     }
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(labels::CONFIG_HASH.to_owned(), uid.clone());
-    annotations.insert(labels::CONFIG_SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(labels::CONFIG_SOURCE.to_owned(), origin.kind.source().to_owned());
     annotations.remove(labels::CONFIG_SEEN);
     meta.uid = Some(uid);
 
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(origin.node_name.to_owned());
-    tolerate_no_execute(spec.tolerations.get_or_insert_default());
+    if origin.kind == OriginKind::File {
+        tolerate_no_execute(spec.tolerations.get_or_insert_default());
+    }
     pod.status = Some(PodStatus { phase: Some("Pending".to_owned()), ..PodStatus::default() });
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Manifest, Origin, read, same, stamp};
 
 fn origin() -> Origin<'static> {
-    Origin { path: Path::new("/m/a.yaml"), node_name: "node1" }
+    Origin::file(Path::new("/m/a.yaml"), "node1")
 }
 
 fn good(text: &str) -> Manifest {
@@ -191,8 +191,8 @@ fn when_it_was_seen_makes_no_other_pod() {
 #[test]
 fn what_is_no_pod_is_told_with_its_place() {
     let cases: &[(&str, &str)] = &[
-        ("", "/m/a.yaml: the file is empty"),
-        ("# only a comment\n", "/m/a.yaml: the file is empty"),
+        ("", "/m/a.yaml: the manifest is empty"),
+        ("# only a comment\n", "/m/a.yaml: the manifest is empty"),
         ("- 1\n", "/m/a.yaml: expected one Pod (apiVersion: v1, kind: Pod), found a list"),
         ("hello\n", "/m/a.yaml: expected one Pod (apiVersion: v1, kind: Pod), found plain text"),
         ("apiVersion: v1\nkind: Deployment\n", "/m/a.yaml:2:1: kind: \"Deployment\" can not be run"),
@@ -262,7 +262,7 @@ fn what_the_kubelet_ignores_is_a_warning() {
         [
             "/m/a.yaml:9:5: warning: spec.containers[0].imagePulPolicy: unknown field, ignored",
             "/m/a.yaml:11:5: warning: spec.containers[0].image: set twice in the same place; the last one is used",
-            "/m/a.yaml:14:1: warning: only the first document of a file is read; this one is ignored",
+            "/m/a.yaml:14:1: warning: only the first document is read; this one is ignored",
         ]
     );
     assert_eq!(manifest.pod.spec.unwrap().containers[0].image.as_deref(), Some("example.org/app:1"));

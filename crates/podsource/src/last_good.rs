@@ -1,4 +1,4 @@
-//! The last good text of each manifest on disk, so that it outlives the agent.
+//! The last good text of each manifest of a source on disk, so that it outlives the agent.
 //!
 //! One JSON file per manifest, named by a hash of the manifest's path, replaced as a whole.
 
@@ -13,31 +13,31 @@ use tempfile::NamedTempFile;
 
 /// The folder, which belongs to the source alone.
 #[derive(Debug)]
-pub(super) struct LastGood {
+pub(crate) struct LastGood {
     dir: PathBuf,
 }
 
 /// What one file holds.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Kept {
-    /// The manifest.
-    pub(super) path: PathBuf,
+pub(crate) struct Kept {
+    /// The manifest: a file, or a URL.
+    pub(crate) path: PathBuf,
     /// Its text.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl LastGood {
-    pub(super) fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// All that is kept and can be read, and the last error. What is not ours or damaged is left out: it is
     /// written anew with the next good version. Half-written files of a killed agent are removed.
-    pub(super) fn load(&self) -> (Vec<Kept>, Option<io::Error>) {
+    pub(crate) fn load(&self) -> (Vec<Kept>, Option<io::Error>) {
         let (mut kept, mut failed) = (Vec::new(), None);
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
@@ -54,7 +54,7 @@ impl LastGood {
 
     /// Keeps `text` as the last good version of the manifest at `path`. After an error the version before is
     /// still there.
-    pub(super) fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
+    pub(crate) fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         // Only the owner may read a temporary file, and it keeps that mode under its new name.
         let mut file: NamedTempFile = tempfile::Builder::new().suffix(".tmp").tempfile_in(&self.dir)?;
@@ -66,7 +66,7 @@ impl LastGood {
     }
 
     /// Drops what is kept of `path`.
-    pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn forget(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(self.name(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
