@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod resources;
 pub mod summary;
 pub mod stats;
+pub mod strategic;
 pub mod syntax;
 pub mod view;
 pub mod yaml;
