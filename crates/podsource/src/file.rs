@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_model::Timestamp;
+use kube_model::view::Problem;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -80,19 +81,26 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
     let mut check_frequency = settings.check_frequency.clone();
     let mut watch = Watch::new(&settings.path);
     let mut files = Files::new(settings);
+    // At the start there is nothing that a set could take away.
+    let mut settled = true;
     loop {
         // Before the reading, so that no change falls between the two.
         let blind = watch.renew();
-        let read_at = Timestamp::now();
-        let reading = tokio::task::spawn_blocking(move || {
-            let set = files.scan(read_at);
-            (files, set)
-        });
-        // It fails only when the runtime shuts down.
-        let Ok((same_files, mut set)) = reading.await else { return };
-        files = same_files;
-        set.problems.extend(blind);
-        publish_changes(&publish, set, read_at);
+        let Some(set) = with(&mut files, move |files| files.scan(Timestamp::now(), settled)).await else {
+            return;
+        };
+        let Some(set) = set else {
+            watch.settled().await;
+            settled = true;
+            continue;
+        };
+        settled = false;
+        publish_changes(&publish, set, blind.as_ref());
+        // Only now, for nobody should wait for the disk. Who is killed in between still has the manifest itself.
+        while files.has_to_keep() && !watch.has_changed() {
+            let Some(set) = with(&mut files, Files::keep).await else { return };
+            publish_changes(&publish, set, blind.as_ref());
+        }
         let pause = match *check_frequency.borrow_and_update() {
             Duration::ZERO => CHECK_FREQUENCY,
             frequency => frequency,
@@ -107,14 +115,33 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
     }
 }
 
-fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, read_at: Timestamp) {
-    let Set { pods, problems, seen } = set;
+/// Works with the files where it is no harm to wait for a disk. `None` when the runtime shuts down.
+async fn with<T: Send + 'static>(
+    files: &mut Files,
+    work: impl FnOnce(&mut Files) -> T + Send + 'static,
+) -> Option<T> {
+    let mut taken = std::mem::take(files);
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&mut taken);
+        (taken, result)
+    });
+    let result;
+    (*files, result) = done.await.ok()?;
+    Some(result)
+}
+
+fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, blind: Option<&Problem>) {
+    let Set { pods, places, mut problems, seen, read_at, .. } = set;
+    problems.extend(blind.cloned());
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
         let changed = state.seen != seen || !same_pods || state.problems != problems;
+        if !changed && state.read_at == read_at && state.places == places {
+            return false;
+        }
         let state = Arc::make_mut(state);
-        state.read_at = Some(read_at);
+        (state.read_at, state.places) = (read_at, places);
         if changed {
             (state.pods, state.problems, state.seen) = (pods, problems, seen);
         }

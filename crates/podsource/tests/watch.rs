@@ -1,6 +1,7 @@
 //! The file source as its users see it: real files, real notifications.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use kube_model::core::Pod;
 use podsource::SourceState;
 use podsource::file::{Settings, spawn};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, channel};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -26,9 +28,12 @@ struct Source {
 
 impl Source {
     fn start(path: &Path, check_frequency: Duration) -> Self {
+        let check_frequency = channel(check_frequency).1;
+        Self::start_with(Settings { check_frequency, ..Settings::new(path, "node1") })
+    }
+
+    fn start_with(settings: Settings) -> Self {
         let cancel = CancellationToken::new();
-        let check_frequency = tokio::sync::watch::channel(check_frequency).1;
-        let settings = Settings { check_frequency, ..Settings::new(path, "node1") };
         Self { states: spawn(settings, cancel.clone()), _cancel: cancel.drop_guard() }
     }
 
@@ -166,23 +171,66 @@ async fn a_folder_that_is_moved_away_keeps_its_pods() {
 }
 
 #[tokio::test]
+async fn a_folder_below_folders_that_come_later_is_noticed_as_they_come() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("etc/kubernetes/manifests");
+    let mut source = Source::start(&path, NEVER);
+    source.until("a problem", |state| !state.seen && state.problems.len() == 1).await;
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("a"), manifest("a", "one")).unwrap();
+    source.until_images(&["one"]).await;
+
+    // The folder above it is moved away and back.
+    let (parent, aside) = (root.path().join("etc/kubernetes"), root.path().join("aside"));
+    fs::rename(&parent, &aside).unwrap();
+    source.until("a problem", |state| !state.problems.is_empty() && images(state) == ["one"]).await;
+    fs::write(aside.join("manifests/a"), manifest("a", "two")).unwrap();
+    fs::rename(&aside, &parent).unwrap();
+    source.until_images(&["two"]).await;
+}
+
+/// Writes a version as the kubelet writes the volume of a ConfigMap: the files in a new folder, `..data` swapped to
+/// it, symlinks for the files that are new, and last the symlinks removed whose files are gone.
+fn write_config_map(folder: &Path, version: &str, files: &[(&str, String)]) {
+    let data = folder.join(format!("..{version}"));
+    fs::create_dir(&data).unwrap();
+    for (name, text) in files {
+        fs::write(data.join(name), text).unwrap();
+    }
+    let old = fs::read_link(folder.join("..data"));
+    symlink(data.file_name().unwrap(), folder.join("..data_tmp")).unwrap();
+    fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    for (name, _) in files {
+        if folder.join(name).symlink_metadata().is_err() {
+            symlink(format!("..data/{name}"), folder.join(name)).unwrap();
+        }
+    }
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.symlink_metadata().unwrap().is_symlink() && !path.exists() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    if let Ok(old) = old {
+        fs::remove_dir_all(folder.join(old)).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_mounted_config_map_is_noticed_when_its_data_is_swapped() {
     let (root, path) = folder();
-    for version in ["one", "two"] {
-        let data = path.join(format!("..{version}"));
-        fs::create_dir(&data).unwrap();
-        fs::write(data.join("a"), manifest("a", version)).unwrap();
-    }
-    symlink("..one", path.join("..data")).unwrap();
-    symlink("..data/a", path.join("a")).unwrap();
+    write_config_map(&path, "1", &[("a", manifest("a", "one")), ("b", manifest("b", "two"))]);
     let mut in_folder = Source::start(&path, NEVER);
     let mut one_file = Source::start(&path.join("a"), NEVER);
-    in_folder.until_images(&["one"]).await;
+    let first = in_folder.until_images(&["one", "two"]).await;
     one_file.until_images(&["one"]).await;
-    symlink("..two", path.join("..tmp")).unwrap();
-    fs::rename(path.join("..tmp"), path.join("..data")).unwrap();
-    in_folder.until_images(&["two"]).await;
-    one_file.until_images(&["two"]).await;
+    write_config_map(&path, "2", &[("a", manifest("a", "three")), ("b", manifest("b", "two"))]);
+    let second = in_folder.until_images(&["three", "two"]).await;
+    one_file.until_images(&["three"]).await;
+    assert!(Arc::ptr_eq(&first.pods[1], &second.pods[1]), "an unchanged pod is the same");
+    write_config_map(&path, "3", &[("a", manifest("a", "four")), ("c", manifest("c", "five"))]);
+    in_folder.until_images(&["four", "five"]).await;
+    one_file.until_images(&["four"]).await;
     drop(root);
 }
 
@@ -216,6 +264,104 @@ async fn what_no_notification_tells_is_found_by_the_check() {
     source.until_images(&["one"]).await;
     fs::write(elsewhere.join("a"), manifest("a", "two")).unwrap();
     source.until_images(&["two"]).await;
+}
+
+/// A file system of its own, for as long as this lives. Needs root.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path, size: &str) -> Self {
+        let done = mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(&*CString::new(size).unwrap()));
+        done.expect("this test mounts a tmpfs, for which it must be root");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // The second one has nothing to do unless the test did it already.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_is_mounted_over_the_folder_is_found_by_the_check_and_then_watched() {
+    let (_root, path) = folder();
+    fs::write(path.join("a"), manifest("a", "below")).unwrap();
+    let check_frequency = channel(NEVER).0;
+    let mut source = Source::start_with(Settings {
+        check_frequency: check_frequency.subscribe(),
+        ..Settings::new(&path, "node1")
+    });
+    source.until_images(&["below"]).await;
+    let mounted = Mounted::tmpfs(&path, "size=64k");
+    fs::write(path.join("a"), manifest("a", "above")).unwrap();
+    // Nothing tells of a mount.
+    check_frequency.send_replace(NEVER / 2);
+    source.until_images(&["above"]).await;
+    fs::write(path.join("a"), manifest("a", "watched")).unwrap();
+    source.until_images(&["watched"]).await;
+    drop(mounted);
+    source.until_images(&["below"]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_no_pod_from_running_and_is_told_until_there_is_room() {
+    let (root, path) = folder();
+    let disk = root.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Mounted::tmpfs(&disk, "size=64k");
+    let settings = || Settings {
+        check_frequency: channel(Duration::from_millis(50)).1,
+        cache_dir: Some(disk.join("cache")),
+        ..Settings::new(&path, "node1")
+    };
+    fs::write(path.join("a"), manifest("a", "one")).unwrap();
+    let mut source = Source::start_with(settings());
+    source.until_images(&["one"]).await;
+    let is_kept = async {
+        // A temporary file comes first.
+        while !fs::read_dir(disk.join("cache"))
+            .is_ok_and(|mut kept| kept.any(|file| file.unwrap().path().extension().unwrap() == "json"))
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), is_kept).await.unwrap();
+
+    let mut filler = fs::File::create(disk.join("filler")).unwrap();
+    while filler.write(&[0; 4096]).is_ok() {}
+    fs::write(path.join("a"), manifest("a", "two")).unwrap();
+    let full = source.until("two and a problem", |s| images(s) == ["two"] && !s.problems.is_empty()).await;
+    let problem = full.problems[0].to_string();
+    assert!(problem.contains("/m/a: its last good version can not be kept in "), "{problem}");
+    assert!(problem.contains("No space left on device"), "{problem}");
+
+    filler.set_len(0).unwrap();
+    source.until_images(&["two"]).await;
+    drop(source);
+    fs::write(path.join("a"), "").unwrap();
+    let mut restarted = Source::start_with(settings());
+    restarted.until("the last good version", |s| images(s) == ["two"] && s.problems.len() == 1).await;
+    drop((restarted, filler, mounted));
+}
+
+#[tokio::test]
+async fn when_it_was_read_moves_without_waking_anybody_and_stays_while_nothing_can_be_read() {
+    let (root, path) = folder();
+    let mut source = Source::start(&path, Duration::from_millis(1));
+    let first = source.until_images(&[]).await.read_at.unwrap();
+    let moved = async {
+        while source.states.borrow().read_at.unwrap() <= first {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), moved).await.unwrap();
+    assert!(!source.states.has_changed().unwrap());
+    fs::rename(&path, root.path().join("aside")).unwrap();
+    let gone = source.until("a problem", |state| !state.problems.is_empty()).await.read_at;
+    assert!(timeout(Duration::from_millis(100), source.states.changed()).await.is_err());
+    assert_eq!(source.states.borrow().read_at, gone);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kube_model::core::Pod;
 use kube_model::hash::Fnv128a;
@@ -16,22 +17,32 @@ use kube_model::{PodUid, Timestamp, pod};
 use super::Settings;
 use super::read::{self, Look, Stamp};
 use crate::last_good::{Kept, LastGood};
-use crate::manifest::{self, Manifest, Origin};
+use crate::manifest::{self, Manifest, Origin, Taken};
+use crate::state::Place;
+
+/// How long last good versions are written to disk before new changes are looked for.
+const KEEP_TIME: Duration = Duration::from_millis(20);
 
 /// What the folder comes to.
 #[derive(Debug, Default)]
 pub(super) struct Set {
     /// By namespace and name.
     pub(super) pods: Vec<Arc<Pod>>,
+    /// Where the pods are written.
+    pub(super) places: BTreeMap<PodUid, Place>,
     /// By file; those of one file in its order.
     pub(super) problems: Vec<Problem>,
     /// Whether a pod that is not here is not wanted: not while nothing could be read yet, and nothing is known
     /// from earlier either.
     pub(super) seen: bool,
+    /// When the source last gave a usable answer.
+    pub(super) read_at: Option<Timestamp>,
+    /// Whether a file that was not there before is unusable or has the pod of another one.
+    odd_newcomer: bool,
 }
 
 /// All manifests of the source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Files {
     path: PathBuf,
     node_name: String,
@@ -39,6 +50,13 @@ pub(super) struct Files {
     last_good: Option<LastGood>,
     loaded: bool,
     seen: bool,
+    read_at: Option<Timestamp>,
+    /// Whether the path could be read the last time.
+    readable: bool,
+    /// Whether the path was one file when it was last there.
+    is_one_file: bool,
+    /// What is wrong with the path itself, or around it.
+    problems: Vec<Problem>,
 }
 
 /// One manifest.
@@ -52,10 +70,19 @@ struct Known {
     good: Option<Good>,
     /// Hash of the text on disk as the last good one.
     kept: Option<String>,
+    /// The last good text until it is on disk.
+    to_keep: Option<String>,
+    /// Whether that is to be tried now.
+    keep_now: bool,
     /// What is wrong with the file, or odd.
     problems: Vec<Problem>,
     /// Why the last good version could not be kept on disk.
     not_kept: Option<Problem>,
+    /// Whether it was part of a set that was published.
+    published: bool,
+    /// How often a text was parsed.
+    #[cfg(test)]
+    parsed: usize,
 }
 
 #[derive(Debug)]
@@ -78,55 +105,95 @@ impl Files {
             last_good: settings.cache_dir.map(LastGood::new),
             loaded: false,
             seen: false,
+            read_at: None,
+            readable: false,
+            is_one_file: false,
+            problems: Vec::new(),
         }
     }
 
     /// Looks at everything, and reads what changed.
-    pub(super) fn scan(&mut self, now: Timestamp) -> Set {
+    ///
+    /// `None`: it looks like the middle of something, for example of an editor's way to replace a file. Nothing was
+    /// taken away yet; look again when all is `settled`.
+    pub(super) fn scan(&mut self, now: Timestamp, settled: bool) -> Option<Set> {
         let mut problems = Vec::new();
         if !self.loaded {
             self.loaded = true;
             problems.extend(self.load(now));
             self.seen = !self.known.is_empty();
         }
-        match self.list(&mut problems) {
+        let listed = self.list(&mut problems);
+        let was_readable = std::mem::replace(&mut self.readable, listed.is_ok());
+        match listed {
             Ok(present) => {
                 self.seen = true;
-                let known = self.known.keys();
-                let gone: Vec<_> =
-                    known.filter(|path| present.binary_search(path).is_err()).cloned().collect();
+                let gone = |path: &Path| present.binary_search_by(|p| p.as_path().cmp(path)).is_err();
+                if !settled && self.known.iter().any(|(path, known)| known.published && gone(path)) {
+                    return None;
+                }
+                let gone: Vec<_> = self.known.keys().filter(|path| gone(path)).cloned().collect();
                 for path in gone {
                     problems.extend(self.remove(&path).err());
                 }
                 for path in present {
                     problems.extend(self.refresh(&path, now).err());
                 }
+                if !self.is_one_file || self.known.get(&self.path).is_none_or(Known::is_usable) {
+                    self.read_at = Some(now);
+                }
             }
+            Err(_) if was_readable && !settled => return None,
             Err(error) => {
                 let stays = if self.known.is_empty() { "" } else { "; the pods that came from it stay" };
                 problems.push(problem(&self.path, format!("can not be read: {error}{stays}")));
             }
         }
-        self.collect(problems)
+        self.problems = problems;
+        let set = self.collect();
+        if set.odd_newcomer && !settled {
+            return None;
+        }
+        for known in self.known.values_mut() {
+            known.published = true;
+            known.keep_now = known.to_keep.is_some();
+        }
+        Some(set)
+    }
+
+    /// How often a text was parsed.
+    #[cfg(test)]
+    pub(super) fn parsed(&self) -> usize {
+        self.known.values().map(|known| known.parsed).sum()
+    }
+
+    /// Whether there are last good versions to be written to disk.
+    pub(super) fn has_to_keep(&self) -> bool {
+        self.known.values().any(|known| known.keep_now)
+    }
+
+    /// Writes some of them. What fails is tried again after the next scan. Returns the set with what is new about
+    /// it.
+    pub(super) fn keep(&mut self) -> Set {
+        let began = Instant::now();
+        let to_keep = self.known.iter_mut().filter(|(_, known)| known.keep_now);
+        for (path, known) in to_keep.take_while(|_| began.elapsed() < KEEP_TIME) {
+            known.keep_now = false;
+            known.keep(path, self.last_good.as_ref());
+        }
+        self.collect()
     }
 
     /// The manifests that are there, in order. What is no manifest by its name is left out.
-    fn list(&self, problems: &mut Vec<Problem>) -> io::Result<Vec<PathBuf>> {
-        let missing_file = |error: io::Error| {
-            let was_a_file = self.known.contains_key(&self.path);
-            let parent_is_there = self.path.parent().is_some_and(Path::is_dir);
-            if error.kind() == io::ErrorKind::NotFound && was_a_file && parent_is_there {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        };
+    fn list(&mut self, problems: &mut Vec<Problem>) -> io::Result<Vec<PathBuf>> {
         // Of a symlink that leads nowhere nobody can say that it was removed.
-        match self.path.symlink_metadata() {
-            Ok(_) => {}
-            Err(error) => return missing_file(error).map(|()| Vec::new()),
+        if let Err(error) = self.path.symlink_metadata() {
+            let parent_is_there = self.path.parent().is_some_and(Path::is_dir);
+            let is_removed = error.kind() == io::ErrorKind::NotFound && self.is_one_file && parent_is_there;
+            return if is_removed { Ok(Vec::new()) } else { Err(error) };
         }
-        if !self.path.metadata()?.is_dir() {
+        self.is_one_file = !self.path.metadata()?.is_dir();
+        if self.is_one_file {
             return Ok(vec![self.path.clone()]);
         }
         let mut files = Vec::new();
@@ -172,8 +239,12 @@ impl Files {
         match read {
             Ok((stamp, text)) => {
                 known.take(path, &text, &self.node_name, now);
-                known.keep(path, &text, self.last_good.as_ref());
-                known.stamp = Some(stamp).filter(|stamp| stamp.is_settled(now) && known.not_kept.is_none());
+                if known.is_usable() && self.last_good.is_some() {
+                    let is_kept = known.kept == known.text;
+                    known.to_keep = (!is_kept).then(|| String::from_utf8_lossy(&text).into_owned());
+                    known.not_kept.take_if(|_| is_kept);
+                }
+                known.stamp = Some(stamp).filter(|stamp| stamp.is_settled(now));
             }
             Err(error) => {
                 known.stamp = None;
@@ -195,11 +266,11 @@ impl Files {
                 let _ = last_good.forget(&path);
                 continue;
             }
-            let mut known = Known::default();
+            let mut known = Known { published: true, ..Known::default() };
             known.take(&path, text.as_bytes(), &self.node_name, now);
-            known.kept = known.text.take();
-            known.problems.clear();
+            known.kept.clone_from(&known.text);
             if known.good.is_some() {
+                self.is_one_file |= path == self.path;
                 self.known.insert(path, known);
             }
         }
@@ -209,38 +280,39 @@ impl Files {
     }
 
     /// The pods of all good versions. Of two with one name or UID the first file has it.
-    fn collect(&self, mut problems: Vec<Problem>) -> Set {
-        let mut names = BTreeMap::new();
-        let mut uids: BTreeMap<PodUid, &Path> = BTreeMap::new();
+    fn collect(&self) -> Set {
+        let mut problems = self.problems.clone();
+        let newcomers = self.known.values().any(|known| !known.published);
+        let mut odd_newcomer = false;
+        let (mut taken, mut places) = (Taken::default(), BTreeMap::new());
         for (path, known) in &self.known {
+            odd_newcomer |= !known.published && known.problems.iter().any(|p| !p.warning);
             problems.extend(known.problems.iter().chain(&known.not_kept).cloned());
             let Some(good) = &known.good else { continue };
-            let (uid, key) = pod::identity(&good.pod);
-            let name_owner = names.get(&key).map(|(owner, _): &(&Path, _)| *owner);
-            let clash = match (name_owner, uids.get(&uid)) {
-                (Some(owner), _) => Some((owner, "metadata.name", good.name_at, format!("the pod {key}"))),
-                (None, Some(owner)) => {
-                    Some((*owner, "metadata.uid", good.uid_at, format!("a pod with UID {uid}")))
+            let position = |at: Option<Position>| (at.map(|at| at.line), at.map(|at| at.column));
+            match taken.take(Arc::clone(&good.pod), path.to_string_lossy()) {
+                Ok(()) => {
+                    let (line, column) = position(good.name_at);
+                    places.insert(pod::identity(&good.pod).0, Place { path: path.clone(), line, column });
                 }
-                (None, None) => None,
-            };
-            match clash {
-                Some((owner, field, at, what)) => problems.push(Problem {
-                    path: path.clone(),
-                    line: at.map(|at| at.line),
-                    column: at.map(|at| at.column),
-                    field: Some(field.to_owned()),
-                    message: format!("{what} is already in {}; that one runs", owner.display()),
-                    warning: false,
-                }),
-                None => {
-                    names.insert(key, (path.as_path(), Arc::clone(&good.pod)));
-                    uids.insert(uid, path);
+                Err((field, message)) => {
+                    odd_newcomer |= newcomers;
+                    let at = if field == "metadata.uid" { good.uid_at } else { good.name_at };
+                    let (line, column) = position(at);
+                    problems.push(Problem {
+                        path: path.clone(),
+                        line,
+                        column,
+                        field: Some(field.to_owned()),
+                        message,
+                        warning: false,
+                    });
                 }
             }
         }
         problems.sort_by(|a, b| a.path.cmp(&b.path));
-        Set { pods: names.into_values().map(|(_, pod)| pod).collect(), problems, seen: self.seen }
+        let Self { seen, read_at, .. } = *self;
+        Set { pods: taken.into_pods(), places, problems, seen, read_at, odd_newcomer }
     }
 }
 
@@ -252,6 +324,10 @@ impl Known {
             return;
         }
         self.text = Some(hash.clone());
+        #[cfg(test)]
+        {
+            self.parsed += 1;
+        }
         // Whatever a manifest does to the reader, the other pods must not suffer.
         let read = catch_unwind(AssertUnwindSafe(|| manifest::read(text, Origin::file(path, node_name))));
         match read {
@@ -284,21 +360,25 @@ impl Known {
         self.problems = problems;
     }
 
-    /// Keeps the text on disk if it is the good one and not there yet.
-    fn keep(&mut self, path: &Path, text: &[u8], last_good: Option<&LastGood>) {
-        let (Some(last_good), Some(good)) = (last_good, &self.good) else { return };
-        if self.text.as_ref() != Some(&good.text) || self.kept == self.text {
+    /// Whether the file as it is now is what runs.
+    fn is_usable(&self) -> bool {
+        self.good.as_ref().is_some_and(|good| Some(&good.text) == self.text.as_ref())
+    }
+
+    /// Writes the last good text to disk.
+    fn keep(&mut self, path: &Path, last_good: Option<&LastGood>) {
+        let (Some(last_good), Some(good), Some(text)) = (last_good, &self.good, &self.to_keep) else {
             return;
-        }
-        self.not_kept = match last_good.keep(path, &String::from_utf8_lossy(text)) {
+        };
+        self.not_kept = match last_good.keep(path, text) {
             Ok(()) => {
-                self.kept.clone_from(&self.text);
+                (self.kept, self.to_keep) = (Some(good.text.clone()), None);
                 None
             }
             Err(error) => Some(problem(
                 path,
                 format!(
-                    "this version can not be kept in {} for a restart: {error}",
+                    "its last good version can not be kept in {} for a restart: {error}",
                     last_good.dir().display()
                 ),
             )),
