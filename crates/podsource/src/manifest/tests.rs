@@ -7,14 +7,21 @@ use kube_model::{Timestamp, labels, pod};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Manifest, Origin, read, same, stamp};
+use super::{Manifest, Origin, read, read_all, same, stamp};
+
+mod all;
 
 fn origin() -> Origin<'static> {
     Origin::file(Path::new("/m/a.yaml"), "node1")
 }
 
 fn good(text: &str) -> Manifest {
-    read(text.as_bytes(), origin()).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"))
+    let manifest = read(text.as_bytes(), origin()).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"));
+    // Alone it is the same where there may be several.
+    let all = read_all(text.as_bytes(), origin()).unwrap();
+    assert_eq!((all.pods.len(), &all.pods[0].pod, all.pods[0].name_at), (1, &manifest.pod, manifest.name_at));
+    assert_eq!(all.problems, manifest.warnings);
+    manifest
 }
 
 fn refused(text: &[u8]) -> Vec<Problem> {
@@ -23,6 +30,7 @@ fn refused(text: &[u8]) -> Vec<Problem> {
         Err(problems) => {
             assert!(!problems.is_empty());
             assert!(problems.iter().all(|p| p.path == origin().path));
+            all::refused_as_well(text, &problems);
             problems
         }
     }
