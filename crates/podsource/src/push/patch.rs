@@ -1,6 +1,14 @@
 //! Patches of a pod, as JSON: the four kinds that Kubernetes has. Pure.
 
+mod apply;
+mod fields;
+mod lists;
+mod strategic;
+#[cfg(test)]
+mod tests;
+
 use kube_model::Timestamp;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::error::{ApiError, Cause};
@@ -53,26 +61,35 @@ impl PatchError {
 }
 
 /// Applies `patch` to the pod `current`. Server-side apply makes a new pod of `null`.
+///
+/// # Errors
+/// See [`PatchError`].
 pub(crate) fn apply(kind: &PatchType, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let mut patched = current.clone();
     match kind {
         PatchType::Json => {
-            let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+            let patch = json_patch::Patch::deserialize(patch)
                 .map_err(|error| PatchError::Malformed(format!("not a JSON patch: {error}")))?;
-            let mut patched = current.clone();
             json_patch::patch(&mut patched, &patch)
                 .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
-            Ok(patched)
         }
-        PatchType::Merge | PatchType::Strategic => {
-            let mut patched = current.clone();
-            json_patch::merge(&mut patched, patch);
-            Ok(patched)
-        }
+        PatchType::Merge => json_patch::merge(&mut patched, patch),
+        PatchType::Strategic => strategic::merge(&mut patched, patch.clone())?,
         PatchType::Apply { manager, force, now } => {
-            let _ = (manager, force, now);
-            let mut patched = current.clone();
-            json_patch::merge(&mut patched, patch);
-            Ok(patched)
+            patched = apply::apply(patched, patch.clone(), manager, *force, *now)?;
         }
     }
+    if patched.is_object() {
+        Ok(patched)
+    } else {
+        Err(PatchError::Malformed("the patch makes something of the pod that is no object".to_owned()))
+    }
+}
+
+/// Puts into `metadata.managedFields` what `manager` changed from `old` to `new` by any other way than server-side
+/// apply. Without it a later apply would not see that the fields are another one's. Like Kubernetes it takes the
+/// managed fields of `old` if `new` has none, and forgets all of them if `new` has an empty list. Unlike Kubernetes it
+/// does nothing to a pod that nobody ever applied on the server.
+pub(crate) fn track(old: &Value, new: &mut Value, manager: &str, now: Timestamp) {
+    apply::track(old, new, manager, now);
 }

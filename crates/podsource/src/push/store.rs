@@ -105,12 +105,7 @@ impl Store {
             state: tokio_watch::Sender::new(Arc::new(state)),
         });
         shared.publish_desired(&shared.memory());
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            disk,
-            node_name: node_name.to_owned(),
-            max_pods,
-        };
+        let writer = Writer { shared: Arc::clone(&shared), disk, node_name: node_name.to_owned(), max_pods };
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
             while let Some(job) = queue.blocking_recv() {
@@ -382,5 +377,6 @@ fn refused(what: &str, key: &PodKey, error: &io::Error) -> ApiError {
 fn random_uid() -> Result<String, ApiError> {
     let path = "/proc/sys/kernel/random/uuid";
     let uid = fs::read_to_string(path);
-    uid.map(|uid| uid.trim().to_owned()).map_err(|error| ApiError::internal(format_args!("can not read {path}: {error}")))
+    uid.map(|uid| uid.trim().to_owned())
+        .map_err(|error| ApiError::internal(format_args!("can not read {path}: {error}")))
 }

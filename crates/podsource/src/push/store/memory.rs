@@ -143,7 +143,7 @@ impl Memory {
                     pushed.ending_seen |= view.pod.metadata.deletion_timestamp.is_some();
                     self.set_status(&key, &view.status);
                     ending.remove(&uid);
-                    if asked && is_finished(view) {
+                    if asked && view.finished {
                         ended.push((key, uid));
                     }
                 }
@@ -252,9 +252,4 @@ fn uid(object: &Object) -> PodUid {
 
 fn name(object: &Object) -> (&Option<String>, &Option<String>) {
     (&object.pod.metadata.namespace, &object.pod.metadata.name)
-}
-
-fn is_finished(view: &PodView) -> bool {
-    let _ = view;
-    false
 }
