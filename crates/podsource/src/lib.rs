@@ -16,6 +16,8 @@ mod last_good;
 pub mod manifest;
 #[cfg(feature = "mux")]
 mod mux;
+#[cfg(feature = "push")]
+pub mod push;
 mod state;
 
 #[cfg(feature = "mux")]

@@ -7,6 +7,8 @@ mod decode;
 mod defaults;
 mod invalid;
 mod static_pod;
+#[cfg(feature = "push")]
+pub(crate) mod submitted;
 mod taken;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,101 @@
+//! Serves the push API and prints what comes in: `cargo run -p podsource --features push --example push -- ADDRESS DIR`,
+//! where ADDRESS is for example `127.0.0.1:8001` or `unix:/tmp/push.sock`.
+//!
+//! Nothing is run: each pod is told to be running at once, and to have ended as soon as it is deleted. So kubectl works
+//! against it as against a node: `kubectl --server=http://127.0.0.1:8001 apply -f pod.yaml`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube_model::Timestamp;
+use kube_model::core::{
+    ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus,
+};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_model::pod;
+use kube_model::view::{Event, EventType, PodView};
+use podsource::push::{Settings, start};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it sees")]
+async fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let (Some(address), Some(dir)) = (args.next(), args.next()) else {
+        eprintln!("usage: push ADDRESS DIR");
+        return ExitCode::FAILURE;
+    };
+    let listen = match address.parse() {
+        Ok(listen) => listen,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut push = match start(Settings::new(listen, "node1", dir), CancellationToken::new()).await {
+        Ok(push) => push,
+        Err(error) => {
+            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+            eprintln!("{error}{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("listening on {}", push.address);
+    loop {
+        let state = push.state.borrow_and_update().clone();
+        println!("{} pods, {} problems", state.pods.len(), state.problems.len());
+        for pod in &state.pods {
+            let (uid, key) = pod::identity(pod);
+            println!("  {key} {uid}");
+        }
+        let views: Vec<_> = state.pods.iter().map(|pod| Arc::new(pretended(pod))).collect();
+        push.handle.observe(&views);
+        if push.state.changed().await.is_err() {
+            return ExitCode::SUCCESS;
+        }
+    }
+}
+
+/// The pod as if it ran.
+fn pretended(pod: &Arc<Pod>) -> PodView {
+    let born = pod.metadata.creation_timestamp.clone();
+    let now = born.as_ref().map_or_else(Timestamp::now, |time| time.0);
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        ready: true,
+        started: Some(true),
+        state: Some(ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(Time(now)) }),
+            ..ContainerState::default()
+        }),
+        ..ContainerStatus::default()
+    });
+    let ready =
+        PodCondition { type_: "Ready".to_owned(), status: "True".to_owned(), ..PodCondition::default() };
+    let status = PodStatus {
+        phase: Some("Running".to_owned()),
+        start_time: born,
+        conditions: Some(vec![ready]),
+        container_statuses: Some(containers.collect()),
+        ..PodStatus::default()
+    };
+    let ended = pod.metadata.deletion_timestamp.is_some();
+    PodView {
+        pod: Arc::clone(pod),
+        status: Arc::new(status),
+        removing: ended,
+        finished: ended,
+        waits: Vec::new(),
+        doing: None,
+        events: vec![Event {
+            kind: EventType::Normal,
+            reason: "Started".to_owned(),
+            message: "Pretended to start the pod".to_owned(),
+            container: None,
+            first: now,
+            last: now,
+            count: 1,
+        }],
+    }
+}

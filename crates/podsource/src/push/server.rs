@@ -1,0 +1,146 @@
+//! From sockets to requests: TLS, HTTP/1.1, who may connect, and what a connection may use up.
+//!
+//! HTTP/2 is left out: with it one connection could hold any number of requests, and kubectl needs none of it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::access::{Access, Peer};
+use super::connections::{Connection, Connections};
+use super::error::ApiError;
+use super::listen::{Io, Listener};
+use super::reload::Reloaded;
+use super::rest::{self, Api, Refusal};
+
+/// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet.
+const BUFFER: usize = 64 << 10;
+/// How long requests that are under way have when the server ends.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Pause after the system had no socket for us.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+struct Shared {
+    tls: Option<Reloaded<ServerConfig>>,
+    access: Access,
+    api: Arc<Api>,
+    router: Router,
+    cancel: CancellationToken,
+}
+
+/// Serves until `cancel` is cancelled and the requests that are under way have ended, or had time to.
+pub(super) async fn serve(
+    listener: Listener,
+    tls: Option<Reloaded<ServerConfig>>,
+    access: Access,
+    api: Arc<Api>,
+    cancel: CancellationToken,
+) {
+    let router = rest::router(Arc::clone(&api));
+    let connections = Connections::new(api.limits.connections);
+    let shared = Arc::new(Shared { tls, access, api, router, cancel: cancel.clone() });
+    let tasks = TaskTracker::new();
+    let accept = async {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => {
+                    let connection = Arc::new(connections.enter().await);
+                    tasks.spawn(serve_connection(stream, connection, Arc::clone(&shared)));
+                }
+                // A client that went away, or no file descriptors left: both pass.
+                Err(error) => {
+                    tracing::debug!(%error, "The push API could not take a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    cancel.run_until_cancelled(accept).await;
+    drop(listener);
+    tasks.close();
+    // Whoever takes longer is cut off when the runtime ends.
+    let _late = timeout(DRAIN, tasks.wait()).await;
+}
+
+async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shared: Arc<Shared>) {
+    let work = async {
+        let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
+            None => (stream, Peer { certified: false }),
+            Some(tls) => {
+                let accept = TlsAcceptor::from(tls.get().0).accept(stream);
+                match timeout(shared.api.limits.idle, accept).await {
+                    Ok(Ok(stream)) => {
+                        // Those that are there have been verified.
+                        let certified = stream.get_ref().1.peer_certificates().is_some();
+                        (Box::new(stream), Peer { certified })
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "No TLS connection to the push API came about");
+                        return;
+                    }
+                    Err(_too_slow) => return,
+                }
+            }
+        };
+        serve_http(stream, peer, &connection, &shared).await;
+    };
+    tokio::select! {
+        () = work => {}
+        // It is idle: no request is lost.
+        () = connection.evicted() => {}
+    }
+}
+
+async fn serve_http(stream: Box<dyn Io>, peer: Peer, connection: &Arc<Connection>, shared: &Arc<Shared>) {
+    let service = hyper::service::service_fn(|request: axum::http::Request<Incoming>| {
+        let (connection, shared) = (Arc::clone(connection), Arc::clone(shared));
+        async move { Ok::<_, Infallible>(answer(request.map(Body::new), peer, &connection, &shared).await) }
+    });
+    let http = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.api.limits.idle)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut http = std::pin::pin!(http);
+    let ended = tokio::select! {
+        ended = http.as_mut() => ended,
+        () = shared.cancel.cancelled() => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "A connection of the push API ended early");
+    }
+}
+
+async fn answer(mut request: Request, peer: Peer, connection: &Arc<Connection>, shared: &Shared) -> Response {
+    // A watch holds on to it for as long as it sends.
+    let busy = Arc::new(connection.busy());
+    if let Err(error) = shared.access.check(peer, request.uri(), request.headers()) {
+        return Refusal::from(error).into_response();
+    }
+    request.extensions_mut().insert(busy);
+    let answered = timeout(shared.api.limits.request, shared.router.clone().oneshot(request)).await;
+    answered.map_or_else(
+        |_| {
+            let why = "Timeout: the request did not complete within the allotted time";
+            Refusal::from(ApiError::new(504, "Timeout", why)).into_response()
+        },
+        |answer| answer.unwrap_or_else(|never| match never {}),
+    )
+}
