@@ -8,6 +8,8 @@ use inotify::{Inotify, WatchMask};
 use kube_model::Timestamp;
 use kube_model::core::Pod;
 use kube_model::pod;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
@@ -209,7 +211,13 @@ fn a_manifest_that_is_unusable_is_a_problem_and_its_last_good_version_stays() {
 #[test]
 fn what_takes_the_place_of_a_manifest_and_can_not_be_read_never_stops_the_source() {
     type Put = fn(&Path);
-    let puts: [(&str, Put, &str); 6] = [
+    let puts: [(&str, Put, &str); 7] = [
+        // That nobody may read, not even root.
+        (
+            "unreadable",
+            |p| symlink("/proc/self/mem", p).unwrap(),
+            "web.yaml: can not be read: Input/output error",
+        ),
         ("folder", |p| fs::create_dir(p).unwrap(), "web.yaml: is a folder, not a regular file"),
         (
             "dangling",
@@ -431,6 +439,16 @@ fn what_a_killed_agent_left_or_others_damaged_is_no_harm() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_the_path_makes_no_other_pods() {
+    let mut source = Source::file("web.yaml", &manifest("web", "x"));
+    let before = source.scan().pods;
+    source.path = source.path.join("");
+    assert!(source.path.to_str().unwrap().ends_with('/'));
+    source.restart();
+    assert_eq!(pod::identity(&before[0]), pod::identity(&source.scan().pods[0]));
+}
+
+#[test]
 fn what_is_kept_of_another_folder_does_not_run() {
     let mut source = Source::file("web.yaml", &manifest("web", "x"));
     source.scan();
@@ -542,6 +560,74 @@ fn what_stands_between_the_steps_of_an_editor_is_not_meant() {
         let set = source.scan();
         assert_eq!((names(&set.pods), image(&set.pods[0])), (vec!["web-node1".to_owned()], "two"), "{what}");
         assert_eq!(set.problems, [], "{what}");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u8, u8),
+    Break(u8),
+    Rename(u8, u8),
+    Remove(u8),
+    Scan { settled: bool },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..4u8, 0..3u8).prop_map(|(file, pod)| Step::Write(file, pod)),
+        (0..4u8).prop_map(Step::Break),
+        (0..4u8, 0..4u8).prop_map(|(from, to)| Step::Rename(from, to)),
+        (0..4u8).prop_map(Step::Remove),
+        any::<bool>().prop_map(|settled| Step::Scan { settled }),
+        Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    // Each case writes to the disk and waits for it.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However a folder came to be what it is, its good manifests are what runs, and of a broken one at most what
+    /// once stood in it.
+    #[test]
+    fn what_runs_depends_on_the_folder_and_not_on_its_history(steps in vec(step(), 0..30)) {
+        let mut source = Source::new();
+        for step in steps {
+            // Not all files are there at all times.
+            let path = |file: u8| source.path.join(format!("{file}.yaml"));
+            match step {
+                Step::Write(file, pod) => source.write(&format!("{file}.yaml"), manifest(&format!("p{pod}"), "x")),
+                Step::Break(file) => source.write(&format!("{file}.yaml"), "broken: ["),
+                Step::Rename(from, to) => drop(fs::rename(path(from), path(to))),
+                Step::Remove(file) => drop(fs::remove_file(path(file))),
+                Step::Scan { settled } => {
+                    let known: Vec<_> = source.files.scan(Timestamp::now(), settled).into_iter().collect();
+                    prop_assert!(!settled || known.len() == 1, "settled, there is always a set");
+                    while source.files.has_to_keep() {
+                        source.files.keep();
+                    }
+                }
+                Step::Restart => source.restart(),
+            }
+        }
+        let pods = |set: &Set| -> Vec<_> {
+            let identity = |pod: &Arc<Pod>| pod::identity(pod);
+            set.pods.iter().map(identity).collect()
+        };
+        let broken = source.scan();
+        prop_assert!(broken.pods.len() <= 3);
+        for entry in fs::read_dir(&source.path).unwrap() {
+            let path = entry.unwrap().path();
+            if fs::read(&path).unwrap().starts_with(b"broken") {
+                prop_assert!(broken.problems.iter().any(|problem| problem.path == path));
+                fs::write(path, manifest("repaired", "x")).unwrap();
+            }
+        }
+        let fresh = Files::new(Settings::new(&source.path, "node1")).scan(Timestamp::now(), true).unwrap();
+        let set = source.scan();
+        prop_assert_eq!(pods(&set), pods(&fresh));
+        prop_assert_eq!(set.problems, fresh.problems);
     }
 }
 
