@@ -1,0 +1,184 @@
+//! The node's lease in `kube-node-lease`: the heartbeat that keeps the node from being given up.
+//! Rule: reference 6.3; upstream `component-helpers/apimachinery/lease/controller.go`.
+//!
+//! Better than the kubelet: the lease carries which agent holds it ([`INSTANCE`]), so a second agent of the same
+//! node name notices the first and leaves it alone, instead of both writing the same Node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_model::Timestamp;
+use kube_model::core::Node;
+use kube_model::k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::traits::{ApiError, NodeApi};
+
+/// Annotation of the lease: which agent holds it.
+pub const INSTANCE: &str = "node-agent/instance";
+
+/// The namespace of all node leases.
+pub(crate) const NAMESPACE: &str = "kube-node-lease";
+
+/// Tries in a row before the next period is waited for.
+const TRIES: usize = 5;
+
+/// Pauses while the lease cannot be made: doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
+
+/// Keeps the lease. Belongs on a runtime of its own, so that nothing that is busy can hold it up.
+pub struct Lease<A> {
+    /// The API server.
+    pub api: Arc<A>,
+    /// The node's name.
+    pub name: String,
+    /// Which agent this is; the same after a restart of it.
+    pub instance: String,
+    /// How long the lease holds; it is renewed four times as often.
+    pub duration: Duration,
+    /// The Node, once it is there: it owns the lease.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
+    /// Whether another agent holds the node; `None` until that is known.
+    pub other: watch::Sender<Option<bool>>,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+impl<A: NodeApi> Lease<A> {
+    /// Renews until the future is dropped.
+    pub async fn run(self) {
+        let mut held = None;
+        let mut pause = PAUSE.0;
+        let mut told: Option<ApiError> = None;
+        loop {
+            match self.hold(&mut held).await {
+                Ok(()) => {
+                    if told.take().is_some() {
+                        tracing::info!("the node lease is renewed again");
+                    }
+                    pause = PAUSE.0;
+                    let part = if held.is_some() { 4 } else { 20 };
+                    sleep((self.duration / part).mul_f64(0.04f64.mul_add(fastrand::f64(), 1.0))).await;
+                }
+                Err(error) => {
+                    if told.as_ref() != Some(&error) {
+                        tracing::warn!(lease = %self.name, "the node lease cannot be renewed: {error}");
+                        told = Some(error);
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
+    /// Renews the lease that is held, or else takes it if nobody else has it.
+    async fn hold(&self, held: &mut Option<Object>) -> Result<(), ApiError> {
+        let mut last = ApiError::Conflict;
+        for _ in 0..TRIES {
+            let Some(lease) = held.take() else { return self.take(held).await };
+            let renewed = Object { spec: Some(self.spec(&lease)), ..lease.clone() };
+            match self.api.update_lease(&renewed).await {
+                Ok(lease) => {
+                    *held = Some(lease);
+                    return Ok(());
+                }
+                // Another one wrote it: look at who.
+                Err(ApiError::Conflict | ApiError::NotFound) => {}
+                Err(error) => {
+                    *held = Some(lease);
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn take(&self, held: &mut Option<Object>) -> Result<(), ApiError> {
+        let found = match self.api.lease().await {
+            Ok(lease) => Some(lease),
+            Err(ApiError::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(lease) = &found
+            && let Some(other) = self.other_holder(lease)
+        {
+            let was = self.other.send_replace(Some(true));
+            if was != Some(true) {
+                tracing::error!(
+                    node = %self.name,
+                    "another agent ({other}) holds the node lease of this name: nothing is written about the \
+                     node until it has let go; give this node another --hostname-override, or stop the other"
+                );
+            }
+            return Ok(());
+        }
+        if self.other.send_replace(Some(false)) == Some(true) {
+            tracing::info!(node = %self.name, "the other agent of this name has gone");
+        }
+        let lease = match found {
+            Some(mut lease) => {
+                let annotations = lease.metadata.annotations.get_or_insert_default();
+                annotations.insert(INSTANCE.to_owned(), self.instance.clone());
+                lease.spec = Some(self.spec(&lease));
+                self.api.update_lease(&lease).await?
+            }
+            None => {
+                // Owned by the Node, it goes with it; so the Node has to be there first.
+                let mut node = self.node.clone();
+                let Ok(node) = node.wait_for(Option::is_some).await.map(|node| node.clone()) else {
+                    return Ok(());
+                };
+                let Some(node) = node else { return Ok(()) };
+                self.api.create_lease(&self.new_lease(&node)).await?
+            }
+        };
+        *held = Some(lease);
+        Ok(())
+    }
+
+    /// Who else renewed the lease within its duration. A lease without the annotation was a kubelet's: that is
+    /// what an agent replaces.
+    fn other_holder(&self, lease: &Object) -> Option<String> {
+        let instance = lease.metadata.annotations.as_ref()?.get(INSTANCE)?;
+        let renewed = lease.spec.as_ref()?.renew_time.as_ref()?.0;
+        let age = (self.clock)().duration_since(renewed);
+        let fresh = age.as_secs() < i64::try_from(self.duration.as_secs()).unwrap_or(i64::MAX);
+        (fresh && *instance != self.instance).then(|| instance.clone())
+    }
+
+    fn spec(&self, lease: &Object) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.name.clone()),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
+            renew_time: Some(MicroTime((self.clock)())),
+            ..lease.spec.clone().unwrap_or_default()
+        }
+    }
+
+    fn new_lease(&self, node: &Node) -> Object {
+        let owner = OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: self.name.clone(),
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            ..OwnerReference::default()
+        };
+        Object {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(NAMESPACE.to_owned()),
+                annotations: Some(BTreeMap::from([(INSTANCE.to_owned(), self.instance.clone())])),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.spec(&Object::default())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

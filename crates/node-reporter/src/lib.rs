@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Owns what the Node object and its lease say, and when. Must not know how the API server is reached, nor how a
+//! machine is measured.
+
+mod conditions;
+mod facts;
+mod lease;
+mod register;
+mod report;
+mod resources;
+mod status;
+#[cfg(test)]
+mod testing;
+mod traits;
+
+pub use facts::{Facts, Hardware, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold};
+pub use lease::{INSTANCE, Lease};
+pub use report::Reporter;
+pub use traits::{ApiError, Machine, NodeApi};

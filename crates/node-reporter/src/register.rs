@@ -1,0 +1,138 @@
+//! The Node that is created, and what is put right on one that is there.
+//! Rule: reference 6.1; upstream `pkg/kubelet/kubelet_node_status.go`.
+
+use std::collections::BTreeMap;
+
+use kube_model::core::{Node, NodeSpec, NodeStatus, Taint};
+use serde_json::{Map, Value, json};
+
+use crate::facts::{Facts, Settings};
+
+const ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// Labels that are put right on an existing Node, if this node has a value for them.
+const DEFAULT_LABELS: [&str; 9] = [
+    HOSTNAME,
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+];
+
+fn labels(settings: &Settings, facts: &Facts) -> BTreeMap<String, String> {
+    let arch = &facts.hardware.architecture;
+    let mut labels: BTreeMap<String, String> = [
+        (HOSTNAME, settings.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    labels.extend(settings.labels.clone());
+    labels
+}
+
+/// The Node as it is created.
+pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) -> Node {
+    let mut node = Node::default();
+    node.metadata.name = Some(settings.name.clone());
+    node.metadata.labels = Some(labels(settings, facts));
+    node.metadata.annotations = Some(BTreeMap::from([(ATTACH.to_owned(), "true".to_owned())]));
+    let mut taints = settings.taints.clone();
+    if settings.external_cloud && !taints.iter().any(|t| t.key == UNINITIALIZED) {
+        taints.push(Taint {
+            key: UNINITIALIZED.to_owned(),
+            value: Some("true".to_owned()),
+            effect: "NoSchedule".to_owned(),
+            ..Taint::default()
+        });
+    }
+    node.spec = Some(NodeSpec {
+        taints: (!taints.is_empty()).then_some(taints),
+        provider_id: Some(settings.provider_id.clone()).filter(|id| !id.is_empty()),
+        ..NodeSpec::default()
+    });
+    node.status = Some(status);
+    node
+}
+
+/// What has to be patched on a Node that is there already; labels and taints of the command line are not.
+pub(crate) fn reconcile(settings: &Settings, facts: &Facts, node: &Node) -> Option<Value> {
+    let wanted = labels(settings, facts);
+    let has = |name: &str| node.metadata.labels.as_ref().and_then(|l| l.get(name));
+    let mut patch = Map::new();
+    for name in DEFAULT_LABELS {
+        if let Some(value) = wanted.get(name).filter(|value| has(name) != Some(value)) {
+            let value = if value.is_empty() { Value::Null } else { json!(value) };
+            patch.insert(name.to_owned(), value);
+        }
+    }
+    let mut metadata = Map::new();
+    if !patch.is_empty() {
+        metadata.insert("labels".to_owned(), patch.into());
+    }
+    let attach = node.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH));
+    if attach.map(String::as_str) != Some("true") {
+        metadata.insert("annotations".to_owned(), json!({ATTACH: "true"}));
+    }
+    (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{facts, settings};
+
+    #[test]
+    fn a_new_node_has_what_the_recorded_one_has() {
+        let mut settings = settings();
+        settings.labels = BTreeMap::from([("kubernetes.io/arch".to_owned(), "z80".to_owned())]);
+        settings.external_cloud = true;
+        let node = initial(&settings, &facts(), NodeStatus::default());
+        assert_eq!(
+            serde_json::to_value(node).unwrap(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": "node1",
+                    "labels": {
+                        "beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux",
+                        "kubernetes.io/arch": "z80", "kubernetes.io/hostname": "node1", "kubernetes.io/os": "linux"
+                    },
+                    "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+                },
+                "spec": {"taints": [
+                    {"key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true", "effect": "NoSchedule"}
+                ]},
+                "status": {},
+            })
+        );
+    }
+
+    #[test]
+    fn an_existing_node_keeps_its_own_labels() {
+        let mut settings = settings();
+        let mut node = initial(&settings, &facts(), NodeStatus::default());
+        assert_eq!(reconcile(&settings, &facts(), &node), None);
+        settings.labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
+        assert_eq!(reconcile(&settings, &facts(), &node), None);
+        let labels = node.metadata.labels.as_mut().unwrap();
+        labels.insert(HOSTNAME.to_owned(), "old".to_owned());
+        labels.insert("mine".to_owned(), "stays".to_owned());
+        node.metadata.annotations = None;
+        assert_eq!(
+            reconcile(&settings, &facts(), &node),
+            Some(json!({"metadata": {"labels": {HOSTNAME: "node1"}, "annotations": {ATTACH: "true"}}}))
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! When the Node is created, looked at and patched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_model::Timestamp;
+use kube_model::core::{Node, NodeStatus};
+use kube_model::strategic::{node_status_key, two_way};
+use kube_model::view::EventType;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::conditions::PRESSURES;
+use crate::facts::{Facts, Settings};
+use crate::register;
+use crate::status::{Event, is_changed, status};
+use crate::traits::{ApiError, Machine, NodeApi};
+
+/// Pauses between attempts to register: doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
+
+/// Tries to patch the status in one round.
+const TRIES: usize = 5;
+
+/// Shortest time between two rounds.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Keeps the Node true.
+pub struct Reporter<A, M> {
+    /// How the node presents itself.
+    pub settings: Settings,
+    /// The API server.
+    pub api: Arc<A>,
+    /// The machine.
+    pub machine: Arc<M>,
+    /// Where the Node is shown to others as soon as it is there, and after each change of ours.
+    pub node: watch::Sender<Option<Arc<Node>>>,
+    /// Whether another agent holds the node (see [`Lease`](crate::Lease)): then nothing is written.
+    pub other: watch::Receiver<Option<bool>>,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+/// What a round leaves to the next one.
+#[derive(Default)]
+struct Memory {
+    /// When each pressure was last there.
+    pressure_seen: [Option<Instant>; 3],
+    reported: Option<Instant>,
+    /// What was last said about an error, so that it is said once.
+    told: Option<ApiError>,
+    unschedulable: bool,
+}
+
+impl<A: NodeApi, M: Machine> Reporter<A, M> {
+    /// Registers and reports until the future is dropped.
+    pub async fn run(mut self) {
+        let mut memory = Memory::default();
+        let mut changes = self.machine.changes();
+        self.may_write().await;
+        self.api.event(EventType::Normal, "Starting", "Starting kubelet.".to_owned());
+        let mut known = self.register(&mut memory).await;
+        loop {
+            self.may_write().await;
+            // Changes while it is measured are for the next round.
+            changes.mark_unchanged();
+            let facts = self.machine.measure().await;
+            match self.round(&mut known, &facts, &mut memory).await {
+                Ok(()) => {
+                    if memory.told.take().is_some() {
+                        tracing::info!("the node's status is reported again");
+                    }
+                }
+                Err(error) => {
+                    if memory.told.as_ref() != Some(&error) {
+                        tracing::warn!(node = %self.settings.name, "the node's status cannot be reported: {error}");
+                        memory.told = Some(error);
+                    }
+                }
+            }
+            sleep(SHORTEST).await;
+            tokio::select! {
+                () = sleep(self.settings.update_frequency.mul_f64(0.04f64.mul_add(fastrand::f64(), 1.0))) => {}
+                Ok(()) = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Waits while another agent has this node.
+    async fn may_write(&mut self) {
+        // When nobody looks after the lease any more, the agent is about to end.
+        let _closed = self.other.wait_for(|other| *other == Some(false)).await.is_err();
+    }
+
+    /// Creates the Node, or reads and puts right the one that is there; tries until that is done.
+    async fn register(&self, memory: &mut Memory) -> Node {
+        let mut pause = PAUSE.0;
+        loop {
+            let facts = self.machine.measure().await;
+            match self.try_register(&facts, memory).await {
+                Ok(node) => {
+                    memory.told = None;
+                    self.node.send_replace(Some(Arc::new(node.clone())));
+                    return node;
+                }
+                Err(error) => {
+                    if memory.told.as_ref() != Some(&error) {
+                        tracing::warn!(node = %self.settings.name, "the node cannot be registered: {error}");
+                        memory.told = Some(error);
+                    }
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn try_register(&self, facts: &Facts, memory: &mut Memory) -> Result<Node, ApiError> {
+        let existing = match self.api.node().await {
+            Err(ApiError::NotFound) if self.settings.register => {
+                let pressures = self.pressures(facts, memory);
+                let (status, events) =
+                    status(&self.settings, facts, pressures, &NodeStatus::default(), (self.clock)());
+                match self.api.create_node(&register::initial(&self.settings, facts, status)).await {
+                    Ok(node) => {
+                        tracing::info!(node = %self.settings.name, "registered the node");
+                        memory.reported = Some(Instant::now());
+                        self.tell(events);
+                        return Ok(node);
+                    }
+                    Err(ApiError::AlreadyExists) => self.api.node().await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            found => found?,
+        };
+        if !self.settings.register {
+            return Ok(existing);
+        }
+        match register::reconcile(&self.settings, facts, &existing) {
+            Some(patch) => self.api.patch_node(&patch).await,
+            None => Ok(existing),
+        }
+    }
+
+    /// Patches what changed; also what did not, when it was last reported long ago.
+    async fn round(&self, known: &mut Node, facts: &Facts, memory: &mut Memory) -> Result<(), ApiError> {
+        let mut last = ApiError::Conflict;
+        for again in [false, true, true, true, true].into_iter().take(TRIES) {
+            if again {
+                *known = self.api.node().await?;
+            }
+            let before = known.status.clone().unwrap_or_default();
+            let pressures = self.pressures(facts, memory);
+            let (after, events) = status(&self.settings, facts, pressures, &before, (self.clock)());
+            let due = memory.reported.is_none_or(|at| at.elapsed() >= self.settings.report_frequency);
+            if !due && !is_changed(&before, &after) {
+                return Ok(());
+            }
+            match self.patch(known, &before, &after).await {
+                Ok(node) => {
+                    // As much again or as little, so that the nodes of a cluster do not report all at once.
+                    let jitter = self.settings.report_frequency.mul_f64(fastrand::f64() / 2.0);
+                    memory.reported = Some(Instant::now().checked_sub(jitter).unwrap_or_else(Instant::now));
+                    self.tell(events);
+                    self.tell_schedulable(&node, memory);
+                    *known = node;
+                    self.node.send_replace(Some(Arc::new(known.clone())));
+                    return Ok(());
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn patch(&self, known: &Node, before: &NodeStatus, after: &NodeStatus) -> Result<Node, ApiError> {
+        let as_json = |status: &NodeStatus| serde_json::to_value(status).unwrap_or(Value::Null);
+        match two_way(&as_json(before), &as_json(after), node_status_key) {
+            Some(patch) => self.api.patch_status(&json!({"status": replace_addresses(patch)})).await,
+            None => Ok(known.clone()),
+        }
+    }
+
+    /// Which pressures are told of: those that are there, and those that were until lately.
+    fn pressures(&self, facts: &Facts, memory: &mut Memory) -> [bool; 3] {
+        let mut told = [false; 3];
+        for ((pressure, seen), told) in
+            PRESSURES.iter().zip(&mut memory.pressure_seen).zip(&mut told)
+        {
+            if pressure.is_high(&self.settings, facts) {
+                *seen = Some(Instant::now());
+            }
+            *told = seen.is_some_and(|at| {
+                at.elapsed() < self.settings.pressure_transition || pressure.is_high(&self.settings, facts)
+            });
+        }
+        told
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for Event { kind, reason, message } in events {
+            self.api.event(kind, reason, message);
+        }
+    }
+
+    fn tell_schedulable(&self, node: &Node, memory: &mut Memory) {
+        let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+        if unschedulable != memory.unschedulable {
+            memory.unschedulable = unschedulable;
+            let reason = if unschedulable { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            let message = format!("Node {} status is now: {reason}", self.settings.name);
+            self.api.event(EventType::Normal, reason, message);
+        }
+    }
+}
+
+/// The server merges addresses by their type, of which two may be the same: they are replaced as a whole.
+fn replace_addresses(mut patch: Value) -> Value {
+    if let Some(Value::Array(addresses)) = patch.get_mut("addresses") {
+        addresses.push(json!({"$patch": "replace"}));
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests;

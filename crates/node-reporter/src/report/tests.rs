@@ -1,0 +1,167 @@
+use serde_json::json;
+
+use super::*;
+use crate::facts::{Least, Signal, Stock, Threshold};
+use crate::testing::{TestApi, TestMachine, clock, settings};
+
+struct Fixture {
+    api: Arc<TestApi>,
+    machine: Arc<TestMachine>,
+    node: watch::Receiver<Option<Arc<Node>>>,
+    other: watch::Sender<Option<bool>>,
+}
+
+impl Fixture {
+    fn start(settings: Settings, existing: Option<Node>) -> Self {
+        let api = Arc::<TestApi>::default();
+        api.state.lock().unwrap().node = existing;
+        let machine = Arc::new(TestMachine::new());
+        let (node, other) = (watch::Sender::new(None), watch::Sender::new(Some(false)));
+        let receiver = node.subscribe();
+        let reporter = Reporter {
+            settings,
+            api: Arc::clone(&api),
+            machine: Arc::clone(&machine),
+            node,
+            other: other.subscribe(),
+            clock,
+        };
+        tokio::spawn(reporter.run());
+        Self { api, machine, node: receiver, other }
+    }
+
+    async fn registered(&mut self) {
+        self.node.wait_for(Option::is_some).await.unwrap();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.machine.facts.lock().unwrap());
+        self.machine.changes.send_modify(|n| *n += 1);
+    }
+
+    fn ready(&self) -> Option<String> {
+        let state = self.api.state.lock().unwrap();
+        let conditions = state.node.as_ref()?.status.as_ref()?.conditions.as_ref()?;
+        Some(conditions.iter().find(|c| c.type_ == "Ready")?.status.clone())
+    }
+}
+
+fn disk(facts: &mut Facts) {
+    facts.stocks.insert(Signal::NodefsAvailable, Stock { capacity: 1 << 30, available: 1 << 29 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_created_and_becomes_ready_when_the_runtime_is() {
+    let mut node = Fixture::start(settings(), None);
+    node.registered().await;
+    assert_eq!(node.api.verbs(), ["get", "create"]);
+    assert_eq!(node.ready().as_deref(), Some("False"));
+    node.change(disk);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.ready().as_deref(), Some("True"));
+    assert_eq!(
+        node.api.events(),
+        ["Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_node_is_reported_every_five_minutes_only() {
+    let mut node = Fixture::start(settings(), None);
+    node.registered().await;
+    node.change(disk);
+    sleep(Duration::from_secs(1)).await;
+    let before = node.api.verbs().len();
+    sleep(Duration::from_secs(3000)).await;
+    let reports = node.api.verbs().len() - before;
+    assert!((10..=20).contains(&reports), "{reports} in 50 minutes");
+    let state = node.api.state.lock().unwrap();
+    let (verb, body) = state.log.last().unwrap();
+    assert_eq!(*verb, "patch status");
+    let heartbeat = body["status"]["conditions"].as_array().unwrap();
+    assert_eq!(heartbeat.len(), 4);
+    assert!(heartbeat.iter().all(|c| c.as_object().unwrap().len() == 2), "only the time: {heartbeat:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_existing_node_is_put_right_not_replaced() {
+    let existing: Node = serde_json::from_value(json!({
+        "metadata": {"name": "node1", "uid": "u", "labels": {"mine": "1", "kubernetes.io/os": "plan9"}},
+        "status": {"conditions": [{"type": "Other", "status": "True"}]},
+    }))
+    .unwrap();
+    let mut node = Fixture::start(settings(), Some(existing));
+    node.registered().await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.api.verbs(), ["get", "patch", "patch status"]);
+    let state = node.api.state.lock().unwrap();
+    let node = state.node.as_ref().unwrap();
+    let labels = node.metadata.labels.as_ref().unwrap();
+    assert_eq!((labels["mine"].as_str(), labels["kubernetes.io/os"].as_str()), ("1", "linux"));
+    let conditions = node.status.as_ref().unwrap().conditions.as_ref().unwrap();
+    assert_eq!(conditions.len(), 5);
+    assert_eq!(conditions[0].type_, "Other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_do_not_end_it_and_a_failed_patch_reads_the_node_again() {
+    let mut node = Fixture::start(settings(), None);
+    node.api.state.lock().unwrap().errors =
+        vec![ApiError::Other("refused".to_owned()), ApiError::Forbidden("no".to_owned())];
+    node.registered().await;
+    node.api.state.lock().unwrap().errors = vec![ApiError::Conflict];
+    node.change(disk);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.ready().as_deref(), Some("True"));
+    let verbs = node.api.verbs();
+    assert_eq!(verbs[verbs.len() - 3..], ["patch status", "get", "patch status"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_registration_the_node_is_waited_for() {
+    let mut settings = settings();
+    settings.register = false;
+    let mut node = Fixture::start(settings, None);
+    sleep(Duration::from_secs(60)).await;
+    assert!(node.node.borrow().is_none());
+    assert!(node.api.verbs().iter().all(|verb| *verb == "get"));
+    node.api.state.lock().unwrap().node = Some(Node::default());
+    node.registered().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_another_agent_has_the_node() {
+    let mut node = Fixture::start(settings(), None);
+    node.registered().await;
+    node.other.send_replace(Some(true));
+    node.change(disk);
+    // The round that was under way may end.
+    sleep(Duration::from_secs(20)).await;
+    let before = node.api.verbs().len();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(node.api.verbs().len(), before);
+    node.other.send_replace(Some(false));
+    sleep(Duration::from_secs(20)).await;
+    assert!(node.api.verbs().len() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pressure_is_told_of_for_a_while_after_it_has_gone() {
+    let mut settings = settings();
+    settings.thresholds =
+        vec![Threshold { signal: Signal::PidAvailable, least: Least::Amount(10) }];
+    let mut node = Fixture::start(settings, None);
+    node.registered().await;
+    let left = |available| move |facts: &mut Facts| {
+        facts.stocks.insert(Signal::PidAvailable, Stock { capacity: 100, available });
+    };
+    let events = |node: &Fixture| node.api.events().split_off(4);
+    node.change(left(9));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(events(&node), ["NodeHasInsufficientPID"]);
+    node.change(left(50));
+    sleep(Duration::from_secs(280)).await;
+    assert_eq!(events(&node), ["NodeHasInsufficientPID"]);
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(events(&node), ["NodeHasInsufficientPID", "NodeHasSufficientPID"]);
+}
