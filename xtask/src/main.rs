@@ -33,6 +33,8 @@ enum Task {
     Arch(arch::Options),
     /// Measure start, rest, restart and deletion with many pods
     Bench(bench::Options),
+    /// Build the API server that the tests use, once, and say where it is
+    KubeApiserver,
     /// Check licences, duplicate versions, sources and advisories of the dependencies
     Deny,
 }
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Lint(options) => lint::run(&options),
         Task::Arch(options) => arch::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::KubeApiserver => kube_apiserver(),
         Task::Deny => deny::run(),
     };
     match done {
@@ -58,4 +61,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn kube_apiserver() -> anyhow::Result<()> {
+    ui::say(testkit::env::build_kube_apiserver()?.display().to_string());
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
-use testkit::env::{Tools, succeed, target_dir};
+use anyhow::{Context, Result};
+use testkit::env::{
+    BINARY_VARIABLE, KUBE_APISERVER_VARIABLE, Tools, build_kube_apiserver, succeed, target_dir,
+};
 
 use crate::cargo::{cargo, has_subcommand};
 use crate::lint;
@@ -14,6 +17,9 @@ pub(crate) struct Options {
     /// Leave out what needs a container runtime
     #[arg(long)]
     fast: bool,
+    /// Use this kube-apiserver instead of building 1.20 from Debian's source
+    #[arg(long, value_name = "PATH", conflicts_with = "fast")]
+    kube_apiserver: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -27,9 +33,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.fast {
         report.step("what the integration tests need", || {
             Tools::ensure()?;
+            Tools::ensure_cluster()?;
             Ok(succeed(&mut cargo(["build", "--package", "node-agent"]))?)
         });
-        report.step("integration tests on containerd 1.6 and 2.1", integration_tests);
+        let mut apiserver = options.kube_apiserver.clone();
+        if apiserver.is_none() {
+            report.step("kube-apiserver 1.20 from Debian's source (once)", || {
+                apiserver = Some(build_kube_apiserver()?);
+                Ok(())
+            });
+        }
+        report
+            .step("integration tests on containerd 1.6 and 2.1", || integration_tests(apiserver.as_deref()));
     }
     report.finish()
 }
@@ -42,10 +57,16 @@ fn unit_tests() -> Result<()> {
     Ok(succeed(&mut runner(&["--workspace", "--exclude", "integration"]))?)
 }
 
-fn integration_tests() -> Result<()> {
+fn integration_tests(apiserver: Option<&Path>) -> Result<()> {
     let mut command =
         runner(&["--package", "integration", "--package", "testkit", "--features", "testkit/runtime-tests"]);
-    Ok(succeed(command.env(testkit::env::BINARY_VARIABLE, target_dir().join("debug/node-agent")))?)
+    command.env(BINARY_VARIABLE, target_dir().join("debug/node-agent"));
+    if let Some(path) = apiserver {
+        // The tests run in other folders than this one.
+        let path = path.canonicalize().with_context(|| format!("no kube-apiserver at {}", path.display()))?;
+        command.env(KUBE_APISERVER_VARIABLE, path);
+    }
+    Ok(succeed(&mut command)?)
 }
 
 /// nextest where it is installed: it runs each test in a process of its own, names the slow ones and ends those

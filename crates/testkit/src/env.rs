@@ -23,25 +23,34 @@
 //! ```
 
 mod agent;
+mod apt;
+mod ca;
 mod cleanup;
+mod cluster;
 mod command;
 mod containerd;
 mod cri;
+mod daemon;
 mod error;
 mod images;
+mod kube_apiserver;
 mod network;
 mod packages;
+mod port;
 mod proc;
 mod run;
 mod view;
 mod wait;
 
 pub use agent::{Agent, AgentOptions, BINARY_VARIABLE, binary};
+pub use ca::{Ca, Identity};
 pub use cleanup::{clean, clean_leftovers};
+pub use cluster::{AuditedRequest, Cluster, ClusterOptions, Login};
 pub use command::{output, succeed};
 pub use containerd::{Containerd, Line};
 pub use error::Error;
 pub use images::{BUSYBOX, PAUSE};
+pub use kube_apiserver::{KUBE_APISERVER_VARIABLE, build_kube_apiserver, kube_apiserver};
 pub use packages::Tools;
 pub use proc::{Usage, usage};
 pub use run::{Run, target_dir};

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::command::{both_streams, output};
 use super::error::{At, tail};
+use super::port::free_port;
 use super::{Error, Run, say, target_dir, until};
 
 /// How long the agent may take until it is healthy.
@@ -297,7 +298,7 @@ impl Agent {
     }
 
     fn failed(&self, what: String) -> Error {
-        Error::Agent { what, log: self.log(), tail: tail(&self.log(), TAIL) }
+        Error::Process { what, log: self.log(), tail: tail(&self.log(), TAIL) }
     }
 }
 
@@ -311,12 +312,6 @@ impl Drop for Agent {
         }
         self.kill9();
     }
-}
-
-/// A port that is free now. Another process may take it before the agent does, which then says so.
-fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).at("find a free port on", "127.0.0.1")?;
-    Ok(listener.local_addr().at("find a free port on", "127.0.0.1")?.port())
 }
 
 /// Whether `/healthz` answers 200.

@@ -54,6 +54,15 @@ pub enum Error {
         /// Why it did not hold at the last look.
         last: String,
     },
+    /// A key or certificate could not be made.
+    #[error("cannot make {what}")]
+    Certificate {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
     /// SIGINT or SIGTERM came while waiting.
     #[error("interrupted")]
     Interrupted,
@@ -68,9 +77,9 @@ pub enum Error {
         /// Each thing that is still there.
         rest: Vec<String>,
     },
-    /// The agent's process failed; carries the end of its log.
+    /// A process that was to go on failed; carries the end of its log.
     #[error("{what}\n--- end of {} ---\n{tail}", log.display())]
-    Agent {
+    Process {
         /// What happened.
         what: String,
         /// Its log file.
