@@ -11,7 +11,6 @@ use node_config::validate::documents;
 use node_config::{Command, CommandLine, Output, Settings, ValidateArgs};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 /// Longest time between a signal and the end. Steps under way are dropped; only file work may take a moment.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -33,11 +32,13 @@ fn main() -> ExitCode {
                 form: form(args.output),
                 watch: args.watch,
             };
-            show::pods(request, &mut io::stdout(), &mut io::stderr()).map_err(anyhow::Error::from)
+            show::pods(request, &mut io::stdout(), &mut io::stderr()).map_err(Into::into)
         }
         Command::Explain(args) => {
-            let shown = show::explain(&args.root_dir, &args.pod, form(args.output), &mut io::stdout());
-            shown.map_err(anyhow::Error::from)
+            show::explain(&args.root_dir, &args.pod, form(args.output), &mut io::stdout()).map_err(Into::into)
+        }
+        Command::Sources(args) => {
+            show::sources(&args.root_dir, form(args.output), &mut io::stdout()).map_err(Into::into)
         }
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
@@ -95,10 +96,7 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
     one_malloc_arena();
     let effective = line.load(&Disk)?;
     let settings = Settings::new(&effective, &config::facts())?;
-    let live = Live {
-        verbosity: logging::init(settings.logging_format, settings.verbosity)?,
-        file_check_frequency: watch::Sender::new(settings.file_check_frequency),
-    };
+    let live = Live::new(logging::init(settings.logging_format, settings.verbosity)?, &settings);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -123,7 +121,7 @@ async fn serve(settings: &Settings, live: &Live) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
     tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
-    let agent = Agent::start(settings, &node_name, live.file_check_frequency.subscribe()).await?;
+    let agent = Agent::start(settings, &node_name, live).await?;
     stop().await;
     tracing::info!("stopping: no more work is taken, pods are left running");
     tokio::select! {

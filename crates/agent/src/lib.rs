@@ -15,5 +15,6 @@ mod sources;
 mod view;
 
 pub use run::{Agent, StartError};
-/// The other end of the local view: what `node-agent pods` and `node-agent explain` print.
+/// The other end of the local view: what `node-agent pods`, `node-agent explain` and `node-agent sources` print.
 pub use server::show;
+pub use sources::SourceError;

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cgroups::Cgroups;
 use cri_client::Client;
 use kube_model::Timestamp;
-use kube_model::view::RuntimeView;
+use kube_model::view::{RuntimeView, SourceView};
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
@@ -19,11 +18,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Live;
 use crate::feed::Feed;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
 use crate::runtime::{CriImages, CriRuntime, Files, Hooks, make_dir};
+use crate::sources::{SourceError, Sources};
 use crate::view::AgentView;
-use crate::{node, settings, sources};
+use crate::{node, settings};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,9 @@ pub enum StartError {
     /// The local socket cannot be served; another agent may hold it.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// A source of pods cannot be started.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 }
 
 /// A running agent.
@@ -75,15 +79,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything. `file_check_frequency` may change while the agent runs. Returns once the agent does its work; the runtime need not be there yet.
+    /// Starts everything. What is `live` may change while the agent runs. Returns once the agent does its work; the
+    /// runtime need not be there yet.
     ///
     /// # Errors
     /// When something that the agent cannot work without is missing or taken: see [`StartError`].
-    pub async fn start(
-        config: &Settings,
-        node_name: &str,
-        file_check_frequency: watch::Receiver<Duration>,
-    ) -> Result<Self, StartError> {
+    pub async fn start(config: &Settings, node_name: &str, live: &Live) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
@@ -145,16 +146,18 @@ impl Agent {
         });
         sink.connect(workers.clone(), probes);
 
-        let problems = watch::Sender::new(Vec::new());
-        let view = AgentView {
-            node: node_name.to_owned(),
-            workers: workers.clone(),
-            problems: problems.subscribe(),
-            runtime: runtime_view.subscribe(),
-        };
         // Both refuse a second agent on this node before anything is touched.
         let local = LocalSocket::bind(&config.root_dir)?;
         let healthz = config.healthz.map(Healthz::start).transpose()?;
+        let sources = Sources::start(config, node_name, live, &stop).await?;
+        let shown = watch::Sender::new(Vec::<SourceView>::new());
+        let view = AgentView {
+            node: node_name.to_owned(),
+            workers: workers.clone(),
+            sources: shown.subscribe(),
+            states: sources.states(),
+            runtime: runtime_view.subscribe(),
+        };
         let until = stop.clone();
         tasks.spawn(async move {
             if let Some(Err(error)) = until.run_until_cancelled(local.serve(Arc::new(view))).await {
@@ -164,28 +167,21 @@ impl Agent {
 
         let feed = Feed { client, workers: workers.clone(), node, view: runtime_view, stop: stop.clone() };
         tasks.spawn(feed.run());
-        let source = config.pod_manifest_path.as_ref().map(|path| podsource::file::Settings {
-            path: path.clone(),
-            node_name: node_name.to_owned(),
-            check_frequency: file_check_frequency,
-            cache_dir: Some(config.root_dir.join("podsource").join("file")),
-        });
-        match source {
-            Some(source) => {
-                let manager = PodManager::new([podsource::file::SOURCE]);
-                let receiver = podsource::file::spawn(source, stop.clone());
-                let shares = Arc::clone(&runtime);
-                let desired =
-                    move |pods: &PodManager| shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
-                let until = stop.clone();
-                tasks.spawn(sources::follow(receiver, manager, workers.clone(), problems, desired, until));
-                let (until, workers) = (stop.clone(), workers.clone());
-                tasks.spawn(async move {
-                    until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
-                });
-            }
+        if sources.is_empty() {
             // Without a source nobody can say what is wanted, so nothing is removed either.
-            None => tracing::warn!("no pod source is configured (--pod-manifest-path): nothing to run"),
+            tracing::warn!(
+                "no pod source is configured (--pod-manifest-path, --manifest-url, --manifest-server-address): nothing \
+                 to run"
+            );
+        } else {
+            let shares = Arc::clone(&runtime);
+            let desired =
+                move |pods: &PodManager| shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
+            tasks.spawn(sources.feed(workers.clone(), shown, desired, stop.clone()));
+            let (until, workers) = (stop.clone(), workers.clone());
+            tasks.spawn(async move {
+                until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
+            });
         }
         Ok(Self { stop, tasks, workers, _healthz: healthz })
     }

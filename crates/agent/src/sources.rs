@@ -1,72 +1,236 @@
-//! From sources to workers: applies each full set to the pod manager and hands on what changed.
+//! Where pods come from: starts the configured sources, merges them, and hands on to the workers what changed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube_model::view::Problem;
+use kube_model::core::PodStatus;
+use kube_model::pod;
+use kube_model::view::{PodView, Problem, SourceView};
+use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
-use podsource::SourceState;
+use podsource::push::{self, Listen, Push, TlsFiles};
+use podsource::{Mux, SourceState, file, http};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Consumes one source until told to stop. Problems go to `problems` as they are now.
-/// `desired` hears of all pods that are wanted whenever they change.
-pub(crate) async fn follow<R: Runtime, P: Probes>(
-    mut source: watch::Receiver<Arc<SourceState>>,
-    mut manager: PodManager,
-    workers: Workers<R, P>,
-    problems: watch::Sender<Vec<Problem>>,
-    desired: impl Fn(&PodManager),
-    stop: CancellationToken,
-) {
-    let consume = async {
-        loop {
-            let state = Arc::clone(&source.borrow_and_update());
-            log_new(&problems.borrow(), &state.problems);
-            let changed = problems.send_if_modified(|shown| {
-                let changed = *shown != state.problems;
-                if changed {
-                    shown.clone_from(&state.problems);
-                }
-                changed
-            });
-            if changed {
-                workers.bump();
-            }
-            if state.seen {
-                let changes = manager.apply(state.source, state.pods.clone());
-                if !changes.is_empty() {
-                    desired(&manager);
-                }
-                for change in changes {
-                    match change {
-                        Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
-                        Change::Reconcile(_) => {}
-                        Change::Remove(uid) => workers.remove(&uid),
-                    }
-                }
-                if manager.sources_ready() {
-                    workers.sources_ready();
-                }
-            }
-            if source.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    stop.run_until_cancelled(consume).await;
+use crate::config::Live;
+
+/// Shortest time between two reports to the push API of how the pods are.
+const REPORT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a source can not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The manifest URL or one of its headers.
+    #[error("--manifest-url")]
+    Http(#[from] http::Error),
+    /// The pod API.
+    #[error("--manifest-server-address")]
+    Push(#[from] push::StartError),
 }
 
-/// Each problem is logged when it comes, not at every poll.
-fn log_new(known: &[Problem], now: &[Problem]) {
-    for problem in now.iter().filter(|p| !known.contains(p)) {
-        if problem.warning {
-            tracing::warn!("manifest is used, but: {problem}");
-        } else {
-            tracing::error!("manifest cannot be used as it is: {problem}");
+/// All sources of the node, running.
+pub(crate) struct Sources {
+    states: Vec<watch::Receiver<Arc<SourceState>>>,
+    push: Option<Push>,
+}
+
+impl Sources {
+    /// Starts what is configured; they end with `stop`.
+    pub(crate) async fn start(
+        config: &Settings,
+        node_name: &str,
+        live: &Live,
+        stop: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let dir = |source: &str| config.root_dir.join("podsource").join(source);
+        let mut states = Vec::new();
+        if let Some(path) = &config.pod_manifest_path {
+            let settings = file::Settings {
+                check_frequency: live.file_check_frequency.subscribe(),
+                cache_dir: Some(dir(file::SOURCE)),
+                ..file::Settings::new(path, node_name)
+            };
+            states.push(file::spawn(settings, stop.clone()));
+        }
+        if let Some(manifest) = &config.manifest_url {
+            let settings = http::Settings {
+                headers: manifest.headers.clone(),
+                ca_file: manifest.ca_file.clone(),
+                check_frequency: live.http_check_frequency.subscribe(),
+                cache_dir: Some(dir(http::SOURCE)),
+                ..http::Settings::new(&manifest.url, node_name)
+            };
+            states.push(http::spawn(settings, stop.clone())?);
+        }
+        let push = match &config.manifest_server {
+            Some(server) => {
+                let settings = push_settings(server, node_name, dir(push::SOURCE));
+                let push = push::start(settings, stop.clone()).await?;
+                tracing::info!("the pod API is served at {}", push.address);
+                states.push(push.state.clone());
+                Some(push)
+            }
+            None => None,
+        };
+        Ok(Self { states, push })
+    }
+
+    /// The state of each source, to look at at any time.
+    pub(crate) fn states(&self) -> Vec<watch::Receiver<Arc<SourceState>>> {
+        self.states.clone()
+    }
+
+    /// Whether none is configured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Feeds `workers` until told to stop. How it stands with the sources goes to `shown`. `desired` hears of all
+    /// pods that are wanted whenever they change.
+    pub(crate) async fn feed<R: Runtime, P: Probes>(
+        self,
+        workers: Workers<R, P>,
+        shown: watch::Sender<Vec<SourceView>>,
+        desired: impl Fn(&PodManager),
+        stop: CancellationToken,
+    ) {
+        let left_out = watch::Sender::new(Vec::new());
+        let mux = Mux::new(self.states.iter().cloned());
+        let follow = follow(mux, &workers, &shown, &desired, &left_out, self.push.as_ref());
+        let report = async {
+            if let Some(push) = &self.push {
+                report(&push.handle, &workers, left_out.subscribe()).await;
+            }
+        };
+        stop.run_until_cancelled(async { tokio::join!(follow, report) }).await;
+        if let Some(push) = self.push {
+            // It has been told to stop, too; a panic in it was shown already.
+            let _ = push.served.await;
         }
     }
-    for problem in known.iter().filter(|p| !now.contains(p)) {
-        tracing::info!("manifest problem is gone: {problem}");
+}
+
+fn push_settings(server: &ManifestServer, node_name: &str, dir: PathBuf) -> push::Settings {
+    let listen = match &server.address {
+        ManifestAddress::Tcp(address) => Listen::Tcp(*address),
+        ManifestAddress::Unix(path) => Listen::Unix(path.clone()),
+    };
+    push::Settings {
+        tls: server.tls.clone().map(|(cert, key)| TlsFiles { cert, key }),
+        client_ca: server.client_ca_file.clone(),
+        token_file: server.token_file.clone(),
+        ..push::Settings::new(listen, node_name, dir)
     }
+}
+
+async fn follow<R: Runtime, P: Probes>(
+    mut mux: Mux,
+    workers: &Workers<R, P>,
+    shown: &watch::Sender<Vec<SourceView>>,
+    desired: &impl Fn(&PodManager),
+    left_out: &watch::Sender<Vec<Arc<PodView>>>,
+    push: Option<&Push>,
+) {
+    while let Some(changes) = mux.next().await {
+        let views = mux.views();
+        if log(&shown.borrow(), &views) {
+            workers.bump();
+        }
+        shown.send_replace(views);
+        if !changes.is_empty() {
+            desired(mux.pods());
+        }
+        for change in changes {
+            match change {
+                // A new pod may be deleted already; then that is what is wanted.
+                Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
+                Change::Remove(uid) => workers.remove(&uid),
+                // Statuses of static pods are ours; nobody else writes them.
+                Change::Reconcile(_) => {}
+            }
+        }
+        if let Some(push) = push {
+            left_out.send_replace(standing_back(&mux, &push.state.borrow()));
+        }
+        if mux.pods().sources_ready() {
+            workers.sources_ready();
+        }
+    }
+}
+
+/// Tells the push API how the pods are, at first and after changes.
+async fn report<R: Runtime, P: Probes>(
+    push: &push::Handle,
+    workers: &Workers<R, P>,
+    mut left_out: watch::Receiver<Vec<Arc<PodView>>>,
+) {
+    let mut changes = workers.changes();
+    loop {
+        changes.borrow_and_update();
+        let mut views = workers.views();
+        views.extend(left_out.borrow_and_update().iter().cloned());
+        push.observe(&views);
+        // Both are cancel-safe, and everything is read again whichever it was. The senders outlive this.
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = left_out.changed() => {}
+        }
+        tokio::time::sleep(REPORT_PAUSE).await;
+    }
+}
+
+/// Pods of a source that no worker has, because another source has their name or UID. Nothing of them runs, so a
+/// deletion has nothing to wait for.
+fn standing_back(mux: &Mux, state: &SourceState) -> Vec<Arc<PodView>> {
+    let conflicts = mux.pods().conflicts().iter().filter(|conflict| conflict.source == state.source);
+    let view = |conflict: &pod_manager::Conflict| {
+        let pod = state.pods.iter().find(|pod| pod::identity(pod).0 == conflict.uid)?;
+        let message = format!(
+            "the source {:?} has a pod with this name or UID ({}); that one runs",
+            conflict.holder_source, conflict.holder
+        );
+        let status = PodStatus {
+            phase: Some("Pending".to_owned()),
+            reason: Some("Conflict".to_owned()),
+            message: Some(message),
+            ..PodStatus::default()
+        };
+        let finished = pod.metadata.deletion_timestamp.is_some();
+        Some(Arc::new(PodView {
+            pod: Arc::clone(pod),
+            status: Arc::new(status),
+            removing: finished,
+            finished,
+            waits: Vec::new(),
+            doing: None,
+            events: Vec::new(),
+        }))
+    };
+    conflicts.filter_map(view).collect()
+}
+
+/// Logs each problem when it comes and when it goes, not at every poll. Answers whether there was any.
+fn log(known: &[SourceView], now: &[SourceView]) -> bool {
+    let (before, after) = (problems(known), problems(now));
+    let fresh: Vec<_> = after.iter().filter(|problem| !before.contains(problem)).collect();
+    let gone: Vec<_> = before.iter().filter(|problem| !after.contains(problem)).collect();
+    for (source, problem) in &fresh {
+        if problem.warning {
+            tracing::warn!(source, "manifest is used, but: {problem}");
+        } else {
+            tracing::error!(source, "manifest cannot be used as it is: {problem}");
+        }
+    }
+    for (source, problem) in &gone {
+        tracing::info!(source, "manifest problem is gone: {problem}");
+    }
+    !fresh.is_empty() || !gone.is_empty()
+}
+
+fn problems(sources: &[SourceView]) -> Vec<(&str, &Problem)> {
+    let all = sources.iter().flat_map(|s| s.problems.iter().map(|problem| (s.name.as_str(), problem)));
+    all.collect()
 }

@@ -1,7 +1,10 @@
 //! The agent's own view of itself, as the local socket serves it.
 
-use kube_model::view::{Problem, RuntimeView, ViewSnapshot};
+use std::sync::Arc;
+
+use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot};
 use pod_workers::Workers;
+use podsource::SourceState;
 use server::View;
 use tokio::sync::watch;
 
@@ -12,7 +15,10 @@ use crate::runtime::CriRuntime;
 pub(crate) struct AgentView {
     pub(crate) node: String,
     pub(crate) workers: Workers<CriRuntime, AgentProbes>,
-    pub(crate) problems: watch::Receiver<Vec<Problem>>,
+    /// As of the last change.
+    pub(crate) sources: watch::Receiver<Vec<SourceView>>,
+    /// The same sources, for when they were last read: that changes without notice.
+    pub(crate) states: Vec<watch::Receiver<Arc<SourceState>>>,
     pub(crate) runtime: watch::Receiver<RuntimeView>,
 }
 
@@ -21,9 +27,17 @@ impl View for AgentView {
         ViewSnapshot {
             node: self.node.clone(),
             pods: self.workers.views(),
-            problems: self.problems.borrow().clone(),
+            problems: self.sources.borrow().iter().flat_map(|source| &source.problems).cloned().collect(),
             runtime: self.runtime.borrow().clone(),
         }
+    }
+
+    fn sources(&self) -> SourcesSnapshot {
+        let mut sources = self.sources.borrow().clone();
+        for (source, state) in sources.iter_mut().zip(&self.states) {
+            source.read_at = state.borrow().read_at;
+        }
+        SourcesSnapshot { node: self.node.clone(), sources }
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

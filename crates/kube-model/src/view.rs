@@ -127,6 +127,16 @@ pub struct Event {
     pub count: u32,
 }
 
+/// Where the pods come from at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcesSnapshot {
+    /// The node's name.
+    pub node: String,
+    /// All sources that are configured.
+    pub sources: Vec<SourceView>,
+}
+
 /// How it stands with a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourceCondition {

@@ -9,7 +9,7 @@ use crate::error::UsageError;
 use crate::help::Help;
 use crate::load::CommandLine;
 use crate::parse::{self, Parsed, Word};
-use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, VALIDATE, ViewFlags};
+use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, SOURCES, VALIDATE, ViewFlags};
 use crate::value::Version;
 
 /// What to do.
@@ -25,6 +25,8 @@ pub enum Command {
     Pods(PodsArgs),
     /// Explain one pod.
     Explain(ExplainArgs),
+    /// Show where pods come from.
+    Sources(SourcesArgs),
     /// Write this text to stdout and exit 0: help or version.
     Print(String),
 }
@@ -62,6 +64,15 @@ pub struct ExplainArgs {
     pub root_dir: PathBuf,
 }
 
+/// Arguments of `node-agent sources`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcesArgs {
+    /// In which form.
+    pub output: Output,
+    /// `--root-dir` of the running agent.
+    pub root_dir: PathBuf,
+}
+
 /// Form of what a command shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -75,9 +86,14 @@ pub enum Output {
     Yaml,
 }
 
+/// The forms of a table.
+const VIEW_FORMS: &[(&str, Output)] =
+    &[("wide", Output::Wide), ("json", Output::Json), ("yaml", Output::Yaml)];
+
 const COMMANDS: &[(&str, &str)] = &[
     ("pods", "show the pods of the running agent"),
     ("explain", "say what one pod waits for and what was tried"),
+    ("sources", "show where pods come from, and what is wrong there"),
     ("config", "show the configuration that counts, and where each value came from"),
     ("validate", "check configuration files and pod manifests without running anything"),
     ("completion", "write a completion script for bash, zsh or fish"),
@@ -93,6 +109,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     match args.first().map(String::as_str) {
         Some("pods") => pods(args.split_off(1)),
         Some("explain") => explain(args.split_off(1)),
+        Some("sources") => sources(args.split_off(1)),
         Some("config") => agent(args.split_off(1), CONFIG, Command::Config),
         Some("validate") => validate(args.split_off(1)),
         Some("completion") => completion(args.split_off(1)),
@@ -182,7 +199,7 @@ fn pods(args: Vec<String>) -> Result<Command, UsageError> {
     let ViewFlags { output, root_dir, watch, .. } = parsed.values;
     Ok(Command::Pods(PodsArgs {
         names,
-        output: form(&output, &[("wide", Output::Wide), ("json", Output::Json), ("yaml", Output::Yaml)])?,
+        output: form(&output, VIEW_FORMS)?,
         watch,
         root_dir: root_dir.into(),
     }))
@@ -201,6 +218,18 @@ fn explain(args: Vec<String>) -> Result<Command, UsageError> {
     let ViewFlags { output, root_dir, .. } = parsed.values;
     let output = form(&output, &[("json", Output::Json), ("yaml", Output::Yaml)])?;
     Ok(Command::Explain(ExplainArgs { pod, output, root_dir: root_dir.into() }))
+}
+
+fn sources(args: Vec<String>) -> Result<Command, UsageError> {
+    let parsed = parse::parse(SOURCES, args)?;
+    if parsed.values.help {
+        return Ok(Command::Print(SOURCES_HELP.render(SOURCES)));
+    }
+    if let Some(word) = parsed.words.first() {
+        return Err(UsageError::UnknownCommand { word: word.text.clone(), hint: String::new() });
+    }
+    let ViewFlags { output, root_dir, .. } = parsed.values;
+    Ok(Command::Sources(SourcesArgs { output: form(&output, VIEW_FORMS)?, root_dir: root_dir.into() }))
 }
 
 fn words(parsed: &Parsed<ViewFlags>) -> Vec<String> {
@@ -244,6 +273,7 @@ fn help_of(words: &[String]) -> Result<Command, UsageError> {
         None | Some("help") => AGENT_HELP.render(AGENT),
         Some("pods") => PODS_HELP.render(PODS),
         Some("explain") => EXPLAIN_HELP.render(EXPLAIN),
+        Some("sources") => SOURCES_HELP.render(SOURCES),
         Some("config") => CONFIG.render(AGENT),
         Some("validate") => VALIDATE_HELP.render(VALIDATE),
         Some("completion") => COMPLETION.render(COMPLETION_FLAGS),
@@ -292,6 +322,13 @@ const EXPLAIN_HELP: Help = Help {
     about: "Says of one pod what state it is in, what it waits for and why, what was tried and what comes next. POD \
             is a name with or without the node's name at its end, NAMESPACE/NAME, or the start of a UID.",
     usage: &["node-agent explain POD [flags]"],
+    commands: &[],
+};
+
+const SOURCES_HELP: Help = Help {
+    about: "Shows where the agent that runs on this machine takes its pods from: each source with its state, when it \
+            was last read, how many pods it wants, and what is wrong with its manifests, with file, line and field.",
+    usage: &["node-agent sources [flags]"],
     commands: &[],
 };
 

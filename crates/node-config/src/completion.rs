@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::flag::Flag;
-use crate::table::{AGENT, EXPLAIN, PODS};
+use crate::table::{AGENT, EXPLAIN, PODS, SOURCES};
 
 /// A shell that there is a script for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,12 @@ fn entries<T>(table: &'static [Flag<T>]) -> Vec<Entry> {
 /// The script. `commands` are pairs of a subcommand and what it does.
 pub(crate) fn script(shell: Shell, commands: &[(&str, &str)]) -> String {
     // `config` takes the agent's own flags.
-    let tables = [("pods", entries(PODS)), ("explain", entries(EXPLAIN)), ("", entries(AGENT))];
+    let tables = [
+        ("pods", entries(PODS)),
+        ("explain", entries(EXPLAIN)),
+        ("sources", entries(SOURCES)),
+        ("", entries(AGENT)),
+    ];
     let mut out = String::new();
     match shell {
         Shell::Bash => bash(&mut out, commands, &tables),
@@ -124,7 +129,7 @@ fn fish(out: &mut String, commands: &[(&str, &str)], tables: &Tables) {
     );
     for (command, flags) in tables {
         let when = if command.is_empty() {
-            "not __fish_seen_subcommand_from pods explain completion".to_owned()
+            "not __fish_seen_subcommand_from pods explain sources completion".to_owned()
         } else {
             format!("__fish_seen_subcommand_from {command}")
         };

@@ -18,6 +18,7 @@ mod load;
 mod origin;
 mod parse;
 mod render;
+mod secret;
 mod settings;
 mod source;
 pub mod table;
@@ -27,13 +28,13 @@ pub mod validate;
 mod value;
 mod warning;
 
-pub use command::{Command, ExplainArgs, Output, PodsArgs, ValidateArgs, parse};
+pub use command::{Command, ExplainArgs, Output, PodsArgs, SourcesArgs, ValidateArgs, parse};
 pub use config::LIVE;
 pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};
 pub use origin::{Origin, Origins, Place};
 pub use render::render;
-pub use settings::{LoggingFormat, Settings};
+pub use settings::{LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, Settings};
 pub use value::Version;
 pub use warning::Warning;
 

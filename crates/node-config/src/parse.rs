@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::UsageError;
 use crate::flag::Flag;
+use crate::secret::{MASK, is_secret};
 
 /// A command line, read with one table.
 #[derive(Clone)]
@@ -147,7 +148,7 @@ impl<T> Parsed<T> {
 
 fn set<T>(flag: &Flag<T>, values: &mut T, text: &str, first: bool) -> Result<(), UsageError> {
     flag.slot.set(values, text, first).map_err(|reason| UsageError::BadValue {
-        value: text.to_owned(),
+        value: if flag.field.is_some_and(is_secret) { MASK } else { text }.to_owned(),
         flag: flag.names(),
         reason,
     })

@@ -9,20 +9,19 @@ use crate::config::join;
 use crate::flag::Flag;
 use crate::load::{Effective, to_value};
 use crate::origin::Origin;
+use crate::secret::{MASK, masked_url};
 use crate::table::{AGENT, AgentFlags};
 use crate::warning::Warning;
 
-/// What stands for secrets.
-const MASK: &str = "<masked>";
-
 /// Writes `effective` as a `KubeletConfiguration` that can be given to `--config` again. Flags that have no field
 /// there stand above it as comments, warnings below. Headers of `staticPodURLHeader` are masked, as in the
-/// kubelet's log.
+/// kubelet's log, and credentials in `staticPodURL`.
 pub fn render(effective: &Effective) -> String {
     let mut config = effective.config.clone();
     for headers in config.static_pod_url_header.values_mut() {
         headers.iter_mut().for_each(|header| MASK.clone_into(header));
     }
+    config.static_pod_url = masked_url(&config.static_pod_url);
     let mut out = String::new();
     let given: Vec<_> =
         AGENT.iter().filter(|flag| flag.field.is_none()).filter_map(|flag| given(effective, flag)).collect();

@@ -1,5 +1,7 @@
 //! What the configuration means for the agent: checked, typed, with units. All broken rules are reported at once.
 
+mod sources;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use crate::validate::{Facts, Finding, Report, node_labels, validate};
 use crate::value::parse_ip;
 use crate::warning::Warning;
 
+pub use sources::{ManifestAddress, ManifestServer, ManifestUrl};
+
 /// Everything that can be set on the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -21,6 +25,12 @@ pub struct Settings {
     pub pod_manifest_path: Option<PathBuf>,
     /// Time between two looks at the manifest files.
     pub file_check_frequency: Duration,
+    /// A URL of manifests; `None`: none.
+    pub manifest_url: Option<ManifestUrl>,
+    /// Time between two requests to it.
+    pub http_check_frequency: Duration,
+    /// How the pod API is served; `None`: not at all.
+    pub manifest_server: Option<ManifestServer>,
     /// The runtime's socket, always as `unix://` and an absolute path.
     pub container_runtime_endpoint: String,
     /// The image service's socket in the same form; the runtime's own unless set.
@@ -156,6 +166,9 @@ impl Settings {
         let settings = Self {
             pod_manifest_path: non_empty(&config.static_pod_path),
             file_check_frequency: check.duration("fileCheckFrequency", config.file_check_frequency),
+            manifest_url: check.manifest_url(config, flags),
+            http_check_frequency: check.duration("httpCheckFrequency", config.http_check_frequency),
+            manifest_server: check.manifest_server(flags),
             container_runtime_endpoint: runtime,
             image_service_endpoint: image_service,
             runtime_request_timeout: check.duration("runtimeRequestTimeout", config.runtime_request_timeout),

@@ -47,6 +47,12 @@ pub struct KubeletFlags {
     pub image_credential_provider_config: String,
     pub kubeconfig: String,
     pub lock_file: String,
+    pub manifest_server_address: String,
+    pub manifest_server_client_ca_file: String,
+    pub manifest_server_tls_cert_file: String,
+    pub manifest_server_tls_private_key_file: String,
+    pub manifest_server_token_file: String,
+    pub manifest_url_ca_file: String,
     pub max_housekeeping_interval: GoDuration,
     pub node_ip: String,
     pub node_labels: BTreeMap<String, String>,
@@ -109,6 +115,16 @@ const fn gone<T>(name: &'static str, default: &'static str, slot: &'static dyn S
     Flag { standing: Standing::Deprecated, ..not_yet(name, default, slot, "without effect") }
 }
 
+/// A flag of ours.
+const fn own<T>(
+    name: &'static str,
+    default: &'static str,
+    slot: &'static dyn Slot<T>,
+    help: &'static str,
+) -> Flag<T> {
+    Flag { standing: Standing::Ours, ..kubelet(name, default, slot, help) }
+}
+
 /// A flag of ours for the configuration field `field`.
 const fn ours<T>(
     name: &'static str,
@@ -124,7 +140,7 @@ const fn help<T>(slot: &'static dyn Slot<T>) -> Flag<T> {
     Flag { short: Some('h'), ..kubelet("help", "false", slot, "show this help") }
 }
 
-/// What was typed for `node-agent pods` and `node-agent explain`.
+/// What was typed for the commands that ask the running agent: `pods`, `explain` and `sources`.
 #[derive(Debug, Default)]
 #[allow(missing_docs, reason = "each field is the flag of the same name")]
 pub struct ViewFlags {
@@ -159,6 +175,14 @@ pub static PODS: &[Flag<ViewFlags>] = &[
 pub static EXPLAIN: &[Flag<ViewFlags>] = &[
     help(&view(|f| &mut f.help)),
     Flag { short: Some('o'), ..kubelet("output", "", &view(|f| &mut f.output), "`format`: json or yaml") },
+    ROOT_DIR,
+];
+
+/// The flags of `node-agent sources`.
+#[rustfmt::skip]
+pub static SOURCES: &[Flag<ViewFlags>] = &[
+    help(&view(|f| &mut f.help)),
+    Flag { short: Some('o'), ..kubelet("output", "", &view(|f| &mut f.output), "`format`: json, yaml or wide") },
     ROOT_DIR,
 ];
 

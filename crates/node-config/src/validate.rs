@@ -112,6 +112,7 @@ const RULES: &[fn(&mut Check<'_>)] = &[
     node::metrics_version,
     network::addresses,
     network::endpoints,
+    network::manifest_url,
     network::certificates,
     tls::versions,
     tls::cipher_suites,

@@ -121,6 +121,8 @@ fn help_is_laid_out_as_the_kubelets() {
         ("help pods", "pods"),
         ("pods --help", "pods"),
         ("explain -h", "explain"),
+        ("sources -h", "sources"),
+        ("help sources", "sources"),
         ("config --help", "config"),
         ("help config", "config"),
         ("completion --help", "completion"),

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use kube_model::view::ViewSnapshot;
+use kube_model::view::{SourcesSnapshot, ViewSnapshot};
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::local::socket_path;
@@ -92,6 +93,16 @@ impl Client {
         self.decode(&body.to_bytes())
     }
 
+    /// Where the agent takes its pods from.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot).
+    pub async fn sources(&self) -> Result<SourcesSnapshot, ClientError> {
+        let response = self.get("/v1/sources").await?;
+        let body = response.into_body().collect().await.map_err(|error| self.broken(error))?;
+        self.decode(&body.to_bytes())
+    }
+
     /// What the agent sees now and after each change.
     ///
     /// # Errors
@@ -138,7 +149,7 @@ impl Client {
         ClientError::Broken { socket: self.socket.clone(), source }
     }
 
-    fn decode(&self, json: &[u8]) -> Result<ViewSnapshot, ClientError> {
+    fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Result<T, ClientError> {
         serde_json::from_slice(json)
             .map_err(|source| ClientError::Answer { socket: self.socket.clone(), source })
     }

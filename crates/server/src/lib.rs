@@ -1,8 +1,9 @@
 //! The agent's health endpoint and its local view socket, and the commands that read the socket.
 //!
 //! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
-//! socket under the root folder; [`client`] reads it, and [`show`] makes of it what `node-agent pods` and
-//! `node-agent explain` print. Rendering ([`table`], [`explain`]) is pure: the time is an argument.
+//! socket under the root folder; [`client`] reads it, and [`show`] makes of it what `node-agent pods`, `node-agent
+//! explain` and `node-agent sources` print. Rendering ([`table`], [`explain`], [`sources`]) is pure: the time is an
+//! argument.
 //!
 //! Must not know how pods are run: it sees the agent through [`View`] only.
 #![doc = include_str!("../README.md")]
@@ -14,19 +15,23 @@ mod http1;
 pub mod local;
 pub mod select;
 pub mod show;
+pub mod sources;
 pub mod table;
 mod text;
 
 #[cfg(test)]
 mod testing;
 
-use kube_model::view::ViewSnapshot;
+use kube_model::view::{SourcesSnapshot, ViewSnapshot};
 use tokio::sync::watch;
 
 /// What the agent shows of itself.
 pub trait View: Send + Sync + 'static {
     /// Everything at this moment.
     fn snapshot(&self) -> ViewSnapshot;
+
+    /// Where the pods come from, at this moment.
+    fn sources(&self) -> SourcesSnapshot;
 
     /// A value that changes whenever a later snapshot may differ from an earlier one.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -1,7 +1,8 @@
 //! The local view: HTTP/1 over the unix socket `agent.sock` in the root folder, for root only.
 //!
 //! `GET /v1/pods` answers a [`ViewSnapshot`](kube_model::view::ViewSnapshot) as JSON; with `?watch=true` one at
-//! once and one after each change, a line each, at most a few a second. The folder belongs to one agent at a
+//! once and one after each change, a line each, at most a few a second. `GET /v1/sources` answers a
+//! [`SourcesSnapshot`](kube_model::view::SourcesSnapshot). The folder belongs to one agent at a
 //! time: a lock on `agent.lock` says so, and goes with the process however that ends.
 
 use std::convert::Infallible;
@@ -186,7 +187,8 @@ async fn connection(stream: tokio::net::UnixStream, view: Arc<impl View>, watche
             Err(_) => http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many watches\n"),
         },
         (None, "/v1/pods") => http1::whole(StatusCode::OK, "application/json", snapshot_line(view.as_ref())),
-        (None, _) => http1::plain(StatusCode::NOT_FOUND, "only /v1/pods is served here\n"),
+        (None, "/v1/sources") => http1::whole(StatusCode::OK, "application/json", line(&view.sources())),
+        (None, _) => http1::plain(StatusCode::NOT_FOUND, "only /v1/pods and /v1/sources are served here\n"),
     };
     let limit = async {
         tokio::time::sleep(CONNECTION_LIMIT).await;
@@ -208,8 +210,12 @@ fn is_watch(request: &Request<Incoming>) -> bool {
 }
 
 fn snapshot_line(view: &impl View) -> Bytes {
+    line(&view.snapshot())
+}
+
+fn line(value: &impl serde::Serialize) -> Bytes {
     // The types of the view have string keys only, so there is nothing that JSON cannot say.
-    let mut line = serde_json::to_vec(&view.snapshot()).unwrap_or_default();
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line.into()
 }

@@ -1,5 +1,5 @@
-//! The commands `node-agent pods` and `node-agent explain`: read the local view, write what it says. They block,
-//! on a small runtime of their own.
+//! The commands `node-agent pods`, `node-agent explain` and `node-agent sources`: read the local view, write what it
+//! says. They block, on a small runtime of their own.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use kube_model::Timestamp;
 use kube_model::core::Pod;
-use kube_model::view::{PodView, ViewSnapshot};
+use kube_model::view::{PodView, SourcesSnapshot, ViewSnapshot};
 use serde_json::{Value, json};
 
 use crate::client::{Client, ClientError};
 use crate::table::{Row, Table};
-use crate::{explain, select, text};
+use crate::{explain, select, sources, text};
 
 /// In which form something is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,16 @@ pub fn pods(request: PodsRequest<'_>, out: &mut impl Write, err: &mut impl Write
 pub fn explain(root_dir: &Path, name: &str, form: Form, out: &mut impl Write) -> Result<(), ShowError> {
     let snapshot = block_on(async { Ok(Client::new(root_dir).snapshot().await?) })?;
     forgive_closed_pipe(explain_in(&snapshot, name, form, out, Timestamp::now()))
+}
+
+/// Writes to `out` where the agent takes its pods from, and what is wrong there; as JSON or YAML as the local view
+/// has it.
+///
+/// # Errors
+/// When no agent answers, or the output fails.
+pub fn sources(root_dir: &Path, form: Form, out: &mut impl Write) -> Result<(), ShowError> {
+    let snapshot = block_on(async { Ok(Client::new(root_dir).sources().await?) })?;
+    forgive_closed_pipe(sources_in(&snapshot, form, out, Timestamp::now()))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, ShowError>>) -> Result<T, ShowError> {
@@ -296,6 +306,23 @@ fn explain_in(
     }
     out.flush()?;
     Ok(())
+}
+
+fn sources_in(
+    snapshot: &SourcesSnapshot,
+    form: Form,
+    out: &mut impl Write,
+    now: Timestamp,
+) -> Result<(), ShowError> {
+    match form {
+        Form::Text | Form::Wide => {
+            out.write_all(sources::sources(snapshot, form == Form::Wide, now).as_bytes())?;
+        }
+        Form::Json | Form::Yaml => {
+            write_value(out, form, &serde_json::to_value(snapshot).map_err(io::Error::other)?)?;
+        }
+    }
+    Ok(out.flush()?)
 }
 
 /// The pod with its status, as an API server would have it.

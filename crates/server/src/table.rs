@@ -57,24 +57,29 @@ impl Table {
             lines.insert(0, [COLUMNS, wide].concat());
             self.widths = vec![0; COLUMNS.len() + wide.len()];
         }
-        for line in &lines {
-            for (width, cell) in self.widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut out = String::new();
-        for line in lines {
-            for (index, (cell, &width)) in line.iter().zip(&self.widths).enumerate() {
-                if index + 1 == self.widths.len() {
-                    out.push_str(cell);
-                } else {
-                    out.push_str(&format!("{cell:width$}   "));
-                }
-            }
-            out.push('\n');
-        }
-        out
+        align(&lines, &mut self.widths)
     }
+}
+
+/// Lines of cells under each other; columns that are too narrow get wider. The last one is as wide as it is.
+pub(crate) fn align(lines: &[Vec<&str>], widths: &mut [usize]) -> String {
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for line in lines {
+        for (index, (cell, &width)) in line.iter().zip(&*widths).enumerate() {
+            if index + 1 == widths.len() {
+                out.push_str(cell);
+            } else {
+                out.push_str(&format!("{cell:width$}   "));
+            }
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn or_none(cell: Option<String>) -> String {

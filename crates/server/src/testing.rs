@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use kube_model::Timestamp;
-use kube_model::view::{PodView, RuntimeView, ViewSnapshot};
+use kube_model::view::{
+    PodView, Problem, RuntimeView, SourceCondition, SourceView, SourcesSnapshot, ViewSnapshot,
+};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -99,7 +101,52 @@ impl View for FakeView {
         self.snapshot.lock().unwrap().clone()
     }
 
+    fn sources(&self) -> SourcesSnapshot {
+        sources_snapshot()
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+}
+
+/// A source that is ready, one that fails and one that waits.
+pub(crate) fn sources_snapshot() -> SourcesSnapshot {
+    let ago = |seconds| now() - std::time::Duration::from_secs(seconds);
+    let problem = |path: &str, at: Option<(u32, u32)>, field: Option<&str>, message: &str| Problem {
+        path: path.into(),
+        line: at.map(|at| at.0),
+        column: at.map(|at| at.1),
+        field: field.map(str::to_owned),
+        message: message.to_owned(),
+        warning: message.contains("further"),
+    };
+    let source = |name: &str, location: &str, condition| SourceView {
+        name: name.to_owned(),
+        location: location.to_owned(),
+        condition,
+        since: ago(180),
+        message: String::new(),
+        read_at: None,
+        pods: 0,
+        problems: vec![],
+    };
+    let file = SourceView {
+        read_at: Some(ago(5)),
+        pods: 2,
+        problems: vec![
+            problem("/etc/m/a.yaml", Some((3, 9)), Some("spec.containers[0].image"), "Required value"),
+            problem("/etc/m/b.yaml", Some((1, 1)), None, "further documents are not read"),
+        ],
+        ..source("file", "/etc/m", SourceCondition::Ready)
+    };
+    let http = SourceView {
+        read_at: Some(ago(240)),
+        pods: 1,
+        message: "connection refused".to_owned(),
+        problems: vec![problem("http://x/pods", None, None, "connection refused")],
+        ..source("http", "http://x/pods", SourceCondition::Failing)
+    };
+    let push = source("push", "unix:/run/pods.sock", SourceCondition::Waiting);
+    SourcesSnapshot { node: "node1".to_owned(), sources: vec![file, http, push] }
 }

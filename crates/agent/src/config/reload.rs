@@ -27,6 +27,19 @@ pub struct Live {
     pub verbosity: Verbosity,
     /// `fileCheckFrequency`
     pub file_check_frequency: watch::Sender<Duration>,
+    /// `httpCheckFrequency`
+    pub http_check_frequency: watch::Sender<Duration>,
+}
+
+impl Live {
+    /// What `settings` say; `verbosity` is that of the log.
+    pub fn new(verbosity: Verbosity, settings: &Settings) -> Self {
+        Self {
+            verbosity,
+            file_check_frequency: watch::Sender::new(settings.file_check_frequency),
+            http_check_frequency: watch::Sender::new(settings.http_check_frequency),
+        }
+    }
 }
 
 /// What a new configuration changed.
@@ -75,9 +88,11 @@ impl Reload {
         }
         self.live.verbosity.set(settings.verbosity);
         self.live.file_check_frequency.send_replace(settings.file_check_frequency);
+        self.live.http_check_frequency.send_replace(settings.http_check_frequency);
         // The rest is still as it was at the start, so it stays a difference the next time.
         self.running.config.logging.verbosity = new.config.logging.verbosity;
         self.running.config.file_check_frequency = new.config.file_check_frequency;
+        self.running.config.http_check_frequency = new.config.http_check_frequency;
         Ok(changed)
     }
 
@@ -178,15 +193,17 @@ mod tests {
         let line = line(&[format!("--config={}", file.display())]);
         let running = line.load(&Disk).unwrap();
         let verbosity = crate::logging::verbosity_for_tests(0);
-        let file_check_frequency = watch::Sender::new(Duration::from_secs(20));
-        let live = Live { verbosity: verbosity.clone(), file_check_frequency: file_check_frequency.clone() };
+        let live = Live::new(verbosity.clone(), &Settings::new(&running, &facts()).unwrap());
+        let (file_check_frequency, http_check_frequency) =
+            (live.file_check_frequency.clone(), live.http_check_frequency.clone());
         let mut reload = Reload::new(line, running, live);
         assert!(!reload.is_outdated());
 
-        write("fileCheckFrequency: 5s\nmaxPods: 30\nlogging: {verbosity: 4}\n");
+        write("fileCheckFrequency: 5s\nhttpCheckFrequency: 7s\nmaxPods: 30\nlogging: {verbosity: 4}\n");
         assert!(reload.is_outdated());
         let changed = reload.reload().unwrap();
-        assert_eq!(changed.applied, ["fileCheckFrequency", "logging.verbosity"]);
+        assert_eq!(changed.applied, ["fileCheckFrequency", "httpCheckFrequency", "logging.verbosity"]);
+        assert_eq!(*http_check_frequency.borrow(), Duration::from_secs(7));
         assert_eq!(changed.needs_restart, ["maxPods"]);
         assert_eq!((*file_check_frequency.borrow(), verbosity.get()), (Duration::from_secs(5), 4));
         assert!(!reload.is_outdated());

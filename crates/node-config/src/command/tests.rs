@@ -39,6 +39,10 @@ fn subcommands_take_their_own_flags_and_words() {
         let Command::Pods(args) = read(line).unwrap() else { panic!("{line}") };
         assert_eq!(args, expected, "{line}");
     }
+    let Command::Sources(args) = read("sources -o yaml --root-dir=/r").unwrap() else {
+        panic!("not sources")
+    };
+    assert_eq!(args, SourcesArgs { output: Output::Yaml, root_dir: "/r".into() });
     let Command::Explain(args) = read("explain web --root-dir=/r -o json").unwrap() else {
         panic!("not explain")
     };
@@ -60,6 +64,7 @@ fn mistakes_are_named() {
             "--version=v1",
             "invalid argument \"v1\" for \"--version\" flag: a version to report has the form v1.2.3",
         ),
+        ("sources web", "unknown command web"),
         ("explain a b", "explain takes exactly one pod, got 2"),
         ("explain a -o wide", "--output \"wide\" must be one of json, yaml"),
         ("pods -o name", "--output \"name\" must be one of wide, json, yaml"),

@@ -10,6 +10,7 @@ use super::{
     Logging, MemorySwap, WebhookAuthentication, WebhookAuthorization,
 };
 use crate::gates::{self, Gate, Gates};
+use crate::secret::is_secret;
 
 /// `evictionHard` when a configuration file does not set it, on Linux.
 pub const DEFAULT_EVICTION_HARD: &[(&str, &str)] = &[
@@ -313,9 +314,15 @@ fn decode(value: &Value) -> Result<Decoded, TypeError> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let read = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored(&path)));
-    read.map(|config| Decoded { config, unknown }).map_err(|error: serde_json::Error| TypeError {
-        path: tracked(&track.path()),
-        reason: error.to_string(),
+    read.map(|config| Decoded { config, unknown }).map_err(|error: serde_json::Error| {
+        let path = tracked(&track.path());
+        // The error of serde has the value in it.
+        let reason = if is_secret(&path) {
+            "expected a list of texts for each header".to_owned()
+        } else {
+            error.to_string()
+        };
+        TypeError { path, reason }
     })
 }
 

@@ -29,6 +29,7 @@ pub const HEEDED: &[&str] = &[
     "fileCheckFrequency",
     "healthzBindAddress",
     "healthzPort",
+    "httpCheckFrequency",
     "imageServiceEndpoint",
     "kind",
     "logging.format",
@@ -44,10 +45,12 @@ pub const HEEDED: &[&str] = &[
     "seccompDefault",
     "serializeImagePulls",
     "staticPodPath",
+    "staticPodURL",
+    "staticPodURLHeader",
 ];
 
 /// Fields of [`HEEDED`] whose new values hold without a restart when the configuration is read again.
-pub const LIVE: &[&str] = &["fileCheckFrequency", "logging.verbosity"];
+pub const LIVE: &[&str] = &["fileCheckFrequency", "httpCheckFrequency", "logging.verbosity"];
 
 /// Fields that are accepted and have no effect yet. Shrinks as the agent grows.
 pub const NOT_YET: &[&str] = &[
@@ -82,7 +85,6 @@ pub const NOT_YET: &[&str] = &[
     "evictionPressureTransitionPeriod",
     "evictionSoft",
     "evictionSoftGracePeriod",
-    "httpCheckFrequency",
     "imageGCHighThresholdPercent",
     "imageGCLowThresholdPercent",
     "imageMaximumGCAge",
@@ -130,8 +132,6 @@ pub const NOT_YET: &[&str] = &[
     "shutdownGracePeriodByPodPriority",
     "shutdownGracePeriodCriticalPods",
     "singleProcessOOMKill",
-    "staticPodURL",
-    "staticPodURLHeader",
     "syncFrequency",
     "systemCgroups",
     "systemReserved",

@@ -14,6 +14,9 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
     let expected = Settings {
         pod_manifest_path: None,
         file_check_frequency: Duration::from_secs(20),
+        manifest_url: None,
+        http_check_frequency: Duration::from_secs(20),
+        manifest_server: None,
         container_runtime_endpoint: "unix:///run/containerd/containerd.sock".into(),
         image_service_endpoint: "unix:///run/containerd/containerd.sock".into(),
         runtime_request_timeout: Duration::from_secs(120),

@@ -2,8 +2,8 @@
 
 use kube_model::duration::GoDuration;
 
-use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours};
-use crate::flag::{Flag, Standing, unused};
+use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours, own};
+use crate::flag::{Flag, unused};
 use crate::value::{EQUALS, LABELS, LESS, WHOLE, ip, pairs};
 
 /// The flags of the agent itself.
@@ -35,6 +35,18 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "how to reach the API server; empty for none"),
     not_yet("lock-file", "", &at(|f| &mut f.flags.lock_file),
         "file that the agent locks, so that only one runs"),
+    own("manifest-server-address", "", &at(|f| &mut f.flags.manifest_server_address),
+        "`address` to serve the pod API at, for kubectl and curl: IP:PORT, localhost:PORT or unix:/PATH; other machines need TLS and a token or client certificate; empty for none"),
+    own("manifest-server-client-ca-file", "", &at(|f| &mut f.flags.manifest_server_client_ca_file),
+        "`file` with the authorities whose client certificates are let in to the pod API"),
+    own("manifest-server-tls-cert-file", "", &at(|f| &mut f.flags.manifest_server_tls_cert_file),
+        "`file` with the certificate to serve the pod API with, and those between it and its authority"),
+    own("manifest-server-tls-private-key-file", "", &at(|f| &mut f.flags.manifest_server_tls_private_key_file),
+        "`file` with the key of manifest-server-tls-cert-file"),
+    own("manifest-server-token-file", "", &at(|f| &mut f.flags.manifest_server_token_file),
+        "`file` with the bearer tokens that are let in to the pod API, one a line"),
+    own("manifest-url-ca-file", "", &at(|f| &mut f.flags.manifest_url_ca_file),
+        "`file` with the authorities that the certificate of manifest-url is checked against, instead of the system's"),
     not_yet("max-housekeeping-interval", "15s", &at(|f| &mut f.flags.max_housekeeping_interval),
         "longest time between two measurements of containers"),
     kubelet("node-ip", "", &at(|f| &mut f.flags.node_ip),
@@ -49,8 +61,8 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "use the seccomp profile `RuntimeDefault` for containers that name none"),
     kubelet("version", "false", &at(|f| &mut f.flags.version),
         "show the version, or all that is known of it with raw; with v1.2.3 report that one"),
-    Flag { standing: Standing::Ours, ..kubelet("watch-config", "false", &at(|f| &mut f.flags.watch_config),
-        "read the configuration again when its files change, not only on SIGHUP") },
+    own("watch-config", "false", &at(|f| &mut f.flags.watch_config),
+        "read the configuration again when its files change, not only on SIGHUP"),
 
     // Flags for fields of the configuration.
     deprecated("address", "address", "0.0.0.0", &ip(|f: &mut AgentFlags| &mut f.config.address),

@@ -48,10 +48,12 @@ fn each_default_fits_its_flag_and_each_name_stands_once() {
     defaults(AGENT).unwrap();
     defaults(PODS).unwrap();
     defaults(EXPLAIN).unwrap();
+    defaults(SOURCES).unwrap();
     for names in [
         AGENT.iter().map(|flag| flag.name).collect::<Vec<_>>(),
         PODS.iter().map(|flag| flag.name).collect(),
         EXPLAIN.iter().map(|flag| flag.name).collect(),
+        SOURCES.iter().map(|flag| flag.name).collect(),
     ] {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
     }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::Check;
-use crate::config::MAX_VERBOSITY;
+use crate::config::{MAX_VERBOSITY, join};
 use crate::gates::Gate;
+use crate::secret::{MASK, masked_url};
 
 pub(super) fn addresses(check: &mut Check<'_>) {
     let config = check.config;
@@ -35,10 +36,32 @@ pub(super) fn endpoints(check: &mut Check<'_>) {
             check.error(field, endpoint, rule);
         }
     }
+}
+
+pub(super) fn manifest_url(check: &mut Check<'_>) {
+    let config = check.config;
     let url = &config.static_pod_url;
-    if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-        check.error("staticPodURL", url, "must begin with http:// or https://");
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    if !url.is_empty() && rest.is_none() {
+        check.error("staticPodURL", &masked_url(url), "must begin with http:// or https://");
+    } else if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#'])) {
+        check.error("staticPodURL", &masked_url(url), "must name a server");
     }
+    for (name, values) in &config.static_pod_url_header {
+        let field = join("staticPodURLHeader", name);
+        if !is_token(name) {
+            check.error(&field, &MASK, "must have the name of an HTTP header");
+        }
+        // RFC 9110, 5.5: no line breaks or other control characters.
+        if values.iter().flat_map(|value| value.bytes()).any(|b| b.is_ascii_control() && b != b'\t') {
+            check.error(&field, &MASK, "must not have control characters");
+        }
+    }
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// A bare path is a socket too.

@@ -50,6 +50,24 @@ fn first_words(table: &str) -> Vec<&str> {
 }
 
 #[test]
+fn sources_are_shown_in_each_form() {
+    let served = serve(snapshot(vec![]));
+    let shown = |form| {
+        let mut out = Vec::new();
+        sources(served.folder.path(), form, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(shown(Form::Text).contains("/etc/m/a.yaml:3:9: spec.containers[0].image: Required value"));
+    assert!(shown(Form::Wide).contains("MESSAGE"));
+    let expected = serde_json::to_value(crate::testing::sources_snapshot()).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&shown(Form::Json)).unwrap(), expected);
+    assert_eq!(serde_yaml::from_str::<Value>(&shown(Form::Yaml)).unwrap(), expected);
+    let nobody = tempfile::tempdir().unwrap();
+    let error = sources(nobody.path(), Form::Text, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("no agent runs"), "{error}");
+}
+
+#[test]
 fn pods_are_listed_and_problems_follow_on_stderr() {
     let mut state = snapshot(vec![pod("a", running()), pod("b", running())]);
     state.problems = vec![problem()];
