@@ -82,6 +82,11 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     whole(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
+/// A short answer that was put together.
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    whole(status, "text/plain; charset=utf-8", text.into())
+}
+
 /// An answer in one piece.
 pub(crate) fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(body).boxed_unsync());

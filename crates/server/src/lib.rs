@@ -1,5 +1,7 @@
-//! The agent's health endpoint and its local view socket, and the commands that read the socket.
+//! The kubelet's server, the agent's health endpoint and its local view socket, and the commands that read the
+//! socket.
 //!
+//! [`kubelet`] is the server on 10250 and 10255; what it needs of the agent are the traits of [`host`].
 //! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
 //! socket under the root folder; [`client`] reads it, and [`show`] makes of it what `node-agent pods`, `node-agent
 //! explain` and `node-agent sources` print. Rendering ([`table`], [`explain`], [`sources`]) is pure: the time is an
@@ -8,16 +10,23 @@
 //! Must not know how pods are run: it sees the agent through [`View`] only.
 #![doc = include_str!("../README.md")]
 
+pub mod auth;
 pub mod client;
 pub mod explain;
 pub mod healthz;
+pub mod host;
 mod http1;
+pub mod kubelet;
 pub mod local;
+mod logs;
+pub mod metrics;
 pub mod select;
 pub mod show;
 pub mod sources;
+mod streams;
 pub mod table;
 mod text;
+pub mod tls;
 
 #[cfg(test)]
 mod testing;

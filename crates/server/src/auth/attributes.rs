@@ -1,0 +1,45 @@
+//! What right a request needs (reference 7.2; upstream `pkg/kubelet/server/auth.go`).
+
+use http::Method;
+
+/// One right: `verb` on the subresource of this node. API version `v1`, resource `nodes`, no namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// `get`, `create`, ...; empty for methods that have no verb.
+    pub verb: &'static str,
+    /// The node's name.
+    pub node: String,
+    /// `proxy`, `metrics`, ...
+    pub subresource: &'static str,
+}
+
+/// The verb of a method.
+pub(super) fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::GET => "get",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "",
+    }
+}
+
+/// The subresources that allow a path, in the order in which they are tried: one is enough. The path is decoded
+/// and clean.
+pub(super) fn subresources(path: &str) -> &'static [&'static str] {
+    let mut parts = path.split('/').skip(1);
+    // No path is so odd that nobody has to be asked.
+    match parts.next().unwrap_or_default() {
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
+        "statusz" => &["statusz"],
+        "flagz" => &["configz"],
+        _ => &["proxy"],
+    }
+}

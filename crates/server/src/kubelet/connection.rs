@@ -1,0 +1,155 @@
+//! Connections: how many, how long they may idle, and what goes on in them after an upgrade.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use super::service::Service;
+use crate::http1;
+
+/// Connections at once, streams after an upgrade too; more wait in the socket's backlog.
+const MOST_CONNECTIONS: usize = 1024;
+
+/// Longest time for a TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest time without a request, and for sending one.
+const IDLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Longest time to say goodbye to an idle client.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest request line with headers, in bytes.
+const MOST_HEADER_BYTES: u32 = 1 << 20;
+
+/// What requests of one connection share.
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    /// What the client showed, its own first.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    requests: watch::Sender<usize>,
+    tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+/// Keeps its connection from being idle.
+pub(super) struct Busy(Arc<Connection>);
+
+impl Connection {
+    fn new(peer: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Arc<Self> {
+        Arc::new(Self { peer, certificates, requests: watch::channel(0).0, tunnel: Mutex::default() })
+    }
+
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.requests.send_modify(|count| *count += 1);
+        Busy(Arc::clone(self))
+    }
+
+    /// What goes on in the connection once it was upgraded. It is run in the place of the connection, so that it
+    /// counts as one and ends with the server.
+    pub(super) fn upgrade(&self, tunnel: BoxFuture<'static, ()>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// Ends when there was no request for [`IDLE_LIMIT`].
+    async fn idle(&self) {
+        let mut requests = self.requests.subscribe();
+        loop {
+            // The sender is ours, so neither wait can fail.
+            drop(requests.wait_for(|count| *count == 0).await);
+            tokio::select! {
+                // Cancel-safe: a change that is missed shows in the count.
+                _ = requests.changed() => {}
+                () = tokio::time::sleep(IDLE_LIMIT) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Serves until it is dropped.
+pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<Service>) {
+    http1::serve_all(TcpListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
+        serve(stream, tls.clone(), Arc::clone(&service))
+    })
+    .await;
+}
+
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service>) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    // A client that vanishes without a word is noticed after a while; small frames are not held back.
+    let _best_effort = stream.set_nodelay(true);
+    let _best_effort = keep_alive(&stream);
+    let Some(tls) = tls else {
+        return requests(stream, Connection::new(peer, vec![]), service).await;
+    };
+    match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            requests(stream, Connection::new(peer, shown), service).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+}
+
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))
+}
+
+async fn requests<S>(stream: S, connection: Arc<Connection>, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handle = service_fn(|request: Request<Incoming>| {
+        let (service, connection) = (Arc::clone(&service), Arc::clone(&connection));
+        async move { Ok::<_, Infallible>(service.handle(request, &connection).await) }
+    });
+    {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_LIMIT)
+            .max_buf_size(MOST_HEADER_BYTES as usize);
+        http.http2().timer(TokioTimer::new()).max_header_list_size(MOST_HEADER_BYTES);
+        let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), handle));
+        // Cancel-safe: the connection is polled on afterwards, the idle time is over.
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = connection.idle() => {
+                served.as_mut().graceful_shutdown();
+                tokio::time::timeout(GOODBYE_LIMIT, served).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = %connection.peer, %error, "A client went away or sent no HTTP");
+        }
+    }
+    let tunnel = connection.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel {
+        tunnel.await;
+    }
+}

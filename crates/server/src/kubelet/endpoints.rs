@@ -1,0 +1,401 @@
+//! What each endpoint answers. Words and codes are the kubelet's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use kube_model::pod;
+use kube_model::view::PodView;
+use kube_model::{PodUid, Timestamp};
+
+use super::connection::Connection;
+use super::route::{Check, PodTarget, Route, Target};
+use super::service::Service;
+use super::{pods, var_log};
+use crate::host::HostError;
+use crate::http1::{self, Body, plain, text, whole};
+use crate::logs::{LogOptions, LogStream, container_id};
+use crate::metrics::{self, InFlight, Page, Text};
+use crate::streams::{self, Proxied};
+
+/// How long to wait before asking a busy runtime again, in seconds: how long its tokens live.
+const RETRY_AFTER: &str = "60";
+
+/// Longest verbosity, in bytes.
+const MOST_LEVEL_BYTES: usize = 64;
+
+/// A container as a stream is wanted to it.
+enum Stream {
+    Exec,
+    Attach,
+}
+
+pub(super) async fn answer(
+    service: &Service,
+    route: Route<'_>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    counted: &Arc<InFlight>,
+) -> Response<Body> {
+    let host = &service.host;
+    match route {
+        Route::Healthz => healthz(service, request.uri().query().unwrap_or_default()),
+        Route::HealthCheck(check) => match run_check(service, check) {
+            Ok(()) => healthy("ok".into()),
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {error}\n"))
+            }
+        },
+        Route::Pods => json(pods::desired(&host.view.snapshot())),
+        Route::RunningPods => match host.node.running_pods().await {
+            Ok(running) => json(pods::running(&running)),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        Route::Configz => {
+            json(serde_json::to_vec(&serde_json::json!({ "kubeletconfig": host.node.configuration() })))
+        }
+        Route::Metrics(page) => metrics(service, page).await,
+        Route::ResourceMetrics => {
+            let summary = host.stats.summary(true).await;
+            if let Err(error) = &summary {
+                tracing::warn!(%error, "No summary for /metrics/resource");
+            }
+            let mut out = Text::default();
+            metrics::write_resource(&mut out, summary.ok().as_deref());
+            whole(StatusCode::OK, metrics::CONTENT_TYPE, out.finish().into())
+        }
+        Route::StatsSummary => stats_summary(service, request.uri().query().unwrap_or_default()).await,
+        Route::ContainerLogs(target) => {
+            container_logs(service, target, request.uri().query().unwrap_or_default()).await
+        }
+        Route::Exec(target) => stream(service, Stream::Exec, target, request, connection, counted).await,
+        Route::Attach(target) => stream(service, Stream::Attach, target, request, connection, counted).await,
+        Route::PortForward(target) => port_forward(service, target, request, connection, counted).await,
+        Route::Run(target) => run(service, target, request.uri().query().unwrap_or_default()).await,
+        Route::VarLog(path) => var_log::answer(path.to_owned(), request.uri().path().ends_with('/')).await,
+        Route::DebugFlags => debug_flags(service, request).await,
+        // Answered without the agent; see the caller.
+        Route::NotFound | Route::Unmatched | Route::WrongMethod(_) | Route::Disabled(_) => {
+            plain(StatusCode::NOT_FOUND, "404 page not found\n")
+        }
+    }
+}
+
+fn json(body: serde_json::Result<Vec<u8>>) -> Response<Body> {
+    match body {
+        Ok(body) => whole(StatusCode::OK, "application/json", body.into()),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn run_check(service: &Service, check: Check) -> Result<(), String> {
+    match check {
+        // Log lines are written without waiting for anybody: that we answer is the check.
+        Check::Ping | Check::Log => Ok(()),
+        Check::SyncLoop => service.host.node.sync_loop(),
+    }
+}
+
+fn healthy(text: Bytes) -> Response<Body> {
+    let mut response = whole(StatusCode::OK, "text/plain; charset=utf-8", text);
+    let nosniff = header::HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// All checks but the excluded ones; why one failed is for the log, as everybody may look here.
+fn healthz(service: &Service, query: &str) -> Response<Body> {
+    let parameters = || form_urlencoded::parse(query.as_bytes());
+    let mut excluded: Vec<String> =
+        parameters().filter(|(key, _)| key == "exclude").map(|(_, value)| value.into_owned()).collect();
+    excluded.sort_unstable();
+    excluded.dedup();
+    let (mut lines, mut failed) = (String::new(), false);
+    for check in Check::ALL {
+        let name = check.name();
+        if let Some(index) = excluded.iter().position(|excluded| excluded == name) {
+            excluded.remove(index);
+            lines += &format!("[+]{name} excluded: ok\n");
+        } else if let Err(error) = run_check(service, check) {
+            tracing::warn!(check = name, %error, "Health check failed");
+            lines += &format!("[-]{name} failed: reason withheld\n");
+            failed = true;
+        } else {
+            lines += &format!("[+]{name} ok\n");
+        }
+    }
+    if !excluded.is_empty() {
+        let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        lines +=
+            &format!("warn: some health checks cannot be excluded: no matches for {}\n", names.join(","));
+    }
+    if failed {
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}healthz check failed\n"))
+    } else if parameters().any(|(key, _)| key == "verbose") {
+        healthy(format!("{lines}healthz check passed\n").into())
+    } else {
+        healthy("ok".into())
+    }
+}
+
+async fn metrics(service: &Service, page: Page) -> Response<Body> {
+    let host = &service.host;
+    let mut out = Text::default();
+    host.node.write_metrics(page, &mut out);
+    if page == Page::Main {
+        let running = host.node.running_pods().await;
+        metrics::write_pods(&mut out, &host.view.snapshot(), running.as_deref().ok());
+        host.requests.write(&mut out);
+        metrics::write_process(&mut out);
+    } else {
+        metrics::write_start_time(&mut out);
+    }
+    whole(StatusCode::OK, metrics::CONTENT_TYPE, out.finish().into())
+}
+
+async fn stats_summary(service: &Service, query: &str) -> Response<Body> {
+    let mut asked = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "only_cpu_and_memory");
+    let only_cpu_and_memory =
+        matches!((asked.next(), asked.next()), (Some((_, value)), None) if value == "true");
+    match service.host.stats.summary(only_cpu_and_memory).await {
+        Ok(summary) => {
+            let mut body = Vec::new();
+            let indent = serde_json::ser::PrettyFormatter::with_indent(b" ");
+            let mut writer = serde_json::Serializer::with_formatter(&mut body, indent);
+            json(serde::Serialize::serialize(&*summary, &mut writer).map(|()| body))
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Error: {error}")),
+    }
+}
+
+fn host_error(error: &HostError) -> Response<Body> {
+    let status = match error {
+        HostError::NotFound(_) => StatusCode::NOT_FOUND,
+        HostError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+        HostError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = text(status, error.to_string());
+    if let HostError::Busy(_) = error {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
+}
+
+/// The runtime's ID without its scheme.
+fn bare(id: &str) -> &str {
+    id.split_once("://").map_or(id, |(_, id)| id)
+}
+
+async fn container_logs(service: &Service, target: Target<'_>, query: &str) -> Response<Body> {
+    let options = match LogOptions::parse(query, Timestamp::now()) {
+        Ok(options) => options,
+        Err(bad) => return text(bad.status(), bad.to_string()),
+    };
+    let PodTarget { namespace, pod: name, .. } = target.pod;
+    let container = target.container;
+    let Some(pod) = pods::find(&service.host.view.snapshot(), namespace, name) else {
+        return text(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
+    };
+    if !has_container(&pod, container) {
+        return text(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {name:?}"));
+    }
+    if let Some(stream) = options.stream {
+        let refusal = format!(
+            "unable to return the given log stream: {stream:?}. Please enable PodLogsQuerySplitStreams feature gate \
+             in kubelet"
+        );
+        return text(StatusCode::BAD_REQUEST, refusal);
+    }
+    let id = match container_id(name, &pod.status, container, options.previous) {
+        Ok(id) => id,
+        Err(none) => return text(StatusCode::BAD_REQUEST, none),
+    };
+    // From here on the kubelet has begun to answer 200, and its errors are the body.
+    let path = match service.host.streaming.log_path(bare(id)).await {
+        Ok(path) => path,
+        Err(error) => {
+            tracing::debug!(%id, %error, "No log path");
+            return streamed(futures::stream::iter([
+                format!("unable to retrieve container logs for {id}").into()
+            ]));
+        }
+    };
+    let follow = options.follow.then(|| {
+        let ended = Arc::clone(&service.running).ended(id.to_owned()).boxed();
+        (&service.log_watch, ended)
+    });
+    match LogStream::open(path, &options, follow).await {
+        Ok(log) => streamed(log.into_stream()),
+        Err(error) => streamed(futures::stream::iter([error.to_string().into()])),
+    }
+}
+
+fn has_container(pod: &PodView, name: &str) -> bool {
+    let spec = pod.pod.spec.as_ref();
+    let ephemeral = || spec?.ephemeral_containers.as_ref()?.iter().find(|c| c.name == name).map(drop);
+    spec.is_some_and(|spec| pod::container(spec, name).is_some()) || ephemeral().is_some()
+}
+
+/// A body without a length or a type, as the kubelet's logs have none.
+fn streamed(pieces: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    Response::new(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync())
+}
+
+/// The pod that a stream goes to.
+fn stream_pod(service: &Service, target: PodTarget<'_>) -> Option<Arc<PodView>> {
+    pods::find(&service.host.view.snapshot(), target.namespace, target.pod)
+}
+
+fn no_pod() -> Response<Body> {
+    plain(StatusCode::NOT_FOUND, "pod does not exist")
+}
+
+/// The ID of a container that runs, if the UID in the path is its pod's.
+fn running_container(pod: &PodView, target: Target<'_>) -> Option<String> {
+    if target.pod.uid.is_some_and(|uid| pod.pod.metadata.uid.as_deref() != Some(uid)) {
+        return None;
+    }
+    let status = crate::logs::statuses(&pod.status).find(|status| status.name == target.container)?;
+    status.state.as_ref()?.running.as_ref()?;
+    status.container_id.as_deref().map(|id| bare(id).to_owned())
+}
+
+async fn stream(
+    service: &Service,
+    kind: Stream,
+    target: Target<'_>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    counted: &Arc<InFlight>,
+) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut wanted = match streams::streams(query) {
+        Ok(wanted) => wanted,
+        Err(none) => return plain(StatusCode::BAD_REQUEST, none),
+    };
+    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
+    let container = target.container;
+    let PodTarget { namespace, pod: name, .. } = target.pod;
+    let id = running_container(&pod, target);
+    let url = match (kind, id) {
+        (Stream::Exec, None) => {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})"));
+        }
+        (Stream::Attach, None) => {
+            let none = format!("container {container} not found in pod {name}_{namespace}");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, none);
+        }
+        _ if !streams::is_upgrade(request.headers()) => return upgrade_required(),
+        (Stream::Exec, Some(id)) => service.host.streaming.exec(&id, streams::command(query), wanted).await,
+        (Stream::Attach, Some(id)) => {
+            // A process has a terminal or not from its start on.
+            let spec = pod.pod.spec.as_ref().and_then(|spec| pod::container(spec, container));
+            wanted.tty = spec.is_some_and(|(_, container)| container.tty == Some(true));
+            wanted.stderr &= !wanted.tty;
+            service.host.streaming.attach(&id, wanted).await
+        }
+    };
+    carry(url, request, connection, counted).await
+}
+
+async fn port_forward(
+    service: &Service,
+    target: PodTarget<'_>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    counted: &Arc<InFlight>,
+) -> Response<Body> {
+    let ports = match streams::forwarded_ports(request.uri().query().unwrap_or_default(), request.headers()) {
+        Ok(ports) => ports,
+        Err(error) => return text(StatusCode::BAD_REQUEST, error),
+    };
+    let Some(pod) = stream_pod(service, target) else { return no_pod() };
+    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
+    if target.uid.is_some_and(|wanted| wanted != uid) {
+        return plain(StatusCode::NOT_FOUND, "pod not found");
+    }
+    if !streams::is_upgrade(request.headers()) {
+        return upgrade_required();
+    }
+    let url = service.host.streaming.port_forward(&PodUid::from(uid), ports).await;
+    carry(url, request, connection, counted).await
+}
+
+fn upgrade_required() -> Response<Body> {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, "Upgrade request required\n")
+}
+
+async fn carry(
+    url: Result<String, HostError>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    counted: &Arc<InFlight>,
+) -> Response<Body> {
+    let url = match url {
+        Ok(url) => url,
+        Err(error) => return host_error(&error),
+    };
+    match streams::proxy(&url, request, connection.peer.ip()).await {
+        Ok(Proxied::Refused(response)) => response,
+        Ok(Proxied::Upgraded(response, tunnel)) => {
+            // The request goes on for as long as its stream.
+            let counted = Arc::clone(counted);
+            connection.upgrade(tunnel.map(move |()| drop(counted)).boxed());
+            response
+        }
+        Err(error) => {
+            tracing::warn!(%error, "Cannot stream from the runtime");
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+        }
+    }
+}
+
+async fn run(service: &Service, target: Target<'_>, query: &str) -> Response<Body> {
+    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
+    let failed = |error: String| text(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let Some(id) = running_container(&pod, target) else {
+        return failed(format!("container not found ({:?})", target.container));
+    };
+    let given =
+        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "cmd").map(|(_, value)| value);
+    let command: Vec<String> = given.unwrap_or_default().split(' ').map(str::to_owned).collect();
+    match service.host.streaming.exec_sync(&id, command.clone()).await {
+        Ok(output) if output.exit_code == 0 => {
+            let mut both = output.stdout;
+            both.extend(output.stderr);
+            // The kubelet says so of whatever a command wrote.
+            whole(StatusCode::OK, "application/json", both.into())
+        }
+        Ok(output) => failed(format!(
+            "command '{}' exited with {}: {}",
+            command.join(" "),
+            output.exit_code,
+            String::from_utf8_lossy(&output.stderr)
+        )),
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+async fn debug_flags(service: &Service, request: Request<Incoming>) -> Response<Body> {
+    let said = |status, said: String| http1::whole(status, "text/plain", format!("{said}\n").into());
+    if request.method() != Method::PUT {
+        return said(StatusCode::NOT_ACCEPTABLE, "unsupported http method".to_owned());
+    }
+    let Ok(body) = Limited::new(request.into_body(), MOST_LEVEL_BYTES).collect().await else {
+        return said(StatusCode::BAD_REQUEST, "error reading request body".to_owned());
+    };
+    let level = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let set = match level.parse::<u32>() {
+        Ok(level) => service.host.node.set_verbosity(level),
+        Err(error) => Err(error.to_string()),
+    };
+    match set {
+        Ok(()) => said(StatusCode::OK, format!("successfully set klog.logging.verbosity to {level}")),
+        Err(error) => {
+            said(StatusCode::BAD_REQUEST, format!("failed set klog.logging.verbosity {level}: {error}"))
+        }
+    }
+}

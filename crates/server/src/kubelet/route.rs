@@ -1,0 +1,164 @@
+//! Which endpoint a method and a path mean (reference 7.2), and how the kubelet words that there is none. Pure.
+
+use http::Method;
+
+use super::Handlers;
+use crate::metrics::Page;
+
+/// A check of `/healthz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    Ping,
+    Log,
+    SyncLoop,
+}
+
+impl Check {
+    pub(super) const ALL: [Self; 3] = [Self::Ping, Self::Log, Self::SyncLoop];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Log => "log",
+            Self::SyncLoop => "syncloop",
+        }
+    }
+}
+
+/// A pod named in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PodTarget<'p> {
+    pub(super) namespace: &'p str,
+    pub(super) pod: &'p str,
+    pub(super) uid: Option<&'p str>,
+}
+
+/// A container named in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target<'p> {
+    pub(super) pod: PodTarget<'p>,
+    pub(super) container: &'p str,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<'p> {
+    Healthz,
+    HealthCheck(Check),
+    Pods,
+    RunningPods,
+    Configz,
+    Metrics(Page),
+    ResourceMetrics,
+    StatsSummary,
+    ContainerLogs(Target<'p>),
+    Exec(Target<'p>),
+    Attach(Target<'p>),
+    PortForward(PodTarget<'p>),
+    Run(Target<'p>),
+    /// The path below `/var/log/`.
+    VarLog(&'p str),
+    DebugFlags,
+    /// No endpoint: `404 page not found`.
+    NotFound,
+    /// No endpoint below a known first part: go-restful's words.
+    Unmatched,
+    /// Not with this method, only with these.
+    WrongMethod(&'static str),
+    /// Switched off, with these words.
+    Disabled(&'static str),
+}
+
+/// Finds the endpoint for a clean path.
+pub(super) fn route<'p>(method: &Method, path: &'p str, handlers: Handlers) -> Route<'p> {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let only = |allowed: &'static str, route| {
+        if allowed.split(", ").any(|one| one == method.as_str()) {
+            route
+        } else {
+            Route::WrongMethod(allowed)
+        }
+    };
+    match parts.as_slice() {
+        // A slash at the end is another path to the first ones, as they are plain handlers in the kubelet.
+        ["healthz"] => Route::Healthz,
+        ["healthz", name] => match Check::ALL.into_iter().find(|check| check.name() == *name) {
+            Some(check) => Route::HealthCheck(check),
+            None => Route::NotFound,
+        },
+        ["metrics"] => Route::Metrics(Page::Main),
+        ["metrics", "probes"] => Route::Metrics(Page::Probes),
+        ["metrics", "slis"] => Route::Metrics(Page::Slis),
+        ["metrics", "resource"] => Route::ResourceMetrics,
+        ["pods"] | ["pods", ""] => only("GET", Route::Pods),
+        ["stats", "summary"] | ["stats", "summary", ""] => only("GET, POST", Route::StatsSummary),
+        ["pods" | "stats", ..] => Route::Unmatched,
+        ["configz"] if handlers.debugging => Route::Configz,
+        [first, rest @ ..] => below(first, rest, path, handlers, &only),
+        [] => Route::NotFound,
+    }
+}
+
+/// What is there only with debugging handlers.
+fn below<'p>(
+    first: &str,
+    rest: &[&'p str],
+    path: &'p str,
+    handlers: Handlers,
+    only: &dyn Fn(&'static str, Route<'p>) -> Route<'p>,
+) -> Route<'p> {
+    let profile = first == "debug" && rest.first() == Some(&"pprof");
+    let known =
+        matches!(first, "run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs")
+            || profile;
+    match (first, rest) {
+        _ if known && !handlers.debugging => Route::Disabled("Debug endpoints are disabled.\n"),
+        ("runningpods", [] | [""]) => only("GET", Route::RunningPods),
+        ("containerLogs", _) => match target(rest) {
+            Some(target) if target.pod.uid.is_none() => only("GET", Route::ContainerLogs(target)),
+            _ => Route::Unmatched,
+        },
+        ("exec", _) => target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::Exec(target))),
+        ("attach", _) => {
+            target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::Attach(target)))
+        }
+        ("run", _) => target(rest).map_or(Route::Unmatched, |target| only("POST", Route::Run(target))),
+        ("portForward", _) => {
+            pod_target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::PortForward(target)))
+        }
+        ("logs", _) if !handlers.system_log => Route::Disabled("logs endpoint is disabled.\n"),
+        ("logs", _) => {
+            only("GET", Route::VarLog(path.strip_prefix("/logs").unwrap_or_default().trim_start_matches('/')))
+        }
+        ("debug", ["flags", "v"]) if handlers.debugging => match handlers.debug_flags {
+            true => Route::DebugFlags,
+            false => Route::Disabled("flags endpoint is disabled.\n"),
+        },
+        // There are no Go profiles in this agent.
+        ("debug", _) if profile && !handlers.profiling => {
+            Route::Disabled("profiling endpoint is disabled.\n")
+        }
+        _ if known => Route::Unmatched,
+        _ => Route::NotFound,
+    }
+}
+
+fn pod_target<'p>(parts: &[&'p str]) -> Option<PodTarget<'p>> {
+    match *without_last_slash(parts) {
+        [namespace, pod] => Some(PodTarget { namespace, pod, uid: None }),
+        [namespace, pod, uid] => Some(PodTarget { namespace, pod, uid: Some(uid) }),
+        _ => None,
+    }
+}
+
+fn target<'p>(parts: &[&'p str]) -> Option<Target<'p>> {
+    let (container, pod) = without_last_slash(parts).split_last()?;
+    Some(Target { pod: pod_target(pod)?, container })
+}
+
+fn without_last_slash<'a, 'p>(parts: &'a [&'p str]) -> &'a [&'p str] {
+    parts.strip_suffix(&[""]).unwrap_or(parts)
+}
+
+#[cfg(test)]
+mod tests;

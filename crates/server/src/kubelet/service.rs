@@ -1,0 +1,157 @@
+//! One request: clean path, authentication, authorisation, endpoint.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming, SizeHint};
+
+use super::connection::{Busy, Connection};
+use super::path::{self, Path};
+use super::route::{Route, route};
+use super::{Handlers, endpoints};
+use crate::auth::{Authentication, Authorization, Refused, User};
+use crate::host::Host;
+use crate::http1::{self, Body};
+use crate::logs::{LogWatch, Running};
+use crate::metrics::InFlight;
+
+/// What decides about requests to the server on 10250.
+pub(super) struct Auth {
+    pub(super) node_name: String,
+    pub(super) authentication: Authentication,
+    pub(super) authorization: Authorization,
+}
+
+/// One server's endpoints.
+pub(super) struct Service {
+    pub(super) host: Host,
+    pub(super) log_watch: LogWatch,
+    pub(super) running: Arc<Running>,
+    auth: Option<Auth>,
+    handlers: Handlers,
+}
+
+impl Service {
+    pub(super) fn new(host: Host, auth: Option<Auth>, handlers: Handlers) -> Self {
+        let running = Running::new(Arc::clone(&host.view));
+        Self { host, log_watch: LogWatch::default(), running, auth, handlers }
+    }
+
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Response<Body> {
+        let busy = connection.busy();
+        let server_type = if self.auth.is_some() { "readwrite" } else { "readonly" };
+        let counted = Arc::new(self.host.requests.begin(request.method(), request.uri().path(), server_type));
+        let response = self.answer(request, connection, &counted).await;
+        response.map(|body| Tracked { body, _counted: counted, _busy: busy }.boxed_unsync())
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        counted: &Arc<InFlight>,
+    ) -> Response<Body> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let path = match path::read(uri.path()) {
+            Path::Clean(path) => path,
+            Path::Redirect(to) => return redirect(&to, uri.query()),
+            Path::Invalid => return http1::plain(StatusCode::BAD_REQUEST, "the path is no text\n"),
+        };
+        if let Some(auth) = &self.auth
+            && let Err(refusal) = auth.check(&request, connection, &path).await
+        {
+            return refusal;
+        }
+        match route(&method, &path, self.handlers) {
+            Route::NotFound => http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+            Route::Unmatched => http1::plain(StatusCode::NOT_FOUND, "404: Page Not Found"),
+            Route::Disabled(text) => http1::plain(StatusCode::METHOD_NOT_ALLOWED, text),
+            Route::WrongMethod(allowed) => {
+                let mut response = http1::plain(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+                response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+                response
+            }
+            found => endpoints::answer(self, found, request, connection, counted).await,
+        }
+    }
+}
+
+impl Auth {
+    async fn check(
+        &self,
+        request: &Request<Incoming>,
+        connection: &Connection,
+        path: &str,
+    ) -> Result<(), Response<Body>> {
+        let user = self.user(request, connection).await?;
+        let (node, method): (_, &Method) = (&self.node_name, request.method());
+        self.authorization.authorize(&user, node, method, path).await.map_err(|refused| {
+            let status = match &refused {
+                Refused::Denied { .. } => StatusCode::FORBIDDEN,
+                Refused::Failed { source, .. } => {
+                    tracing::warn!(error = %source, %path, "{refused}");
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
+            };
+            http1::text(status, refused.to_string())
+        })
+    }
+
+    async fn user(
+        &self,
+        request: &Request<Incoming>,
+        connection: &Connection,
+    ) -> Result<User, Response<Body>> {
+        self.authentication.authenticate(&connection.certificates, request.headers()).await.map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(peer = %connection.peer, %error, source, "Unauthenticated request");
+            http1::plain(StatusCode::UNAUTHORIZED, "Unauthorized")
+        })
+    }
+}
+
+fn redirect(to: &str, query: Option<&str>) -> Response<Body> {
+    let location = query.map_or_else(|| to.to_owned(), |query| format!("{to}?{query}"));
+    let text = format!("<a href=\"{to}\">Temporary Redirect</a>.\n\n");
+    let mut response = http1::whole(StatusCode::TEMPORARY_REDIRECT, "text/html; charset=utf-8", text.into());
+    // A query that came in a request line can go into a header.
+    if let Ok(location) = header::HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A body that keeps its request counted until it is sent.
+struct Tracked {
+    body: Body,
+    _counted: Arc<InFlight>,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for Tracked {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

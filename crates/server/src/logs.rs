@@ -1,0 +1,19 @@
+//! Container logs as the kubelet serves them: CRI log files to what `kubectl logs` prints (reference 7.2).
+//!
+//! What to read ([`options`], [`source`]) and how rows become output ([`row`], [`tail`]) is decided without I/O
+//! or with positioned reads only. A follower sleeps until the folder changes or its container ends: it has no
+//! thread and no timer. It reads when its client has room, so slow clients cost no memory.
+
+mod follow;
+mod options;
+mod row;
+mod running;
+mod source;
+mod tail;
+mod watch;
+
+pub(crate) use follow::LogStream;
+pub(crate) use options::LogOptions;
+pub(crate) use running::Running;
+pub(crate) use source::{container_id, statuses};
+pub(crate) use watch::LogWatch;

@@ -1,0 +1,226 @@
+//! A log file as a stream of output: once through, or on and on until its container has ended, over rotation.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::BoxFuture;
+
+use super::row::{Rows, UnsupportedFormat};
+use super::watch::{LogWatch, Watched};
+use super::{LogOptions, tail};
+
+/// Bytes a read.
+const BLOCK: usize = 32 * 1024;
+
+/// Why a log cannot be read. It is told to the client, at the end of what was sent before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error("failed to open log file {path:?}: {source}")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("failed to read log file {path:?}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("failed to watch directory {path:?}: {source}")]
+    Watch { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Format(#[from] UnsupportedFormat),
+}
+
+/// The output of a log.
+pub(crate) struct LogStream {
+    path: PathBuf,
+    file: Arc<File>,
+    offset: u64,
+    rows: Rows,
+    mode: Mode,
+    finished: bool,
+}
+
+enum Mode {
+    /// Up to this offset: what comes later was not meant.
+    Once(u64),
+    Follow(Follower),
+}
+
+struct Follower {
+    watched: Watched,
+    ended: BoxFuture<'static, ()>,
+    /// Whether the container has ended: what is there now is all there will be.
+    is_over: bool,
+    /// The file that came in the place of ours.
+    next: Option<File>,
+}
+
+impl LogStream {
+    /// Opens the log. To follow it takes a watch, and a future that ends when the container has.
+    pub(crate) async fn open(
+        path: PathBuf,
+        options: &LogOptions,
+        follow: Option<(&LogWatch, BoxFuture<'static, ()>)>,
+    ) -> Result<Self, LogError> {
+        let tail_lines = options.tail_lines;
+        let (path, file, size, offset) = blocking(move || {
+            let opened = path.canonicalize().and_then(|path| {
+                let file = File::open(&path)?;
+                Ok((path, file))
+            });
+            let (path, file) = opened.map_err(|source| LogError::Open { path, source })?;
+            let bounds = file.metadata().and_then(|meta| {
+                Ok((meta.len(), tail_lines.map_or(Ok(0), |rows| tail::start(&file, meta.len(), rows))?))
+            });
+            let (size, offset) = bounds.map_err(|source| LogError::Read { path: path.clone(), source })?;
+            Ok::<_, LogError>((path, file, size, offset))
+        })
+        .await?;
+        let mode = match follow {
+            None => Mode::Once(size),
+            Some((watch, ended)) => {
+                let folder = path.parent().unwrap_or(Path::new("/"));
+                let watched = watch.folder(folder);
+                let watched =
+                    watched.map_err(|source| LogError::Watch { path: folder.to_owned(), source })?;
+                Mode::Follow(Follower { watched, ended, is_over: false, next: None })
+            }
+        };
+        Ok(Self { path, file: Arc::new(file), offset, rows: Rows::new(options), mode, finished: false })
+    }
+
+    /// The output, piece by piece; an error is its last piece.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
+        futures::stream::unfold(self, |mut log| async move {
+            if log.finished {
+                return None;
+            }
+            let piece = match log.next().await {
+                Ok(piece) => piece?,
+                Err(error) => {
+                    log.finished = true;
+                    error.to_string().into()
+                }
+            };
+            Some((piece, log))
+        })
+    }
+
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
+        while !self.finished {
+            if let Mode::Follow(follower) = &mut self.mode {
+                // Before reading: what changes while we read wakes us again.
+                follower.watched.changes.mark_unchanged();
+            }
+            let most = match self.mode {
+                Mode::Once(end) => {
+                    usize::try_from(end.saturating_sub(self.offset)).unwrap_or(BLOCK).min(BLOCK)
+                }
+                Mode::Follow(_) => BLOCK,
+            };
+            let bytes = self.read(most).await?;
+            if bytes.is_empty() {
+                self.at_end().await?;
+                continue;
+            }
+            self.offset += bytes.len() as u64;
+            let mut out = Vec::new();
+            self.rows.feed(&bytes, &mut out)?;
+            self.finished = self.rows.is_full();
+            if !out.is_empty() {
+                return Ok(Some(out.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&mut self, most: usize) -> Result<Vec<u8>, LogError> {
+        let (file, offset, path) = (Arc::clone(&self.file), self.offset, self.path.clone());
+        blocking(move || {
+            let mut bytes = vec![0; most];
+            let read = file.read_at(&mut bytes, offset).map_err(|source| LogError::Read { path, source })?;
+            bytes.truncate(read);
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Everything was read. Finishes, goes over to the next file, or waits.
+    async fn at_end(&mut self) -> Result<(), LogError> {
+        let Mode::Follow(follower) = &mut self.mode else {
+            self.finished = true;
+            return Ok(self.rows.finish()?);
+        };
+        if let Some(next) = follower.next.take() {
+            self.file = Arc::new(next);
+            self.offset = 0;
+            self.rows.new_file();
+            return Ok(());
+        }
+        match replaced(Arc::clone(&self.file), self.path.clone(), self.offset).await? {
+            // The runtime may have written to the old one until now, so it is read once more.
+            Replaced::By(file) => follower.next = Some(file),
+            Replaced::Truncated => {
+                self.offset = 0;
+                self.rows.new_file();
+            }
+            Replaced::No if follower.is_over => {
+                self.finished = true;
+                self.rows.finish()?;
+            }
+            Replaced::No => tokio::select! {
+                // Cancel-safe: a change stays marked, and the future of the end is kept.
+                () = changed(&mut follower.watched) => {}
+                () = &mut follower.ended => follower.is_over = true,
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Ends with a change in the folder; never again when the folder is gone.
+async fn changed(watched: &mut Watched) {
+    if watched.changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+enum Replaced {
+    No,
+    By(File),
+    Truncated,
+}
+
+/// Whether another file stands at `path` now, or ours was emptied.
+async fn replaced(file: Arc<File>, path: PathBuf, offset: u64) -> Result<Replaced, LogError> {
+    blocking(move || {
+        let read = |source| LogError::Read { path: path.clone(), source };
+        let ours = file.metadata().map_err(read)?;
+        let newer = match File::open(&path) {
+            Ok(newer) => newer,
+            // Between the two steps of a rotation, or its pod is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Replaced::No),
+            Err(source) => return Err(LogError::Open { path, source }),
+        };
+        let theirs = newer.metadata().map_err(read)?;
+        Ok(match (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) {
+            false => Replaced::By(newer),
+            true if ours.len() < offset => Replaced::Truncated,
+            true => Replaced::No,
+        })
+    })
+    .await
+}
+
+/// Reading may wait for a disk; it is done where that holds up nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and this future with it.
+            Err(_cancelled) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,32 @@
+//! Metrics: the text format, what the server counts itself, and the endpoints' contents (reference 7.4 and 7.5).
+//!
+//! Must not measure anything but its own process and requests: the rest is given by [`crate::host`].
+
+mod pods;
+mod process;
+mod requests;
+mod resource;
+mod text;
+
+pub(crate) use pods::write as write_pods;
+pub(crate) use process::{write as write_process, write_start_time};
+pub(crate) use requests::{HttpMetrics, InFlight};
+pub(crate) use resource::write as write_resource;
+pub use text::{Histogram, Kind, Text};
+
+/// The endpoints that the agent adds metrics to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// `/metrics`
+    Main,
+    /// `/metrics/probes`
+    Probes,
+    /// `/metrics/slis`
+    Slis,
+}
+
+/// The content type of every metrics page.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Hands an upgrade on to the runtime's streaming server and carries the bytes. A client is never sent elsewhere.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1 as client;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::http1::{self, Body};
+
+/// Longest time until the runtime's server accepts and answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Longest time to say goodbye to a client.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest text of a refusal that is handed on, in bytes.
+const MOST_REFUSAL_BYTES: usize = 64 * 1024;
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("the runtime's stream URL {0:?} is not of the form http://host:port/path")]
+    Url(String),
+    #[error("error dialing backend: {0}")]
+    Dial(#[source] io::Error),
+    #[error("error dialing backend: no answer from {0}")]
+    Silent(String),
+    #[error("error sending request: {0}")]
+    Send(#[source] hyper::Error),
+    #[error("invalid upgrade response: status code {}", .0.as_u16())]
+    NotUpgraded(StatusCode),
+}
+
+/// What came of it.
+pub(crate) enum Proxied {
+    /// The runtime's server refused; its words.
+    Refused(Response<Body>),
+    /// It switched protocols: the answer to the client, and the carrying of bytes, to be run when it was sent.
+    Upgraded(Response<Body>, BoxFuture<'static, ()>),
+}
+
+/// Whether a client asks for another protocol.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade")))
+}
+
+/// Sends `request` on to `url`.
+pub(crate) async fn proxy(
+    url: &str,
+    mut request: Request<Incoming>,
+    client: IpAddr,
+) -> Result<Proxied, ProxyError> {
+    let wrong = || ProxyError::Url(url.to_owned());
+    let target: Uri = url.parse().map_err(|_| wrong())?;
+    let (Some("http"), Some(authority)) = (target.scheme_str(), target.authority()) else {
+        return Err(wrong());
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    let silent = |_| ProxyError::Silent(authority.to_string());
+    let stream = timeout(ANSWER_LIMIT, TcpStream::connect((host, authority.port_u16().unwrap_or(80))))
+        .await
+        .map_err(silent)?
+        .map_err(ProxyError::Dial)?;
+    let _best_effort = stream.set_nodelay(true);
+    let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.map_err(ProxyError::Send)?;
+    // Ends when the stream is handed over, or with the sender.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "The runtime's streaming server broke off");
+        }
+    });
+    let on_client = hyper::upgrade::on(&mut request);
+    let onward = onward(&request, &target, authority.as_str(), client);
+    let mut answer = timeout(ANSWER_LIMIT, sender.send_request(onward))
+        .await
+        .map_err(silent)?
+        .map_err(ProxyError::Send)?;
+    match answer.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let on_runtime = hyper::upgrade::on(&mut answer);
+            let (parts, _) = answer.into_parts();
+            let response = Response::from_parts(parts, Empty::new().boxed_unsync());
+            Ok(Proxied::Upgraded(response, Box::pin(carry(on_client, on_runtime))))
+        }
+        status if status.as_u16() >= 400 => Ok(Proxied::Refused(refusal(answer).await)),
+        status => Err(ProxyError::NotUpgraded(status)),
+    }
+}
+
+/// The request as the runtime's server gets it: the same headers, without what only concerns us.
+fn onward(request: &Request<Incoming>, target: &Uri, host: &str, client: IpAddr) -> Request<Empty<Bytes>> {
+    let mut onward = Request::new(Empty::new());
+    *onward.method_mut() = request.method().clone();
+    *onward.uri_mut() = target.path_and_query().map(|path| Uri::from(path.clone())).unwrap_or_default();
+    let headers = onward.headers_mut();
+    headers.clone_from(request.headers());
+    headers.remove(header::AUTHORIZATION);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+    if let Ok(host) = HeaderValue::try_from(host) {
+        headers.insert(header::HOST, host);
+    }
+    let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    let forwarded = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
+    if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
+        headers.insert("x-forwarded-for", forwarded);
+    }
+    onward
+}
+
+async fn refusal(answer: Response<Incoming>) -> Response<Body> {
+    let (parts, body) = answer.into_parts();
+    let text = timeout(ANSWER_LIMIT, Limited::new(body, MOST_REFUSAL_BYTES).collect()).await;
+    let text = text.ok().and_then(Result::ok).map(|text| text.to_bytes()).unwrap_or_default();
+    let mut response = http1::text(parts.status, text);
+    if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+    }
+    response
+}
+
+/// Carries bytes until one side ends, then closes the other: a client that vanished must not leave a process
+/// attached to nobody.
+async fn carry(client: OnUpgrade, runtime: OnUpgrade) {
+    let (client, runtime) = match tokio::try_join!(client, runtime) {
+        Ok(streams) => streams,
+        Err(error) => return tracing::debug!(%error, "The client went away before the stream began"),
+    };
+    // What was read beyond the headers comes first out of these.
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_runtime, mut to_runtime) = split(runtime);
+    let ended = tokio::select! {
+        // The other copy is given up on purpose: its end is gone.
+        ended = tokio::io::copy(&mut from_client, &mut to_runtime) => ended,
+        ended = tokio::io::copy(&mut from_runtime, &mut to_client) => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "A stream broke off");
+    }
+    let _gone = timeout(GOODBYE_LIMIT, async {
+        let _gone = to_client.shutdown().await;
+        let _gone = to_runtime.shutdown().await;
+    })
+    .await;
+}
+
+fn split(stream: Upgraded) -> (impl AsyncRead + Unpin, impl AsyncWrite + Unpin) {
+    tokio::io::split(TokioIo::new(stream))
+}
