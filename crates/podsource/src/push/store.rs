@@ -30,7 +30,7 @@ use super::SOURCE;
 use super::error::ApiError;
 use super::update;
 use crate::SourceState;
-use disk::{Disk, Loaded};
+use disk::{Disk, Loaded, uid};
 use fault::Fault;
 use memory::Memory;
 use rules::Deletion;
@@ -85,10 +85,7 @@ impl Store {
 
     fn open_with(dir: &Path, node_name: &str, max_pods: usize, fault: Fault) -> Result<Self, OpenError> {
         let now = Timestamp::now();
-        let (disk, Loaded { mut pods, problems, revision }) = Disk::open(dir, node_name, now, fault)?;
-        for pod in &mut pods {
-            pod.status = Some(rules::initial_status(pod));
-        }
+        let (disk, Loaded { pods, problems, revision }) = Disk::open(dir, node_name, now, fault)?;
         // A pod that is not known any more because its file is damaged may still run, and nobody said that it
         // should not.
         let seen = problems.iter().all(|problem| problem.warning);
@@ -359,6 +356,8 @@ impl Writer {
         self.disk.remove(&current.pod).map_err(|error| refused("remove", key, &error))?;
         let mut memory = self.shared.memory();
         let object = memory.remove(key);
+        let path = self.disk.file(uid(&current.pod));
+        memory.problems.retain(|problem| problem.path != path);
         self.shared.publish_desired(&memory);
         Ok(object.unwrap_or(current))
     }

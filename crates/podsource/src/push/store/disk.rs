@@ -14,9 +14,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use kube_model::core::Pod;
+use kube_model::core::{Pod, PodSpec};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_model::view::Problem;
 use kube_model::{Timestamp, pod};
+use serde::Serialize;
 
 use super::fault::{Fault, Step};
 
@@ -170,7 +172,12 @@ impl Disk {
     }
 
     fn put(&self, pod: &Pod) -> io::Result<()> {
-        let text = serde_json::to_vec(pod)?;
+        let text = serde_json::to_vec(&OnDisk {
+            api_version: "v1",
+            kind: "Pod",
+            metadata: &pod.metadata,
+            spec: pod.spec.as_ref(),
+        })?;
         let path = self.file(uid(pod));
         replace(&path.with_extension("tmp"), &path, &text, &self.fault)
     }
@@ -182,7 +189,17 @@ impl Disk {
     }
 }
 
-fn uid(pod: &Pod) -> &str {
+/// A pod without its status: a manifest that any tool reads.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OnDisk<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    metadata: &'a ObjectMeta,
+    spec: Option<&'a PodSpec>,
+}
+
+pub(super) fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only tests look at it"))]
 pub(super) enum Step {
     /// The temporary file is made.
     Create,

@@ -8,7 +8,7 @@ use kube_model::core::{Pod, PodStatus};
 use kube_model::view::{PodView, Problem};
 use kube_model::{PodKey, PodUid, labels, pod};
 
-use super::{Change, Event, Object};
+use super::{Change, Event, Object, rules};
 use crate::push::SOURCE;
 use crate::push::error::ApiError;
 
@@ -101,13 +101,13 @@ impl Memory {
         ))
     }
 
-    /// Takes in a new or changed pod of this source.
+    /// Takes in a new or changed pod of this source; its own status does not count.
     pub(super) fn put(&mut self, pod: Pod) -> Object {
         let (_, key) = pod::identity(&pod);
         let before = self.pushed.get(&key);
         let status = match before {
             Some(before) => Arc::clone(&before.object.status),
-            None => Arc::new(pod.status.clone().unwrap_or_default()),
+            None => Arc::new(rules::initial_status(&pod)),
         };
         let ending_seen = before.is_some_and(|before| before.ending_seen);
         let object =

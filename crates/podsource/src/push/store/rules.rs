@@ -49,7 +49,7 @@ pub(super) fn before_create(
         }
         Some(_) => {}
     }
-    pod.status = Some(initial_status(pod));
+    pod.status = None;
     Ok(())
 }
 
@@ -191,4 +191,95 @@ fn minus(at: Timestamp, seconds: i64) -> Timestamp {
 /// What the API can write; a time with more would not come back from the disk as it went.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     minus(at, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(spec_grace: Option<i64>, deletion: Option<(i64, i64)>) -> Pod {
+        let mut pod = Pod::default();
+        pod.spec.get_or_insert_default().termination_grace_period_seconds = spec_grace;
+        pod.metadata.generation = Some(1);
+        if let Some((at, grace)) = deletion {
+            pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(at).unwrap()));
+            pod.metadata.deletion_grace_period_seconds = Some(grace);
+        }
+        pod
+    }
+
+    #[test]
+    fn a_deletion_takes_the_shortest_grace_period_asked_for() {
+        let gone = |at: i64, grace: i64| Some((at, grace));
+        // Spec, deletion before, phase, asked for; when it is over and the grace period, nothing when it goes at once.
+        for (spec, before, phase, asked, expected) in [
+            (None, None, "Running", None, gone(1030, 30)),
+            (Some(5), None, "Running", None, gone(1005, 5)),
+            (Some(5), None, "Running", Some(60), gone(1060, 60)),
+            (Some(5), None, "Pending", Some(2), gone(1002, 2)),
+            (Some(5), None, "Running", Some(-7), gone(1001, 1)),
+            (Some(-7), None, "Running", None, gone(1001, 1)),
+            (Some(5), None, "Running", Some(0), None),
+            (Some(0), None, "Running", None, None),
+            (Some(5), None, "Succeeded", None, None),
+            (Some(5), None, "Failed", Some(60), None),
+            // Being deleted: only sooner, counted from the first time.
+            (Some(5), Some((1020, 30)), "Running", None, gone(1020, 30)),
+            (Some(5), Some((1020, 30)), "Running", Some(30), gone(1020, 30)),
+            (Some(5), Some((1020, 30)), "Running", Some(60), gone(1020, 30)),
+            (Some(5), Some((1020, 30)), "Running", Some(20), gone(1010, 20)),
+            (Some(5), Some((1020, 30)), "Running", Some(0), None),
+        ] {
+            let pod = pod(spec, before);
+            let status = PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() };
+            let now = Timestamp::from_second(1000).unwrap();
+            let found = match delete(&pod, &status, asked, now) {
+                Deletion::Now => None,
+                Deletion::Pending => before,
+                Deletion::Graceful(pod) => {
+                    let first = before.is_none();
+                    assert_eq!(pod.metadata.generation, Some(if first { 2 } else { 1 }));
+                    let at = pod.metadata.deletion_timestamp.unwrap().0.as_second();
+                    Some((at, pod.metadata.deletion_grace_period_seconds.unwrap()))
+                }
+            };
+            assert_eq!(found, expected, "{spec:?} {before:?} {phase} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn no_grace_period_is_too_long() {
+        let status = PodStatus::default();
+        let now = Timestamp::from_second(1000).unwrap();
+        let Deletion::Graceful(deleted) = delete(&pod(None, None), &status, Some(i64::MAX), now) else {
+            panic!("it has time")
+        };
+        assert!(deleted.metadata.deletion_timestamp.is_some());
+        let shorter = delete(&deleted, &status, Some(5), now);
+        assert!(matches!(shorter, Deletion::Graceful(_)), "{shorter:?}");
+    }
+
+    #[test]
+    fn what_is_the_servers_is_kept_in_an_update() {
+        let mut old = pod(None, Some((1000, 5)));
+        let now = Timestamp::from_second(900).unwrap();
+        old.metadata.name = Some("web".to_owned());
+        before_create(&mut old, "uid".to_owned(), "node1", now).unwrap();
+        old.metadata.namespace = Some("default".to_owned());
+        old.metadata.resource_version = Some("7".to_owned());
+        let mut new = Pod::default();
+        new.metadata.name = Some("web".to_owned());
+        new.spec.get_or_insert_default();
+        before_update(&old, &mut new).unwrap();
+        assert_eq!(new.metadata.resource_version, None);
+        old.metadata.resource_version = None;
+        assert_eq!(new.metadata, old.metadata);
+        assert_eq!(new.spec.as_ref().unwrap().node_name.as_deref(), Some("node1"));
+        let mut other = Pod {
+            spec: Some(kube_model::core::PodSpec { host_pid: Some(true), ..new.spec.clone().unwrap() }),
+            ..new
+        };
+        before_update(&old, &mut other).unwrap();
+        assert_eq!(other.metadata.generation, Some(2));
+    }
 }

@@ -1,0 +1,65 @@
+//! A file system that is filled to the brim.
+
+use std::process::Command;
+
+use super::*;
+
+/// The folder on the small file system, for the process that has it.
+const DIR: &str = "PUSH_STORE_FULL_DISK";
+
+/// On a file system of its own, which needs root or user namespaces and ends with the process.
+#[test]
+fn a_full_disk_refuses_new_pods_and_keeps_the_old() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how the process on the small file system is told where it is"
+    )]
+    let small = std::env::var(DIR);
+    if let Ok(small) = small {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        return runtime.block_on(fill(Path::new(&small)));
+    }
+    let this_test = format!(
+        "{}::a_full_disk_refuses_new_pods_and_keeps_the_old",
+        module_path!().split_once("::").unwrap().1
+    );
+    let dir = TempDir::new().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=256k tmpfs \"$1\" && shift && exec \"$@\"")
+        .args(["sh".as_ref(), dir.path().as_os_str(), std::env::current_exe().unwrap().as_os_str()])
+        .args([this_test.as_str(), "--exact", "--nocapture"])
+        .env(DIR, dir.path())
+        .output()
+        .expect("this test needs the program unshare");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "this test needs root, or user namespaces to mount a tmpfs:\n{text}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+async fn fill(dir: &Path) {
+    let store = open(dir);
+    let big = |name: &str, letter: &str| pod(name, &letter.repeat(20_000));
+    let (mut stored, mut refused) = (Vec::new(), Vec::new());
+    for index in 0..40 {
+        let name = format!("p{index}");
+        match store.create(big(&name, "a"), false).await {
+            Ok(_) => stored.push(name),
+            Err(error) => refused.push(error),
+        }
+    }
+    assert!(!stored.is_empty() && stored.len() + refused.len() == 40, "{} stored", stored.len());
+    for error in &refused {
+        assert_eq!((error.code, error.reason), (507, "InsufficientStorage"), "{error}");
+        assert!(error.message.contains("No space left on device"), "{error}");
+    }
+    assert_eq!(replace(&store, &stored[0], &"b".repeat(60_000)).await.unwrap_err().code, 507);
+    assert_eq!(images(&store).len(), stored.len());
+    // What was refused left nothing behind: there is room again as soon as one goes.
+    delete(&store, &stored[0], Some(0)).await.unwrap();
+    store.create(big("last", "c"), false).await.unwrap();
+    let before = images(&store);
+    drop(store);
+    assert_eq!(images(&open(dir)), before);
+}
