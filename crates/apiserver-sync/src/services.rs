@@ -3,6 +3,8 @@
 //! Rule: reference 3.3 (which services are watched) and 4.5 (when they are needed).
 
 mod environment;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -67,6 +69,8 @@ impl Services {
 
 async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, synced: watch::Sender<bool>) {
     let config = watcher::Config::default().any_semantic().fields("spec.clusterIP!=None");
+    // From the server's cache: with pages kube would leave out that it is meant.
+    let config = watcher::Config { page_size: None, ..config };
     let mut events = watcher(Api::<Received>::all(client), config).default_backoff().boxed();
     let mut listed = BTreeMap::new();
     let mut complaint = String::new();

@@ -7,6 +7,8 @@
 //!
 //! Must not know what becomes of the pods.
 
+#[cfg(feature = "api")]
+pub mod api;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "http")]

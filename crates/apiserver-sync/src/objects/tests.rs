@@ -1,1 +1,291 @@
+use kube::Config;
+use serde_json::{Value, json};
+use testkit::fake_api::{FakeApi, Stream};
 
+use super::*;
+
+async fn start() -> (FakeApi, Objects) {
+    let api = FakeApi::start().await;
+    let client = Client::try_from(Config::new(api.url().parse().unwrap())).unwrap();
+    (api, Objects::new(client))
+}
+
+/// A pod of `shop` that takes its environment from a Secret and a ConfigMap.
+fn pod_with(uid: &str, env_from: &Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": uid, "namespace": "shop", "uid": uid},
+        "spec": {"containers": [{"name": "app", "envFrom": env_from}]},
+    }))
+    .unwrap()
+}
+
+fn pod_of_secret(uid: &str) -> Pod {
+    pod_with(uid, &json!([{"secretRef": {"name": "password"}}]))
+}
+
+fn secret(version: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "password", "namespace": "shop", "resourceVersion": version},
+        "data": {"key": value}})
+}
+
+/// Serves the first reading, and the watch behind it.
+async fn serve(api: &mut FakeApi, object: &Value) -> Stream {
+    let call = api.next().await;
+    assert!(!call.is_watch());
+    assert_eq!(call.path, "/api/v1/namespaces/shop/secrets/password");
+    call.json(200, object);
+    let call = api.next().await;
+    assert!(call.is_watch());
+    assert_eq!(call.path, "/api/v1/namespaces/shop/secrets");
+    assert_eq!(call.query("fieldSelector").as_deref(), Some("metadata.name=password"));
+    assert_eq!(call.query("resourceVersion").as_deref(), object["metadata"]["resourceVersion"].as_str());
+    call.stream()
+}
+
+async fn password(objects: &Objects) -> Result<Vec<u8>, Error> {
+    objects.get(Kind::Secret, "shop", "password").await.map(|object| object.data["key"].clone())
+}
+
+/// Waits until `objects` says what is expected.
+async fn until(objects: &Objects, expected: impl Fn(&Result<Vec<u8>, Error>) -> bool) {
+    let key = Key { kind: Kind::Secret, namespace: "shop".into(), name: "password".into() };
+    let mut known = objects.inner().watched[&key].known.clone();
+    let matches = |known: &Known| {
+        let known = known.clone().unwrap_or(Err(Error::NotRegistered(key.clone())));
+        expected(&known.map(|object| object.data["key"].clone()))
+    };
+    tokio::time::timeout(Duration::from_secs(20), known.wait_for(matches)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_object_is_read_once_for_all_pods_followed_and_dropped_with_the_last() {
+    let (mut api, objects) = start().await;
+    assert!(matches!(password(&objects).await, Err(Error::NotRegistered(_))));
+    objects.register(&pod_of_secret("one"));
+    objects.register(&pod_of_secret("two"));
+    objects.register(&pod_of_secret("two"));
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    assert_eq!(password(&objects).await.unwrap(), b"old");
+    watch.event("MODIFIED", &secret("6", "bmV3")).await;
+    until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+
+    objects.unregister(&"one".into());
+    assert_eq!(password(&objects).await.unwrap(), b"new");
+    assert!(api.is_idle(), "one reading and one watch");
+    objects.unregister(&"two".into());
+    tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
+    assert!(matches!(password(&objects).await, Err(Error::NotRegistered(_))));
+    assert!(objects.inner().pods.is_empty() && objects.inner().watched.is_empty());
+}
+
+#[tokio::test]
+async fn a_pod_that_changes_keeps_what_it_still_needs() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    objects.register(&pod_with(
+        "one",
+        &json!([{"secretRef": {"name": "password"}}, {"configMapRef": {"name": "more"}}]),
+    ));
+    let call = api.next().await;
+    assert_eq!(call.path, "/api/v1/namespaces/shop/configmaps/more");
+    call.json(
+        200,
+        &json!({"metadata": {"resourceVersion": "7"}, "data": {"a": "b"}, "binaryData": {"c": "AAE="}}),
+    );
+    let more = objects.get(Kind::ConfigMap, "shop", "more").await.unwrap();
+    assert_eq!((&*more.data["a"], &*more.binary_data["c"]), (&b"b"[..], &[0u8, 1][..]));
+    objects.register(&pod_with("one", &json!([{"configMapRef": {"name": "more"}}])));
+    tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
+    assert!(objects.get(Kind::ConfigMap, "shop", "more").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_immutable_is_not_watched() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    let mut fixed = secret("5", "b2xk");
+    fixed["immutable"] = json!(true);
+    api.next().await.json(200, &fixed);
+    assert!(objects.get(Kind::Secret, "shop", "password").await.unwrap().immutable);
+    // Had it been watched, this request would not be the next one.
+    objects.register(&pod_with("two", &json!([{"configMapRef": {"name": "more"}}])));
+    assert_eq!(api.next().await.path, "/api/v1/namespaces/shop/configmaps/more");
+    assert_eq!(password(&objects).await.unwrap(), b"old");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_at_once_and_found_when_it_comes() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    api.next().await.refuse(404, "NotFound", "secrets \"password\" not found");
+    let error = password(&objects).await.unwrap_err();
+    assert_eq!(error.to_string(), "secret \"shop/password\" not found");
+    let call = api.next().await;
+    assert!(call.is_watch());
+    assert_eq!(call.query("resourceVersion").as_deref(), Some(""), "from the present on");
+    let watch = call.stream();
+    watch.event("ADDED", &secret("6", "bmV3")).await;
+    until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+    watch.event("DELETED", &secret("8", "bmV3")).await;
+    until(&objects, |known| matches!(known, Err(Error::NotFound(_)))).await;
+    // Resumed where it was, and not read anew.
+    drop(watch);
+    assert_eq!(api.next().await.query("resourceVersion").as_deref(), Some("8"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_asked_again() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    api.next().await.refuse(403, "Forbidden", "no relationship found between node and this object");
+    let error = password(&objects).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "secret \"shop/password\" is forbidden: no relationship found between node and this object"
+    );
+    let _watch = serve(&mut api, &secret("5", "b2xk")).await;
+    until(&objects, Result::is_ok).await;
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_the_last_content_stays() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    api.next().await.refuse(500, "InternalError", "etcd is away");
+    let error = password(&objects).await.unwrap_err();
+    assert!(error.to_string().contains("etcd is away"), "{error}");
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    until(&objects, Result::is_ok).await;
+    watch.reset().await;
+    api.next().await.refuse(503, "ServiceUnavailable", "away");
+    let call = api.next().await;
+    assert_eq!(password(&objects).await.unwrap(), b"old");
+    call.json(200, &secret("9", "bmV3"));
+    until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_is_read_anew_at_once() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    let gone = json!({"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410});
+    watch.event("ERROR", &gone).await;
+    let _watch = serve(&mut api, &secret("50", "bmV3")).await;
+    until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_can_not_be_decoded_is_told_without_what_is_in_it() {
+    let (mut api, objects) = start().await;
+    let logged = Logged::default();
+    let _guard = tracing::subscriber::set_default(logged.clone());
+    objects.register(&pod_of_secret("one"));
+    let answers = [
+        r#"{"metadata": {}, "data": "very-secret"}"#,
+        r#"{"metadata": {"resourceVersion": "5"}, "data": {"key": "very-secret"}}"#,
+        r#"{"metadata": {}, "data": {"key": "very-secret"#,
+    ];
+    for answer in answers {
+        api.next().await.text(200, answer);
+        until(&objects, |known| matches!(known, Err(Error::Unavailable { .. }))).await;
+        let error = format!("{0} {0:?}", password(&objects).await.unwrap_err());
+        assert!(error.contains("shop/password") && !error.contains("very-secret"), "{error}");
+    }
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    until(&objects, Result::is_ok).await;
+    watch.text("{\"type\":\"MODIFIED\",\"object\":{\"data\":{\"key\":[\"very-secret\"]}}}\n").await;
+    // The event behind which nothing is certain: read anew.
+    assert!(!api.next().await.is_watch());
+    let lines = logged.0.lock().unwrap().join("\n");
+    assert!(!lines.is_empty() && !lines.contains("very-secret") && !lines.contains("b2xk"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_name_that_would_be_another_path_is_not_asked_for() {
+    let (api, objects) = start().await;
+    objects.register(&pod_with("one", &json!([{"secretRef": {"name": "../../nodes/node1"}}])));
+    let error = objects.get(Kind::Secret, "shop", "../../nodes/node1").await.unwrap_err();
+    assert!(matches!(error, Error::BadName { .. }), "{error}");
+    assert!(api.is_idle());
+}
+
+#[test]
+fn nothing_of_a_secret_is_shown() {
+    let object = Object {
+        kind: "Opaque".to_owned(),
+        data: [("key".to_owned(), b"very-secret".to_vec())].into(),
+        binary_data: BTreeMap::new(),
+        immutable: false,
+    };
+    let shown = format!("{object:?}");
+    assert!(shown.contains("key") && !shown.contains("very-secret") && !shown.contains("118"), "{shown}");
+}
+
+#[test]
+fn what_a_pod_refers_to() {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"namespace": "shop"},
+        "spec": {
+            "imagePullSecrets": [{"name": "pull"}, {"name": ""}],
+            "initContainers": [{"name": "i", "envFrom": [{"configMapRef": {"name": "init"}}]}],
+            "containers": [
+                {"name": "a", "env": [
+                    {"name": "A", "valueFrom": {"secretKeyRef": {"name": "both", "key": "k"}}},
+                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "both", "key": "k"}}},
+                    {"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                ]},
+                {"name": "b", "envFrom": [{"secretRef": {"name": "both"}}]},
+            ],
+            "ephemeralContainers": [{"name": "e", "envFrom": [{"secretRef": {"name": "late"}}]}],
+        },
+    }))
+    .unwrap();
+    let keys: Vec<_> = references(&pod).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        keys,
+        [
+            "configmap \"shop/both\"",
+            "configmap \"shop/init\"",
+            "secret \"shop/both\"",
+            "secret \"shop/late\"",
+            "secret \"shop/pull\"",
+        ]
+    );
+}
+
+/// Keeps what is logged, of all crates and levels.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

@@ -1,0 +1,216 @@
+//! The client against a server with TLS, certificates of its own making, and whatever answers the test gives.
+
+mod server;
+
+use std::time::{Duration, Instant};
+
+use apiserver_sync::client::{Lane, Limit};
+use kube::api::{Api, WatchParams};
+use kube::{Client, Error};
+use kube_model::core::{ConfigMap, Node};
+use serde_json::{Value, json};
+use server::Server;
+use testkit::fake_api::Call;
+
+fn fast() -> Lane {
+    Lane::limited(Limit::new(10_000, 10_000))
+}
+
+fn node() -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}})
+}
+
+/// Asks for the node, and answers the question.
+async fn ask(client: &Client, server: &mut Server, answer: impl FnOnce(Call)) -> Result<Node, Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let (got, ()) = tokio::join!(nodes.get("node1"), async { answer(server.api.next().await) });
+    got
+}
+
+/// Everything that went wrong, in one line.
+fn text(error: &Error) -> String {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+#[tokio::test]
+async fn watches_share_a_connection_until_its_streams_are_used_up() {
+    let mut server = Server::start().await;
+    let access = server.access();
+    let maps: Api<ConfigMap> = Api::namespaced(access.client(fast()), "shop");
+    let mut open = Vec::new();
+    for count in 1..=200usize {
+        let params = WatchParams::default();
+        let (watch, stream) =
+            tokio::join!(maps.watch(&params, "1"), async { server.api.next().await.stream() });
+        open.push((watch.unwrap(), stream));
+        assert_eq!(server.connections(), count.div_ceil(90), "with {count} watches");
+    }
+    // A place that becomes free is used again, by another client as well.
+    open.truncate(80);
+    let other = access.client(fast());
+    ask(&other, &mut server, |call| call.json(200, &node())).await.unwrap();
+    assert_eq!(server.connections(), 3);
+    // But the heartbeat has a connection to itself.
+    let heartbeat = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    ask(&heartbeat, &mut server, |call| call.json(200, &node())).await.unwrap();
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn requests_say_who_sends_them() {
+    let mut server = Server::start().await;
+    server.write("token", "  from-file\n");
+    let user = json!({"tokenFile": "token", "token": "inline", "as": "somebody", "as-groups": ["a", "b"]});
+    let client = server.access_with(&json!({}), &user).client(fast());
+    ask(&client, &mut server, |call| {
+        assert_eq!(call.version, http::Version::HTTP_2);
+        assert_eq!(call.headers["user-agent"], "test/1");
+        assert_eq!(call.headers["authorization"], "Bearer from-file");
+        assert_eq!(call.headers["impersonate-user"], "somebody");
+        assert_eq!(call.headers.get_all("impersonate-group").iter().count(), 2);
+        call.json(200, &node());
+    })
+    .await
+    .unwrap();
+    assert_eq!(server.last_peer(), "system:node:node1");
+    let password = json!({"username": "me", "password": "pw"});
+    let client = server.access_with(&json!({}), &password).client(fast());
+    ask(&client, &mut server, |call| {
+        assert_eq!(call.headers["authorization"], "Basic bWU6cHc=");
+        call.json(200, &node());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn after_a_refusal_certificates_and_tokens_are_read_anew() {
+    let mut server = Server::start().await;
+    server.write("token", "old");
+    let client = server.access_with(&json!({}), &json!({"tokenFile": "token"})).client(fast());
+    let refused = |call: Call| call.refuse(401, "Unauthorized", "Unauthorized");
+    ask(&client, &mut server, refused).await.unwrap_err();
+
+    // A key that does not belong to it is not taken, and the token is not touched by that.
+    let good = std::fs::read_to_string(server.dir().join("node.pem")).unwrap();
+    server.write("node.pem", good.split_once("-----BEGIN PRIVATE").unwrap().0);
+    ask(&client, &mut server, refused).await.unwrap_err();
+    assert_eq!((server.connections(), &*server.last_peer()), (1, "system:node:node1"));
+
+    server.issue("system:node:renewed");
+    server.write("token", "new\n");
+    ask(&client, &mut server, |call| {
+        assert_eq!(call.headers["authorization"], "Bearer new");
+        call.json(200, &node());
+    })
+    .await
+    .unwrap();
+    assert_eq!((server.connections(), &*server.last_peer()), (2, "system:node:renewed"));
+
+    // A token file that vanished: the last token is still good.
+    std::fs::remove_file(server.dir().join("token")).unwrap();
+    ask(&client, &mut server, refused).await.unwrap_err();
+    ask(&client, &mut server, |call| {
+        assert_eq!(call.headers["authorization"], "Bearer new");
+        call.json(200, &node());
+    })
+    .await
+    .unwrap();
+    assert_eq!(server.connections(), 2, "nothing changed, nothing is opened");
+}
+
+#[tokio::test]
+async fn whom_we_talk_to_is_made_sure_of() {
+    let mut server = Server::start().await;
+    server.write_other_authority("other.crt");
+    let by_address = format!("https://127.0.0.1:{}", server.port());
+    let refused = [
+        (json!({"certificate-authority": "other.crt"}), "UnknownIssuer"),
+        (json!({"certificate-authority": null}), "UnknownIssuer"),
+        (json!({"server": by_address}), "not valid for name"),
+        (json!({"tls-server-name": "kubernetes"}), "not valid for name"),
+    ];
+    for (cluster, expected) in refused {
+        let client = server.access_with(&cluster, &json!({})).client(fast());
+        let error = text(&Api::<Node>::all(client).get("node1").await.unwrap_err());
+        assert!(error.contains(expected), "{cluster}: {error}");
+    }
+    let accepted = [
+        json!({"server": by_address, "tls-server-name": "localhost"}),
+        json!({"server": by_address, "certificate-authority": null, "insecure-skip-tls-verify": true}),
+    ];
+    for cluster in accepted {
+        let client = server.access_with(&cluster, &json!({})).client(fast());
+        ask(&client, &mut server, |call| call.json(200, &node())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_path_in_the_address_stands_before_every_request() {
+    let mut server = Server::start().await;
+    let cluster = json!({"server": format!("https://localhost:{}/clusters/one/", server.port())});
+    let client = server.access_with(&cluster, &json!({})).client(fast());
+    ask(&client, &mut server, |call| {
+        assert_eq!(call.path, "/clusters/one/api/v1/nodes/node1");
+        call.json(200, &node());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_plugin_gives_the_token_and_another_one_after_a_refusal() {
+    let mut server = Server::start().await;
+    // Each run gives the next number.
+    let script = r#"n=$(cat runs 2>/dev/null || echo 0); n=$((n+1)); echo $n > runs
+        echo "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"token-$n\"}}""#;
+    let script = script.replace("runs", server.dir().join("runs").to_str().unwrap());
+    let exec =
+        json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]});
+    let client = server.access_with(&json!({}), &json!({"exec": exec})).client(fast());
+    let bearer = |call: &Call| call.headers["authorization"].to_str().unwrap().to_owned();
+    for (expected, code) in [("Bearer token-1", 200), ("Bearer token-1", 401), ("Bearer token-2", 200)] {
+        let got = ask(&client, &mut server, |call| {
+            assert_eq!(bearer(&call), expected);
+            call.json(code, &node());
+        });
+        assert_eq!(got.await.is_ok(), code == 200);
+    }
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such/plugin"});
+    let client = server.access_with(&json!({}), &json!({"exec": exec})).client(fast());
+    let error = text(&Api::<Node>::all(client).get("node1").await.unwrap_err());
+    assert!(error.contains("unable to run auth exec"), "{error}");
+}
+
+#[tokio::test]
+async fn the_heartbeat_does_not_wait_behind_the_rest() {
+    let mut server = Server::start().await;
+    let access = server.access();
+    let slow = access.client(Lane::limited(Limit::new(1, 1)));
+    ask(&slow, &mut server, |call| call.json(200, &node())).await.unwrap();
+    let waiting = tokio::spawn(async move { Api::<Node>::all(slow).get("node1").await });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    let heartbeat = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    for _ in 0..20 {
+        ask(&heartbeat, &mut server, |call| call.json(200, &node())).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    assert!(!waiting.is_finished(), "one request a second");
+    server.api.next().await.json(200, &node());
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let mut server = Server::start().await;
+    let client = server.access().client(Lane::heartbeat(Duration::from_millis(200)));
+    let nodes: Api<Node> = Api::all(client);
+    let (got, call) = tokio::join!(nodes.get("node1"), server.api.next());
+    let error = text(&got.unwrap_err());
+    assert!(error.contains("no answer within 200ms"), "{error}");
+    drop(call);
+}
