@@ -120,8 +120,7 @@ async fn system_roots() -> Result<RootCertStore, Error> {
 /// with each check.
 pub(super) fn expiry(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
-    let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref());
-    let rustls::Error::InvalidCertificate(why) = error.downcast_ref().or(inner)? else { return None };
+    let rustls::Error::InvalidCertificate(why) = of_rustls(error)? else { return None };
     let (what, time) = match why {
         ExpiredContext { not_after, .. } => ("expired at", not_after),
         NotValidYetContext { not_before, .. } => ("is not valid before", not_before),
@@ -129,4 +128,9 @@ pub(super) fn expiry(error: &(dyn std::error::Error + 'static)) -> Option<String
     };
     let time = Timestamp::from_second(i64::try_from(time.as_secs()).ok()?).ok()?;
     Some(format!("the server's certificate {what} {time}"))
+}
+
+/// What is in errors of I/O, and in those in them: their chains of sources pass over it.
+fn of_rustls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref().or_else(|| of_rustls(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
