@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Owns: how the API server is reached ([`client`]), and small caches of what pods refer to ([`objects`],
-//! [`services`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
+//! Owns: how the API server is reached ([`client`]), what it is told of pods ([`pods`]) and of what happened
+//! ([`events`]), and small caches of what pods refer to ([`objects`], [`services`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
 
 mod causes;
 pub mod client;
+pub mod events;
 pub mod objects;
+pub mod pods;
 pub mod services;

@@ -96,7 +96,11 @@ fn condition(kind: &str, status: bool, reason: &str, message: String) -> NodeCon
 
 /// Puts `new` into the place of the condition of its type, with its times. Answers with whether its status is
 /// another than before; `None` if there was none before.
-pub(crate) fn set(conditions: &mut Vec<NodeCondition>, mut new: NodeCondition, now: Timestamp) -> Option<bool> {
+pub(crate) fn set(
+    conditions: &mut Vec<NodeCondition>,
+    mut new: NodeCondition,
+    now: Timestamp,
+) -> Option<bool> {
     new.last_heartbeat_time = Some(Time(now));
     let Some(old) = conditions.iter_mut().find(|c| c.type_ == new.type_) else {
         new.last_transition_time = Some(Time(now));

@@ -186,9 +186,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
     /// Which pressures are told of: those that are there, and those that were until lately.
     fn pressures(&self, facts: &Facts, memory: &mut Memory) -> [bool; 3] {
         let mut told = [false; 3];
-        for ((pressure, seen), told) in
-            PRESSURES.iter().zip(&mut memory.pressure_seen).zip(&mut told)
-        {
+        for ((pressure, seen), told) in PRESSURES.iter().zip(&mut memory.pressure_seen).zip(&mut told) {
             if pressure.is_high(&self.settings, facts) {
                 *seen = Some(Instant::now());
             }

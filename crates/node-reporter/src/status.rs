@@ -71,9 +71,9 @@ pub(crate) fn status(
     }
     (status.capacity, status.allocatable) = with_foreign(capacity, allocatable, before);
     status.node_info = Some(node_info(settings, facts));
-    status.daemon_endpoints = settings.port.map(|port| NodeDaemonEndpoints {
-        kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }),
-    });
+    status.daemon_endpoints = settings
+        .port
+        .map(|port| NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }) });
     status.images = Some(images(settings, &facts.images));
     let mut handlers = facts.runtime.handlers.clone();
     handlers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -237,7 +237,10 @@ mod tests {
         settings.external_cloud = true;
         let (after, _) = status(&settings, &facts(), [false; 3], &before, at(1));
         let after = serde_json::to_value(after).unwrap();
-        assert_eq!(after["capacity"], json!({"cpu": "2", "example.com/dongle": "4", "memory": "1Gi", "pods": "110"}));
+        assert_eq!(
+            after["capacity"],
+            json!({"cpu": "2", "example.com/dongle": "4", "memory": "1Gi", "pods": "110"})
+        );
         assert_eq!(after["allocatable"], after["capacity"]);
         assert_eq!(after["conditions"][0], json!({"type": "KernelDeadlock", "status": "False"}));
         assert_eq!(after["volumesAttached"], json!([{"name": "v", "devicePath": "d"}]));

@@ -56,9 +56,12 @@ async fn the_lease_is_made_when_the_node_is_there_and_renewed_every_ten_seconds(
     lease.register();
     lease.until(|api| api.verbs().contains(&"create lease")).await;
     let made = lease.api.state.lock().unwrap().log[1].1.clone();
-    assert_eq!(made["metadata"]["ownerReferences"], json!([
-        {"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": "uid"}
-    ]));
+    assert_eq!(
+        made["metadata"]["ownerReferences"],
+        json!([
+            {"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": "uid"}
+        ])
+    );
     assert_eq!(made["spec"]["holderIdentity"], "node1");
     assert_eq!(made["spec"]["leaseDurationSeconds"], 40);
     sleep(Duration::from_secs(60)).await;

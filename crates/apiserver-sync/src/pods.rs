@@ -1,0 +1,328 @@
+//! The pods of this node at the API server: their statuses, the last delete of those that ended, and mirror pods
+//! for those that the server did not send.
+//!
+//! Level-triggered: whatever changed, each pod's state here is compared with the server's as it was last heard,
+//! and what differs is sent; so nothing is lost when the server is away. Rule: reference 3.6, 4.6, 4.8.
+
+mod decide;
+mod merge;
+mod mirror;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, Error};
+use kube_model::core::{Node, Pod, PodStatus};
+use kube_model::pod::identity;
+use kube_model::view::PodView;
+use kube_model::{PodKey, PodUid};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use decide::{Action, Facts};
+
+/// Requests under way at once; the client's own limit of requests a second comes on top.
+const AT_ONCE: usize = 16;
+
+/// Changes that come within this time are one.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Pauses of a pod whose request failed: doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long the watch may take to show a create or delete.
+const WATCH_LAG: Duration = Duration::from_secs(10);
+
+/// What the rest of the agent tells.
+pub trait Local: Send + Sync + 'static {
+    /// All pods of the node as they are now. What did not change keeps its `Arc`s.
+    fn views(&self) -> Vec<Arc<PodView>>;
+    /// Changes when [`views`](Self::views) may differ.
+    fn changes(&self) -> watch::Receiver<u64>;
+    /// Whether every source has told what it wants: before that a mirror pod may still find its static pod.
+    fn complete(&self) -> bool;
+    /// The server does not take what is said of this pod.
+    fn refused(&self, uid: &PodUid, message: String);
+}
+
+/// Keeps the server's pods true. `T` is what the watch of this node's pods publishes.
+pub struct Pods<L, T> {
+    /// With the lane of pods.
+    pub client: Client,
+    /// The agent's own state.
+    pub local: Arc<L>,
+    /// The server's pods of this node.
+    pub server: watch::Receiver<T>,
+    /// All of them, mirror pods too; `None` while they are not known.
+    pub pods: fn(&T) -> Option<&[Arc<Pod>]>,
+    /// The Node, as soon as it is there: mirror pods belong to it.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
+}
+
+/// What is remembered of one pod by its name.
+#[derive(Default)]
+struct Entry {
+    /// What was compared last, and came out even.
+    settled: Option<(Option<Arc<PodView>>, Option<Arc<Pod>>)>,
+    /// The server's answer to the last patch, until the watch has caught up.
+    answer: Option<Answer>,
+    /// The server's pod as it was before a create or delete that the server took, and until when the watch may
+    /// take to show what came of it.
+    asked: Option<(Option<Arc<Pod>>, Instant)>,
+    busy: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// What the server made of a patch of ours.
+struct Answer {
+    uid: String,
+    version: Option<u64>,
+    status: Arc<PodStatus>,
+    /// What was sent: the server drops fields that it does not know, and they must not be sent for ever.
+    sent: Arc<PodStatus>,
+    /// The server's pod as the watch had it when it was sent: only a later one may lead to another patch.
+    upon: Arc<Pod>,
+}
+
+struct Done {
+    key: PodKey,
+    uid: PodUid,
+    upon: Option<Arc<Pod>>,
+    sent: Option<Arc<PodStatus>>,
+    result: Result<Option<Pod>, Error>,
+}
+
+impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
+    /// Works until the future is dropped.
+    pub async fn run(mut self) {
+        let mut changes = self.local.changes();
+        let mut entries: BTreeMap<PodKey, Entry> = BTreeMap::new();
+        let mut requests: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
+        loop {
+            changes.mark_unchanged();
+            self.server.mark_unchanged();
+            self.node.mark_unchanged();
+            let retry = self.compare(&mut entries, &mut requests);
+            let retry = async {
+                match retry {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                changed = self.server.changed() => if changed.is_err() { return },
+                Ok(()) = self.node.changed() => {}
+                Some(done) = requests.next() => {
+                    self.take(&mut entries, done);
+                    continue;
+                }
+                () = retry => continue,
+            }
+            // An answer that comes meanwhile stays in `requests`.
+            sleep(GATHER).await;
+        }
+    }
+
+    /// Starts the requests that are due. Answers with when the next one is that has to wait.
+    fn compare(
+        &self,
+        entries: &mut BTreeMap<PodKey, Entry>,
+        requests: &mut FuturesUnordered<BoxFuture<'static, Done>>,
+    ) -> Option<Instant> {
+        let server = self.server.borrow();
+        let Some(server) = (self.pods)(&server) else { return None };
+        let server: BTreeMap<PodKey, &Arc<Pod>> = server.iter().map(|pod| (identity(pod).1, pod)).collect();
+        let views = self.local.views();
+        let mut local: BTreeMap<PodKey, &Arc<PodView>> = BTreeMap::new();
+        for view in &views {
+            let (uid, key) = identity(&view.pod);
+            // Of two pods of one name the one that the server has counts, else the one that comes.
+            let known = server.get(&key).is_some_and(|pod| identity(pod).0 == uid);
+            if known || local.get(&key).is_none_or(|other| other.removing) {
+                local.insert(key, view);
+            }
+        }
+        let complete = self.local.complete();
+        let node = self.node.borrow();
+        entries.retain(|key, entry| entry.busy || server.contains_key(key) || local.contains_key(key));
+        let mut wake: Option<Instant> = None;
+        let keys: Vec<PodKey> = server.keys().chain(local.keys()).cloned().collect();
+        for key in keys {
+            if requests.len() >= AT_ONCE {
+                // Each answer brings the loop back here.
+                break;
+            }
+            let (view, pod) = (local.get(&key).copied(), server.get(&key).copied());
+            let entry = entries.entry(key.clone()).or_default();
+            if entry.busy || entry.is_settled(view, pod) {
+                continue;
+            }
+            if let Some(at) = entry.waits(pod) {
+                wake = Some(wake.map_or(at, |wake| wake.min(at)));
+                continue;
+            }
+            entry.forget_old_answer(pod);
+            let answered = entry.answer.as_ref().map(|answer| (&*answer.status, &*answer.sent));
+            let facts = Facts {
+                view: view.map(|v| &**v),
+                server: pod.map(|p| &**p),
+                answered,
+                complete,
+                node: node.as_deref(),
+            };
+            match decide::decide(&facts) {
+                Some(action) => {
+                    entry.busy = true;
+                    let concerned = view.map(|view| &view.pod).or(pod);
+                    let uid = concerned.map_or_else(|| PodUid::from(""), |pod| identity(pod).0);
+                    requests.push(self.request(key, uid, pod.cloned(), action));
+                }
+                // Mirror pods depend on more than the two.
+                None if view.is_some() && pod.is_some() => {
+                    entry.settled = Some((view.cloned(), pod.cloned()));
+                }
+                None => {}
+            }
+        }
+        wake
+    }
+
+    fn request(
+        &self,
+        key: PodKey,
+        uid: PodUid,
+        upon: Option<Arc<Pod>>,
+        action: Action,
+    ) -> BoxFuture<'static, Done> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
+        Box::pin(async move {
+            let (sent, result) = match action {
+                Action::Patch { patch, sent } => {
+                    let patched =
+                        api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+                    (Some(sent), patched.map(Some))
+                }
+                Action::Delete { uid } => {
+                    let precondition = Preconditions { uid: Some(uid), resource_version: None };
+                    let params = DeleteParams::default().grace_period(0).preconditions(precondition);
+                    let deleted = api.delete(&key.name, &params).await;
+                    (None, deleted.map(|either| either.left()).map(|_| None))
+                }
+                Action::Create(pod) => {
+                    let created = api.create(&PostParams::default(), &pod).await;
+                    (None, created.map(|_| None))
+                }
+            };
+            Done { key, uid, upon, sent, result }
+        })
+    }
+
+    fn take(&self, entries: &mut BTreeMap<PodKey, Entry>, done: Done) {
+        let Done { key, uid, upon, sent, result } = done;
+        let entry = entries.entry(key.clone()).or_default();
+        entry.busy = false;
+        let error = match result {
+            Ok(pod) => {
+                (entry.failures, entry.not_before) = (0, None);
+                if let (Some(mut pod), Some(sent), Some(upon)) = (pod, sent, upon.clone()) {
+                    entry.answer = Some(Answer {
+                        uid: pod.metadata.uid.take().unwrap_or_default(),
+                        version: version(&pod),
+                        status: Arc::new(pod.status.take().unwrap_or_default()),
+                        sent,
+                        upon,
+                    });
+                } else {
+                    entry.asked = Some((upon, Instant::now() + WATCH_LAG));
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        entry.pause();
+        let status = match &error {
+            Error::Api(status) => Some(status),
+            _ => None,
+        };
+        match status.map(|status| status.code) {
+            // It is gone, or another one has its name: the watch will tell.
+            Some(404 | 409) => {
+                tracing::debug!(pod = %key, "the server has another state of this pod: {error}")
+            }
+            Some(400..500) if status.is_some_and(|s| s.code != 429) => {
+                let message = status.map(|status| status.message.clone()).unwrap_or_default();
+                if entry.failures == 1 {
+                    tracing::warn!(pod = %key, "the API server refuses this pod: {message}");
+                    self.local.refused(&uid, message);
+                }
+            }
+            _ if entry.failures == 1 => {
+                tracing::warn!(pod = %key, "the API server cannot be told of this pod yet: {error}");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn version(pod: &Pod) -> Option<u64> {
+    pod.metadata.resource_version.as_deref()?.parse().ok()
+}
+
+impl Entry {
+    fn is_settled(&self, view: Option<&Arc<PodView>>, pod: Option<&Arc<Pod>>) -> bool {
+        let (Some((Some(v), Some(p))), Some(view), Some(pod)) = (&self.settled, view, pod) else {
+            return false;
+        };
+        Arc::ptr_eq(p, pod) && decide::same(v, view)
+    }
+
+    /// Until when nothing more is to be asked for.
+    fn waits(&mut self, pod: Option<&Arc<Pod>>) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some((upon, until)) = &self.asked {
+            let same = match (upon, pod) {
+                (Some(upon), Some(pod)) => Arc::ptr_eq(upon, pod),
+                (None, None) => true,
+                _ => false,
+            };
+            if same && *until > now {
+                return Some(*until);
+            }
+            self.asked = None;
+        }
+        self.not_before.filter(|at| *at > now)
+    }
+
+    /// The watch has caught up with the answer, or there is another pod now.
+    fn forget_old_answer(&mut self, pod: Option<&Arc<Pod>>) {
+        let Some(answer) = &self.answer else { return };
+        let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&answer.uid)) else {
+            self.answer = None;
+            return;
+        };
+        let older = matches!((version(pod), answer.version), (Some(seen), Some(ours)) if seen <= ours);
+        let none = PodStatus::default();
+        // Only what somebody else wrote since then is a reason to look again.
+        if !Arc::ptr_eq(&answer.upon, pod)
+            && !older
+            && pod.status.as_ref().unwrap_or(&none) != &*answer.status
+        {
+            self.answer = None;
+        }
+    }
+
+    fn pause(&mut self) {
+        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(5)).min(PAUSE.1);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(Instant::now() + pause);
+    }
+}

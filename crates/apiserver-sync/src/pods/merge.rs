@@ -1,0 +1,174 @@
+//! What the server's status of a pod becomes. Rule: reference 4.8; upstream
+//! `pkg/kubelet/status/status_manager.go` `mergePodStatus`, `pkg/kubelet/types/pod_status.go`.
+
+use kube_model::core::{ContainerStatus, PodCondition, PodStatus};
+
+/// Conditions that the kubelet owns; all others are left as they are.
+const OWNED: [&str; 8] = [
+    "PodScheduled",
+    "PodReadyToStartContainers",
+    "Initialized",
+    "ContainersReady",
+    "Ready",
+    "PodResizePending",
+    "PodResizeInProgress",
+    "AllContainersRestarting",
+];
+
+/// Owned by others as well: written only together with a terminal phase.
+const SHARED: &str = "DisruptionTarget";
+
+/// The server's status with what this node knows in it. What others own stays as it is.
+pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
+    let mut merged = server.clone();
+    let ended = is_terminal(ours.phase.as_deref());
+    let runs = all_containers(ours).any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    merged.phase.clone_from(&ours.phase);
+    // What runs may still write and serve: nobody may take its place yet.
+    if ended && runs {
+        merged.phase.clone_from(&server.phase);
+    }
+    // Once it has ended it stays so.
+    if is_terminal(server.phase.as_deref()) {
+        merged.phase.clone_from(&server.phase);
+    }
+    let ended = is_terminal(merged.phase.as_deref());
+    merged.message.clone_from(&ours.message);
+    merged.reason.clone_from(&ours.reason);
+    merged.host_ip.clone_from(&ours.host_ip);
+    merged.host_ips.clone_from(&ours.host_ips);
+    // The addresses of a pod that ended are known no longer, but were its own.
+    if ours.pod_ip.is_some() || !ended {
+        merged.pod_ip.clone_from(&ours.pod_ip);
+        merged.pod_ips.clone_from(&ours.pod_ips);
+    }
+    if merged.start_time.is_none() {
+        merged.start_time.clone_from(&ours.start_time);
+    }
+    merged.init_container_statuses.clone_from(&ours.init_container_statuses);
+    merged.container_statuses.clone_from(&ours.container_statuses);
+    merged.ephemeral_container_statuses.clone_from(&ours.ephemeral_container_statuses);
+    merged.allocated_resources.clone_from(&ours.allocated_resources);
+    merged.resources.clone_from(&ours.resources);
+    merged.observed_generation = ours.observed_generation;
+    merged.conditions = Some(conditions(
+        server.conditions.as_deref().unwrap_or_default(),
+        ours.conditions.as_deref().unwrap_or_default(),
+        ended,
+    ));
+    merged
+}
+
+fn conditions(server: &[PodCondition], ours: &[PodCondition], ended: bool) -> Vec<PodCondition> {
+    let find = |list: &[PodCondition], kind: &str| list.iter().find(|c| c.type_ == kind).cloned();
+    let mut merged = Vec::new();
+    for condition in ours {
+        let kind = condition.type_.as_str();
+        let ours_to_write = OWNED.contains(&kind) || (kind == SHARED && ended);
+        if !ours_to_write {
+            continue;
+        }
+        let mut condition = condition.clone();
+        match find(server, kind) {
+            // It became so when the server heard of it, also after a restart of the agent.
+            Some(before) if before.status == condition.status => {
+                condition.last_transition_time =
+                    before.last_transition_time.or(condition.last_transition_time);
+                condition.last_probe_time = before.last_probe_time.or(condition.last_probe_time);
+            }
+            _ => {}
+        }
+        merged.push(condition);
+    }
+    let kept = server.iter().filter(|c| {
+        let mine = OWNED.contains(&c.type_.as_str());
+        !mine && !merged.iter().any(|m: &PodCondition| m.type_ == c.type_)
+    });
+    let kept: Vec<PodCondition> = kept.cloned().collect();
+    merged.extend(kept);
+    merged
+}
+
+fn all_containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses)
+        .flatten()
+}
+
+pub(super) fn is_terminal(phase: Option<&str>) -> bool {
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn merge(server: Value, ours: Value) -> Value {
+        let status = |value| serde_json::from_value(value).unwrap();
+        serde_json::to_value(merged(&status(server), &status(ours))).unwrap()
+    }
+
+    #[test]
+    fn what_others_own_stays() {
+        let merged = merge(
+            json!({
+                "phase": "Pending", "qosClass": "Burstable", "startTime": "2026-01-01T00:00:00Z",
+                "nominatedNodeName": "x",
+                "conditions": [
+                    {"type": "example.com/gate", "status": "True"},
+                    {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                    {"type": "DisruptionTarget", "status": "True"},
+                ],
+            }),
+            json!({
+                "phase": "Running", "startTime": "2026-02-02T00:00:00Z", "hostIP": "192.0.2.2",
+                "conditions": [
+                    {"type": "Ready", "status": "False", "lastTransitionTime": "2026-03-03T00:00:00Z", "reason": "r"},
+                    {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-03-03T00:00:00Z"},
+                ],
+            }),
+        );
+        assert_eq!(
+            merged,
+            json!({
+                "phase": "Running", "qosClass": "Burstable", "startTime": "2026-01-01T00:00:00Z",
+                "nominatedNodeName": "x", "hostIP": "192.0.2.2",
+                "conditions": [
+                    {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "r"},
+                    {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-03-03T00:00:00Z"},
+                    {"type": "example.com/gate", "status": "True"},
+                    {"type": "DisruptionTarget", "status": "True"},
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn a_terminal_phase_waits_for_the_containers_and_then_stays() {
+        let running = json!([{"name": "c", "state": {"running": {}}, "image": "", "imageID": "", "ready": false,
+            "restartCount": 0}]);
+        let table = [
+            ("Running", json!({"phase": "Failed", "containerStatuses": running}), "Running"),
+            ("Running", json!({"phase": "Failed", "containerStatuses": []}), "Failed"),
+            ("Succeeded", json!({"phase": "Running"}), "Succeeded"),
+            ("Failed", json!({"phase": "Succeeded"}), "Failed"),
+        ];
+        for (server, ours, want) in table {
+            assert_eq!(merge(json!({"phase": server}), ours.clone())["phase"], want, "{server} and {ours}");
+        }
+    }
+
+    #[test]
+    fn a_disruption_is_told_of_with_the_end_only() {
+        let ours =
+            |phase| json!({"phase": phase, "conditions": [{"type": "DisruptionTarget", "status": "True"}]});
+        let kinds = |merged: Value| merged["conditions"].as_array().unwrap().len();
+        assert_eq!(kinds(merge(json!({}), ours("Running"))), 0);
+        assert_eq!(kinds(merge(json!({}), ours("Failed"))), 1);
+    }
+}
