@@ -86,14 +86,10 @@ impl Store {
     fn open_with(dir: &Path, node_name: &str, max_pods: usize, fault: Fault) -> Result<Self, OpenError> {
         let now = Timestamp::now();
         let (disk, Loaded { pods, problems, revision }) = Disk::open(dir, node_name, now, fault)?;
-        // A pod that is not known any more because its file is damaged may still run, and nobody said that it
-        // should not.
-        let seen = problems.iter().all(|problem| problem.warning);
         let state = SourceState {
             source: SOURCE,
             location: dir.to_string_lossy().into(),
-            seen,
-            read_at: Some(now),
+            seen: true,
             ..SourceState::default()
         };
         let shared = Arc::new(Shared {
@@ -244,6 +240,7 @@ impl Shared {
             let state = Arc::make_mut(state);
             state.pods = memory.desired();
             state.problems.clone_from(&memory.problems);
+            state.read_at = Some(Timestamp::now());
         });
     }
 }

@@ -9,9 +9,11 @@
 //!
 //! The name of a file is the UID, which the store itself chose: no name that a client chose reaches the file system.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kube_model::core::{Pod, PodSpec};
@@ -25,6 +27,9 @@ use super::fault::{Fault, Step};
 /// Resource versions that one opening of the folder has: 68 thousand million changes. What a status changes is not
 /// on disk, so each opening starts above all that the ones before can have given out.
 const REVISIONS: u32 = 36;
+
+/// More openings than there are.
+const MAX_OPENINGS: u64 = 1 << (u64::BITS - 1 - REVISIONS);
 
 /// Largest file that is read back, in bytes: more than any request may have.
 const MAX_BYTES: u64 = 16 << 20;
@@ -87,11 +92,7 @@ impl Disk {
         };
         let pods = dir.join("pods");
         for folder in [dir, &pods] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(failed("make the folder", folder))?;
+            make(folder).map_err(failed("make the folder", folder))?;
             // Manifests hold secrets: nobody else looks into it, whoever made it.
             let private = Permissions::from_mode(0o700);
             fs::set_permissions(folder, private).map_err(failed("make private the folder", folder))?;
@@ -99,18 +100,17 @@ impl Disk {
         let lock = lock(dir)?;
         let folder = File::open(&pods).map_err(failed("open the folder", &pods))?;
         let disk = Self { pods, folder, fault, _lock: lock };
-        let (pods, problems) = disk.load(node_name).map_err(failed("read the folder", &disk.pods))?;
-        let mut loaded = Loaded { pods, problems, revision: 0 };
+        let (pods, mut problems) = disk.load(node_name).map_err(failed("read the folder", &disk.pods))?;
         let path = dir.join("revision");
-        loaded.revision = next_opening(&path, &mut loaded, now, &disk.fault)
-            .and_then(|opening| File::open(dir)?.sync_all().map(|()| opening << REVISIONS))
+        let opening = next_opening(&path, !pods.is_empty(), now, &mut problems)
+            .and_then(|opening| sync_folder(dir).map(|()| opening))
             .map_err(failed("write", &path))?;
-        Ok((disk, loaded))
+        Ok((disk, Loaded { pods, problems, revision: opening << REVISIONS }))
     }
 
     /// All pods, and the files that hold none. Half-written ones of a killed agent go.
     fn load(&self, node_name: &str) -> io::Result<(Vec<Pod>, Vec<Problem>)> {
-        let (mut pods, mut problems): (Vec<Pod>, _) = (Vec::new(), Vec::new());
+        let (mut pods, mut problems, mut names) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut files = fs::read_dir(&self.pods)?.collect::<io::Result<Vec<_>>>()?;
         files.sort_by_key(fs::DirEntry::file_name);
         for path in files.into_iter().map(|entry| entry.path()) {
@@ -118,22 +118,23 @@ impl Disk {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let loaded = load_one(&path, node_name).and_then(|pod| {
-                let key = pod::identity(&pod).1;
-                match pods.iter().find(|other| pod::identity(other).1 == key) {
-                    Some(other) => Err(format!(
-                        "the pod {key} is in {}.json, too; that one is used",
-                        other.metadata.uid.as_deref().unwrap_or_default()
-                    )),
-                    None => Ok(pod),
-                }
-            });
+            let loaded =
+                load_one(&path, node_name).and_then(|pod| match names.entry(pod::identity(&pod).1) {
+                    Entry::Occupied(first) => {
+                        let first: &PathBuf = first.get();
+                        Err(format!("its pod is in {}, too; that one is used", first.display()))
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(path.clone());
+                        Ok(pod)
+                    }
+                });
             match loaded {
                 Ok(pod) => pods.push(pod),
                 Err(message) => problems.push(Problem {
                     path,
                     message: format!(
-                        "{message}; the file stays as it is, and running pods that nobody asks for stay, too"
+                        "{message}; the file stays, and its pod does not run before it is repaired and the agent started again"
                     ),
                     ..Problem::default()
                 }),
@@ -187,6 +188,18 @@ impl Disk {
         self.folder.sync_all()?;
         self.fault.at(Step::Done)
     }
+}
+
+/// Makes the folder, and brings to the disk that it is there.
+fn make(folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
 }
 
 /// A pod without its status: a manifest that any tool reads.
@@ -247,33 +260,39 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
     }
-    file.set_len(0).map_err(failed("write"))?;
-    writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
+    let pid = format!("{}\n", std::process::id());
+    // In place, so that it fits on a full disk.
+    let written = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64));
+    written.map_err(failed("write"))?;
     Ok(file)
 }
 
 /// Counts this opening of the folder. A count that is lost starts again above any that openings can have reached: at
-/// the minutes since 1970.
-fn next_opening(path: &Path, loaded: &mut Loaded, now: Timestamp, fault: &Fault) -> io::Result<u64> {
+/// the minutes since 1970. It is written in place: that works on a full disk, and so few bytes are written whole.
+fn next_opening(path: &Path, in_use: bool, now: Timestamp, problems: &mut Vec<Problem>) -> io::Result<u64> {
     let lost = || u64::try_from(now.as_second() / 60).unwrap_or(0);
+    let count = |text: &str| text.trim().parse().ok().filter(|count| *count < MAX_OPENINGS);
     let before = match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().unwrap_or_else(|_| {
-            loaded.problems.push(Problem {
+        Ok(text) => count(&text).unwrap_or_else(|| {
+            problems.push(Problem {
                 path: path.to_owned(),
                 message: format!(
-                    "is no number but {text:?}: resource versions start anew, watches list again"
+                    "is no count but {text:?}: resource versions start anew, and watches list again"
                 ),
                 warning: true,
                 ..Problem::default()
             });
             lost()
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && loaded.pods.is_empty() => 0,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => lost(),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) if in_use => lost(),
+        Err(_) => 0,
     };
     let opening = before + 1;
-    replace(&path.with_extension("tmp"), path, opening.to_string().as_bytes(), fault)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.write_all_at(format!("{opening:09}\n").as_bytes(), 0)?;
+    file.set_len(10)?;
+    file.sync_all()?;
     Ok(opening)
 }
 

@@ -61,5 +61,8 @@ async fn fill(dir: &Path) {
     store.create(big("last", "c"), false).await.unwrap();
     let before = images(&store);
     drop(store);
+    // To the brim: also then the agent starts, with all its pods.
+    let rest = fs::write(dir.join("rest"), vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(rest.kind(), io::ErrorKind::StorageFull);
     assert_eq!(images(&open(dir)), before);
 }
