@@ -8,6 +8,7 @@
 mod fake;
 mod faults;
 mod hangs;
+mod merged;
 mod node;
 mod node_files;
 mod pods;

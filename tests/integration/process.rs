@@ -82,6 +82,10 @@ fn a_bad_command_line_is_one_line_and_exit_code_1() {
         (vec!["--healthz-port=70000"], "healthz"),
         (vec!["--container-runtime-endpoint=tcp://localhost:1"], "tcp://localhost:1"),
         (vec!["explain"], "explain"),
+        (vec!["sources", "web"], "web"),
+        (vec!["--manifest-url=ftp://x"], "staticPodURL"),
+        (vec!["--manifest-server-address=0.0.0.0:8080"], "--manifest-server-token-file"),
+        (vec!["--manifest-server-address=[::1]:1", "--manifest-server-client-ca-file=/ca"], "client-ca-file"),
         (vec!["no-such-command"], "no-such-command"),
     ] {
         let ended = Command::new(binary().unwrap()).args(&args).output().unwrap();
@@ -103,6 +107,8 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
         (format!("--resolv-conf={missing}"), missing.clone()),
         (format!("--healthz-port={port}"), format!("127.0.0.1:{port}")),
         (format!("--root-dir={file}"), file.clone()),
+        (format!("--manifest-server-address=unix:{file}"), file.clone()),
+        (format!("--manifest-server-address=127.0.0.1:{port}"), format!("127.0.0.1:{port}")),
         (format!("--pod-logs-dir={file}"), file.clone()),
     ] {
         let ended = agent(&run, &[&flag]).output().unwrap();
@@ -152,7 +158,7 @@ fn the_local_socket_is_for_its_user_only_and_commands_say_when_nobody_answers() 
     started.child.kill().unwrap();
     started.child.wait().unwrap();
     assert!(socket.exists());
-    for args in [&["pods"][..], &["explain", "web"]] {
+    for args in [&["pods"][..], &["explain", "web"], &["sources"]] {
         let ended =
             Command::new(binary().unwrap()).args(args).arg("--root-dir").arg(root(&run)).output().unwrap();
         let line = one_line(&ended);
