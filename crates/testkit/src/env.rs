@@ -36,7 +36,7 @@ mod images;
 mod kube_apiserver;
 mod network;
 mod packages;
-mod port;
+pub(crate) mod port;
 mod proc;
 mod run;
 mod view;
