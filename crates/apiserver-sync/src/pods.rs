@@ -66,11 +66,14 @@ pub struct Pods<L, T> {
     pub node: watch::Receiver<Option<Arc<Node>>>,
 }
 
+/// Whether the server's pod is known, and what is shown of it here, when they were compared last.
+type Compared = (Option<Arc<PodView>>, Option<Arc<Pod>>);
+
 /// What is remembered of one pod by its name.
 #[derive(Default)]
 struct Entry {
     /// What was compared last, and came out even.
-    settled: Option<(Option<Arc<PodView>>, Option<Arc<Pod>>)>,
+    settled: Option<Compared>,
     /// The server's answer to the last patch, until the watch has caught up.
     answer: Option<Answer>,
     /// The server's pod as it was before a create or delete that the server took, and until when the watch may
@@ -139,7 +142,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         requests: &mut FuturesUnordered<BoxFuture<'static, Done>>,
     ) -> Option<Instant> {
         let server = self.server.borrow();
-        let Some(server) = (self.pods)(&server) else { return None };
+        let server = (self.pods)(&server)?;
         let server: BTreeMap<PodKey, &Arc<Pod>> = server.iter().map(|pod| (identity(pod).1, pod)).collect();
         let views = self.local.views();
         let mut local: BTreeMap<PodKey, &Arc<PodView>> = BTreeMap::new();
@@ -256,7 +259,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         match status.map(|status| status.code) {
             // It is gone, or another one has its name: the watch will tell.
             Some(404 | 409) => {
-                tracing::debug!(pod = %key, "the server has another state of this pod: {error}")
+                tracing::debug!(pod = %key, "the server has another state of this pod: {error}");
             }
             Some(400..500) if status.is_some_and(|s| s.code != 429) => {
                 let message = status.map(|status| status.message.clone()).unwrap_or_default();
