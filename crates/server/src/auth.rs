@@ -47,6 +47,3 @@ impl User {
         self
     }
 }
-
-#[cfg(test)]
-mod tests;

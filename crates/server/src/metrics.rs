@@ -27,6 +27,3 @@ pub enum Page {
 
 /// The content type of every metrics page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-
-#[cfg(test)]
-mod tests;

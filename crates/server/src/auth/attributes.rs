@@ -43,3 +43,54 @@ pub(super) fn subresources(path: &str) -> &'static [&'static str] {
         _ => &["proxy"],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_has_its_subresources_and_the_rest_is_proxy() {
+        for (path, expected) in [
+            ("/healthz", &["healthz", "proxy"][..]),
+            ("/healthz/ping", &["healthz", "proxy"]),
+            ("/pods", &["pods", "proxy"]),
+            ("/pods/", &["pods", "proxy"]),
+            ("/runningpods/", &["pods", "proxy"]),
+            ("/configz", &["configz", "proxy"]),
+            ("/metrics", &["metrics"]),
+            ("/metrics/cadvisor", &["metrics"]),
+            ("/stats/summary", &["stats"]),
+            ("/logs/", &["log"]),
+            ("/logs/pods", &["log"]),
+            ("/checkpoint/ns/p/c", &["checkpoint"]),
+            ("/statusz", &["statusz"]),
+            ("/flagz", &["configz"]),
+            ("/exec/ns/p/c", &["proxy"]),
+            ("/run/ns/p/c", &["proxy"]),
+            ("/containerLogs/ns/p/c", &["proxy"]),
+            ("/podsx", &["proxy"]),
+            ("/metricsx", &["proxy"]),
+            ("/nope", &["proxy"]),
+            ("/", &["proxy"]),
+            ("", &["proxy"]),
+        ] {
+            assert_eq!(subresources(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_method_has_its_verb() {
+        for (method, expected) in [
+            ("GET", "get"),
+            ("POST", "create"),
+            ("PUT", "update"),
+            ("PATCH", "patch"),
+            ("DELETE", "delete"),
+            ("HEAD", ""),
+            ("OPTIONS", ""),
+            ("BREW", ""),
+        ] {
+            assert_eq!(verb(&method.parse().unwrap()), expected, "{method}");
+        }
+    }
+}

@@ -75,11 +75,15 @@ pub(super) async fn answer(
         Route::Attach(target) => stream(service, Stream::Attach, target, request, connection, counted).await,
         Route::PortForward(target) => port_forward(service, target, request, connection, counted).await,
         Route::Run(target) => run(service, target, request.uri().query().unwrap_or_default()).await,
-        Route::VarLog(path) => var_log::answer(path.to_owned(), request.uri().path().ends_with('/')).await,
+        Route::VarLog(path) => var_log::answer(path).await,
         Route::DebugFlags => debug_flags(service, request).await,
-        // Answered without the agent; see the caller.
-        Route::NotFound | Route::Unmatched | Route::WrongMethod(_) | Route::Disabled(_) => {
-            plain(StatusCode::NOT_FOUND, "404 page not found\n")
+        Route::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Route::Unmatched => plain(StatusCode::NOT_FOUND, "404: Page Not Found"),
+        Route::Disabled(words) => plain(StatusCode::METHOD_NOT_ALLOWED, words),
+        Route::WrongMethod(allowed) => {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+            response
         }
     }
 }

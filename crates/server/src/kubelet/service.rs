@@ -11,7 +11,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 
 use super::connection::{Busy, Connection};
 use super::path::{self, Path};
-use super::route::{Route, route};
+use super::route::route;
 use super::{Handlers, endpoints};
 use crate::auth::{Authentication, Authorization, Refused, User};
 use crate::host::Host;
@@ -70,17 +70,8 @@ impl Service {
         {
             return refusal;
         }
-        match route(&method, &path, self.handlers) {
-            Route::NotFound => http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-            Route::Unmatched => http1::plain(StatusCode::NOT_FOUND, "404: Page Not Found"),
-            Route::Disabled(text) => http1::plain(StatusCode::METHOD_NOT_ALLOWED, text),
-            Route::WrongMethod(allowed) => {
-                let mut response = http1::plain(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
-                response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
-                response
-            }
-            found => endpoints::answer(self, found, request, connection, counted).await,
-        }
+        let found = route(&method, &path, self.handlers);
+        endpoints::answer(self, found, request, connection, counted).await
     }
 }
 

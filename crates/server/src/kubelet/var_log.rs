@@ -23,30 +23,39 @@ const ROOT: &str = "/var/log";
 /// Bytes a read.
 const BLOCK: usize = 64 * 1024;
 
+#[derive(Debug)]
 enum Found {
     File(File, u64),
     Folder(String),
 }
 
 /// The file or folder `path` below the root.
-pub(super) async fn answer(path: String, as_folder: bool) -> Response<Body> {
-    let found = tokio::task::spawn_blocking(move || find(Path::new(ROOT), &path)).await;
+pub(super) async fn answer(path: &str) -> Response<Body> {
+    let below = path.to_owned();
+    let found = tokio::task::spawn_blocking(move || find(Path::new(ROOT), &below)).await;
     match found.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
         Ok(Found::File(file, size)) => send(file, size),
-        Ok(Found::Folder(list)) if as_folder => {
-            whole(StatusCode::OK, "text/html; charset=utf-8", list.into())
-        }
-        Ok(Found::Folder(_)) => moved(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            plain(StatusCode::NOT_FOUND, "404 page not found\n")
-        }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            plain(StatusCode::FORBIDDEN, "403 Forbidden\n")
-        }
-        Err(error) => {
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("500 Internal Server Error: {error}\n"))
-        }
+        // The links of a list work only below a slash.
+        Ok(Found::Folder(_)) if !path.is_empty() && !path.ends_with('/') => with_slash(path),
+        Ok(Found::Folder(list)) => whole(StatusCode::OK, "text/html; charset=utf-8", list.into()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                plain(StatusCode::NOT_FOUND, "404 page not found\n")
+            }
+            io::ErrorKind::PermissionDenied => plain(StatusCode::FORBIDDEN, "403 Forbidden\n"),
+            _ => text(StatusCode::INTERNAL_SERVER_ERROR, format!("500 Internal Server Error: {error}\n")),
+        },
     }
+}
+
+/// Sends the client to the same path with a slash.
+fn with_slash(path: &str) -> Response<Body> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let mut response = plain(StatusCode::MOVED_PERMANENTLY, "");
+    if let Ok(to) = header::HeaderValue::try_from(format!("./{}/", utf8_percent_encode(name, ESCAPED))) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
 }
 
 fn find(root: &Path, path: &str) -> io::Result<Found> {
@@ -87,14 +96,9 @@ fn list(folder: &File) -> io::Result<String> {
         "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n".to_owned();
     for name in names {
         let shown = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        page += &format!("<a href=\"./{}\">{shown}</a>\n", utf8_percent_encode(&name, ESCAPED));
+        page += &format!("<a href=\"{}\">{shown}</a>\n", utf8_percent_encode(&name, ESCAPED));
     }
     Ok(page + "</pre>\n")
-}
-
-/// The links of a list work only below a slash.
-fn moved() -> Response<Body> {
-    plain(StatusCode::NOT_FOUND, "a folder's path ends with a slash\n")
 }
 
 /// As much as the file had when it was opened.
@@ -117,4 +121,68 @@ fn send(file: File, size: u64) -> Response<Body> {
     let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The contents, or the kind of the error.
+    fn found(root: &Path, path: &str) -> Result<String, io::ErrorKind> {
+        match find(root, path).map_err(|error| error.kind())? {
+            Found::File(file, size) => {
+                let mut bytes = vec![0; size as usize];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                Ok(String::from_utf8(bytes).unwrap())
+            }
+            Found::Folder(list) => Ok(list),
+        }
+    }
+
+    #[test]
+    fn links_are_followed_inside_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("log");
+        fs::create_dir_all(root.join("pods/web")).unwrap();
+        fs::write(root.join("pods/web/0.log"), "hello").unwrap();
+        fs::write(folder.path().join("secret"), "secret").unwrap();
+        symlink(root.join("pods/web/0.log"), root.join("absolute")).unwrap();
+        symlink("pods/web", root.join("folder")).unwrap();
+        symlink("../secret", root.join("out")).unwrap();
+        symlink(folder.path(), root.join("pods/out")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        rustix::fs::mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
+        for path in ["pods/web/0.log", "absolute", "folder/0.log"] {
+            assert_eq!(found(&root, path).as_deref(), Ok("hello"), "{path}");
+        }
+        for path in ["out", "pods/out/secret", "pods/out", "..", "../secret"] {
+            assert_eq!(found(&root, path), Err(io::ErrorKind::PermissionDenied), "{path}");
+        }
+        for path in ["fifo", "nope", "pods/web/nope"] {
+            assert_eq!(found(&root, path), Err(io::ErrorKind::NotFound), "{path}");
+        }
+        assert!(found(&root, "loop").is_err() && found(&root, "absolute/x").is_err());
+    }
+
+    #[test]
+    fn a_folder_is_listed_by_name_and_odd_names_are_escaped() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("pods")).unwrap();
+        for name in ["b.log", "a <\"&>.log"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let list = found(folder.path(), "").unwrap();
+        let (_, rows) = list.split_once("<pre>\n").unwrap();
+        assert_eq!(
+            rows,
+            "<a href=\"a%20%3C%22%26%3E.log\">a &lt;\"&amp;&gt;.log</a>\n\
+             <a href=\"b.log\">b.log</a>\n\
+             <a href=\"pods/\">pods/</a>\n\
+             </pre>\n"
+        );
+        assert_eq!(found(folder.path(), "pods/").unwrap().lines().count(), 4);
+    }
 }

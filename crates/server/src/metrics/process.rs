@@ -42,11 +42,11 @@ pub(crate) fn write_start_time(out: &mut Text) {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Stat {
-    pub(super) cpu_seconds: f64,
-    pub(super) started_after_boot: f64,
-    pub(super) virtual_bytes: u64,
-    pub(super) resident_bytes: u64,
+struct Stat {
+    cpu_seconds: f64,
+    started_after_boot: f64,
+    virtual_bytes: u64,
+    resident_bytes: u64,
 }
 
 impl Stat {
@@ -56,7 +56,7 @@ impl Stat {
     }
 
     /// proc(5): the fields after the command, which may itself contain blanks and brackets.
-    pub(super) fn parse(text: &str, ticks: f64, page: u64) -> Option<Self> {
+    fn parse(text: &str, ticks: f64, page: u64) -> Option<Self> {
         let (_, rest) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
@@ -81,4 +81,26 @@ fn max_open_files(limits: &str) -> Option<u64> {
         .next()?
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read_by_their_fields() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194304 9 8 7 6 150 50 0 0 20 0 4 0 12345 1048576 256 1844674407 1 1";
+        let expected = Stat {
+            cpu_seconds: 2.0,
+            started_after_boot: 123.45,
+            virtual_bytes: 1_048_576,
+            resident_bytes: 1_048_576,
+        };
+        assert_eq!(Stat::parse(stat, 100.0, 4096), Some(expected));
+        assert_eq!(Stat::parse("42 (cut) S 1", 100.0, 4096), None);
+        assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\nprocesses 1\n"), Some(1_700_000_000.0));
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(max_open_files(limits), Some(1024));
+    }
 }

@@ -155,3 +155,43 @@ fn method(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_makes_up_does_not_make_the_page_grow() {
+        for (path, expected) in [
+            ("/pods", "pods"),
+            ("/pods/", "pods"),
+            ("/metrics", "metrics"),
+            ("/metrics/resource", "metrics/resource"),
+            ("/metrics/x", "other"),
+            ("/containerLogs/ns/p/c", "containerLogs"),
+            ("/random123", "other"),
+            ("/", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(bucket(path), expected, "{path}");
+        }
+        assert_eq!(method(&"BREW".parse().unwrap()), "other");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_in_flight_until_it_is_dropped() {
+        let metrics = Arc::<HttpMetrics>::default();
+        let page = || {
+            let mut text = Text::default();
+            metrics.write(&mut text);
+            text.finish()
+        };
+        let labels = r#"{long_running="true",method="POST",path="exec",server_type="readwrite"}"#;
+        let request = metrics.begin(&Method::POST, "/exec/ns/p/c", "readwrite");
+        assert!(page().contains(&format!("kubelet_http_inflight_requests{labels} 1\n")));
+        drop(request);
+        assert!(page().contains(&format!("kubelet_http_inflight_requests{labels} 0\n")));
+        assert!(page().contains(&format!("kubelet_http_requests_total{labels} 1\n")));
+        assert!(page().contains("kubelet_http_requests_duration_seconds_count{"));
+    }
+}

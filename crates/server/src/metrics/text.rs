@@ -131,3 +131,39 @@ impl Histogram {
         self.sum += value;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_written_as_prometheus_reads_it() {
+        let mut text = Text::default();
+        text.metric("a_total", Kind::Counter, "Backslash \\ and\nline");
+        text.sample("a_total", &[], 3);
+        text.sample("a_total", &[("b", "say \"hi\"\n"), ("c", "")], 0.25);
+        text.sample_at("a_total", &[("b", "x")], 1.0, "1970-01-01T00:00:01.5Z".parse().unwrap());
+        let mut seconds = Histogram::new(&[0.5, 1.0, 10.0]);
+        for value in [0.25, 0.5, 0.75, 20.0] {
+            seconds.observe(value);
+        }
+        text.metric("s", Kind::Histogram, "Seconds");
+        text.histogram("s", &[("b", "x")], &seconds);
+        assert_eq!(
+            text.finish(),
+            "# HELP a_total Backslash \\\\ and\\nline\n\
+             # TYPE a_total counter\n\
+             a_total 3\n\
+             a_total{b=\"say \\\"hi\\\"\\n\",c=\"\"} 0.25\n\
+             a_total{b=\"x\"} 1 1500\n\
+             # HELP s Seconds\n\
+             # TYPE s histogram\n\
+             s_bucket{b=\"x\",le=\"0.5\"} 2\n\
+             s_bucket{b=\"x\",le=\"1\"} 3\n\
+             s_bucket{b=\"x\",le=\"10\"} 3\n\
+             s_bucket{b=\"x\",le=\"+Inf\"} 4\n\
+             s_sum{b=\"x\"} 21.5\n\
+             s_count{b=\"x\"} 4\n"
+        );
+    }
+}

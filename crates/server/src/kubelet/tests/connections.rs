@@ -1,0 +1,100 @@
+//! Connections: certificates that change, clients that are silent or speak something else, HTTP/2.
+
+use std::fs;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// The serial number of the certificate that the server shows.
+async fn shown(server: &Server, ca: &Ca) -> Vec<u8> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+    let stream = TlsConnector::from(client_config(ca, None)).connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_to_the_next_client_and_a_broken_one_to_none() {
+    let server = Server::start();
+    let ca = server.ca.as_ref().unwrap();
+    let first = shown(&server, ca).await;
+    assert_eq!(shown(&server, ca).await, first);
+    given_tls(ca, server.folder.path());
+    let second = shown(&server, ca).await;
+    assert_ne!(second, first);
+    fs::write(server.folder.path().join("tls.key"), "cut").unwrap();
+    assert_eq!(shown(&server, ca).await, second);
+    fs::remove_file(server.folder.path().join("tls.crt")).unwrap();
+    assert_eq!(shown(&server, ca).await, second);
+}
+
+#[tokio::test]
+async fn clients_may_speak_http_2() {
+    let server = Server::start();
+    let mut config = (*client_config(server.ca.as_ref().unwrap(), None)).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(async move {
+        let _closed = connection.await;
+    });
+    let request = Request::get("https://node1/healthz").body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_odd_ones_do_no_harm() {
+    let server = Server::start_read_only();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: node1\r\n\r\n").await.unwrap();
+        let mut answer = vec![];
+        while !answer.ends_with(b"\r\n\r\nok") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+    for odd in
+        [&b"\x16\x03\x01 no HTTP\r\n\r\n"[..], b"GET /\xff HTTP/1.1\r\n\r\n", b"GET /" /* and gone */]
+    {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(odd).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = vec![];
+        tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{}", answer.escape_ascii());
+    }
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_sent_away() {
+    let server = Server::start_read_only();
+    for said in [&b""[..], b"GET /healthz HTTP/1.1\r\nHo", b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut answer = vec![];
+        stream.read_to_end(&mut answer).await.unwrap();
+        let waited = began.elapsed().as_secs();
+        assert!((85..=100).contains(&waited), "{waited} s after {}", said.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let agent = Arc::<FakeAgent>::default();
+    let view = FakeView::new(snapshot(vec![]));
+    let host = Host::new(view, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
+    let error = KubeletServer::bind_read_only(address, host).unwrap_err();
+    assert_eq!(error.to_string(), format!("listening on {address}"));
+}

@@ -1,0 +1,224 @@
+//! Logs over sockets, with real files.
+
+use std::fs;
+use std::io::Write as _;
+use std::time::Instant;
+
+use super::*;
+
+fn row(text: &str) -> String {
+    format!("2026-11-23T11:55:00.5Z stdout F {text}\n")
+}
+
+fn append(path: &Path, text: &str) {
+    fs::File::options().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// What a follower has received so far.
+struct Follower {
+    received: Arc<Mutex<Vec<u8>>>,
+    task: JoinHandle<()>,
+    connection: JoinHandle<()>,
+}
+
+impl Follower {
+    async fn start(client: &Client, path: &str) -> Self {
+        let (response, connection) = client.open("GET", path, &[]).await;
+        assert_eq!(response.status(), 200);
+        let received = Arc::<Mutex<Vec<u8>>>::default();
+        let (mut body, into) = (response.into_body(), Arc::clone(&received));
+        let task = tokio::spawn(async move {
+            while let Some(Ok(frame)) = body.frame().await {
+                into.lock().unwrap().extend_from_slice(frame.data_ref().unwrap());
+            }
+        });
+        Self { received, task, connection }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.received.lock().unwrap().clone()).unwrap()
+    }
+
+    async fn has(&self, expected: &str) {
+        until(&format!("{expected:?} in the log"), || self.text() == expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_read_as_it_was_asked_for() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![pod("web", "now", json!({ "running": {} }), ended("old"))]));
+    server.log("now", &(row("one") + &row("two") + &row("three")));
+    server.log("old", &row("before"));
+    for (query, expected) in [
+        ("", "one\ntwo\nthree\n"),
+        ("?tailLines=2", "two\nthree\n"),
+        ("?tailLines=0", ""),
+        ("?tail=1", "three\n"),
+        ("?limitBytes=5", "one\nt"),
+        ("?tailLines=2&limitBytes=2", "tw"),
+        ("?timestamps=true&tailLines=1", "2026-11-23T11:55:00.500000000Z three\n"),
+        ("?sinceTime=2026-11-23T11%3A55%3A01Z", ""),
+        ("?sinceTime=2026-11-23T11%3A55%3A00Z", "one\ntwo\nthree\n"),
+        ("?previous=true", "before\n"),
+    ] {
+        let reply = server.get(&format!("/containerLogs/default/web/app{query}")).await;
+        assert_eq!(reply.answer(), (200, expected), "{query}");
+    }
+    for (query, code, text) in [
+        ("?limitBytes=0", 422, r#"{"message": "Invalid request."}"#),
+        ("?sinceTime=now", 400, r#"{"message": "Unable to decode query."}"#),
+        (
+            "?stream=Stdout",
+            400,
+            "unable to return the given log stream: \"Stdout\". Please enable PodLogsQuerySplitStreams feature gate in \
+             kubelet",
+        ),
+    ] {
+        let reply = server.get(&format!("/containerLogs/default/web/app{query}")).await;
+        assert_eq!(reply.answer(), (code, text), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_in_the_body() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let path = server.log("w", "{\"log\":\"docker\"}\n");
+    let log = "/containerLogs/default/web/app";
+    let reply = server.get(log).await;
+    assert_eq!(
+        reply.answer(),
+        (200, "failed to get parse function: unsupported log format: \"{\\\"log\\\":\\\"docker\\\"}\\n\"")
+    );
+    fs::remove_file(path).unwrap();
+    let reply = server.get(log).await;
+    assert!(reply.body.starts_with("failed to open log file"), "{}", reply.body);
+    server.agent.logs.lock().unwrap().clear();
+    let reply = server.get(log).await;
+    assert_eq!(reply.answer(), (200, "unable to retrieve container logs for containerd://w"));
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let path = server.log("w", &row("first"));
+    let follower = Follower::start(&server.client(), "/containerLogs/default/web/app?follow=true").await;
+    follower.has("first\n").await;
+    append(&path, &row("second"));
+    follower.has("first\nsecond\n").await;
+
+    // As the kubelet rotates: renamed, still written to, then opened anew by the runtime.
+    let rotated = path.with_file_name("0.log.20261123-115500");
+    fs::rename(&path, &rotated).unwrap();
+    append(&rotated, &row("third"));
+    follower.has("first\nsecond\nthird\n").await;
+    fs::write(&path, "").unwrap();
+    append(&path, &row("fourth"));
+    follower.has("first\nsecond\nthird\nfourth\n").await;
+
+    // Emptied in place.
+    fs::write(&path, "").unwrap();
+    until("the follower at the beginning", || {
+        append(&path, &row("x"));
+        follower.text().ends_with("x\n")
+    })
+    .await;
+    assert!(follower.text().starts_with("first\nsecond\nthird\nfourth\nx\n"), "{}", follower.text());
+
+    // The last words of a container come before its end is known.
+    let before = follower.text();
+    append(&path, &row("last"));
+    server.view.set(snapshot(vec![pod("web", "w", ended("w"), json!({}))]));
+    tokio::time::timeout(DEADLINE, follower.task).await.unwrap().unwrap();
+    let after = String::from_utf8(follower.received.lock().unwrap().clone()).unwrap();
+    assert!(after.starts_with(&before) && after.ends_with("x\nlast\n"), "{after}");
+}
+
+#[tokio::test]
+async fn following_what_has_ended_ends_at_once() {
+    let server = Server::start();
+    let path = server.log("w", &row("all"));
+    server.view.set(snapshot(vec![pod("web", "w", ended("w"), json!({}))]));
+    let reply = server.get("/containerLogs/default/web/app?follow=true").await;
+    assert_eq!(reply.answer(), (200, "all\n"));
+    // Also when the pod goes away together with its files.
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let follower = Follower::start(&server.client(), "/containerLogs/default/web/app?follow=true").await;
+    follower.has("all\n").await;
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    server.view.set(snapshot(vec![]));
+    tokio::time::timeout(DEADLINE, follower.task).await.unwrap().unwrap();
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_hundred_followers_share_one_watch_and_no_thread_and_go_with_their_clients() {
+    // With two threads for reading files nobody could keep one.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(2).build().unwrap().block_on(a_hundred_followers());
+}
+
+async fn a_hundred_followers() {
+    let server = Server::start();
+    server
+        .view
+        .set(snapshot((0..10).map(|pod| running_pod(&format!("web{pod}"), &format!("w{pod}"))).collect()));
+    let paths: Vec<_> = (0..10).map(|pod| server.log(&format!("w{pod}"), &row("hello"))).collect();
+    let client = server.client();
+    let before = open_files();
+    let mut followers = vec![];
+    for index in 0..100 {
+        let path = format!("/containerLogs/default/web{}/app?follow=true", index % 10);
+        followers.push(Follower::start(&client, &path).await);
+    }
+    for follower in &followers {
+        follower.has("hello\n").await;
+    }
+    // Two ends of a socket and a log file each, and one inotify for all.
+    let during = open_files();
+    assert!(during <= before + 3 * 100 + 5, "{before} {during}");
+    for path in &paths {
+        append(path, &row("more"));
+    }
+    for follower in &followers {
+        follower.has("hello\nmore\n").await;
+    }
+    assert_eq!(server.view.watches(), 1, "the end of all containers is looked for once");
+    for follower in &followers {
+        follower.task.abort();
+        follower.connection.abort();
+    }
+    until("the files are closed", || open_files() <= before + 5).await;
+    until("nobody looks for the end of containers", || server.view.watches() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_and_costs_no_memory() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let big = row(&"x".repeat(1000)).repeat(64 * 1024);
+    server.log("w", &big);
+    let path = "/containerLogs/default/web/app?follow=true";
+    // The head of the answer is read, nothing else.
+    let (silent, _connection) = server.client().open("GET", path, &[]).await;
+    let began = Instant::now();
+    let quick = server.get("/containerLogs/default/web/app?tailLines=1").await;
+    assert_eq!(quick.body.len(), 1001);
+    assert!(began.elapsed() < DEADLINE);
+    let resident = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().to_owned();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    let before = resident();
+    for _ in 0..10 {
+        assert_eq!(server.get("/healthz").await.status, 200);
+    }
+    assert!(resident() < before + 16 * 1024, "{before} kB grew to {} kB", resident());
+    drop(silent);
+}
