@@ -73,11 +73,22 @@ impl ApiError {
         Self::of(name, 409, "Conflict", message)
     }
 
-    /// 409: fields belong to other managers.
+    /// 409: fields belong to other managers; `causes` has those of one manager together. Rule: upstream
+    /// `k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go`.
     pub(crate) fn apply_conflict(name: &str, causes: Vec<Cause>) -> Self {
-        let list: Vec<_> = causes.iter().map(|c| format!("{}: {}", c.message, c.field)).collect();
-        let plural = if causes.len() == 1 { "" } else { "s" };
-        let message = format!("Apply failed with {} conflict{plural}: {}", causes.len(), list.join(", "));
+        let message = match &causes[..] {
+            [one] => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
+            many => {
+                let manager = |of: &[Cause]| {
+                    let with =
+                        of.first().map_or("", |cause| &cause.message).replacen("conflict", "conflicts", 1);
+                    let fields: String = of.iter().map(|cause| format!("\n- {}", cause.field)).collect();
+                    format!("{with}:{fields}")
+                };
+                let managers: Vec<_> = many.chunk_by(|a, b| a.message == b.message).map(manager).collect();
+                format!("Apply failed with {} conflicts: {}", many.len(), managers.join("\n"))
+            }
+        };
         Self { causes, ..Self::of(name, 409, "Conflict", message) }
     }
 

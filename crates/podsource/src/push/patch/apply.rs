@@ -98,8 +98,7 @@ pub(super) fn apply(
         before.touch(now);
         owners.push(before);
     }
-    let at = owners.iter().position(|owner| owner.is(manager, "Apply"));
-    let mut ours = at.map_or_else(|| Owner::new(manager, "Apply"), |at| owners.remove(at));
+    let (place, mut ours) = take(&mut owners, manager, "Apply");
 
     let applied = Fields::of_pod(&owned_part(&config));
     let changed = applied.changed(Some(&live), Some(&config));
@@ -130,7 +129,7 @@ pub(super) fn apply(
     if !same_fields || owned_part(&merged) != owned_part(&before) {
         ours.touch(now);
     }
-    owners.push(ours);
+    owners.insert(place, ours);
     set_owners(&mut merged, owners);
     Ok(merged)
 }
@@ -158,13 +157,20 @@ pub(super) fn track(old: &Value, new: &mut Value, manager: &str, now: Timestamp)
         }
     }
     if !changed.is_empty() {
-        let at = owners.iter().position(|owner| owner.is(manager, "Update"));
-        let mut ours = at.map_or_else(|| Owner::new(manager, "Update"), |at| owners.remove(at));
+        let (place, mut ours) = take(&mut owners, manager, "Update");
         ours.fields.add(&changed);
         ours.touch(now);
-        owners.push(ours);
+        owners.insert(place, ours);
     }
     set_owners(new, owners);
+}
+
+/// Takes the manager out of the list, or makes it, and says where it belongs: a new order would be a new version.
+fn take(owners: &mut Vec<Owner>, manager: &str, operation: &str) -> (usize, Owner) {
+    match owners.iter().position(|owner| owner.is(manager, operation)) {
+        Some(place) => (place, owners.remove(place)),
+        None => (owners.len(), Owner::new(manager, operation)),
+    }
 }
 
 fn conflict(owner: &Owner, field: String) -> Cause {

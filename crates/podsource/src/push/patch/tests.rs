@@ -277,6 +277,13 @@ fn another_managers_value_is_a_conflict_and_force_takes_it_over() {
     assert_eq!(conflict.causes[0].reason, "FieldManagerConflict");
     assert_eq!(conflict.causes[0].field, ".metadata.labels.a");
 
+    let both = labels(json!({"a": "2", "b": "2"}));
+    let conflicts = apply(&applied_by("two", false), &first, &both).unwrap_err().into_api("web");
+    assert_eq!(
+        conflicts.message,
+        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .metadata.labels.a\n- .metadata.labels.b"
+    );
+
     let forced = apply(&applied_by("two", true), &first, &other).unwrap();
     assert_eq!(forced["metadata"]["labels"], json!({"a": "2", "b": "1"}));
     assert_eq!(
@@ -355,7 +362,9 @@ fn to_apply_the_same_again_changes_nothing() {
     let config = labels(json!({"a": "1"}));
     let once = apply(&applied_by("one", false), &Value::Null, &config).unwrap();
     let later = PatchType::Apply { manager: "one".to_owned(), force: false, now: Timestamp::MAX };
-    assert_eq!(apply(&later, &once, &config), Ok(once));
+    assert_eq!(apply(&later, &once, &config), Ok(once.clone()));
+    let both = apply(&applied_by("two", false), &once, &config).unwrap();
+    assert_eq!(apply(&later, &both, &config), Ok(both), "nor does it change the order of the managers");
 }
 
 /// JSON without nulls, as a pod has it.
