@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube_model::core::PodStatus;
 use kube_model::pod;
-use kube_model::view::{PodView, Problem, SourceView};
+use kube_model::view::{PodView, Problem, SourceCondition, SourceView};
 use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
@@ -214,23 +214,26 @@ fn standing_back(mux: &Mux, state: &SourceState) -> Vec<Arc<PodView>> {
 
 /// Logs each problem when it comes and when it goes, not at every poll. Answers whether there was any.
 fn log(known: &[SourceView], now: &[SourceView]) -> bool {
-    let (before, after) = (problems(known), problems(now));
-    let fresh: Vec<_> = after.iter().filter(|problem| !before.contains(problem)).collect();
-    let gone: Vec<_> = before.iter().filter(|problem| !after.contains(problem)).collect();
+    let (fresh, gone) = (beyond(now, known), beyond(known, now));
     for (source, problem) in &fresh {
+        let name = &source.name;
         if problem.warning {
-            tracing::warn!(source, "manifest is used, but: {problem}");
+            tracing::warn!(source = name, "manifest is used, but: {problem}");
+        } else if source.condition == SourceCondition::Failing && problem.message == source.message {
+            tracing::error!(source = name, "the source cannot be used as it is: {problem}");
         } else {
-            tracing::error!(source, "manifest cannot be used as it is: {problem}");
+            tracing::error!(source = name, "manifest cannot be used as it is: {problem}");
         }
     }
     for (source, problem) in &gone {
-        tracing::info!(source, "manifest problem is gone: {problem}");
+        tracing::info!(source = source.name, "problem is gone: {problem}");
     }
     !fresh.is_empty() || !gone.is_empty()
 }
 
-fn problems(sources: &[SourceView]) -> Vec<(&str, &Problem)> {
-    let all = sources.iter().flat_map(|s| s.problems.iter().map(|problem| (s.name.as_str(), problem)));
-    all.collect()
+/// The problems of `these` that `those` do not have.
+fn beyond<'a>(these: &'a [SourceView], those: &[SourceView]) -> Vec<(&'a SourceView, &'a Problem)> {
+    let is_known = |name: &str, problem| those.iter().any(|s| s.name == name && s.problems.contains(problem));
+    let all = these.iter().flat_map(|source| source.problems.iter().map(move |problem| (source, problem)));
+    all.filter(|(source, problem)| !is_known(&source.name, problem)).collect()
 }
