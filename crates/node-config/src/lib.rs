@@ -34,7 +34,10 @@ pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};
 pub use origin::{Origin, Origins, Place};
 pub use render::render;
-pub use settings::{LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, Settings};
+pub use settings::{
+    Cluster, KubeletServer, Least, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, Rate,
+    Settings,
+};
 pub use value::Version;
 pub use warning::Warning;
 

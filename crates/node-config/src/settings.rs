@@ -1,5 +1,6 @@
 //! What the configuration means for the agent: checked, typed, with units. All broken rules are reported at once.
 
+mod cluster;
 mod sources;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,10 +17,11 @@ use crate::validate::{Facts, Finding, Report, node_labels, validate};
 use crate::value::parse_ip;
 use crate::warning::Warning;
 
+pub use cluster::{Cluster, KubeletServer, Least, Rate};
 pub use sources::{ManifestAddress, ManifestServer, ManifestUrl};
 
 /// Everything that can be set on the agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Folder with manifests or one manifest file; `None`: no static pods.
     pub pod_manifest_path: Option<PathBuf>,
@@ -31,6 +33,8 @@ pub struct Settings {
     pub http_check_frequency: Duration,
     /// How the pod API is served; `None`: not at all.
     pub manifest_server: Option<ManifestServer>,
+    /// The cluster that the node is part of; `None` without `--kubeconfig`.
+    pub cluster: Option<Cluster>,
     /// The runtime's socket, always as `unix://` and an absolute path.
     pub container_runtime_endpoint: String,
     /// The image service's socket in the same form; the runtime's own unless set.
@@ -169,6 +173,7 @@ impl Settings {
             manifest_url: check.manifest_url(config, flags),
             http_check_frequency: check.duration("httpCheckFrequency", config.http_check_frequency),
             manifest_server: check.manifest_server(flags),
+            cluster: check.cluster(config, flags),
             container_runtime_endpoint: runtime,
             image_service_endpoint: image_service,
             runtime_request_timeout: check.duration("runtimeRequestTimeout", config.runtime_request_timeout),

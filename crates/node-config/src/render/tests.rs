@@ -29,8 +29,7 @@ fn each_value_that_is_not_a_default_says_where_it_came_from() {
         "healthzPort: 10248",
         "# Warning: flag --port is deprecated: set port in the file given with --config",
         "# Accepted, but without effect in this agent:",
-        "#   maxPods",
-        "#   --node-labels",
+        "#   evictionHard",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}:\n{shown}");
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::load::CommandLine;
 use crate::parse::parse;
@@ -17,6 +19,7 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
         manifest_url: None,
         http_check_frequency: Duration::from_secs(20),
         manifest_server: None,
+        cluster: None,
         container_runtime_endpoint: "unix:///run/containerd/containerd.sock".into(),
         image_service_endpoint: "unix:///run/containerd/containerd.sock".into(),
         runtime_request_timeout: Duration::from_secs(120),
@@ -161,8 +164,8 @@ fn each_field_is_reported_once_and_all_are() {
 #[test]
 fn what_has_no_effect_or_is_left_out_is_a_warning() {
     let settings = settings(&[
-        "--max-pods=5",
-        "--node-labels=a=b",
+        "--max-open-files=5",
+        "--lock-file=/x",
         "--node-ip=x",
         "--containerd=/x",
         "--version=v1.36.9",
@@ -171,9 +174,9 @@ fn what_has_no_effect_or_is_left_out_is_a_warning() {
     assert_eq!(
         settings.warnings,
         [
-            "flag --max-pods is deprecated: set maxPods in the file given with --config",
+            "flag --max-open-files is deprecated: set maxOpenFiles in the file given with --config",
             "flag --containerd is deprecated and has no effect",
-            "accepted, but without effect in this agent: maxPods (flag --max-pods), --node-labels, --containerd, --version",
+            "accepted, but without effect in this agent: maxOpenFiles (flag --max-open-files), --lock-file, --containerd, --version",
             "--node-ip: \"x\" is not an IP address and is left out (flag --node-ip)",
         ]
     );
@@ -192,5 +195,59 @@ fn the_node_name_is_the_override_or_the_lower_case_host_name() {
     for bad in ["", "a b", "-a", "a..b", "ä", &"a".repeat(254)] {
         let error = plain.node_name(bad).unwrap_err().to_string();
         assert!(error.contains("--hostname-override \"\" must be given"), "{error}");
+    }
+}
+
+#[test]
+fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
+    let settings = |config: &str, args: &[&str]| {
+        let text = format!("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{config}");
+        let line = CommandLine(parse(AGENT, args.iter().map(|&arg| arg.to_owned())).unwrap());
+        let folder = Folder::new([("/c", text.as_str())]);
+        Settings::new(&line.load(&folder).unwrap(), &Facts::default())
+    };
+    let all = settings(
+        "systemReserved: {cpu: 100m, memory: 1Gi}\nkubeReserved: {cpu: '1', pid: '10'}\n\
+         evictionHard: {memory.available: 100Mi, nodefs.available: 3%, pid.available: 0%}\n\
+         nodeStatusMaxImages: -1\naddress: '::1'\nport: 7\n",
+        &[
+            "--config=/c",
+            "--kubeconfig=/k",
+            "--node-labels=a=b",
+            "--cloud-provider=external",
+            "--read-only-port=8",
+        ],
+    )
+    .unwrap();
+    let cluster = all.cluster.unwrap();
+    assert_eq!(cluster.kubeconfig, PathBuf::from("/k"));
+    assert_eq!(
+        cluster.reserved,
+        BTreeMap::from([("cpu".to_owned(), 1100), ("memory".to_owned(), 1 << 30), ("pid".to_owned(), 10)])
+    );
+    assert_eq!(
+        cluster.eviction_hard,
+        BTreeMap::from([
+            ("memory.available".to_owned(), Least::Amount(100 << 20)),
+            ("nodefs.available".to_owned(), Least::Part(0.03)),
+        ])
+    );
+    assert_eq!((cluster.max_images, cluster.external_cloud, cluster.max_pods), (None, true, 110));
+    assert_eq!(cluster.read_only, Some("[::1]:8".parse().unwrap()));
+    let server = cluster.server.unwrap();
+    assert_eq!(server.address, "[::1]:7".parse().unwrap());
+    // A configuration file turns on what is safe.
+    assert!(!server.anonymous && server.token_review.is_some() && server.access_review.is_some());
+
+    assert_eq!(settings("", &["--config=/c"]).unwrap().cluster, None);
+    let off = settings("enableServer: false", &["--config=/c", "--kubeconfig=/k"]).unwrap();
+    assert_eq!(off.cluster.unwrap().server, None);
+    for (config, wrong) in [
+        ("tlsCertFile: /x", "tlsCertFile"),
+        ("tlsPrivateKeyFile: /x", "tlsPrivateKeyFile"),
+        ("systemReserved: {cpu: much}", "systemReserved.cpu"),
+    ] {
+        let error = settings(config, &["--config=/c", "--kubeconfig=/k"]).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{config}: {error}");
     }
 }

@@ -1,0 +1,252 @@
+//! What a node needs to be part of a cluster: the way to its API server, what it says of itself, and the server
+//! that the cluster asks.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube_model::core::Taint;
+use kube_model::quantity::Quantity;
+
+use super::{Check, non_empty};
+use crate::config::{KubeletConfiguration, join};
+use crate::table::KubeletFlags;
+use crate::value::parse_ip;
+
+/// The settings of a node with an API server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// How to reach the API server.
+    pub kubeconfig: PathBuf,
+    /// Whether a Node that is not there is created.
+    pub register_node: bool,
+    /// Labels of a Node that is created.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints of a Node that is created.
+    pub taints: Vec<Taint>,
+    /// Whether a cloud controller initialises the node.
+    pub external_cloud: bool,
+    /// The node's name at its cloud provider; may be empty.
+    pub provider_id: String,
+    /// Most pods.
+    pub max_pods: i64,
+    /// Most pods for each core; 0: no limit.
+    pub pods_per_core: i64,
+    /// Kept for the system and Kubernetes, by resource: thousandths of a core for `cpu`, else bytes or a count.
+    pub reserved: BTreeMap<String, i64>,
+    /// From where on something is scarce, by signal.
+    pub eviction_hard: BTreeMap<String, Least>,
+    /// How long a pressure is told of after it has gone.
+    pub eviction_pressure_transition: Duration,
+    /// Time between two looks at the node's status.
+    pub status_update_frequency: Duration,
+    /// Longest time between two reports of an unchanged status.
+    pub status_report_frequency: Duration,
+    /// How long the node's lease holds.
+    pub lease_duration: Duration,
+    /// Most images in the node's status; `None`: all.
+    pub max_images: Option<usize>,
+    /// Requests about pods.
+    pub api: Rate,
+    /// Requests about events.
+    pub events: Rate,
+    /// The server that the cluster asks; `None`: none.
+    pub server: Option<KubeletServer>,
+    /// Where the part of it is served that needs no rights; `None`: nowhere.
+    pub read_only: Option<SocketAddr>,
+}
+
+/// At least so much has to be left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Least {
+    /// Bytes, or a count.
+    Amount(i64),
+    /// A part of the whole, 0 to 1.
+    Part(f32),
+}
+
+/// How many requests may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// A second; 0: no limit.
+    pub qps: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+/// The server on 10250.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeletServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Certificate and key; `None`: a self-signed pair in `cert_dir`.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Folder of certificates that the agent makes for itself.
+    pub cert_dir: PathBuf,
+    /// Lowest version of TLS, by Go's name; may be empty.
+    pub tls_min_version: String,
+    /// Cipher suites, by Go's names; empty: all.
+    pub tls_cipher_suites: Vec<String>,
+    /// Key exchanges, by Go's numbers; empty: all.
+    pub tls_curves: Vec<i32>,
+    /// Whether requests that name nobody are let in as the anonymous user.
+    pub anonymous: bool,
+    /// Authorities of client certificates.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether the API server is asked about tokens, and how long an answer is good for.
+    pub token_review: Option<Duration>,
+    /// Whether the API server is asked about rights, and how long a yes and a no are good for; `None`: everybody
+    /// may do everything.
+    pub access_review: Option<(Duration, Duration)>,
+    /// Logs, exec and everything else that looks into pods.
+    pub debugging_handlers: bool,
+    /// `/logs/`
+    pub system_log_handler: bool,
+    /// `/debug/pprof/`
+    pub profiling_handler: bool,
+    /// `/debug/flags/v`
+    pub debug_flags_handler: bool,
+}
+
+impl Check<'_> {
+    /// `None` without a kubeconfig: then nothing of a cluster is started.
+    pub(super) fn cluster(&mut self, config: &KubeletConfiguration, flags: &KubeletFlags) -> Option<Cluster> {
+        let kubeconfig = non_empty(&flags.kubeconfig)?;
+        Some(Cluster {
+            kubeconfig,
+            register_node: config.register_node,
+            node_labels: flags.node_labels.clone(),
+            taints: config.register_with_taints.clone(),
+            external_cloud: flags.cloud_provider == "external",
+            provider_id: config.provider_id.clone(),
+            max_pods: config.max_pods.into(),
+            pods_per_core: config.pods_per_core.into(),
+            reserved: self.reserved(config),
+            eviction_hard: self.eviction_hard(config),
+            eviction_pressure_transition: self
+                .duration("evictionPressureTransitionPeriod", config.eviction_pressure_transition_period),
+            status_update_frequency: self
+                .duration("nodeStatusUpdateFrequency", config.node_status_update_frequency),
+            status_report_frequency: self
+                .duration("nodeStatusReportFrequency", config.node_status_report_frequency),
+            lease_duration: Duration::from_secs(
+                self.not_negative("nodeLeaseDurationSeconds", config.node_lease_duration_seconds).into(),
+            ),
+            max_images: usize::try_from(config.node_status_max_images).ok(),
+            api: Rate {
+                qps: self.not_negative("kubeAPIQPS", config.kube_api_qps),
+                burst: self.not_negative("kubeAPIBurst", config.kube_api_burst),
+            },
+            events: Rate {
+                qps: self.not_negative("eventRecordQPS", config.event_record_qps),
+                burst: self.not_negative("eventBurst", config.event_burst),
+            },
+            server: self.server(config, flags),
+            read_only: self.port("readOnlyPort", config.read_only_port, config),
+        })
+    }
+
+    fn server(&mut self, config: &KubeletConfiguration, flags: &KubeletFlags) -> Option<KubeletServer> {
+        if !config.enable_server {
+            return None;
+        }
+        let address = self.port("port", config.port, config)?;
+        let (authentication, authorization) = (&config.authentication, &config.authorization);
+        let webhook = &authorization.webhook;
+        Some(KubeletServer {
+            address,
+            certificate: self.certificate(config),
+            cert_dir: self.folder("--cert-dir", &flags.cert_dir).into(),
+            tls_min_version: config.tls_min_version.clone(),
+            tls_cipher_suites: config.tls_cipher_suites.clone(),
+            tls_curves: config.tls_curve_preferences.clone(),
+            anonymous: authentication.anonymous.enabled,
+            client_ca_file: non_empty(&authentication.x509.client_ca_file),
+            token_review: authentication
+                .webhook
+                .enabled
+                .then(|| self.duration("authentication.webhook.cacheTTL", authentication.webhook.cache_ttl)),
+            access_review: (authorization.mode != "AlwaysAllow").then(|| {
+                (
+                    self.duration("authorization.webhook.cacheAuthorizedTTL", webhook.cache_authorized_ttl),
+                    self.duration(
+                        "authorization.webhook.cacheUnauthorizedTTL",
+                        webhook.cache_unauthorized_ttl,
+                    ),
+                )
+            }),
+            debugging_handlers: config.enable_debugging_handlers,
+            system_log_handler: config.enable_system_log_handler,
+            profiling_handler: config.enable_profiling_handler,
+            debug_flags_handler: config.enable_debug_flags_handler,
+        })
+    }
+
+    /// Both files or none.
+    fn certificate(&mut self, config: &KubeletConfiguration) -> Option<(PathBuf, PathBuf)> {
+        match (non_empty(&config.tls_cert_file), non_empty(&config.tls_private_key_file)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.fail("tlsCertFile", &config.tls_cert_file, "needs tlsPrivateKeyFile");
+                None
+            }
+            (None, Some(_)) => {
+                self.fail("tlsPrivateKeyFile", &config.tls_private_key_file, "needs tlsCertFile");
+                None
+            }
+        }
+    }
+
+    /// Where a port is served; `None` for port 0.
+    fn port(&mut self, field: &str, port: i32, config: &KubeletConfiguration) -> Option<SocketAddr> {
+        let Ok(port) = u16::try_from(port) else {
+            self.fail(field, &port, "must be between 0 and 65535; 0 turns it off");
+            return None;
+        };
+        let Some(ip) = parse_ip(&config.address) else {
+            self.fail("address", &config.address, "must be an IP address");
+            return None;
+        };
+        (port != 0).then(|| SocketAddr::new(ip, port))
+    }
+
+    fn reserved(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, i64> {
+        let mut reserved = BTreeMap::new();
+        for (field, map) in
+            [("systemReserved", &config.system_reserved), ("kubeReserved", &config.kube_reserved)]
+        {
+            for (resource, text) in map {
+                let Ok(amount) = text.parse::<Quantity>() else {
+                    self.fail(&join(field, resource), text, "must be a quantity");
+                    continue;
+                };
+                let amount = if resource == "cpu" { amount.milli_value() } else { amount.value() };
+                let sum: &mut i64 = reserved.entry(resource.clone()).or_default();
+                *sum = sum.saturating_add(amount);
+            }
+        }
+        reserved
+    }
+
+    /// `0%` and `100%` turn a signal off (reference 4.13).
+    fn eviction_hard(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, Least> {
+        let mut thresholds = BTreeMap::new();
+        for (signal, text) in &config.eviction_hard {
+            let least = match text.strip_suffix('%') {
+                Some("0" | "100") => continue,
+                // In 32 bits, as Go reads it: the node's allocatable shows it.
+                Some(percent) => percent.parse::<f32>().ok().map(|percent| Least::Part(percent / 100.0)),
+                None => text.parse::<Quantity>().ok().map(|amount| Least::Amount(amount.value())),
+            };
+            match least {
+                Some(least) => {
+                    thresholds.insert(signal.clone(), least);
+                }
+                None => self.fail(&join("evictionHard", signal), text, "must be a quantity or a percentage"),
+            }
+        }
+        thresholds
+    }
+}
