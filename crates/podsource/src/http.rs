@@ -229,7 +229,7 @@ async fn run(
                         let kind = document.content_type.as_ref().and_then(|kind| kind.to_str().ok());
                         documents.take(&text, kind, now);
                     }
-                    Err(error) => documents.fail(&chain(&error)),
+                    Err(error) => documents.spoil(&chain(&error)),
                 });
                 let Some(taken) = taking.await else { return };
                 documents = taken;

@@ -91,6 +91,14 @@ impl Documents {
         self.unreachable = Some(self.problem(format!("can not be read: {error}{stays}")));
     }
 
+    /// The server gave what can not be unpacked.
+    pub(super) fn spoil(&mut self, error: &str) {
+        self.unreachable = None;
+        // Not one to ask for changes of.
+        self.text = None;
+        self.refuse(vec![self.problem(format!("can not be read: {error}"))]);
+    }
+
     /// The server says that the document is the one that came last.
     pub(super) fn confirm(&mut self) {
         self.unreachable = None;

@@ -151,12 +151,13 @@ impl Client {
             let conditional = known.is_some_and(|known| known.ask(&target.uri, &mut headers));
             let (answer, body) = self.exchange(&target, headers).await?;
             let headers = answer.headers;
+            let is = |value: &HeaderValue, name: &str| value.as_bytes().eq_ignore_ascii_case(name.as_bytes());
             match answer.status {
                 StatusCode::OK => {
                     let gzip = match headers.get(CONTENT_ENCODING) {
                         None => false,
-                        Some(encoding) if encoding == "identity" => false,
-                        Some(encoding) if encoding == "gzip" || encoding == "x-gzip" => true,
+                        Some(encoding) if is(encoding, "identity") => false,
+                        Some(encoding) if is(encoding, "gzip") || is(encoding, "x-gzip") => true,
                         Some(other) => return Err(Error::Encoding(other.clone())),
                     };
                     let content_type = headers.get(CONTENT_TYPE).cloned();

@@ -56,6 +56,18 @@ async fn stays(source: &mut Source, server: &Server, said: &str) {
     assert!(Arc::ptr_eq(&after.pods[0], &before.pods[0]), "{said}");
 }
 
+/// Has the URL read, and waits until the server was asked.
+async fn asked_again(source: &Source, server: &Server) {
+    let asked = server.requests().len();
+    source.poll();
+    let more = async {
+        while server.requests().len() == asked {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, more).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_answer_that_is_no_document_changes_nothing() {
     let server = Server::start().await;
@@ -185,6 +197,19 @@ async fn packed_documents_are_unpacked_up_to_the_limit() {
     assert!(bomb.len() < MAX_BYTES / 50);
     server.answers(move |_| packed(bomb.clone()));
     stays(&mut source, &server, &format!("larger than {MAX_BYTES} bytes when it is unpacked")).await;
+    server.answers(|request| match request.header("if-none-match") {
+        Some(_) => status(304, &[]),
+        None => {
+            let mut answer = packed(Vec::from(b"no gzip"));
+            answer.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+            answer
+        }
+    });
+    source.poll();
+    source.until_problem("the answer can not be unpacked: ").await;
+    asked_again(&source, &server).await;
+    assert_eq!(server.last_request().header("if-none-match"), None);
+    stays(&mut source, &server, "the answer can not be unpacked: ").await;
     server.answers(|_| status(200, &[("content-encoding", "br")]));
     stays(&mut source, &server, "is encoded as \"br\", for which it was not asked").await;
 }
@@ -220,14 +245,7 @@ async fn a_document_that_stays_wrong_is_not_sent_again_and_stays_told() {
     });
     source.poll();
     source.until_problem("can not be run").await;
-    let asked = server.requests().len();
-    source.poll();
-    let answered = async {
-        while server.requests().len() == asked {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, answered).await.unwrap();
+    asked_again(&source, &server).await;
     assert_eq!(server.last_request().header("if-none-match"), Some("\"bad\""));
     stays(&mut source, &server, "can not be run").await;
 }
