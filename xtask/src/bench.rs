@@ -8,6 +8,7 @@
 mod agent;
 mod bare;
 mod report;
+mod sources;
 mod trace;
 
 use std::fs;
@@ -45,9 +46,15 @@ pub(crate) struct Options {
     /// Use this build of our agent instead of building the release binary
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
+    /// Measure the pod sources instead: first read, changes, rest
+    #[arg(long, conflicts_with_all = ["agent", "binary"])]
+    sources: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.sources {
+        return sources::run();
+    }
     let launch = match (&options.agent, &options.binary) {
         (Some(command), _) => Launch::foreign(command)?,
         (None, Some(path)) => Launch::ours(path.canonicalize()?),

@@ -141,7 +141,7 @@ pub(super) fn watch(agent: &Agent, time: Duration) -> Result<Rest> {
 }
 
 /// Context switches between two looks.
-fn more_switches(before: &Usage, after: &Usage) -> u64 {
+pub(super) fn more_switches(before: &Usage, after: &Usage) -> u64 {
     let more = |(id, count): (&i32, &u64)| {
         count.saturating_sub(before.context_switches.get(id).copied().unwrap_or(0))
     };
