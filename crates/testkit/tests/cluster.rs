@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the report of a test, in its helpers too")]
 #![expect(clippy::expect_used, reason = "as above")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -15,8 +17,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use testkit::env::{Cluster, ClusterOptions, Login, Run};
 use testkit::proxy::{Fault, HttpProxy, Link, TcpProxy};
@@ -317,4 +320,57 @@ async fn a_watch_over_a_bad_link_is_slow_dead_or_broken() {
     assert_eq!(client.get(NAMESPACES).await.unwrap().0, 200);
     let counts = proxy.counts();
     assert!(counts.connections >= 3 && counts.sent > 500 && counts.received > 1000, "{counts:?}");
+}
+
+/// A kubelet that answers each request with what it was asked, and lets in only clients of the cluster's authority.
+fn kubelet(cluster: &Cluster) -> std::net::SocketAddr {
+    let identity = cluster.ca().server("kubelet", &["127.0.0.1"]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(cluster.ca().certificate()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+    let certificate = CertificateDer::from_pem_file(&identity.certificate).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate], PrivateKeyDer::from_pem_file(&identity.key).unwrap())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = BufReader::new(rustls::StreamOwned::new(tls, stream.unwrap()));
+            let mut line = String::new();
+            if stream.read_line(&mut line).is_ok() {
+                let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n{line}");
+                let stream = stream.get_mut();
+                stream.write_all(answer.as_bytes()).unwrap();
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn kubectl_logs_gets_through_to_the_kubelet_that_the_node_names() {
+    let run = Run::new().unwrap();
+    let cluster = Cluster::start(&run).unwrap();
+    let port = kubelet(&cluster).port();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}});
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": [namespace(), node, pod("a", "node1")]}))
+        .unwrap();
+    let status = json!({"status": {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }});
+    let (code, answer) = cluster.request("PATCH", "/api/v1/nodes/node1/status", Some(&status)).unwrap();
+    assert_eq!(code, 200, "{answer}");
+    let logs = cluster.kubectl(&["logs", "-n", "work", "a"]).unwrap();
+    assert_eq!(logs.trim_end(), "GET /containerLogs/work/a/app HTTP/1.1");
 }
