@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it sees")]
 async fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args_os().skip(1);
     let (Some(address), Some(dir)) = (args.next(), args.next()) else {
         eprintln!("usage: push ADDRESS DIR");
         return ExitCode::FAILURE;
     };
-    let listen = match address.parse() {
+    let listen = match address.to_string_lossy().parse() {
         Ok(listen) => listen,
         Err(error) => {
             eprintln!("{error}");

@@ -19,8 +19,6 @@ mod reload;
 mod rest;
 mod server;
 mod store;
-#[cfg(test)]
-mod tests;
 mod tls;
 mod update;
 

@@ -52,9 +52,8 @@ impl PatchError {
     pub(crate) fn into_api(self, name: &str) -> ApiError {
         match self {
             Self::Malformed(_) => ApiError::bad_request(self.to_string()),
-            Self::Unprocessable(_) => {
-                ApiError { name: name.to_owned(), ..ApiError::new(422, "Invalid", self.to_string()) }
-            }
+            // Without the name: kubectl shows the message only of an error that is about no object.
+            Self::Unprocessable(_) => ApiError::new(422, "Invalid", self.to_string()),
             Self::Conflict(causes) => ApiError::apply_conflict(name, causes),
         }
     }

@@ -57,7 +57,7 @@ impl Query {
 }
 
 /// Whether `dryRun` has its only value, `All`.
-pub(super) fn dry_run<'a>(values: &mut dyn Iterator<Item = &'a str>) -> Result<bool, ApiError> {
+pub(super) fn dry_run(values: &mut dyn Iterator<Item = &str>) -> Result<bool, ApiError> {
     values.filter(|value| !value.is_empty()).try_fold(false, |_, value| {
         if value == "All" { Ok(true) } else { Err(unsupported("dryRun", value, &["All"])) }
     })

@@ -1,0 +1,162 @@
+//! What clients can not use up.
+
+use std::time::Duration;
+
+use podsource::push::Settings;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::node::{Node, PODS, SOON, ask, manifest, rest_of};
+
+fn short_idle(settings: &mut Settings) {
+    settings.limits.idle = Duration::from_millis(200);
+}
+
+async fn begin(node: &Node, text: &str) -> TcpStream {
+    let mut stream = node.connect().await;
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+fn head(length: &str) -> String {
+    format!("POST {PODS} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n")
+}
+
+async fn pods(node: &Node) -> usize {
+    node.send(ask("GET", PODS)).await.expect(200)["items"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_cut_off() {
+    let node = Node::with(short_idle).await;
+    let mut stream = begin(&node, "GET /api HTTP/1.1\r\nHost: localhost\r\n").await;
+    let drip = async {
+        // Each byte comes in time; the whole does not.
+        while stream.write_all(b"x: y\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, drip).await.expect("the server closes");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed() {
+    let node = Node::with(short_idle).await;
+    let mut fresh = node.connect().await;
+    assert_eq!(rest_of(&mut fresh).await, "");
+    let mut used = begin(&node, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(rest_of(&mut used).await.ends_with("ok"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_a_timeout() {
+    let node = Node::with(|settings| settings.limits.request = Duration::from_millis(200)).await;
+    let mut stream = begin(&node, &(head("Content-Length: 100") + "apiVersion: v1\n")).await;
+    let answer = rest_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(answer.contains("\"reason\": \"Timeout\""), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_too_large() {
+    let node = Node::with(|settings| settings.limits.body_bytes = 100_000).await;
+    let stream = begin(&node, &head("Transfer-Encoding: chunked")).await;
+    let (mut read, mut write) = stream.into_split();
+    let sender = tokio::spawn(async move {
+        let chunk = format!("1000\r\n{}\r\n", "#".repeat(0x1000));
+        while write.write_all(chunk.as_bytes()).await.is_ok() {}
+    });
+    let answer = rest_of(&mut read).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("limit is 100000"), "{answer}");
+    timeout(SOON, sender).await.expect("the server closes").unwrap();
+    // One that says so beforehand is not read at all.
+    let mut told = begin(&node, &head("Content-Length: 100001")).await;
+    let mut start = [0; 12];
+    timeout(SOON, told.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_wrong_length_stores_nothing() {
+    let node = Node::new().await;
+    let body = manifest("web");
+    // Longer than what comes: the client went away half-way.
+    let mut long = begin(&node, &(head(&format!("Content-Length: {}", body.len() + 1)) + &body)).await;
+    long.shutdown().await.unwrap();
+    let answer = rest_of(&mut long).await;
+    assert!(!answer.contains(" 201 "), "{answer}");
+    // Shorter: the rest is no request.
+    let cut = body.find("containers").unwrap();
+    let mut short = begin(&node, &(head(&format!("Content-Length: {cut}")) + &body)).await;
+    let answer = rest_of(&mut short).await;
+    assert!(answer.starts_with("HTTP/1.1 422 ") || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    for length in ["Content-Length: x", "Content-Length: -1", "Content-Length: 1\r\nContent-Length: 2"] {
+        let mut bad = begin(&node, &(head(length) + &body)).await;
+        let answer = rest_of(&mut bad).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{length}: {answer}");
+    }
+    assert_eq!(pods(&node).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_answered_and_closed() {
+    let node = Node::new().await;
+    for text in [
+        "hello\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{0}\u{1}",
+        "GET /api\u{0} HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = begin(&node, text).await;
+        assert!(rest_of(&mut stream).await.starts_with("HTTP/1.1 400 "), "{text:?}");
+    }
+    let mut large =
+        begin(&node, &format!("GET /api HTTP/1.1\r\nHost: localhost\r\nx: {}\r\n", "y".repeat(100_000)))
+            .await;
+    assert!(rest_of(&mut large).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn idle_connections_are_bounded_and_keep_nobody_out() {
+    let node = Node::with(|settings| settings.limits.connections = 8).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(node.connect().await);
+    }
+    node.create("web").await;
+    let open = async {
+        let mut open = 0;
+        for stream in &mut idle {
+            let closed = timeout(Duration::from_millis(100), stream.read(&mut [0])).await;
+            open += usize::from(closed.is_err());
+        }
+        open
+    };
+    assert!(open.await <= 8, "the others lost their place");
+    assert_eq!(pods(&node).await, 1);
+}
+
+#[tokio::test]
+async fn bodies_together_are_bounded_and_free_again_when_their_clients_go() {
+    let node = Node::with(|settings| settings.limits.body_bytes = 2000).await;
+    let mut halves = Vec::new();
+    for _ in 0..16 {
+        halves.push(begin(&node, &(head("Content-Length: 2000") + &"#".repeat(1990))).await);
+    }
+    let body = manifest("web") + &"#".repeat(1500);
+    let attempt =
+        || async { node.send(ask("POST", &format!("{PODS}?dryRun=All")).body(body.clone())).await.code };
+    let wait_for = |code: u16| {
+        let attempt = &attempt;
+        async move {
+            while attempt().await != code {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    timeout(SOON, wait_for(429)).await.expect("the budget is used up");
+    drop(halves);
+    timeout(SOON, wait_for(201)).await.expect("the budget is free");
+}
