@@ -1,7 +1,7 @@
 //! Who sends a request, and whether that user may do it (reference 7.1 and 7.2). Every path is denied unless an
 //! authoriser allows it.
 //!
-//! Deciding what a request needs ([`attributes`]) is pure; answers of the API server are kept for a while.
+//! Deciding what a request needs (`attributes`) is pure; answers of the API server are kept for a while.
 
 mod attributes;
 mod authenticate;

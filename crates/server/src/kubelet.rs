@@ -1,8 +1,8 @@
 //! The kubelet's server: 10250 with TLS, authentication and authorisation, and 10255 without (reference 7.1–7.3).
 //!
 //! Owns connections, routing and the wording of answers. What the answers say comes from the agent through
-//! [`crate::host`]. A request passes through: [`path`] (decoded and clean, or redirected), [`crate::auth`],
-//! [`route`] (pure), and one function of [`endpoints`].
+//! [`crate::host`]. A request passes through: `path` (decoded and clean, or redirected), [`crate::auth`],
+//! `route` (pure), and one function of `endpoints`.
 
 mod connection;
 mod endpoints;

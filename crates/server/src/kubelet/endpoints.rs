@@ -1,5 +1,7 @@
 //! What each endpoint answers. Words and codes are the kubelet's.
 
+mod streaming;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,31 +9,20 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use kube_model::pod;
 use kube_model::view::PodView;
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Timestamp, pod};
 
 use super::connection::Connection;
 use super::route::{Check, PodTarget, Route, Target};
 use super::service::Service;
 use super::{pods, var_log};
-use crate::host::HostError;
-use crate::http1::{self, Body, plain, text, whole};
+use crate::http1::{Body, plain, text, whole};
 use crate::logs::{LogOptions, LogStream, container_id};
 use crate::metrics::{self, InFlight, Page, Text};
-use crate::streams::{self, Proxied};
-
-/// How long to wait before asking a busy runtime again, in seconds: how long its tokens live.
-const RETRY_AFTER: &str = "60";
+use streaming::Stream;
 
 /// Longest verbosity, in bytes.
 const MOST_LEVEL_BYTES: usize = 64;
-
-/// A container as a stream is wanted to it.
-enum Stream {
-    Exec,
-    Attach,
-}
 
 pub(super) async fn answer(
     service: &Service,
@@ -71,10 +62,18 @@ pub(super) async fn answer(
         Route::ContainerLogs(target) => {
             container_logs(service, target, request.uri().query().unwrap_or_default()).await
         }
-        Route::Exec(target) => stream(service, Stream::Exec, target, request, connection, counted).await,
-        Route::Attach(target) => stream(service, Stream::Attach, target, request, connection, counted).await,
-        Route::PortForward(target) => port_forward(service, target, request, connection, counted).await,
-        Route::Run(target) => run(service, target, request.uri().query().unwrap_or_default()).await,
+        Route::Exec(target) => {
+            streaming::stream(service, Stream::Exec, target, request, connection, counted).await
+        }
+        Route::Attach(target) => {
+            streaming::stream(service, Stream::Attach, target, request, connection, counted).await
+        }
+        Route::PortForward(target) => {
+            streaming::port_forward(service, target, request, connection, counted).await
+        }
+        Route::Run(target) => {
+            streaming::run(service, target, request.uri().query().unwrap_or_default()).await
+        }
         Route::VarLog(path) => var_log::answer(path).await,
         Route::DebugFlags => debug_flags(service, request).await,
         Route::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -175,19 +174,6 @@ async fn stats_summary(service: &Service, query: &str) -> Response<Body> {
     }
 }
 
-fn host_error(error: &HostError) -> Response<Body> {
-    let status = match error {
-        HostError::NotFound(_) => StatusCode::NOT_FOUND,
-        HostError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-        HostError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let mut response = text(status, error.to_string());
-    if let HostError::Busy(_) = error {
-        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
-    }
-    response
-}
-
 /// The runtime's ID without its scheme.
 fn bare(id: &str) -> &str {
     id.split_once("://").map_or(id, |(_, id)| id)
@@ -248,143 +234,8 @@ fn streamed(pieces: impl futures::Stream<Item = Bytes> + Send + 'static) -> Resp
     Response::new(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync())
 }
 
-/// The pod that a stream goes to.
-fn stream_pod(service: &Service, target: PodTarget<'_>) -> Option<Arc<PodView>> {
-    pods::find(&service.host.view.snapshot(), target.namespace, target.pod)
-}
-
-fn no_pod() -> Response<Body> {
-    plain(StatusCode::NOT_FOUND, "pod does not exist")
-}
-
-/// The ID of a container that runs, if the UID in the path is its pod's.
-fn running_container(pod: &PodView, target: Target<'_>) -> Option<String> {
-    if target.pod.uid.is_some_and(|uid| pod.pod.metadata.uid.as_deref() != Some(uid)) {
-        return None;
-    }
-    let status = crate::logs::statuses(&pod.status).find(|status| status.name == target.container)?;
-    status.state.as_ref()?.running.as_ref()?;
-    status.container_id.as_deref().map(|id| bare(id).to_owned())
-}
-
-async fn stream(
-    service: &Service,
-    kind: Stream,
-    target: Target<'_>,
-    request: Request<Incoming>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let mut wanted = match streams::streams(query) {
-        Ok(wanted) => wanted,
-        Err(none) => return plain(StatusCode::BAD_REQUEST, none),
-    };
-    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
-    let container = target.container;
-    let PodTarget { namespace, pod: name, .. } = target.pod;
-    let id = running_container(&pod, target);
-    let url = match (kind, id) {
-        (Stream::Exec, None) => {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})"));
-        }
-        (Stream::Attach, None) => {
-            let none = format!("container {container} not found in pod {name}_{namespace}");
-            return text(StatusCode::INTERNAL_SERVER_ERROR, none);
-        }
-        _ if !streams::is_upgrade(request.headers()) => return upgrade_required(),
-        (Stream::Exec, Some(id)) => service.host.streaming.exec(&id, streams::command(query), wanted).await,
-        (Stream::Attach, Some(id)) => {
-            // A process has a terminal or not from its start on.
-            let spec = pod.pod.spec.as_ref().and_then(|spec| pod::container(spec, container));
-            wanted.tty = spec.is_some_and(|(_, container)| container.tty == Some(true));
-            wanted.stderr &= !wanted.tty;
-            service.host.streaming.attach(&id, wanted).await
-        }
-    };
-    carry(url, request, connection, counted).await
-}
-
-async fn port_forward(
-    service: &Service,
-    target: PodTarget<'_>,
-    request: Request<Incoming>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
-    let ports = match streams::forwarded_ports(request.uri().query().unwrap_or_default(), request.headers()) {
-        Ok(ports) => ports,
-        Err(error) => return text(StatusCode::BAD_REQUEST, error),
-    };
-    let Some(pod) = stream_pod(service, target) else { return no_pod() };
-    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
-    if target.uid.is_some_and(|wanted| wanted != uid) {
-        return plain(StatusCode::NOT_FOUND, "pod not found");
-    }
-    if !streams::is_upgrade(request.headers()) {
-        return upgrade_required();
-    }
-    let url = service.host.streaming.port_forward(&PodUid::from(uid), ports).await;
-    carry(url, request, connection, counted).await
-}
-
-fn upgrade_required() -> Response<Body> {
-    plain(StatusCode::INTERNAL_SERVER_ERROR, "Upgrade request required\n")
-}
-
-async fn carry(
-    url: Result<String, HostError>,
-    request: Request<Incoming>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
-    let url = match url {
-        Ok(url) => url,
-        Err(error) => return host_error(&error),
-    };
-    match streams::proxy(&url, request, connection.peer.ip()).await {
-        Ok(Proxied::Refused(response)) => response,
-        Ok(Proxied::Upgraded(response, tunnel)) => {
-            // The request goes on for as long as its stream.
-            let counted = Arc::clone(counted);
-            connection.upgrade(tunnel.map(move |()| drop(counted)).boxed());
-            response
-        }
-        Err(error) => {
-            tracing::warn!(%error, "Cannot stream from the runtime");
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-        }
-    }
-}
-
-async fn run(service: &Service, target: Target<'_>, query: &str) -> Response<Body> {
-    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
-    let failed = |error: String| text(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let Some(id) = running_container(&pod, target) else {
-        return failed(format!("container not found ({:?})", target.container));
-    };
-    let given =
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "cmd").map(|(_, value)| value);
-    let command: Vec<String> = given.unwrap_or_default().split(' ').map(str::to_owned).collect();
-    match service.host.streaming.exec_sync(&id, command.clone()).await {
-        Ok(output) if output.exit_code == 0 => {
-            let mut both = output.stdout;
-            both.extend(output.stderr);
-            // The kubelet says so of whatever a command wrote.
-            whole(StatusCode::OK, "application/json", both.into())
-        }
-        Ok(output) => failed(format!(
-            "command '{}' exited with {}: {}",
-            command.join(" "),
-            output.exit_code,
-            String::from_utf8_lossy(&output.stderr)
-        )),
-        Err(error) => failed(error.to_string()),
-    }
-}
-
 async fn debug_flags(service: &Service, request: Request<Incoming>) -> Response<Body> {
-    let said = |status, said: String| http1::whole(status, "text/plain", format!("{said}\n").into());
+    let said = |status, said: String| whole(status, "text/plain", format!("{said}\n").into());
     if request.method() != Method::PUT {
         return said(StatusCode::NOT_ACCEPTABLE, "unsupported http method".to_owned());
     }
