@@ -1,6 +1,7 @@
 //! From the folder to the set of pods: what is read again, what stays, and which of two wins.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,7 +47,8 @@ pub(super) struct Set {
 pub(super) struct Files {
     path: PathBuf,
     node_name: String,
-    known: BTreeMap<PathBuf, Known>,
+    /// By path, as text: paths compare part by part, which is most of the work where there are many.
+    known: BTreeMap<OsString, Known>,
     last_good: Option<LastGood>,
     loaded: bool,
     seen: bool,
@@ -128,18 +130,19 @@ impl Files {
         match listed {
             Ok(present) => {
                 self.seen = true;
-                let gone = |path: &Path| present.binary_search_by(|p| p.as_path().cmp(path)).is_err();
-                if !settled && self.known.iter().any(|(path, known)| known.published && gone(path)) {
+                let is_gone = |path: &OsStr| present.binary_search_by(|p| p.as_os_str().cmp(path)).is_err();
+                let gone = self.known.iter().filter(|(path, _)| is_gone(path));
+                let gone: Vec<_> = gone.map(|(path, known)| (PathBuf::from(path), known.published)).collect();
+                if !settled && gone.iter().any(|(_, published)| *published) {
                     return None;
                 }
-                let gone: Vec<_> = self.known.keys().filter(|path| gone(path)).cloned().collect();
-                for path in gone {
+                for (path, _) in gone {
                     problems.extend(self.remove(&path).err());
                 }
                 for path in present {
                     problems.extend(self.refresh(&path, now).err());
                 }
-                if !self.is_one_file || self.known.get(&self.path).is_none_or(Known::is_usable) {
+                if !self.is_one_file || self.known.get(self.path.as_os_str()).is_none_or(Known::is_usable) {
                     self.read_at = Some(now);
                 }
             }
@@ -179,7 +182,7 @@ impl Files {
         let to_keep = self.known.iter_mut().filter(|(_, known)| known.keep_now);
         for (path, known) in to_keep.take_while(|_| began.elapsed() < KEEP_TIME) {
             known.keep_now = false;
-            known.keep(path, self.last_good.as_ref());
+            known.keep(path.as_ref(), self.last_good.as_ref());
         }
         self.collect()
     }
@@ -209,12 +212,12 @@ impl Files {
                 }
             }
         }
-        files.sort();
+        files.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
         Ok(files)
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), Problem> {
-        self.known.remove(path);
+        self.known.remove(path.as_os_str());
         let Some(last_good) = &self.last_good else { return Ok(()) };
         last_good.forget(path).map_err(|error| {
             problem(
@@ -226,7 +229,7 @@ impl Files {
 
     /// Brings what is known of one file up to date.
     fn refresh(&mut self, path: &Path, now: Timestamp) -> Result<(), Problem> {
-        let read = match (read::look(path), self.known.get(path)) {
+        let read = match (read::look(path), self.known.get(path.as_os_str())) {
             (Ok(Look::Regular(stamp)), Some(known)) if known.stamp.as_ref() == Some(&stamp) => return Ok(()),
             (Ok(Look::Regular(_)), _) => read::read(path),
             // In the place of a manifest a folder is a mistake, else it is only not read.
@@ -235,7 +238,7 @@ impl Files {
             (Ok(Look::Folder | Look::Gone), Some(_)) => return self.remove(path),
             (Err(error), _) => Err(error),
         };
-        let known = self.known.entry(path.to_owned()).or_default();
+        let known = self.known.entry(path.as_os_str().to_owned()).or_default();
         match read {
             Ok((stamp, text)) => {
                 known.take(path, &text, &self.node_name, now);
@@ -271,7 +274,7 @@ impl Files {
             known.kept.clone_from(&known.text);
             if known.good.is_some() {
                 self.is_one_file |= path == self.path;
-                self.known.insert(path, known);
+                self.known.insert(path.into_os_string(), known);
             }
         }
         error.map(|error| {
@@ -286,6 +289,7 @@ impl Files {
         let mut odd_newcomer = false;
         let (mut taken, mut places) = (Taken::default(), BTreeMap::new());
         for (path, known) in &self.known {
+            let path = Path::new(path);
             odd_newcomer |= !known.published && known.problems.iter().any(|p| !p.warning);
             problems.extend(known.problems.iter().chain(&known.not_kept).cloned());
             let Some(good) = &known.good else { continue };
@@ -293,14 +297,14 @@ impl Files {
             match taken.take(Arc::clone(&good.pod), path.to_string_lossy()) {
                 Ok(()) => {
                     let (line, column) = position(good.name_at);
-                    places.insert(pod::identity(&good.pod).0, Place { path: path.clone(), line, column });
+                    places.insert(pod::identity(&good.pod).0, Place { path: path.to_owned(), line, column });
                 }
                 Err((field, message)) => {
                     odd_newcomer |= newcomers;
                     let at = if field == "metadata.uid" { good.uid_at } else { good.name_at };
                     let (line, column) = position(at);
                     problems.push(Problem {
-                        path: path.clone(),
+                        path: path.to_owned(),
                         line,
                         column,
                         field: Some(field.to_owned()),
