@@ -3,6 +3,7 @@
 //! Owns no rule of its own: what is decided here is only who talks to whom. The binary hands in validated
 //! settings; everything else of the agent is reached from [`Agent`].
 
+mod cluster;
 pub mod config;
 mod feed;
 pub mod logging;
@@ -14,7 +15,11 @@ mod settings;
 mod sources;
 mod view;
 
+pub use cluster::ClusterError;
 pub use run::{Agent, StartError};
 /// The other end of the local view: what `node-agent pods`, `node-agent explain` and `node-agent sources` print.
 pub use server::show;
 pub use sources::SourceError;
+
+/// The actors of this agent.
+type AgentWorkers = pod_workers::Workers<runtime::CriRuntime, probes::AgentProbes>;

@@ -1,5 +1,6 @@
 //! What the agent finds out about the node that it runs on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -47,9 +48,43 @@ pub(crate) fn memory() -> io::Result<u64> {
 }
 
 fn memory_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    self::meminfo(meminfo, "MemTotal")
+}
+
+/// A value of `/proc/meminfo` in bytes.
+pub(crate) fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// The architecture as Go calls it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// Huge pages in bytes, by their size as a quantity: `2Mi`.
+pub(crate) fn hugepages(dir: &Path) -> BTreeMap<String, i64> {
+    let mut pages = BTreeMap::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let kib = || name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<i64>().ok();
+        let count = || fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse::<i64>().ok();
+        let (Some(kib), Some(count)) = (kib(), count()) else { continue };
+        let size = match kib {
+            _ if kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
+            _ if kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
+            _ => format!("{kib}Ki"),
+        };
+        pages.insert(size, count.saturating_mul(kib).saturating_mul(1024));
+    }
+    pages
 }
 
 /// CPUs of the node in thousandths of a core.
@@ -98,7 +133,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for name in ["hugepages-1048576kB", "hugepages-2048kB", "hugepages-64kB", "other"] {
             fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("nr_hugepages"), "3\n").unwrap();
         }
+        let pages = [("1Gi", 3 << 30), ("2Mi", 6 << 20), ("64Ki", 192 << 10)];
+        assert_eq!(hugepages(dir.path()), pages.map(|(size, bytes)| (size.to_owned(), bytes)).into());
         assert_eq!(hugepage_sizes(dir.path()), ["64KB", "2MB", "1GB"]);
         assert!(hugepage_sizes(Path::new("/nowhere")).is_empty());
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
@@ -68,6 +69,9 @@ pub enum StartError {
     /// A source of pods cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The node cannot be part of its cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// A running agent.
@@ -90,6 +94,13 @@ impl Agent {
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
             make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
         }
+        // Both refuse a second agent on this node before anything is touched.
+        let local = LocalSocket::bind(&config.root_dir)?;
+        let healthz = config.healthz.map(Healthz::start).transpose()?;
+        let cluster = match &config.cluster {
+            Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
+            None => None,
+        };
         let client = Client::builder(&config.container_runtime_endpoint)?
             .image_endpoint(&config.image_service_endpoint)?
             .request_timeout(config.runtime_request_timeout)
@@ -143,28 +154,43 @@ impl Agent {
             probes: Arc::clone(&probes),
             node: node.subscribe(),
             clock: Arc::new(Timestamp::now),
+            events: cluster.as_ref().map(Cluster::event_sink),
         });
         sink.connect(workers.clone(), probes);
 
-        // Both refuse a second agent on this node before anything is touched.
-        let local = LocalSocket::bind(&config.root_dir)?;
-        let healthz = config.healthz.map(Healthz::start).transpose()?;
-        let sources = Sources::start(config, node_name, live, &stop).await?;
+        let mut sources = Sources::start(config, node_name, live, &stop).await?;
+        if let Some(cluster) = &cluster {
+            sources.add(cluster.source());
+        }
         let shown = watch::Sender::new(Vec::<SourceView>::new());
-        let view = AgentView {
+        let view = Arc::new(AgentView {
             node: node_name.to_owned(),
             workers: workers.clone(),
             sources: shown.subscribe(),
             states: sources.states(),
             runtime: runtime_view.subscribe(),
-        };
-        let until = stop.clone();
+        });
+        let (until, shown_view) = (stop.clone(), Arc::clone(&view));
         tasks.spawn(async move {
-            if let Some(Err(error)) = until.run_until_cancelled(local.serve(Arc::new(view))).await {
+            if let Some(Err(error)) = until.run_until_cancelled(local.serve(shown_view)).await {
                 tracing::error!("the local socket is not served any more: {error}");
             }
         });
 
+        let of_cluster = cluster.as_ref().map(Cluster::desired);
+        if let Some(cluster) = cluster {
+            let parts = Parts {
+                workers: workers.clone(),
+                runtime: client.clone(),
+                runtime_view: runtime_view.subscribe(),
+                node: node.subscribe(),
+                view,
+                root_dir: config.root_dir.clone(),
+                node_ips,
+                verbosity: live.verbosity.clone(),
+            };
+            cluster.start(parts, &tasks, &stop)?;
+        }
         let feed = Feed { client, workers: workers.clone(), node, view: runtime_view, stop: stop.clone() };
         tasks.spawn(feed.run());
         if sources.is_empty() {
@@ -175,8 +201,12 @@ impl Agent {
             );
         } else {
             let shares = Arc::clone(&runtime);
-            let desired =
-                move |pods: &PodManager| shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
+            let desired = move |pods: &PodManager| {
+                shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
+                if let Some(of_cluster) = &of_cluster {
+                    of_cluster(pods);
+                }
+            };
             tasks.spawn(sources.feed(workers.clone(), shown, desired, stop.clone()));
             let (until, workers) = (stop.clone(), workers.clone());
             tasks.spawn(async move {

@@ -39,6 +39,39 @@ pub(crate) fn node_limits() -> Result<NodeLimits, StartError> {
     Ok(NodeLimits { milli_cpu: Some(node::milli_cpu()), memory: Some(memory()?), pids: None })
 }
 
+/// What the node says of itself.
+pub(crate) fn reporter(cluster: &node_config::Cluster, name: &str, port: Option<u16>) -> node_reporter::Settings {
+    use node_config::Least as Configured;
+    use node_reporter::{Least, Signal, Threshold};
+    let threshold = |(signal, least): (&String, &Configured)| {
+        let least = match *least {
+            Configured::Amount(amount) => Least::Amount(amount),
+            Configured::Part(part) => Least::Part(part),
+        };
+        Some(Threshold { signal: Signal::parse(signal)?, least })
+    };
+    node_reporter::Settings {
+        name: name.to_owned(),
+        register: cluster.register_node,
+        labels: cluster.node_labels.clone(),
+        taints: cluster.taints.clone(),
+        external_cloud: cluster.external_cloud,
+        provider_id: cluster.provider_id.clone(),
+        port,
+        max_pods: cluster.max_pods,
+        pods_per_core: cluster.pods_per_core,
+        reserved: cluster.reserved.clone(),
+        thresholds: cluster.eviction_hard.iter().filter_map(threshold).collect(),
+        pressure_transition: cluster.eviction_pressure_transition,
+        update_frequency: cluster.status_update_frequency,
+        report_frequency: cluster.status_report_frequency,
+        lease_duration: cluster.lease_duration,
+        max_images: cluster.max_images,
+        // The release whose kubelet this is, and after the sign that orders nothing, what it really is.
+        version: format!("v{}+node-agent.{}", node_config::KUBERNETES_VERSION, env!("CARGO_PKG_VERSION")),
+    }
+}
+
 pub(crate) fn cri(
     settings: &Settings,
     node_ips: Vec<IpAddr>,

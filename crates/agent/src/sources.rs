@@ -78,6 +78,11 @@ impl Sources {
         Ok(Self { states, push })
     }
 
+    /// One more source.
+    pub(crate) fn add(&mut self, state: watch::Receiver<Arc<SourceState>>) {
+        self.states.push(state);
+    }
+
     /// The state of each source, to look at at any time.
     pub(crate) fn states(&self) -> Vec<watch::Receiver<Arc<SourceState>>> {
         self.states.clone()
@@ -236,4 +241,63 @@ fn beyond<'a>(these: &'a [SourceView], those: &[SourceView]) -> Vec<(&'a SourceV
     let is_known = |name: &str, problem| those.iter().any(|s| s.name == name && s.problems.contains(problem));
     let all = these.iter().flat_map(|source| source.problems.iter().map(move |problem| (source, problem)));
     all.filter(|(source, problem)| !is_known(&source.name, problem)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_model::Timestamp;
+    use kube_model::core::Pod;
+    use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn state(source: &'static str, uid: &str, deleted: bool) -> Arc<SourceState> {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.to_owned());
+        pod.metadata.namespace = Some("default".to_owned());
+        pod.metadata.name = Some("web-node1".to_owned());
+        pod.metadata.deletion_timestamp = deleted.then_some(Time(Timestamp::UNIX_EPOCH));
+        Arc::new(SourceState { source, pods: vec![Arc::new(pod)], seen: true, ..SourceState::default() })
+    }
+
+    #[tokio::test]
+    async fn a_pushed_pod_that_stands_back_says_so_and_has_nothing_to_wait_for_when_it_is_deleted() {
+        let http = watch::Sender::new(state(http::SOURCE, "h", false));
+        let push =
+            watch::Sender::new(Arc::new(SourceState { source: push::SOURCE, ..SourceState::default() }));
+        let mut mux = Mux::new([http.subscribe(), push.subscribe()]);
+        (mux.next().await, mux.next().await);
+        assert_eq!(standing_back(&mux, &http.borrow()), [], "the one that runs does not stand back");
+        for deleted in [false, true] {
+            push.send_replace(state(push::SOURCE, "p", deleted));
+            mux.next().await;
+            let views = standing_back(&mux, &push.borrow());
+            assert_eq!((views.len(), views[0].finished), (1, deleted));
+            assert!(views[0].status.message.as_ref().is_some_and(|m| m.contains("\"http\"")), "{views:?}");
+        }
+    }
+
+    #[test]
+    fn only_news_is_logged() {
+        let problem = |message: &str| Problem { message: message.to_owned(), ..Problem::default() };
+        let view = |name: &str, problems: &[&str]| SourceView {
+            name: name.to_owned(),
+            location: String::new(),
+            condition: SourceCondition::Ready,
+            since: Timestamp::UNIX_EPOCH,
+            message: String::new(),
+            read_at: None,
+            pods: 0,
+            problems: problems.iter().map(|message| problem(message)).collect(),
+        };
+        let before = [view("file", &["a", "b"]), view("http", &["c"])];
+        let after = [view("file", &["b", "c"]), view("http", &["c"])];
+        let told = |these, those| -> Vec<(String, String)> {
+            let beyond = beyond(these, those).into_iter();
+            beyond.map(|(source, problem)| (source.name.clone(), problem.message.clone())).collect()
+        };
+        assert_eq!(told(&after, &before), [("file".to_owned(), "c".to_owned())]);
+        assert_eq!(told(&before, &after), [("file".to_owned(), "a".to_owned())]);
+        assert!(!log(&before, &before) && log(&before, &after));
+    }
 }

@@ -14,7 +14,7 @@ mod status;
 mod testing;
 mod traits;
 
-pub use facts::{Facts, Hardware, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold};
+pub use facts::{Facts, Hardware, Least, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold};
 pub use lease::{INSTANCE, Lease};
 pub use report::Reporter;
 pub use traits::{ApiError, Machine, NodeApi};

@@ -14,11 +14,15 @@ const EVENTS_KEPT: usize = 16;
 /// Tells the time. The runtime's timestamps come from the same clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Hears of each event, also of those that only count up: pod, container, kind, reason, message. Must not block.
+pub type EventSink = Arc<dyn Fn(&Pod, Option<&str>, EventType, &str, &str) + Send + Sync>;
+
 /// The shown state of one pod, shared by its actor and those who look.
 pub(crate) struct Cell {
     shown: Mutex<Shown>,
     changes: watch::Sender<u64>,
     clock: Clock,
+    events: Option<EventSink>,
     key: PodKey,
 }
 
@@ -33,7 +37,13 @@ struct Shown {
 }
 
 impl Cell {
-    pub(crate) fn new(pod: Arc<Pod>, key: PodKey, changes: watch::Sender<u64>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        pod: Arc<Pod>,
+        key: PodKey,
+        changes: watch::Sender<u64>,
+        clock: Clock,
+        events: Option<EventSink>,
+    ) -> Self {
         let shown = Shown {
             pod,
             status: Arc::default(),
@@ -43,7 +53,7 @@ impl Cell {
             doing: None,
             events: VecDeque::new(),
         };
-        Self { shown: Mutex::new(shown), changes, clock, key }
+        Self { shown: Mutex::new(shown), changes, clock, events, key }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -96,6 +106,9 @@ impl Cell {
             }
         }
         let mut shown = self.lock();
+        if let Some(events) = &self.events {
+            events(&shown.pod, container, kind, reason, &message);
+        }
         let same = |e: &Event| {
             e.kind == kind
                 && e.reason == reason

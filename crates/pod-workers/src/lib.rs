@@ -15,6 +15,6 @@ mod registry;
 mod traits;
 
 pub use cache::Listed;
-pub use cell::{Clock, Reporter};
+pub use cell::{Clock, EventSink, Reporter};
 pub use registry::{Context, Workers};
 pub use traits::{CleanUp, Node, Probes, Runtime, RuntimeDown, StartContainer, StepError};

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Desired, Wake};
 use crate::cache::{Cache, Listed, Reading};
-use crate::cell::{Cell, Clock};
+use crate::cell::{Cell, Clock, EventSink};
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
@@ -39,6 +39,8 @@ pub struct Context<R, P> {
     pub node: watch::Receiver<Arc<Node>>,
     /// The wall clock, the one that the runtime's timestamps come from.
     pub clock: Clock,
+    /// Who hears of events besides the view and the log.
+    pub events: Option<EventSink>,
 }
 
 /// Handle to all pod actors. Cheap to clone; the actors end with [`Workers::shutdown`].
@@ -312,6 +314,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             key.clone(),
             self.inner.changes.clone(),
             Arc::clone(&self.inner.context.clock),
+            self.inner.context.events.clone(),
         );
         state.arrivals += 1;
         let slot = Slot {

@@ -55,6 +55,8 @@ pub struct Cluster {
     pub server: Option<KubeletServer>,
     /// Where the part of it is served that needs no rights; `None`: nowhere.
     pub read_only: Option<SocketAddr>,
+    /// The configuration in force, for `/configz`; without its secrets.
+    pub configuration: serde_json::Value,
 }
 
 /// At least so much has to be left.
@@ -109,6 +111,15 @@ pub struct KubeletServer {
     pub debug_flags_handler: bool,
 }
 
+/// The values of the headers are secret.
+fn shown(config: &KubeletConfiguration) -> serde_json::Value {
+    let mut config = config.clone();
+    for values in config.static_pod_url_header.values_mut() {
+        *values = vec!["<masked>".to_owned()];
+    }
+    serde_json::to_value(config).unwrap_or_default()
+}
+
 impl Check<'_> {
     /// `None` without a kubeconfig: then nothing of a cluster is started.
     pub(super) fn cluster(&mut self, config: &KubeletConfiguration, flags: &KubeletFlags) -> Option<Cluster> {
@@ -144,6 +155,7 @@ impl Check<'_> {
             },
             server: self.server(config, flags),
             read_only: self.port("readOnlyPort", config.read_only_port, config),
+            configuration: shown(config),
         })
     }
 

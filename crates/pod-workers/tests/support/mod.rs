@@ -275,6 +275,7 @@ impl World {
             probes: Arc::clone(&probes),
             node: node.subscribe(),
             clock: Arc::new(now),
+            events: None,
         };
         let workers = Workers::new(context);
         Self { fake, probes, workers, node }

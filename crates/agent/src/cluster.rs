@@ -1,0 +1,347 @@
+//! The node as part of a cluster: everything that starts only with `--kubeconfig`.
+//!
+//! Owns the clients of the API server and who uses which: pods and events have the configured rates, the lease and
+//! the node's status have neither limit nor company. The lease is renewed on a thread of its own, so that nothing
+//! that is busy can make the node look dead.
+
+mod api;
+mod facts;
+mod host;
+mod pods;
+mod review;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use apiserver_sync::client::{self, Access, Lane, Limit};
+use apiserver_sync::events::{self, Recorder};
+use apiserver_sync::objects::Objects;
+use apiserver_sync::services::Services;
+use kube::Client;
+use kube_model::core::Node as NodeObject;
+use kube_model::view::RuntimeView;
+use kube_model::{PodUid, Timestamp};
+use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
+use node_reporter::{Lease, Reporter};
+use pod_manager::PodManager;
+use pod_workers::{EventSink, Node};
+use podsource::SourceState;
+use server::auth::{Authentication, Authorization, ClientCa};
+use server::host::Host;
+use server::kubelet::{Handlers, KubeletServer, ServerError};
+use server::tls::{Certificate, TlsError, TlsSettings};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::logging::Verbosity;
+use crate::view::AgentView;
+use crate::{AgentWorkers, settings};
+
+use api::NodeClient;
+use facts::NodeFacts;
+use review::Reviewer;
+
+/// Why the node cannot be part of the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The way to the API server.
+    #[error("--kubeconfig")]
+    Kubeconfig(#[from] client::Error),
+    /// The server that the cluster asks.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The authorities of client certificates.
+    #[error("authentication.x509.clientCAFile {}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<TlsError>,
+    },
+    /// The file that tells this agent from others of the same node name.
+    #[error("keeping {}", path.display())]
+    Instance {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No thread for the lease.
+    #[error("starting the thread that renews the node lease")]
+    Thread(#[source] io::Error),
+}
+
+/// The way to the cluster. Nothing is asked of it before [`Cluster::start`].
+pub(crate) struct Cluster {
+    settings: Settings,
+    node_name: String,
+    instance: String,
+    access: Access,
+    client: Client,
+    objects: Objects,
+    services: Services,
+    recorder: Recorder,
+    events: events::Sender,
+    /// What the watch of this node's pods says.
+    pods: watch::Receiver<Arc<SourceState>>,
+    /// Whether every source has spoken.
+    complete: Arc<AtomicBool>,
+}
+
+/// What the rest of the agent gives.
+pub(crate) struct Parts {
+    pub(crate) workers: AgentWorkers,
+    pub(crate) runtime: cri_client::Client,
+    pub(crate) runtime_view: watch::Receiver<RuntimeView>,
+    pub(crate) node: watch::Receiver<Arc<Node>>,
+    pub(crate) view: Arc<AgentView>,
+    pub(crate) root_dir: PathBuf,
+    pub(crate) node_ips: Vec<IpAddr>,
+    pub(crate) verbosity: Verbosity,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig and starts to watch. The server need not be there yet.
+    pub(crate) fn connect(
+        settings: Settings,
+        node_name: &str,
+        root_dir: &Path,
+        stop: &CancellationToken,
+    ) -> Result<Self, ClusterError> {
+        let instance = instance(root_dir)?;
+        let user_agent =
+            client::user_agent("node-agent", env!("CARGO_PKG_VERSION"), &kubernetes_version());
+        let access = Access::load(&settings.kubeconfig, &user_agent)?;
+        let client = access.client(lane(settings.api));
+        let (recorder, events) = events::channel(access.client(lane(settings.events)), node_name);
+        let source = podsource::api::Settings {
+            client: client.clone(),
+            endpoint: Arc::clone(access.endpoint()),
+            node_name: node_name.to_owned(),
+        };
+        Ok(Self {
+            pods: podsource::api::spawn(source, stop.clone()),
+            objects: Objects::new(client.clone()),
+            services: Services::watch(client.clone(), stop.clone()),
+            settings,
+            node_name: node_name.to_owned(),
+            instance,
+            access,
+            client,
+            recorder,
+            events,
+            complete: Arc::default(),
+        })
+    }
+
+    /// The API server as a source of pods.
+    pub(crate) fn source(&self) -> watch::Receiver<Arc<SourceState>> {
+        self.pods.clone()
+    }
+
+    /// Takes the events of pods.
+    pub(crate) fn event_sink(&self) -> EventSink {
+        let recorder = self.recorder.clone();
+        Arc::new(move |pod, container, kind, reason, message| {
+            recorder.pod(pod, container, kind, reason, message.to_owned());
+        })
+    }
+
+    /// Hears of all pods that are wanted, whenever they change.
+    pub(crate) fn desired(&self) -> impl Fn(&PodManager) + use<> {
+        let (objects, complete) = (self.objects.clone(), Arc::clone(&self.complete));
+        let known = std::sync::Mutex::new(std::collections::BTreeSet::<PodUid>::new());
+        move |pods| {
+            let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (_, pod) in pods.pods() {
+                objects.register(pod);
+            }
+            known.retain(|uid| {
+                let stays = pods.get(uid).is_some();
+                if !stays {
+                    objects.unregister(uid);
+                }
+                stays
+            });
+            known.extend(pods.pods().map(|(uid, _)| uid.clone()));
+            complete.store(pods.sources_ready(), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// Starts the server, and everything that tells the cluster of this node.
+    pub(crate) fn start(
+        self,
+        parts: Parts,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<(), ClusterError> {
+        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                stop.run_until_cancelled(task).await;
+            });
+        };
+        let port = self.serve(&parts, &spawn)?;
+
+        let node = watch::Sender::new(None::<Arc<NodeObject>>);
+        let other = watch::Sender::new(None);
+        let pods = apiserver_sync::pods::Pods {
+            client: self.client.clone(),
+            local: Arc::new(pods::LocalPods { workers: parts.workers.clone(), complete: self.complete }),
+            server: self.pods,
+            pods: |state| state.seen.then_some(&*state.pods),
+            node: node.subscribe(),
+        };
+        spawn(Box::pin(pods.run()));
+        spawn(Box::pin(self.events.run()));
+
+        let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
+        let lane = Lane::heartbeat(timeout);
+        let changes = watch::Sender::new(0u64);
+        let machine = NodeFacts::new(&parts, changes.subscribe());
+        let (mut view, mut state) = (parts.runtime_view.clone(), parts.node.clone());
+        spawn(Box::pin(async move {
+            // The node is told of at once when the runtime comes or goes.
+            while let Ok(()) = tokio::select! { a = view.changed() => a, b = state.changed() => b } {
+                changes.send_modify(|n| *n += 1);
+            }
+        }));
+        let (subscribed, is_other) = (node.subscribe(), other.subscribe());
+        let api = NodeClient::new(self.access.client(lane), &self.node_name, self.recorder.clone());
+        let reporter = Reporter {
+            settings: settings::reporter(&self.settings, &self.node_name, port),
+            api: Arc::new(api),
+            machine: Arc::new(machine),
+            node,
+            other: is_other,
+            clock: Timestamp::now,
+        };
+        spawn(Box::pin(reporter.run()));
+
+        let (access, recorder, name) = (self.access, self.recorder, self.node_name);
+        let (instance, duration, stop) = (self.instance, self.settings.lease_duration, stop.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Thread)?;
+        let renew = move || {
+            runtime.block_on(stop.run_until_cancelled(async move {
+                let api = NodeClient::new(access.client(lane), &name, recorder);
+                let lease = Lease {
+                    api: Arc::new(api),
+                    name,
+                    instance,
+                    duration,
+                    node: subscribed,
+                    other,
+                    clock: Timestamp::now,
+                };
+                lease.run().await;
+            }));
+        };
+        std::thread::Builder::new().name("lease".to_owned()).spawn(renew).map_err(ClusterError::Thread)?;
+        Ok(())
+    }
+
+    /// Starts the servers on 10250 and 10255. Answers with the port of the first.
+    fn serve(
+        &self,
+        parts: &Parts,
+        spawn: &impl Fn(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
+    ) -> Result<Option<u16>, ClusterError> {
+        let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name));
+        let host = Host::new(Arc::clone(&parts.view) as _, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
+        let mut port = None;
+        if let Some(server) = &self.settings.server {
+            let bound = KubeletServer::bind(self.server_settings(server)?, host.clone())?;
+            port = Some(bound.address().port());
+            tracing::info!(address = %bound.address(), "the kubelet's server listens");
+            spawn(Box::pin(serve(bound)));
+        }
+        if let Some(address) = self.settings.read_only {
+            spawn(Box::pin(serve(KubeletServer::bind_read_only(address, host)?)));
+        }
+        Ok(port)
+    }
+
+    fn server_settings(&self, server: &ServerSettings) -> Result<server::kubelet::Settings, ClusterError> {
+        let certificate = match &server.certificate {
+            Some((certificates, key)) => {
+                Certificate::Files { certificates: certificates.clone(), key: key.clone() }
+            }
+            None => Certificate::SelfSigned {
+                folder: server.cert_dir.clone(),
+                host_name: self.node_name.clone(),
+            },
+        };
+        let reviewer = Arc::new(Reviewer::new(self.access.client(lane(self.settings.api))));
+        let mut authentication = Authentication::default().anonymous(server.anonymous);
+        if let Some(path) = &server.client_ca_file {
+            let ca = ClientCa::open(path)
+                .map_err(|source| ClusterError::ClientCa { path: path.clone(), source: Box::new(source) })?;
+            authentication = authentication.client_ca(ca);
+        }
+        if let Some(ttl) = server.token_review {
+            authentication = authentication.tokens(Arc::clone(&reviewer) as _, ttl);
+        }
+        let authorization = match server.access_review {
+            Some((allowed, denied)) => Authorization::webhook(reviewer, allowed, denied),
+            None => Authorization::always_allow(),
+        };
+        Ok(server::kubelet::Settings {
+            address: server.address,
+            node_name: self.node_name.clone(),
+            tls: TlsSettings {
+                certificate,
+                min_version: server.tls_min_version.clone(),
+                cipher_suites: server.tls_cipher_suites.clone(),
+                curves: server.tls_curves.clone(),
+            },
+            authentication,
+            authorization,
+            handlers: Handlers {
+                debugging: server.debugging_handlers,
+                system_log: server.system_log_handler,
+                profiling: server.profiling_handler,
+                debug_flags: server.debug_flags_handler,
+            },
+        })
+    }
+}
+
+async fn serve(server: KubeletServer) {
+    if let Err(error) = server.serve().await {
+        tracing::error!("the kubelet's server has ended: {error}");
+    }
+}
+
+/// As Kubernetes writes its versions.
+fn kubernetes_version() -> String {
+    format!("v{}", node_config::KUBERNETES_VERSION)
+}
+
+/// No limit where none is configured.
+fn lane(rate: Rate) -> Lane {
+    let lane = Lane::limited(Limit::new(rate.qps, rate.burst));
+    if rate.qps == 0 { Lane { limit: None, ..lane } } else { lane }
+}
+
+/// What tells this agent from another of the same node name; made once for a root folder.
+fn instance(root_dir: &Path) -> Result<String, ClusterError> {
+    let path = root_dir.join("instance-id");
+    let failed = |source| ClusterError::Instance { path: path.clone(), source };
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(failed)?.trim().to_owned();
+    fs::write(&path, &id).map_err(failed)?;
+    Ok(id)
+}

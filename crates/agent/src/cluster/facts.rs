@@ -1,0 +1,274 @@
+//! What the Node tells of this machine, measured.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri_client::v1::{ImageFsInfoRequest, ListImagesRequest, StatusRequest};
+use kube_model::Timestamp;
+use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
+use kube_model::view::RuntimeView;
+use node_reporter::{Facts, Hardware, Machine, RuntimeFacts, Signal, Stock};
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use super::Parts;
+use crate::node;
+
+/// How long a list of images is good for: the kubelet's image manager lists as often.
+const IMAGES: Duration = Duration::from_secs(30);
+
+/// Longest time for one question to the runtime.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) struct NodeFacts {
+    changes: watch::Receiver<u64>,
+    runtime: cri_client::Client,
+    runtime_view: watch::Receiver<RuntimeView>,
+    network: watch::Receiver<Arc<pod_workers::Node>>,
+    root_dir: PathBuf,
+    addresses: Vec<IpAddr>,
+    hardware: Hardware,
+    known: Mutex<Known>,
+}
+
+/// What is not asked for each time.
+#[derive(Default)]
+struct Known {
+    images: Option<(Instant, Vec<ContainerImage>)>,
+    /// As of the time since which the runtime is ready: it may be another one after a restart.
+    features: Option<(Timestamp, Features)>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Features {
+    handlers: Vec<NodeRuntimeHandler>,
+    supplemental_groups_policy: Option<bool>,
+    /// Where the images are.
+    image_dir: Option<PathBuf>,
+}
+
+impl NodeFacts {
+    pub(crate) fn new(parts: &Parts, changes: watch::Receiver<u64>) -> Self {
+        Self {
+            changes,
+            runtime: parts.runtime.clone(),
+            runtime_view: parts.runtime_view.clone(),
+            network: parts.node.clone(),
+            root_dir: parts.root_dir.clone(),
+            addresses: parts.node_ips.clone(),
+            hardware: hardware(),
+            known: Mutex::default(),
+        }
+    }
+
+    async fn features(&self, since: Timestamp, known: &mut Known) -> Features {
+        if let Some((at, features)) = &known.features
+            && *at == since
+        {
+            return features.clone();
+        }
+        let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, self.runtime.status(StatusRequest::default())).await
+        else {
+            return Features::default();
+        };
+        let file_systems =
+            tokio::time::timeout(PATIENCE, self.runtime.image_fs_info(ImageFsInfoRequest::default())).await;
+        let image_dir = file_systems.ok().and_then(Result::ok).and_then(|answer| {
+            Some(PathBuf::from(answer.image_filesystems.into_iter().next()?.fs_id?.mountpoint))
+        });
+        let handler = |handler: cri_client::v1::RuntimeHandler| NodeRuntimeHandler {
+            name: Some(handler.name),
+            features: handler.features.map(|features| NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+        };
+        let features = Features {
+            handlers: status.runtime_handlers.into_iter().map(handler).collect(),
+            supplemental_groups_policy: status.features.map(|f| f.supplemental_groups_policy),
+            image_dir,
+        };
+        known.features = Some((since, features.clone()));
+        features
+    }
+
+    async fn images(&self, known: &mut Known) -> Vec<ContainerImage> {
+        if let Some((at, images)) = &known.images
+            && at.elapsed() < IMAGES
+        {
+            return images.clone();
+        }
+        let listed = tokio::time::timeout(PATIENCE, self.runtime.list_images(ListImagesRequest::default())).await;
+        match listed {
+            Ok(Ok(answer)) => {
+                let image = |image: cri_client::v1::Image| ContainerImage {
+                    names: Some(image.repo_digests.into_iter().chain(image.repo_tags).collect()),
+                    size_bytes: i64::try_from(image.size).ok(),
+                };
+                let images: Vec<_> = answer.images.into_iter().map(image).collect();
+                known.images = Some((Instant::now(), images.clone()));
+                images
+            }
+            // What was there is probably there still.
+            _ => known.images.as_ref().map(|(_, images)| images.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Machine for NodeFacts {
+    async fn measure(&self) -> Facts {
+        let view = self.runtime_view.borrow().clone();
+        let network = self.network.borrow().facts.network_not_ready.clone();
+        let mut known = self.known.lock().await;
+        let (features, images) = if view.ready {
+            (self.features(view.since, &mut known).await, self.images(&mut known).await)
+        } else {
+            let features = known.features.as_ref().map(|(_, features)| features.clone());
+            let images = known.images.as_ref().map(|(_, images)| images.clone());
+            (features.unwrap_or_default(), images.unwrap_or_default())
+        };
+        drop(known);
+        let (root_dir, image_dir) = (self.root_dir.clone(), features.image_dir.clone());
+        // A dead network file system must not hold up the other tasks.
+        let stocks = tokio::task::spawn_blocking(move || stocks(&root_dir, image_dir.as_deref())).await;
+        Facts {
+            addresses: self.addresses.clone(),
+            hardware: self.hardware.clone(),
+            stocks: stocks.unwrap_or_default(),
+            runtime: RuntimeFacts {
+                problems: problems(&view, network),
+                name: view.name,
+                version: view.version,
+                handlers: features.handlers,
+                supplemental_groups_policy: features.supplemental_groups_policy,
+            },
+            images,
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// In the kubelet's words (reference 6.2).
+fn problems(view: &RuntimeView, network: Option<String>) -> Vec<String> {
+    let runtime = match (view.ready, view.version.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some("container runtime status check may not have completed yet".to_owned()),
+        (false, false) => Some("container runtime is down".to_owned()),
+    };
+    runtime.into_iter().chain(network).collect()
+}
+
+fn hardware() -> Hardware {
+    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let machine_id = [read("/etc/machine-id"), read("/var/lib/dbus/machine-id")];
+    let machine_id = machine_id.into_iter().find(|id| !id.is_empty()).unwrap_or_default();
+    let uuid = read("/sys/class/dmi/id/product_uuid");
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let meminfo = read("/proc/meminfo");
+    Hardware {
+        cores: node::milli_cpu() / 1000,
+        memory: node::memory().map(signed).unwrap_or_default(),
+        swap: node::meminfo(&meminfo, "SwapTotal").map(signed).unwrap_or_default(),
+        hugepages: node::hugepages(Path::new("/sys/kernel/mm/hugepages")),
+        system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid.to_lowercase() },
+        machine_id,
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        kernel_version: read("/proc/sys/kernel/osrelease"),
+        os_image: pretty_name(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        architecture: node::architecture().to_owned(),
+    }
+}
+
+fn pretty_name(os_release: &str) -> String {
+    let value = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    value.unwrap_or("Linux").trim_matches(['"', '\'']).to_owned()
+}
+
+/// What runs out on this node (reference 4.13).
+fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> {
+    let mut stocks = BTreeMap::new();
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    if let Ok(meminfo) = fs::read_to_string("/proc/meminfo") {
+        let value = |name| node::meminfo(&meminfo, name);
+        // What is in use, less the file pages that the kernel would give back first.
+        if let (Some(total), Some(free), Some(inactive)) =
+            (value("MemTotal"), value("MemFree"), value("Inactive(file)"))
+        {
+            let stock = Stock { capacity: signed(total), available: signed((free + inactive).min(total)) };
+            stocks.insert(Signal::MemoryAvailable, stock);
+        }
+    }
+    let mut disk = |dir: &Path, bytes: Signal, inodes: Signal| {
+        if let Ok(fs) = rustix::fs::statvfs(dir) {
+            let of = |blocks: u64| signed(blocks.saturating_mul(fs.f_frsize));
+            stocks.insert(bytes, Stock { capacity: of(fs.f_blocks), available: of(fs.f_bavail) });
+            if fs.f_files > 0 {
+                let stock = Stock { capacity: signed(fs.f_files), available: signed(fs.f_ffree) };
+                stocks.insert(inodes, stock);
+            }
+        }
+    };
+    disk(root_dir, Signal::NodefsAvailable, Signal::NodefsInodesFree);
+    if let Some(dir) = image_dir {
+        disk(dir, Signal::ImagefsAvailable, Signal::ImagefsInodesFree);
+    }
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<i64>().ok();
+    // `0.00 0.01 0.05 1/123 4567`: running and all threads.
+    let threads = fs::read_to_string("/proc/loadavg").ok().and_then(|text| {
+        text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<i64>().ok()
+    });
+    if let (Some(pids), Some(most), Some(used)) =
+        (number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), threads)
+    {
+        let capacity = pids.min(most);
+        stocks.insert(Signal::PidAvailable, Stock { capacity, available: capacity - used });
+    }
+    stocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_can_be_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let stocks = stocks(dir.path(), Some(dir.path()));
+        assert_eq!(stocks.len(), 6, "{stocks:?}");
+        assert!(stocks.values().all(|s| s.capacity > 0 && s.available >= 0 && s.available <= s.capacity));
+        let hardware = hardware();
+        assert!(hardware.cores > 0 && hardware.memory > 0 && !hardware.boot_id.is_empty());
+        assert!(!hardware.kernel_version.is_empty() && !hardware.os_image.is_empty());
+    }
+
+    #[test]
+    fn the_system_is_called_by_its_pretty_name() {
+        let text = "NAME=Debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        assert_eq!(pretty_name(text), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(pretty_name(""), "Linux");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_runtime_is_said_as_the_kubelet_does() {
+        let view = |ready, version: &str| RuntimeView {
+            endpoint: String::new(),
+            name: String::new(),
+            version: version.to_owned(),
+            ready,
+            message: "dial".to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(problems(&view(true, "1"), None), [""; 0]);
+        assert_eq!(problems(&view(false, "1"), None), ["container runtime is down"]);
+        assert_eq!(problems(&view(true, "1"), Some("net".to_owned())), ["net"]);
+        let first = problems(&view(false, ""), Some("net".to_owned()));
+        assert_eq!(first, ["container runtime status check may not have completed yet", "net"]);
+    }
+}

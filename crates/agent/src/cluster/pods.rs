@@ -1,0 +1,34 @@
+//! The node's pods, as what tells the API server of them sees them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use apiserver_sync::pods::Local;
+use kube_model::PodUid;
+use kube_model::view::{EventType, PodView};
+use tokio::sync::watch;
+
+use crate::AgentWorkers;
+
+pub(crate) struct LocalPods {
+    pub(crate) workers: AgentWorkers,
+    pub(crate) complete: Arc<AtomicBool>,
+}
+
+impl Local for LocalPods {
+    fn views(&self) -> Vec<Arc<PodView>> {
+        self.workers.views()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.workers.changes()
+    }
+
+    fn complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self, uid: &PodUid, message: String) {
+        self.workers.event(uid, None, EventType::Warning, "FailedSync", message);
+    }
+}
