@@ -217,6 +217,11 @@ async fn run(
     documents = loaded;
     publish_changes(&publish, &documents);
     loop {
+        // Before the reading, so that a change during it is not missed.
+        let check_frequency = match *frequency.borrow_and_update() {
+            Duration::ZERO => CHECK_FREQUENCY,
+            frequency => frequency,
+        };
         let answer = client.get(known.as_ref()).await;
         let now = Timestamp::now();
         match answer {
@@ -241,10 +246,6 @@ async fn run(
         }
         failures = if documents.are_good() { 0 } else { failures + 1 };
         publish_changes(&publish, &documents);
-        let check_frequency = match *frequency.borrow_and_update() {
-            Duration::ZERO => CHECK_FREQUENCY,
-            frequency => frequency,
-        };
         tokio::select! {
             () = publish.closed() => return,
             () = sleep(pause(check_frequency, failures, fastrand::f64())) => {}
