@@ -57,7 +57,7 @@ fn architecture() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    let features = "testkit/runtime-tests";
+    let features = crate::test::RUNTIME_TESTS;
     Ok(succeed(&mut cargo([
         "clippy",
         "--workspace",

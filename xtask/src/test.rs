@@ -57,9 +57,13 @@ fn unit_tests() -> Result<()> {
     Ok(succeed(&mut runner(&["--workspace", "--exclude", "integration"]))?)
 }
 
+/// Tests that need root and real programs, by the features that hold them back elsewhere.
+pub(crate) const RUNTIME_TESTS: &str =
+    "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests";
+
 fn integration_tests(apiserver: Option<&Path>) -> Result<()> {
-    let mut command =
-        runner(&["--package", "integration", "--package", "testkit", "--features", "testkit/runtime-tests"]);
+    let packages = ["--package=integration", "--package=testkit", "--package=apiserver-sync", "--package=podsource"];
+    let mut command = runner(&[&packages[..], &["--features", RUNTIME_TESTS]].concat());
     command.env(BINARY_VARIABLE, target_dir().join("debug/node-agent"));
     if let Some(path) = apiserver {
         // The tests run in other folders than this one.

@@ -68,10 +68,11 @@ impl Services {
 }
 
 async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, synced: watch::Sender<bool>) {
-    let config = watcher::Config::default().any_semantic().fields("spec.clusterIP!=None");
+    let api = Api::<Received>::all(client);
     // From the server's cache: with pages kube would leave out that it is meant.
-    let config = watcher::Config { page_size: None, ..config };
-    let mut events = watcher(Api::<Received>::all(client), config).default_backoff().boxed();
+    let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
+    let with_address = config.clone().fields("spec.clusterIP!=None");
+    let mut events = watcher(api.clone(), with_address).default_backoff().boxed();
     let mut listed = BTreeMap::new();
     let mut complaint = String::new();
     let write = || known.write().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +91,10 @@ async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, sync
             }
             Ok(Event::Delete(service)) => {
                 write().remove(&service.key());
+            }
+            // Servers before 1.22 do not know that field; headless services are left out of variables anyhow.
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 400 => {
+                events = watcher(api.clone(), config.clone()).default_backoff().boxed();
             }
             Err(error) => {
                 let text = causes(&error);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 #[expect(clippy::print_stderr, reason = "an example shows what went wrong")]
 async fn main() -> ExitCode {
-    let Some(node) = std::env::args().nth(1) else {
+    let Some(node) = std::env::args_os().nth(1).and_then(|name| name.into_string().ok()) else {
         eprintln!("usage: api NODE");
         return ExitCode::FAILURE;
     };
@@ -33,7 +33,12 @@ async fn watch(node_name: String) -> Result<(), Box<dyn Error>> {
     let mut source = spawn(Settings { client, endpoint, node_name }, CancellationToken::new());
     while source.changed().await.is_ok() {
         let state = source.borrow_and_update().clone();
-        println!("{} pods, {} problems, list complete: {}", state.pods.len(), state.problems.len(), state.seen);
+        println!(
+            "{} pods, {} problems, list complete: {}",
+            state.pods.len(),
+            state.problems.len(),
+            state.seen
+        );
         for pod in &state.pods {
             let (uid, key) = pod::identity(pod);
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("-");

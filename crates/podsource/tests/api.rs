@@ -35,7 +35,11 @@ impl Node {
         (node, watch)
     }
 
-    async fn until(&mut self, what: &str, condition: impl FnMut(&Arc<SourceState>) -> bool) -> Arc<SourceState> {
+    async fn until(
+        &mut self,
+        what: &str,
+        condition: impl FnMut(&Arc<SourceState>) -> bool,
+    ) -> Arc<SourceState> {
         until(&mut self.source, what, condition).await
     }
 
@@ -55,7 +59,9 @@ async fn until(
     what: &str,
     condition: impl FnMut(&Arc<SourceState>) -> bool,
 ) -> Arc<SourceState> {
-    let state = tokio::time::timeout(Duration::from_secs(20), source.wait_for(condition)).await.map(|s| s.unwrap().clone());
+    let state = tokio::time::timeout(Duration::from_secs(20), source.wait_for(condition))
+        .await
+        .map(|s| s.unwrap().clone());
     state.unwrap_or_else(|_| panic!("{what}: not within 20 s; the state is {:?}", source.borrow()))
 }
 
@@ -108,7 +114,8 @@ async fn the_first_list_is_streamed_and_changes_follow() {
     let mut deleted = pod_of("b", "11");
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     watch.event("MODIFIED", &deleted).await;
-    let second = node.until("the deletion", |state| state.pods[1].metadata.deletion_timestamp.is_some()).await;
+    let second =
+        node.until("the deletion", |state| state.pods[1].metadata.deletion_timestamp.is_some()).await;
     assert!(Arc::ptr_eq(&first.pods[0], &second.pods[0]), "a pod that did not change keeps its Arc");
     assert_eq!(pod::annotation(&second.pods[1], labels::CONFIG_SEEN), Some(&*seen), "seen once");
 
@@ -138,7 +145,11 @@ async fn a_server_without_streamed_lists_is_asked_for_a_list_of_its_cache() {
 async fn a_watch_that_breaks_goes_on_where_it_was() {
     let (mut node, watch) = Node::streamed(&[pod_of("a", "4")]).await;
     watch.event("MODIFIED", &pod_of("a", "12")).await;
-    let before = node.until("the change", |s| s.pods.first().is_some_and(|p| p.metadata.resource_version.as_deref() == Some("12"))).await;
+    let before = node
+        .until("the change", |s| {
+            s.pods.first().is_some_and(|p| p.metadata.resource_version.as_deref() == Some("12"))
+        })
+        .await;
     watch.text("{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"na").await;
     watch.reset().await;
 
@@ -225,7 +236,10 @@ async fn trouble_with_the_server_is_told_and_the_set_stays() {
     node.api.next().await.refuse(500, "InternalError", "etcd is away");
     let state = node.until("the trouble", |state| state.failure().is_some()).await;
     let message = &state.failure().unwrap().message;
-    assert!(message.contains("etcd is away") && message.ends_with("the pods that it told before stay"), "{message}");
+    assert!(
+        message.contains("etcd is away") && message.ends_with("the pods that it told before stay"),
+        "{message}"
+    );
     assert_eq!(names(&state), ["a"]);
     // Nothing of the answer is cut short: the watch goes on, although nothing happens in it.
     let _watch = node.api.next().await.stream();

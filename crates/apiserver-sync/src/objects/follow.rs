@@ -161,23 +161,26 @@ impl Follower {
         Ok(if immutable { End::Immutable } else { End::At(version) })
     }
 
-    /// What the server refused is told; what may be the server's trouble only if nothing better is known.
     fn fail(&self, error: &KubeError) -> Lost {
-        let key = self.key.clone();
         match error {
-            KubeError::Api(status) if expired(status) => return Lost::Expired,
+            KubeError::Api(status) if expired(status) => Lost::Expired,
             KubeError::Api(status) if status.code == 403 => {
-                self.tell(Err(Error::Forbidden { key, message: status.message.clone() }));
+                self.lost(Error::Forbidden { key: self.key.clone(), message: status.message.clone() })
             }
-            error => return self.unavailable(causes(error)),
+            error => self.unavailable(causes(error)),
         }
-        Lost::Failed
     }
 
     fn unavailable(&self, message: String) -> Lost {
-        tracing::debug!("{}: {message}", self.key);
+        self.lost(Error::Unavailable { key: self.key.clone(), message })
+    }
+
+    /// Told only if nothing better is known. Even a refusal may be the server's trouble: one that was only just
+    /// started does not know yet which pods are the node's.
+    fn lost(&self, error: Error) -> Lost {
+        tracing::debug!("{error}");
         if !matches!(*self.publish.borrow(), Some(Ok(_))) {
-            self.tell(Err(Error::Unavailable { key: self.key.clone(), message }));
+            self.tell(Err(error));
         }
         Lost::Failed
     }

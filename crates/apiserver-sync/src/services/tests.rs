@@ -21,6 +21,9 @@ async fn services_are_listed_and_followed_and_survive_a_lost_watch() {
     let call = api.next().await;
     assert_eq!(call.path, "/api/v1/services");
     assert_eq!(call.query("fieldSelector").as_deref(), Some("spec.clusterIP!=None"));
+    call.refuse(400, "BadRequest", "field label not supported: spec.clusterIP");
+    let call = api.next().await;
+    assert_eq!(call.query("fieldSelector"), None, "an old server");
     assert_eq!(call.query("resourceVersion").as_deref(), Some("0"));
     call.json(
         200,

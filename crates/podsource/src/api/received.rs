@@ -37,18 +37,6 @@ pub(super) struct Undecodable {
     pub(super) message: String,
 }
 
-impl Received {
-    /// The pod, if it could be decoded.
-    pub(super) fn into_pod(self) -> Result<(Pod, Vec<String>), (ObjectMeta, Undecodable)> {
-        match self.rest {
-            Ok(Rest { spec, status, unknown }) => {
-                Ok((Pod { metadata: self.metadata, spec: Some(spec), status }, unknown))
-            }
-            Err(why) => Err((self.metadata, why)),
-        }
-    }
-}
-
 impl<'de> Deserialize<'de> for Received {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut pod = Value::deserialize(deserializer)?;
@@ -111,7 +99,9 @@ fn field(path: &serde_ignored::Path<'_>) -> String {
         Path::Root => String::new(),
         Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
         Path::Map { parent, key } => format!("{}.{key}", field(parent)),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            field(parent)
+        }
     }
 }
 
@@ -156,30 +146,26 @@ mod tests {
 
     #[test]
     fn a_pod_comes_without_managed_fields_and_otherwise_whole() {
-        let (pod, unknown) = received(&json!({
+        let Received { metadata, rest } = received(&json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7",
                          "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]},
             "spec": {"containers": [{"name": "app", "image": "app:1"}]},
             "status": {"phase": "Running"},
-        }))
-        .into_pod()
-        .unwrap();
-        assert_eq!(pod.metadata.managed_fields, None);
-        assert_eq!(pod.metadata.name.as_deref(), Some("web"));
-        assert_eq!(pod.spec.unwrap().containers[0].name, "app");
-        assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Running"));
-        assert!(unknown.is_empty());
+        }));
+        let rest = rest.unwrap();
+        assert_eq!((metadata.managed_fields, metadata.name.as_deref()), (None, Some("web")));
+        assert_eq!(rest.spec.containers[0].name, "app");
+        assert_eq!(rest.status.unwrap().phase.as_deref(), Some("Running"));
+        assert!(rest.unknown.is_empty());
     }
 
     #[test]
     fn fields_of_the_future_are_named_and_do_not_keep_the_pod_from_running() {
-        let (_, unknown) = received(&json!({
+        let pod = received(&json!({
             "metadata": {"name": "web"},
             "spec": {"containers": [{"name": "app", "warp": {"factor": 9}}], "hyper": true},
-        }))
-        .into_pod()
-        .unwrap();
-        assert_eq!(unknown, ["spec.containers[0].warp", "spec.hyper"]);
+        }));
+        assert_eq!(pod.rest.unwrap().unknown, ["spec.containers[0].warp", "spec.hyper"]);
     }
 
     #[test]
@@ -195,8 +181,9 @@ mod tests {
             (odd_meta, spec, json!({}), "metadata.labels"),
         ];
         for (metadata, spec, status, field) in cases {
-            let (metadata, why) =
-                received(&json!({"metadata": metadata, "spec": spec, "status": status})).into_pod().unwrap_err();
+            let Received { metadata, rest } =
+                received(&json!({"metadata": metadata, "spec": spec, "status": status}));
+            let why = rest.unwrap_err();
             assert_eq!(why.field, field, "{why:?}");
             assert_eq!(metadata.uid.as_deref(), Some("u1"), "{field}");
             assert_eq!(metadata.resource_version.as_deref(), Some("7"), "{field}");

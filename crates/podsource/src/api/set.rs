@@ -10,7 +10,7 @@ use kube_model::view::Problem;
 use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
 
 use super::SOURCE;
-use super::received::Received;
+use super::received::{Received, Rest};
 use crate::{Place, manifest};
 
 /// All pods, by namespace and name.
@@ -88,9 +88,10 @@ impl Pods {
         let key = key(&received);
         let uid = received.metadata.uid.clone();
         // Another pod may have come under the same name.
-        let before = self.known.get(&key).filter(|known| {
-            known.pod.as_ref().is_some_and(|pod| pod.metadata.uid == uid)
-        });
+        let before = self
+            .known
+            .get(&key)
+            .filter(|known| known.pod.as_ref().is_some_and(|pod| pod.metadata.uid == uid));
         let version = received.metadata.resource_version.as_deref();
         if let Some(before) = before
             && let Some(pod) = &before.pod
@@ -107,16 +108,19 @@ impl Pods {
             warning,
             ..Problem::default()
         };
-        let known = match received.into_pod() {
-            Ok((pod, unknown)) => Known {
-                pod: Some(Arc::new(marked(pod, before, now))),
+        let Received { metadata, rest } = received;
+        let known = match rest {
+            Ok(Rest { spec, status, unknown }) => Known {
+                pod: Some(Arc::new(marked(Pod { metadata, spec: Some(spec), status }, before, now))),
                 problems: unknown
                     .into_iter()
-                    .map(|field| problem(field, "unknown to this version of the agent, ignored".to_owned(), true))
+                    .map(|field| {
+                        problem(field, "unknown to this version of the agent, ignored".to_owned(), true)
+                    })
                     .collect(),
             },
             // At least its deletion and its labels get through.
-            Err((metadata, why)) => {
+            Err(why) => {
                 let pod = before.map(|before| Pod { metadata, ..Pod::clone(before) });
                 let goes_on = if pod.is_some() { "; its last good spec keeps running" } else { "" };
                 Known {
