@@ -11,7 +11,7 @@ use node_proto::cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
 };
 
-use crate::env::Env;
+use crate::env::{Env, References};
 use crate::error::{ConfigError, FieldError};
 use crate::hosts::{HOSTS_PATH, mounts_hosts_file};
 use crate::sandbox::identity_labels;
@@ -38,6 +38,9 @@ pub struct ContainerInputs<'a> {
     pub hosts_file: Option<&'a Path>,
     /// The termination log on the node: mounted if the container wants one.
     pub termination_log: &'a Path,
+    /// What was found of the objects that its variables come from; `None` on a node without an API server, where
+    /// a container that needs one is refused.
+    pub references: Option<&'a References<'a>>,
 }
 
 /// What to ask the runtime for.
@@ -49,16 +52,25 @@ pub fn container_config(
     settings: &Settings,
 ) -> Result<ContainerConfig, ConfigError> {
     let ContainerInputs { pod, container, image_user, .. } = inputs;
+    let refuse = |e: FieldError| e.of_container(pod, &container.name);
     check_run_as_non_root(pod, container, image_user)?;
-    build(inputs, settings).map_err(|e| e.of_container(pod, &container.name))
+    let spec = pod.spec.as_ref().ok_or_else(|| refuse(FieldError::new("spec", "is missing")))?;
+    let pod_ips = if pod::host_network(spec) { &settings.node_ips } else { inputs.pod_ips };
+    let env = Env::new(pod, spec, container, pod_ips, settings, inputs.references)?;
+    build(inputs, spec, env, settings).map_err(refuse)
 }
 
-fn build(inputs: ContainerInputs<'_>, settings: &Settings) -> Result<ContainerConfig, FieldError> {
+fn build(
+    inputs: ContainerInputs<'_>,
+    spec: &PodSpec,
+    env: Env,
+    settings: &Settings,
+) -> Result<ContainerConfig, FieldError> {
     let ContainerInputs { pod, container, restart_count, .. } = inputs;
-    let spec = pod.spec.as_ref().ok_or_else(|| FieldError::new("spec", "is missing"))?;
-    let pod_ips = if pod::host_network(spec) { &settings.node_ips } else { inputs.pod_ips };
-    let env = Env::new(pod, spec, container, pod_ips, settings)?;
-    let words = |list: &Option<Vec<String>>| list.iter().flatten().map(|w| env.expand(w)).collect();
+    let words = |field: &str, list: &Option<Vec<String>>| {
+        let words = list.iter().flatten().map(|word| env.expand(word));
+        words.collect::<Result<_, _>>().map_err(|problem| FieldError::new(field, problem))
+    };
     let mut labels: BTreeMap<_, _> = identity_labels(pod).into();
     labels.insert(labels::CONTAINER_NAME.to_owned(), container.name.clone());
     Ok(ContainerConfig {
@@ -68,8 +80,8 @@ fn build(inputs: ContainerInputs<'_>, settings: &Settings) -> Result<ContainerCo
             user_specified_image: container.image.clone().unwrap_or_default(),
             ..ImageSpec::default()
         }),
-        command: words(&container.command),
-        args: words(&container.args),
+        command: words("command", &container.command)?,
+        args: words("args", &container.args)?,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts: mounts(inputs, settings),
         labels,
@@ -89,7 +101,7 @@ fn build(inputs: ContainerInputs<'_>, settings: &Settings) -> Result<ContainerCo
             )?),
         }),
         stop_signal: stop_signal(container)?.into(),
-        envs: env.0.into_iter().map(|(key, value)| KeyValue { key, value: value.into() }).collect(),
+        envs: env.0.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
         ..ContainerConfig::default()
     })
 }
@@ -171,6 +183,7 @@ mod tests {
             pod_ips: &["10.1.0.5".parse().unwrap()],
             hosts_file,
             termination_log: Path::new("/t"),
+            references: None,
         };
         container_config(inputs, &settings)
     }

@@ -1,59 +1,82 @@
 //! Environment variables of a container, and `$(NAME)` in its command.
 //! Rule: reference 4.5; upstream `pkg/kubelet/kubelet_pods.go` and `third_party/forked/golang/expansion`.
 
+mod references;
+
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kube_model::core::{Container, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
+use kube_model::core::{Container, EnvFromSource, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
 use kube_model::expansion::expand;
 use kube_model::pod;
 use kube_model::quantity::Quantity;
 use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, pod_level};
 
-use crate::error::FieldError;
+use crate::error::{ConfigError, FieldError};
 use crate::settings::Settings;
 
-/// The variables of one container with their values, in the order of the spec; a name that comes twice has its
-/// last value.
-#[derive(Debug, Default)]
-pub(crate) struct Env(pub(crate) Vec<(String, String)>);
+pub use references::{Data, Kind, Missing, References, references};
+
+/// The variables of one container with their values: bytes, because a Secret may hold any. (The kubelet sends them
+/// in random order.)
+#[derive(Default)]
+pub(crate) struct Env(pub(crate) BTreeMap<String, Vec<u8>>);
 
 impl Env {
+    /// Services are the weakest, then `envFrom` in order, then `env` in order: what comes later replaces what was
+    /// there. No name is left out for its form.
     pub(crate) fn new(
         pod: &Pod,
         spec: &PodSpec,
         container: &Container,
         pod_ips: &[IpAddr],
         settings: &Settings,
-    ) -> Result<Self, FieldError> {
-        if container.env_from.as_ref().is_some_and(|list| !list.is_empty()) {
-            return Err(FieldError::new(
-                "envFrom",
-                "config maps and secrets cannot be read: the node has no API server",
-            ));
+        references: Option<&References<'_>>,
+    ) -> Result<Self, ConfigError> {
+        let scope = Scope { pod, spec, container, pod_ips, settings, references };
+        let services = references.into_iter().flat_map(|found| &found.services);
+        let mut env = Self(services.map(|(n, v)| (n.clone(), v.clone().into_bytes())).collect());
+        for from in container.env_from.iter().flatten() {
+            let prefix = from.prefix.as_deref().unwrap_or_default();
+            let data = scope.whole(from)?.into_iter().flatten();
+            env.0.extend(data.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
         }
-        let scope = Scope { pod, spec, container, pod_ips, settings };
-        let mut env = Self(Vec::new());
         for var in container.env.iter().flatten() {
             let value = match (var.value.as_deref().unwrap_or_default(), &var.value_from) {
-                ("", Some(source)) => scope.source(source).map_err(|(field, problem)| {
-                    FieldError::new(format!("env[{}].valueFrom.{field}", var.name), problem)
-                })?,
-                (text, _) => env.expand(text),
+                ("", Some(source)) => scope.source(&var.name, source)?,
+                (text, _) => {
+                    let text = env
+                        .expand(text)
+                        .map_err(|problem| scope.refuse(format!("env[{}].value", var.name), problem))?;
+                    Some(text.into_bytes())
+                }
             };
-            match env.0.iter_mut().find(|(name, _)| *name == var.name) {
-                Some((_, old)) => *old = value,
-                None => env.0.push((var.name.clone(), value)),
-            }
+            // An optional source that is not there leaves what was there before.
+            env.0.extend(value.map(|value| (var.name.clone(), value)));
         }
         Ok(env)
     }
 
-    pub(crate) fn expand(&self, text: &str) -> String {
-        expand(text, |name| {
-            let (_, value) = self.0.iter().find(|(n, _)| n == name)?;
-            Some(Cow::Borrowed(value.as_str()))
-        })
+    /// # Errors
+    /// The variable that `text` refers to and that is no text itself.
+    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
+        let binary = Cell::new(None);
+        let expanded = expand(text, |name| {
+            let (name, value) = self.0.get_key_value(name)?;
+            Some(match std::str::from_utf8(value) {
+                Ok(value) => Cow::Borrowed(value),
+                Err(_) => {
+                    binary.set(Some(name));
+                    Cow::Borrowed("")
+                }
+            })
+        });
+        match binary.get() {
+            None => Ok(expanded),
+            Some(name) => Err(format!("$({name}) is not UTF-8 text, which is all that can be put in here")),
+        }
     }
 }
 
@@ -64,34 +87,97 @@ struct Scope<'a> {
     container: &'a Container,
     pod_ips: &'a [IpAddr],
     settings: &'a Settings,
+    /// `None` on a node without an API server.
+    references: Option<&'a References<'a>>,
 }
 
-/// A field below `valueFrom`, and what is wrong with it.
-type Problem = (&'static str, String);
+impl<'a> Scope<'a> {
+    /// All of an object; `None` if it need not be there and is not.
+    fn whole(&self, from: &EnvFromSource) -> Result<Option<&'a Data>, ConfigError> {
+        let field = || "envFrom".to_owned();
+        if let Some(map) = &from.config_map_ref {
+            self.object(Kind::ConfigMap, &map.name, map.optional, field)
+        } else if let Some(secret) = &from.secret_ref {
+            self.object(Kind::Secret, &secret.name, secret.optional, field)
+        } else {
+            Ok(None)
+        }
+    }
 
-impl Scope<'_> {
-    fn source(&self, source: &EnvVarSource) -> Result<String, Problem> {
-        let no_api = |field, kind: &str, name: &str| {
-            Err((field, format!("{kind} {name:?} cannot be read: the node has no API server")))
-        };
-        if let Some(field) = &source.field_ref {
-            self.field(&field.field_path).ok_or_else(|| {
-                ("fieldRef", format!("{:?} is no field that a variable can have", field.field_path))
-            })
+    fn source(&self, variable: &str, source: &EnvVarSource) -> Result<Option<Vec<u8>>, ConfigError> {
+        let field = |name: &str| format!("env[{variable}].valueFrom.{name}");
+        let refuse = |name: &str, problem: String| Err(self.refuse(field(name), problem));
+        let value = if let Some(from) = &source.field_ref {
+            let path = &from.field_path;
+            self.field(path)
+                .ok_or_else(|| ("fieldRef", format!("{path:?} is no field that a variable can have")))
         } else if let Some(resource) = &source.resource_field_ref {
             self.resource(resource).map_err(|problem| ("resourceFieldRef", problem))
         } else if let Some(map) = &source.config_map_key_ref {
-            no_api("configMapKeyRef", "config map", &map.name)
+            let field = || field("configMapKeyRef");
+            return self.key(Kind::ConfigMap, &map.name, &map.key, map.optional, field);
         } else if let Some(secret) = &source.secret_key_ref {
-            no_api("secretKeyRef", "secret", &secret.name)
+            let field = || field("secretKeyRef");
+            return self.key(Kind::Secret, &secret.name, &secret.key, secret.optional, field);
         } else if let Some(file) = &source.file_key_ref {
-            Err((
-                "fileKeyRef",
-                format!("volume {:?} cannot be read: volumes are not built yet", file.volume_name),
-            ))
+            let volume = &file.volume_name;
+            Err(("fileKeyRef", format!("volume {volume:?} cannot be read: volumes are not built yet")))
         } else {
             Err(("", "no source is given".to_owned()))
+        };
+        value.map(|text| Some(text.into_bytes())).or_else(|(name, problem)| refuse(name, problem))
+    }
+
+    /// One value of an object; `None` if it need not be there and is not.
+    fn key(
+        &self,
+        kind: Kind,
+        name: &str,
+        key: &str,
+        optional: Option<bool>,
+        field: impl Fn() -> String,
+    ) -> Result<Option<Vec<u8>>, ConfigError> {
+        let Some(data) = self.object(kind, name, optional, field)? else { return Ok(None) };
+        match data.get(key) {
+            None if optional != Some(true) => {
+                let kind = match kind {
+                    Kind::ConfigMap => "ConfigMap",
+                    Kind::Secret => "Secret",
+                };
+                let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+                Err(self.missing(format!("couldn't find key {key} in {kind} {namespace}/{name}")))
+            }
+            value => Ok(value.cloned()),
         }
+    }
+
+    fn object(
+        &self,
+        kind: Kind,
+        name: &str,
+        optional: Option<bool>,
+        field: impl Fn() -> String,
+    ) -> Result<Option<&'a Data>, ConfigError> {
+        let Some(references) = self.references else {
+            let problem = format!("{kind} {name:?} cannot be read: the node has no API server");
+            return Err(self.refuse(field(), problem));
+        };
+        match references.objects.get(&(kind, name)) {
+            Some(Ok(data)) => Ok(Some(data)),
+            Some(Err(Missing::NotFound)) if optional == Some(true) => Ok(None),
+            Some(Err(Missing::NotFound)) => Err(self.missing(format!("{kind} {name:?} not found"))),
+            Some(Err(Missing::Unreadable(problem))) => Err(self.missing(problem.clone())),
+            None => Err(self.refuse(field(), format!("{kind} {name:?} was not looked up"))),
+        }
+    }
+
+    fn refuse(&self, field: String, problem: String) -> ConfigError {
+        FieldError::new(field, problem).of_container(self.pod, &self.container.name)
+    }
+
+    fn missing(&self, problem: String) -> ConfigError {
+        let (_, pod) = pod::identity(self.pod);
+        ConfigError::Reference { pod, container: self.container.name.clone(), problem }
     }
 
     fn field(&self, path: &str) -> Option<String> {

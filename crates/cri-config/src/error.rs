@@ -4,7 +4,7 @@ use kube_model::core::Pod;
 use kube_model::{PodKey, pod};
 
 /// Why a sandbox or a container cannot be configured. Trying again helps only after the pod was changed, or
-/// the image where the message names it; the kubelet's waiting reason is `CreateContainerConfigError`.
+/// the image or object that the message names; the kubelet's waiting reason is `CreateContainerConfigError`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A field of the pod.
@@ -27,6 +27,16 @@ pub enum ConfigError {
         /// Below the container: `env[HOST].valueFrom.fieldRef`.
         field: String,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// An object of the API server that a variable comes from is not to be had. The kubelet's words.
+    #[error("{problem}")]
+    Reference {
+        /// The pod.
+        pod: PodKey,
+        /// Name of the container.
+        container: String,
+        /// Which object or key is missing.
         problem: String,
     },
     /// `runAsNonRoot` does not agree with the user that it would run as. The kubelet's words.

@@ -112,6 +112,7 @@ impl Recording {
             pod_ips: &["10.88.5.0".parse().unwrap()],
             hosts_file: Some(&paths::hosts_file(root, &uid)),
             termination_log: &paths::container_dir(root, &uid, name).join("$RAND"),
+            references: None,
         };
         container_config(inputs, &node())
     }

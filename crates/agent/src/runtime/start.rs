@@ -54,6 +54,7 @@ impl CriRuntime {
             pod_ips: &ips,
             hosts_file: Some(&hosts_file),
             termination_log: &termination_log,
+            references: None,
         };
         let config = cri_config::container_config(inputs, &self.config).map_err(|e| config_error(&e))?;
         let sandbox_config = cri_config::sandbox_config(pod, sandbox.attempt, &self.config);

@@ -4,6 +4,10 @@ use crate::test_pods::{pod, spec};
 
 /// The environment of the container `app`, one `NAME=value` a line.
 fn env(spec_json: &str) -> Result<String, String> {
+    env_with(spec_json, None)
+}
+
+fn env_with(spec_json: &str, references: Option<&References<'_>>) -> Result<String, String> {
     let mut pod = pod(spec_json);
     pod.metadata.labels = Some([("app".to_owned(), "front".to_owned())].into());
     pod.metadata.annotations = Some([("a.b/c".to_owned(), "note".to_owned())].into());
@@ -13,9 +17,14 @@ fn env(spec_json: &str) -> Result<String, String> {
         ..Settings::default()
     };
     let ips = ["10.1.0.5".parse().unwrap(), "fd01::5".parse().unwrap()];
-    let env = Env::new(&pod, spec(&pod), &spec(&pod).containers[0], &ips, &settings)
-        .map_err(|e| e.of_container(&pod, "app").to_string())?;
-    Ok(env.0.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("\n"))
+    let env = Env::new(&pod, spec(&pod), &spec(&pod).containers[0], &ips, &settings, references)
+        .map_err(|e| e.to_string())?;
+    let line = |(name, value): (&String, &Vec<u8>)| format!("{name}={}", value.escape_ascii());
+    Ok(env.0.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+fn data(values: &[(&str, &[u8])]) -> Data {
+    values.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect()
 }
 
 fn with_env(env: &str) -> String {
@@ -113,4 +122,149 @@ fn what_cannot_be_had_is_refused_with_its_field() {
     }
     let from = r#"{"containers":[{"name":"app","envFrom":[{"secretRef":{"name":"s"}}]}]}"#;
     assert!(env(from).unwrap_err().starts_with("pod ns/web, container app: envFrom: "));
+}
+
+/// `envFrom` and `env` of the container `app`.
+fn with_both(env_from: &str, env: &str) -> String {
+    format!(r#"{{"containers":[{{"name":"app","envFrom":{env_from},"env":{env}}}]}}"#)
+}
+
+#[test]
+fn objects_and_services_become_variables_and_the_later_is_stronger() {
+    let (cm, other) = (data(&[("a", b"1"), ("b-c", b"2")]), data(&[("a", b"3")]));
+    let secret = data(&[("p", b"s3cret"), ("raw", b"\xff\n")]);
+    let found = References {
+        services: [("WEB_PORT".to_owned(), "80".to_owned()), ("a".to_owned(), "service".to_owned())].into(),
+        objects: [
+            ((Kind::ConfigMap, "cm"), Ok(&cm)),
+            ((Kind::ConfigMap, "other"), Ok(&other)),
+            // Names of the two kinds do not meet.
+            ((Kind::Secret, "cm"), Ok(&secret)),
+            ((Kind::ConfigMap, "gone"), Err(Missing::NotFound)),
+            ((Kind::Secret, "gone"), Err(Missing::NotFound)),
+        ]
+        .into(),
+    };
+    let map = |key: &str, more: &str| format!(r#"{{"configMapKeyRef":{{"name":"cm","key":"{key}"{more}}}}}"#);
+    for (case, env_from, env, want) in [
+        ("services", "[]", "[]", "WEB_PORT=80\na=service"),
+        (
+            "a whole map over services, prefixed, names as they are",
+            r#"[{"configMapRef":{"name":"cm"}},{"prefix":"X_","configMapRef":{"name":"cm"}}]"#,
+            "[]",
+            "WEB_PORT=80\nX_a=1\nX_b-c=2\na=1\nb-c=2",
+        ),
+        (
+            "the later of two maps",
+            r#"[{"configMapRef":{"name":"cm"}},{"configMapRef":{"name":"other"}}]"#,
+            "[]",
+            "WEB_PORT=80\na=3\nb-c=2",
+        ),
+        (
+            "a whole secret, bytes as they are",
+            r#"[{"secretRef":{"name":"cm"}}]"#,
+            "[]",
+            "WEB_PORT=80\na=service\np=s3cret\nraw=\\xff\\n",
+        ),
+        (
+            "env over envFrom, which it sees",
+            r#"[{"configMapRef":{"name":"cm"}}]"#,
+            r#"[{"name":"Z","value":"$(a)$(WEB_PORT)$(later)"},{"name":"a","value":"mine"},{"name":"later"}]"#,
+            "WEB_PORT=80\nZ=180$(later)\na=mine\nb-c=2\nlater=",
+        ),
+        (
+            "single keys",
+            "[]",
+            &format!(
+                r#"[{{"name":"A","valueFrom":{}}},{{"name":"B","valueFrom":{{"secretKeyRef":
+                    {{"name":"cm","key":"raw"}}}}}},{{"name":"C","value":"$(A)"}}]"#,
+                map("a", "")
+            ),
+            "A=1\nB=\\xff\\n\nC=1\nWEB_PORT=80\na=service",
+        ),
+        (
+            "what is optional and not there leaves what was there",
+            r#"[{"configMapRef":{"name":"gone","optional":true}},{"secretRef":{"name":"gone","optional":true}}]"#,
+            &format!(
+                r#"[{{"name":"a","valueFrom":{}}},{{"name":"B","valueFrom":{{"configMapKeyRef":
+                    {{"name":"gone","key":"k","optional":true}}}}}},{{"name":"C","valueFrom":{{"secretKeyRef":
+                    {{"name":"gone","key":"k","optional":true}}}}}}]"#,
+                map("none", r#","optional":true"#)
+            ),
+            "WEB_PORT=80\na=service",
+        ),
+    ] {
+        assert_eq!(env_with(&with_both(env_from, env), Some(&found)).as_deref(), Ok(want), "{case}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_in_the_kubelets_words() {
+    let (cm, secret) = (data(&[("a", b"1")]), data(&[("raw", b"\xff")]));
+    let locked = r#"secret "ns/locked" is forbidden: no relationship found"#;
+    let found = References {
+        objects: [
+            ((Kind::ConfigMap, "cm"), Ok(&cm)),
+            ((Kind::Secret, "sec"), Ok(&secret)),
+            ((Kind::ConfigMap, "nope"), Err(Missing::NotFound)),
+            ((Kind::Secret, "nope"), Err(Missing::NotFound)),
+            ((Kind::Secret, "locked"), Err(Missing::Unreadable(locked.to_owned()))),
+        ]
+        .into(),
+        ..References::default()
+    };
+    let key_ref = |source: &str, name: &str, key: &str| {
+        format!(r#"[{{"name":"A","valueFrom":{{"{source}":{{"name":"{name}","key":"{key}"}}}}}}]"#)
+    };
+    for (env_from, env, want) in [
+        ("[]", key_ref("configMapKeyRef", "nope", "a"), r#"configmap "nope" not found"#),
+        ("[]", key_ref("secretKeyRef", "nope", "a"), r#"secret "nope" not found"#),
+        (r#"[{"configMapRef":{"name":"nope"}}]"#, "[]".to_owned(), r#"configmap "nope" not found"#),
+        (
+            r#"[{"secretRef":{"name":"nope","optional":false}}]"#,
+            "[]".to_owned(),
+            r#"secret "nope" not found"#,
+        ),
+        ("[]", key_ref("configMapKeyRef", "cm", "k"), "couldn't find key k in ConfigMap ns/cm"),
+        ("[]", key_ref("secretKeyRef", "sec", "k"), "couldn't find key k in Secret ns/sec"),
+        // That it may be missing does not say that it may be refused.
+        (r#"[{"secretRef":{"name":"locked","optional":true}}]"#, "[]".to_owned(), locked),
+        (
+            r#"[{"secretRef":{"name":"sec"}}]"#,
+            r#"[{"name":"A","value":"x$(raw)"}]"#.to_owned(),
+            "pod ns/web, container app: env[A].value: $(raw) is not UTF-8 text, which is all that can be put \
+             in here",
+        ),
+    ] {
+        let error = env_with(&with_both(env_from, &env), Some(&found)).unwrap_err();
+        assert_eq!(error, want, "{env_from} {env}");
+    }
+}
+
+#[test]
+fn only_what_a_container_needs_is_to_be_looked_up() {
+    let pod = pod(&with_both(
+        r#"[{"configMapRef":{"name":"a"}},{"secretRef":{"name":"a"}},{"prefix":"X_"}]"#,
+        r#"[{"name":"A","valueFrom":{"configMapKeyRef":{"name":"b","key":"k"}}},
+            {"name":"B","valueFrom":{"configMapKeyRef":{"name":"b","key":"l"}}},
+            {"name":"C","value":"own","valueFrom":{"secretKeyRef":{"name":"unused","key":"k"}}},
+            {"name":"D","valueFrom":{"secretKeyRef":{"name":"c","key":"k"}}},
+            {"name":"E","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}]"#,
+    ));
+    assert_eq!(
+        references(&spec(&pod).containers[0]).into_iter().collect::<Vec<_>>(),
+        [(Kind::ConfigMap, "a"), (Kind::ConfigMap, "b"), (Kind::Secret, "a"), (Kind::Secret, "c")]
+    );
+}
+
+#[test]
+fn values_are_not_printed() {
+    let secret = data(&[("password", b"s3cret")]);
+    let found = References {
+        services: [("WEB_PORT".to_owned(), "8080".to_owned())].into(),
+        objects: [((Kind::Secret, "sec"), Ok(&secret))].into(),
+    };
+    let printed = format!("{found:?}");
+    assert!(printed.contains("sec") && printed.contains("WEB_PORT"), "{printed}");
+    assert!(!printed.contains("s3cret") && !printed.contains("8080"), "{printed}");
 }

@@ -1,0 +1,73 @@
+//! Objects of the API server that variables come from. The caller looks them up; what follows from what it found
+//! is decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use kube_model::core::Container;
+
+/// The kinds of objects that variables come from, shown as the API server's errors name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `configmaps`
+    ConfigMap,
+    /// `secrets`
+    Secret,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConfigMap => "configmap",
+            Self::Secret => "secret",
+        })
+    }
+}
+
+/// `data` of an object by key, that of a Secret decoded. `binaryData` gives no variables.
+pub type Data = BTreeMap<String, Vec<u8>>;
+
+/// Why there is no data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no such object: an optional reference goes without.
+    NotFound,
+    /// It could not be read; the whole sentence, shown as it is. No optional reference goes without for that.
+    Unreadable(String),
+}
+
+/// What the caller found for one container.
+#[derive(Default)]
+pub struct References<'a> {
+    /// The variables that tell of services; the container's own are stronger.
+    pub services: BTreeMap<String, String>,
+    /// Each of [`references`].
+    pub objects: BTreeMap<(Kind, &'a str), Result<&'a Data, Missing>>,
+}
+
+/// Names only: values are secret.
+impl fmt::Debug for References<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("References")
+            .field("services", &self.services.keys())
+            .field("objects", &self.objects.keys())
+            .finish()
+    }
+}
+
+/// The objects that the container's `envFrom` and `env` need, each once. All are in the pod's namespace.
+pub fn references(container: &Container) -> BTreeSet<(Kind, &str)> {
+    let mut all = BTreeSet::new();
+    for from in container.env_from.iter().flatten() {
+        all.extend(from.config_map_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
+        all.extend(from.secret_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
+    }
+    // A value of its own is stronger than any source.
+    let without_value =
+        container.env.iter().flatten().filter(|var| var.value.as_deref().unwrap_or_default().is_empty());
+    for source in without_value.filter_map(|var| var.value_from.as_ref()) {
+        all.extend(source.config_map_key_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
+        all.extend(source.secret_key_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
+    }
+    all
+}
