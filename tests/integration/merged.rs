@@ -59,9 +59,11 @@ with_three_sources! {
             assert_eq!((&source["condition"], &source["pods"]), (&json!("Ready"), &json!(1)), "{source}");
             assert!(source["readAt"].is_string() && source.get("problems").is_none(), "{source}");
         }
-        let (code, status) = three.api("GET", &format!("{PODS}/push"), None);
-        assert_eq!((code, &status["status"]["phase"]), (200, &json!("Running")));
-        assert_eq!(status["status"]["podIP"], before[2]["status"]["podIP"]);
+        let shown = eventually("the pod API shows it running", || {
+            let (_, pod) = three.api("GET", &format!("{PODS}/push"), None);
+            if pod["status"]["phase"] == "Running" { Ok(pod) } else { Err(pod["status"].to_string()) }
+        });
+        assert_eq!(shown["status"]["podIP"], before[2]["status"]["podIP"]);
 
         three.stop_serving("http");
         three.until_gone("http-node1");

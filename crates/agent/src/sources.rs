@@ -178,12 +178,12 @@ async fn report<R: Runtime, P: Probes>(
         let mut views = workers.views();
         views.extend(left_out.borrow_and_update().iter().cloned());
         push.observe(&views);
+        tokio::time::sleep(REPORT_PAUSE).await;
         // Both are cancel-safe, and everything is read again whichever it was. The senders outlive this.
         tokio::select! {
             _ = changes.changed() => {}
             _ = left_out.changed() => {}
         }
-        tokio::time::sleep(REPORT_PAUSE).await;
     }
 }
 
