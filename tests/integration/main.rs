@@ -5,6 +5,7 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod cluster;
 mod fake;
 mod faults;
 mod hangs;
@@ -14,6 +15,7 @@ mod node_files;
 mod pods;
 mod probes;
 mod process;
+mod push;
 mod recorded;
 mod sources;
 mod strangers;

@@ -4,16 +4,16 @@
 //! Nothing is run: each pod is told to be running at once, and to have ended as soon as it is deleted. So kubectl works
 //! against it as against a node: `kubectl --server=http://127.0.0.1:8001 apply -f pod.yaml`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kube_model::Timestamp;
 use kube_model::core::{
     ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus,
 };
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube_model::pod;
 use kube_model::view::{Event, EventType, PodView};
+use kube_model::{PodKey, Timestamp, pod};
 use podsource::push::{Settings, start};
 use tokio_util::sync::CancellationToken;
 
@@ -41,15 +41,27 @@ async fn main() -> ExitCode {
         }
     };
     println!("listening on {}", push.address);
+    let mut known: BTreeMap<PodKey, Arc<PodView>> = BTreeMap::new();
     loop {
         let state = push.state.borrow_and_update().clone();
         println!("{} pods, {} problems", state.pods.len(), state.problems.len());
-        for pod in &state.pods {
-            let (uid, key) = pod::identity(pod);
-            println!("  {key} {uid}");
+        let views = state.pods.iter().map(|pod| {
+            let key = pod::identity(pod).1;
+            let view = match known.get(&key) {
+                Some(view) if Arc::ptr_eq(&view.pod, pod) => Arc::clone(view),
+                old => {
+                    println!("{} {key}", if old.is_some() { "~" } else { "+" });
+                    Arc::new(pretended(pod))
+                }
+            };
+            (key, view)
+        });
+        let views: BTreeMap<_, _> = views.collect();
+        for key in known.keys().filter(|key| !views.contains_key(key)) {
+            println!("- {key}");
         }
-        let views: Vec<_> = state.pods.iter().map(|pod| Arc::new(pretended(pod))).collect();
-        push.handle.observe(&views);
+        push.handle.observe(&views.values().cloned().collect::<Vec<_>>());
+        known = views;
         if push.state.changed().await.is_err() {
             return ExitCode::SUCCESS;
         }

@@ -1,0 +1,146 @@
+//! kubectl against a node by itself: its pods come over the pod API and run on a real runtime.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use serde_json::Value;
+use testkit::env::{BUSYBOX, Ca, Line, Run};
+
+use crate::node::{Node, eventually, id_of};
+
+/// A node that serves the pod API over TLS to those who know its token. (kubectl sends a token over TLS only.)
+struct Lone {
+    node: Node,
+    run: Arc<Run>,
+    ca: Ca,
+}
+
+impl Lone {
+    fn new(line: Line) -> Self {
+        let run = Run::new().unwrap();
+        let tokens = run.dir().join("tokens");
+        fs::write(&tokens, "secret\n").unwrap();
+        let ca = Ca::new(run.dir(), "lone").unwrap();
+        let server = ca.server("node1", &["127.0.0.1"]).unwrap();
+        let file = |flag: &str, path: &Path| format!("--manifest-server-{flag}={}", path.display());
+        let args = [
+            "--manifest-server-address=127.0.0.1:0".to_owned(),
+            file("token-file", &tokens),
+            file("tls-cert-file", &server.certificate),
+            file("tls-private-key-file", &server.key),
+        ];
+        Self { node: Node::with(line, &args.each_ref().map(String::as_str)), run, ca }
+    }
+
+    /// Where the API is, as the agent that was started last logged it.
+    fn address(&self) -> SocketAddr {
+        eventually("the agent says where it serves the pod API", || {
+            let log = fs::read_to_string(self.node.agent.log()).map_err(|error| error.to_string())?;
+            let told = log.rsplit("the pod API is served at ").next().filter(|told| told.len() < log.len());
+            let end = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'));
+            told.and_then(|told| told.split(end).next()?.parse().ok()).ok_or(log)
+        })
+    }
+
+    fn kubectl_as(&self, token: &str, args: &[&str]) -> Output {
+        let mut command = Command::new("kubectl");
+        command
+            .arg(format!("--server=https://{}", self.address()))
+            .arg(format!("--token={token}"))
+            .args(args);
+        command.arg(format!("--certificate-authority={}", self.ca.certificate().display()));
+        command.env("HOME", self.run.dir()).env("KUBECONFIG", "/dev/null");
+        command.output().unwrap_or_else(|error| panic!("this test needs kubectl in the PATH: {error}"))
+    }
+
+    fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.kubectl_as("secret", args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Writes a manifest for `kubectl -f`.
+    fn manifest(&self, name: &str, command: &str) -> String {
+        let path = self.run.dir().join(format!("{name}.yaml"));
+        let text = format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: {BUSYBOX}
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, {command:?}]
+"
+        );
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn pod(&self, name: &str) -> Value {
+        self.try_pod(name).unwrap_or_else(|told| panic!("{told}"))
+    }
+
+    /// The pod, or what kubectl says instead.
+    fn try_pod(&self, name: &str) -> Result<Value, String> {
+        let output = self.kubectl_as("secret", &["get", "pod", name, "-o", "json"]);
+        serde_json::from_slice(&output.stdout).map_err(|_| format!("{output:?}"))
+    }
+}
+
+#[test]
+fn kubectl_runs_a_pod_on_a_lone_node() {
+    for line in [Line::V1_6, Line::V2_1] {
+        let mut lone = Lone::new(line);
+        let stranger = lone.kubectl_as("guess", &["get", "pods"]);
+        assert!(!stranger.status.success());
+        let told = String::from_utf8(stranger.stderr).unwrap();
+        assert!(told.contains("You must be logged in to the server"), "{told}");
+
+        let web = lone.manifest("web", "sleep 3600");
+        assert_eq!(lone.kubectl(&["apply", "-f", &web]), "pod/web created\n");
+        lone.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+        assert_eq!(lone.kubectl(&["apply", "-f", &web]), "pod/web unchanged\n");
+        let table = lone.kubectl(&["get", "pods", "-o", "wide"]);
+        let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        let before = lone.pod("web");
+        let address = before["status"]["podIP"].as_str().unwrap();
+        assert_eq!(
+            [row[0], row[1], row[2], row[5], row[6]],
+            ["web", "1/1", "Running", address, "node1"],
+            "{table}"
+        );
+        let described = lone.kubectl(&["describe", "pod", "web"]);
+        assert!(described.contains("Started") && described.contains(BUSYBOX), "{described}");
+
+        // It is on disk: a new agent has it, with the container that runs.
+        let container = id_of(&before["status"]["containerStatuses"][0]);
+        lone.kubectl(&["label", "pod", "web", "tier=x"]);
+        lone.node.agent.kill9();
+        lone.node.agent.start_again().unwrap();
+        eventually("the pod is shown as before", || {
+            // Until the new one says where it serves, the address is the old one's.
+            let pod = lone.try_pod("web")?;
+            // The status is told anew after a start.
+            let status = &pod["status"]["containerStatuses"][0];
+            if status.is_object() && id_of(status) == container { Ok(()) } else { Err(pod.to_string()) }
+        });
+        assert_eq!(lone.pod("web")["metadata"]["labels"]["tier"], "x");
+        assert_eq!(lone.pod("web")["metadata"]["uid"], before["metadata"]["uid"]);
+
+        let job = lone.manifest("job", "echo done");
+        lone.kubectl(&["apply", "--server-side", "-f", &job]);
+        lone.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/job", "--timeout=60s"]);
+
+        // kubectl waits until the pods are gone.
+        lone.kubectl(&["delete", "pods", "--all", "--timeout=60s"]);
+        assert_eq!(lone.kubectl(&["get", "pods", "-o", "name"]), "");
+        lone.node.until_gone("web");
+    }
+}
