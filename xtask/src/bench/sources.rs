@@ -1,7 +1,8 @@
 //! `cargo xtask bench --sources`: what the pod sources cost, each alone, through its example program.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -29,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) fn run() -> Result<()> {
     let mut report = Report::default();
-    let measured = file(&mut report);
+    let measured = file(&mut report).and_then(|()| push(&mut report));
     // What was measured before a failure is worth seeing too.
     report.print();
     let path = target_dir().join("bench/sources.json");
@@ -42,7 +43,7 @@ pub(super) fn run() -> Result<()> {
 
 /// The file source: a folder of manifests.
 fn file(report: &mut Report) -> Result<()> {
-    let program = release_example("watch")?;
+    let program = release_example("watch", "file")?;
     // Not in memory: what is written for a restart goes to a disk.
     let root = tempfile::tempdir_in(target_dir()).context("cannot create a folder")?;
     let (folder, cache) = (root.path().join("manifests"), root.path().join("cache"));
@@ -129,6 +130,81 @@ fn file(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The push API: pods are created one after the other over one connection, and each is on disk before the answer.
+fn push(report: &mut Report) -> Result<()> {
+    let program = release_example("push", "push")?;
+    let root = tempfile::tempdir_in(target_dir()).context("cannot create a folder")?;
+    let (alone, store) = (root.path().join("alone"), root.path().join("store"));
+    fs::create_dir(&alone)?;
+    let source = Source::start(&program, &[Path::new("127.0.0.1:0"), &store])?;
+    let address = source.after("listening on ")?;
+    let stream = TcpStream::connect(&address).with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    let mut connection = BufReader::new(stream);
+
+    ui::step(&format!("push: {PODS} creates, and the same writes without them"));
+    // In turns, for both to see the same disk.
+    let (mut creates, mut writes) = (Vec::new(), Vec::new());
+    for number in 0..PODS {
+        let begin = Instant::now();
+        let pod = create(&mut connection, &manifest(&pod_name(number)))?;
+        creates.push(begin.elapsed());
+        let begin = Instant::now();
+        durable_write(&alone, &pod_name(number), &pod)?;
+        writes.push(begin.elapsed());
+    }
+    // Of all that are on the way, the last line of this kind.
+    source.wait(&format!("{PODS} pods, 0 problems"))?;
+    let most = 2.0 * millis(nearly_worst(&mut writes));
+    report.add("pushDisk", "push: a durable write alone, p99", most / 2.0, "ms");
+    let create = millis(nearly_worst(&mut creates));
+    report.add("pushCreate", "push: a create, p99", create, "ms").budget(most);
+    Ok(())
+}
+
+/// Creates a pod; the answer is the pod.
+fn create(connection: &mut BufReader<TcpStream>, manifest: &str) -> Result<Vec<u8>> {
+    let request = format!(
+        "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{manifest}",
+        manifest.len()
+    );
+    connection.get_mut().write_all(request.as_bytes())?;
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let from = head.len();
+        if connection.read_line(&mut head)? == 0 {
+            bail!("the connection ended after {head:?}");
+        }
+        match head[from..].trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse()?,
+            None if head.ends_with("\r\n\r\n") => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body)?;
+    if !head.starts_with("HTTP/1.1 201 ") {
+        bail!("a pod was not created: {head}{}", String::from_utf8_lossy(&body));
+    }
+    Ok(body)
+}
+
+/// What it takes at least for a file to be there after a power cut, whole.
+fn durable_write(folder: &Path, name: &str, text: &[u8]) -> Result<()> {
+    let new = folder.join(".new");
+    let mut file = File::create(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))?;
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// The time that only one of a hundred exceeds.
+fn nearly_worst(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
 /// A program that prints what a source publishes.
 struct Source {
     process: Child,
@@ -155,6 +231,20 @@ impl Source {
         Ok(Self { process, lines })
     }
 
+    /// The rest of the first line that begins like this.
+    fn after(&self, start: &str) -> Result<String> {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok((_, line)) => {
+                    if let Some(rest) = line.strip_prefix(start) {
+                        return Ok(rest.to_owned());
+                    }
+                }
+                Err(_) => bail!("the source did not print {start:?} within {DEADLINE:?}"),
+            }
+        }
+    }
+
     /// When the line came.
     fn wait(&self, line: &str) -> Result<Instant> {
         loop {
@@ -175,11 +265,11 @@ impl Drop for Source {
     }
 }
 
-/// Builds an example of `podsource` and returns its path.
-fn release_example(name: &str) -> Result<PathBuf> {
+/// Builds an example of `podsource`, which needs this feature, and returns its path.
+fn release_example(name: &str, feature: &str) -> Result<PathBuf> {
     ui::step(&format!("building the example {name}"));
-    succeed(&mut cargo::cargo(["build", "--release", "--package", "podsource", "--example", name]))
-        .with_context(|| format!("cannot build the example {name}"))?;
+    let build = ["build", "--release", "--package", "podsource", "--features", feature, "--example", name];
+    succeed(&mut cargo::cargo(build)).with_context(|| format!("cannot build the example {name}"))?;
     Ok(target_dir().join("release/examples").join(name))
 }
 
