@@ -1,4 +1,7 @@
-//! The verbs of pods.
+//! The verbs of pods: this file has what lists, shows, creates and replaces them.
+
+mod delete;
+mod patch;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,21 +12,18 @@ use axum::extract::State;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
 use kube_model::core::Pod;
-use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use kube_model::{PodKey, Timestamp, yaml};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use kube_model::{PodKey, Timestamp};
+use serde_json::json;
 
 use super::negotiate::{self, Wanted};
-use super::query::{self, ListOptions, Query, WriteOptions};
+use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Include};
 use super::{Answer, Api, At, Shared, body, key, watch};
 use crate::manifest::submitted::{self, Submitted};
 use crate::push::connections::Busy;
 use crate::push::error::ApiError;
-use crate::push::patch::{self, PatchType};
-use crate::push::store::{Object, Preconditions};
+use crate::push::patch as patches;
+use crate::push::store::Object;
 
 /// What field selectors of pods may name.
 const FIELDS: &[&str] = &[
@@ -38,6 +38,9 @@ const FIELDS: &[&str] = &[
     "status.phase",
     "status.podIP",
 ];
+
+pub(super) use delete::{delete, delete_all};
+pub(super) use patch::patch;
 
 /// Most characters of the name of a field manager.
 const LONGEST_MANAGER: usize = 128;
@@ -237,7 +240,7 @@ pub(super) async fn replace(
         }
         let value = |pod| serde_json::to_value(pod).map_err(ApiError::internal);
         let mut new = value(&pod)?;
-        patch::track(&value(old)?, &mut new, &manager, Timestamp::now());
+        patches::track(&value(old)?, &mut new, &manager, Timestamp::now());
         serde_json::from_value(new).map_err(ApiError::internal)
     };
     let object = api.store.update(key, options.dry_run, change).await?;
@@ -262,184 +265,4 @@ fn must_be_named(pod: &Pod, key: &PodKey) -> Result<(), ApiError> {
             key.name
         ))),
     }
-}
-
-pub(super) async fn patch(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    wanted: Wanted,
-    query: Query,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let options = WriteOptions::read(&query)?;
-    let kind = patch_type(&headers, &options)?;
-    let text = body::read(&api, &headers, body).await?;
-    let (key, dry_run) = (key(at), options.dry_run);
-    let manager = manager(&options, &headers);
-    let patch = Arc::new(Patch::read(key.clone(), kind, manager, &text.bytes, options)?);
-    let (warn, warned) = oneshot::channel();
-    let of_old = Arc::clone(&patch);
-    let change = move |old: &Pod| {
-        let (pod, warnings) = of_old.apply(&serde_json::to_value(old).map_err(ApiError::internal)?)?;
-        // Whoever asked may have gone.
-        let _ = warn.send(warnings);
-        Ok(pod)
-    };
-    let (code, object, warnings) = match api.store.update(key, dry_run, change).await {
-        Ok(object) => (StatusCode::OK, object, warned.await.unwrap_or_default()),
-        // Server-side apply makes what is not there.
-        Err(error) if error.code == 404 && matches!(patch.kind, PatchType::Apply { .. }) => {
-            let (pod, warnings) = patch.apply(&Value::Null)?;
-            (StatusCode::CREATED, api.store.create(pod, dry_run).await?, warnings)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(negotiate::warn(wanted.no_table().answer(code, &object), &warnings))
-}
-
-/// A patch that was sent.
-struct Patch {
-    key: PodKey,
-    kind: PatchType,
-    manager: String,
-    value: Value,
-    /// What is odd about its text.
-    odd: Vec<String>,
-    options: WriteOptions,
-}
-
-impl Patch {
-    fn read(
-        key: PodKey,
-        kind: PatchType,
-        manager: String,
-        text: &[u8],
-        options: WriteOptions,
-    ) -> Result<Self, ApiError> {
-        let (value, odd) = if let PatchType::Apply { .. } = kind {
-            submitted::document(text).map(|(_, value, odd)| (value, odd)).map_err(ApiError::bad_request)?
-        } else {
-            let bad = |error| ApiError::bad_request(format!("error decoding patch: {error}"));
-            (serde_json::from_slice(text).map_err(bad)?, Vec::new())
-        };
-        Ok(Self { key, kind, manager, value, odd, options })
-    }
-
-    /// The patched pod, and what to warn of.
-    fn apply(&self, current: &Value) -> Result<(Pod, Vec<String>), ApiError> {
-        let patched = patch::apply(&self.kind, current, &self.value);
-        let mut patched = patched.map_err(|error| error.into_api(&self.key.name))?;
-        if !matches!(self.kind, PatchType::Apply { .. }) {
-            patch::track(current, &mut patched, &self.manager, Timestamp::now());
-        }
-        let Submitted { mut pod, odd } = submitted::from_value(patched).map_err(ApiError::bad_request)?;
-        let warnings = self.options.judge(self.odd.iter().cloned().chain(odd).collect())?;
-        must_be_in(&mut pod, &self.key.namespace)?;
-        must_be_named(&pod, &self.key)?;
-        complete(&mut pod)?;
-        Ok((pod, warnings))
-    }
-}
-
-fn patch_type(headers: &HeaderMap, options: &WriteOptions) -> Result<PatchType, ApiError> {
-    const JSON: &str = "application/json-patch+json";
-    const MERGE: &str = "application/merge-patch+json";
-    const STRATEGIC: &str = "application/strategic-merge-patch+json";
-    const APPLY: &str = "application/apply-patch+yaml";
-    let kind = match body::media_type(headers)? {
-        JSON => PatchType::Json,
-        MERGE => PatchType::Merge,
-        STRATEGIC => PatchType::Strategic,
-        APPLY => {
-            let missing = "fieldManager: Required value: is required for apply patch";
-            let manager =
-                options.field_manager.clone().ok_or_else(|| ApiError::new(422, "Invalid", missing))?;
-            return Ok(PatchType::Apply { manager, force: options.force, now: Timestamp::now() });
-        }
-        other => return Err(body::unsupported(other, &[JSON, MERGE, STRATEGIC, APPLY])),
-    };
-    if options.force {
-        return Err(ApiError::new(
-            422,
-            "Invalid",
-            "force: Forbidden: may not be specified for non-apply patch",
-        ));
-    }
-    Ok(kind)
-}
-
-/// How to delete.
-struct Deletion {
-    preconditions: Preconditions,
-    grace: Option<i64>,
-    dry_run: bool,
-}
-
-impl Deletion {
-    /// From the body if there is one, else from the query.
-    fn read(query: &Query, text: &[u8]) -> Result<Self, ApiError> {
-        if text.trim_ascii().is_empty() {
-            return Ok(Self {
-                preconditions: Preconditions::default(),
-                grace: query.number("gracePeriodSeconds")?,
-                dry_run: query.dry_run()?,
-            });
-        }
-        let bad = |error: String| ApiError::bad_request(format!("bad DeleteOptions: {error}"));
-        let value = yaml::parse(text).map_err(|error| bad(error.to_string()))?.value;
-        let options = DeleteOptions::deserialize(value).map_err(|error| bad(error.to_string()))?;
-        let preconditions = options.preconditions.unwrap_or_default();
-        let mut dry_run = options.dry_run.iter().flatten().map(String::as_str);
-        Ok(Self {
-            preconditions: Preconditions {
-                uid: preconditions.uid,
-                resource_version: preconditions.resource_version,
-            },
-            grace: options.grace_period_seconds,
-            dry_run: query::dry_run(&mut dry_run)?,
-        })
-    }
-}
-
-pub(super) async fn delete(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    wanted: Wanted,
-    query: Query,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let text = body::read(&api, &headers, body).await?;
-    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
-    let object = api.store.delete(key(at), preconditions, grace, dry_run).await?;
-    Ok(wanted.no_table().answer(StatusCode::OK, &object))
-}
-
-/// Deletes the pushed pods that are selected. Those of other sources stay, with a warning.
-pub(super) async fn delete_all(
-    State(api): Shared,
-    At(namespace): At<String>,
-    wanted: Wanted,
-    query: Query,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let selection =
-        Selection { namespace: Some(namespace), name: None, options: ListOptions::read(&query, FIELDS)? };
-    let text = body::read(&api, &headers, body).await?;
-    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
-    let (mut deleted, mut warnings) = (Vec::new(), Vec::new());
-    let (objects, _) = api.store.list();
-    for object in objects.iter().filter(|object| selection.matches(object)) {
-        match api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
-            Ok(object) => deleted.push(object),
-            // It went by itself.
-            Err(error) if error.code == 404 => {}
-            Err(error) if error.code == 403 => warnings.push(error.message),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": deleted });
-    Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &list), &warnings))
 }
