@@ -1,6 +1,10 @@
 //! The client against a server with TLS, certificates of its own making, and whatever answers the test gives.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report of a test, in its helpers too")]
+
 mod server;
+#[cfg(feature = "runtime-tests")]
+mod silence;
 
 use std::time::{Duration, Instant};
 

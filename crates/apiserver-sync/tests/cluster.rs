@@ -1,6 +1,8 @@
 //! A real kube-apiserver, as a node with a client certificate and the Node authorizer's rights. Needs root and a
 //! kube-apiserver; `cargo xtask test` sees to both and turns on the feature required here.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report of a test, in its helpers too")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

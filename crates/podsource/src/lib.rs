@@ -3,6 +3,7 @@
 //! [`manifest`] is pure: the text of a manifest becomes a pod that is defaulted, validated and made a static
 //! pod, or problems that name file, line and field. [`mod@file`] (feature `file`) reads a folder or one file and
 //! follows its changes. Each source publishes a [`SourceState`]: always its whole set, never a difference.
+//! `api` (feature `api`) watches an API server for a node's pods.
 //! [`Mux`] (feature `mux`) merges any number of them and says what changed.
 //!
 //! Must not know what becomes of the pods.

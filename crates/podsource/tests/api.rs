@@ -1,5 +1,7 @@
 //! The API source against a server that does on demand what a real one does on bad days.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report of a test, in its helpers too")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The API source and a real kube-apiserver. Needs root and a kube-apiserver; `cargo xtask test` sees to both and
 //! turns on the features required here.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report of a test, in its helpers too")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -53,6 +53,9 @@ fn good() -> Value {
 const CLUSTER: &str = "/clusters/0/cluster/";
 const USER: &str = "/users/0/user/";
 
+/// Pointers to fields, and what to put there; null removes them.
+type Changes = Vec<(String, Value)>;
+
 /// `good()` with some fields set, or removed by null.
 fn with(changes: &[(&str, Value)]) -> Value {
     let mut kubeconfig = good();
@@ -73,7 +76,7 @@ async fn every_field_that_is_wrong_is_named() {
     let cluster = |name: &str| format!("{CLUSTER}{name}");
     let user = |name: &str| format!("{USER}{name}");
     let data = |text: &str| json!(BASE64_STANDARD.encode(text));
-    let cases: Vec<(Vec<(String, Value)>, &str, &str)> = vec![
+    let cases: Vec<(Changes, &str, &str)> = vec![
         (vec![("/current-context".into(), Value::Null)], "current-context", "must name the context"),
         (vec![("/current-context".into(), json!("there"))], "current-context", "no context \"there\""),
         (
@@ -214,7 +217,7 @@ async fn what_the_kubelet_takes_is_taken() {
     let authority = json!(BASE64_STANDARD.encode(std::fs::read(files.0.path().join("node1.crt")).unwrap()));
     let cluster = |name: &str| format!("{CLUSTER}{name}");
     let user = |name: &str| format!("{USER}{name}");
-    let cases: Vec<(Vec<(String, Value)>, &str)> = vec![
+    let cases: Vec<(Changes, &str)> = vec![
         (vec![], "https://127.0.0.1:6443"),
         (vec![(cluster("server"), json!("https://host:6443/some/path/"))], "https://host:6443/some/path"),
         (vec![(cluster("server"), json!("host:6443"))], "https://host:6443"),

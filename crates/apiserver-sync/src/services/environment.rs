@@ -173,7 +173,8 @@ mod tests {
         let mut with_own = all.to_vec();
         with_own.push(service("shop", "kubernetes", "10.0.0.9", &[("", 80, "TCP")]));
         let master = "KUBERNETES_SERVICE_HOST=10.0.0.1";
-        let cases: &[(&str, &[Service], &str, bool, &[&str])] = &[
+        type Case<'a> = (&'a str, &'a [Service], &'a str, bool, &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             ("links", &all, "shop", true, &[master, "WEB_SERVICE_HOST=10.0.0.3"]),
             ("no links", &all, "shop", false, &[master]),
             ("default with links", &all, "default", true, &[master, "OTHER_SERVICE_HOST=10.0.0.2"]),
