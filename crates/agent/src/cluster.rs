@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::logging::Verbosity;
+use crate::runtime::References;
 use crate::view::AgentView;
 use crate::{AgentWorkers, settings};
 
@@ -150,6 +151,11 @@ impl Cluster {
         Arc::new(move |pod, container, kind, reason, message| {
             recorder.pod(pod, container, kind, reason, message.to_owned());
         })
+    }
+
+    /// What containers and images take from the API server's objects.
+    pub(crate) fn references(&self) -> References {
+        References { objects: self.objects.clone(), services: self.services.clone() }
     }
 
     /// Hears of all pods that are wanted, whenever they change.

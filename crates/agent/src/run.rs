@@ -133,6 +133,7 @@ impl Agent {
         let sink = Arc::new(ProbeSink::default());
         let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), now);
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node_ips.first().copied()));
+        let references = cluster.as_ref().map(Cluster::references);
         let runtime = CriRuntime {
             files: Files {
                 root_dir: config.root_dir.clone(),
@@ -141,11 +142,17 @@ impl Agent {
             },
             cgroups,
             images: images::Images::new(
-                CriImages { client: client.clone(), config: cri.clone() },
+                CriImages {
+                    client: client.clone(),
+                    config: cri.clone(),
+                    places: settings::credential_places(config),
+                    references: references.clone(),
+                },
                 &settings::images(config),
             ),
             config: cri,
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
+            references,
             client: client.clone(),
         };
         let runtime = Arc::new(runtime);

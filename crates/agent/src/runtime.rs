@@ -5,6 +5,7 @@ mod hooks;
 mod images;
 mod leftovers;
 mod observe;
+mod references;
 mod sandbox;
 mod start;
 mod stop;
@@ -23,6 +24,7 @@ pub(crate) use files::{Files, make_dir};
 pub(crate) use hooks::Hooks;
 pub(crate) use images::CriImages;
 pub(crate) use observe::{read, with_last_words};
+pub(crate) use references::References;
 
 /// Runs pods through a CRI runtime.
 pub(crate) struct CriRuntime {
@@ -33,6 +35,8 @@ pub(crate) struct CriRuntime {
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) images: ::images::Images<CriImages>,
     pub(crate) hooks: Hooks,
+    /// `None` without an API server.
+    pub(crate) references: Option<References>,
 }
 
 impl Runtime for CriRuntime {

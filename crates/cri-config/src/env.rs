@@ -36,7 +36,7 @@ impl Env {
         references: Option<&References<'_>>,
     ) -> Result<Self, ConfigError> {
         let scope = Scope { pod, spec, container, pod_ips, settings, references };
-        let services = references.into_iter().flat_map(|found| &found.services);
+        let services = references.into_iter().flat_map(|found| found.services);
         let mut env = Self(services.map(|(n, v)| (n.clone(), v.clone().into_bytes())).collect());
         for from in container.env_from.iter().flatten() {
             let prefix = from.prefix.as_deref().unwrap_or_default();

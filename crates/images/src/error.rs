@@ -2,11 +2,24 @@
 
 use std::time::Duration;
 
+use crate::credentials::InvalidConfig;
+
 /// What the runtime answered, as the kubelet passes it on: `rpc error: code = NotFound desc = ...` as Go prints a
 /// gRPC error, but of one with the code `Unknown` only its own message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ServiceError(pub String);
+
+/// Why a pod's pull secret opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PullSecretError {
+    /// It is not to be had: there is none of that name, or it cannot be read now.
+    #[error("the secret cannot be had")]
+    Missing,
+    /// It is there, and of no use.
+    #[error("the secret cannot be used")]
+    Invalid(#[from] InvalidConfig),
+}
 
 /// The waiting reason of a container without its image; names are the kubelet's (reference 4.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,11 @@
-//! Getting the images of containers: pull policy, one pull at a time, a limit on the rate, and back-off after
-//! failures, with the reasons, messages and events of the kubelet.
+//! Getting the images of containers: pull policy, credentials, one pull at a time, a limit on the rate, and back-off
+//! after failures, with the reasons, messages and events of the kubelet.
 //!
 //! Owns the queue and the back-off of all pulls. Must not know the CRI: the runtime stands behind
 //! [`ImageService`]. Rules: reference 4.11.
 
 mod backoff;
+pub mod credentials;
 mod error;
 mod name;
 mod policy;
@@ -14,20 +15,22 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use kube_model::PodUid;
 use kube_model::core::Pod;
 use kube_model::duration::GoDuration;
 use kube_model::view::EventType;
 use tokio::time::Instant;
 
-pub use error::{ImageError, Reason, ServiceError};
+pub use error::{ImageError, PullSecretError, Reason, ServiceError};
 pub use name::{InvalidName, with_default_tag};
 pub use policy::PullPolicy;
 
 use backoff::Backoff;
+use credentials::{Credential, Keyring};
 use queue::{Pulled, Queue};
 
-/// The part of the runtime that knows images.
+/// The part of the runtime that knows images, and who knows credentials.
 pub trait ImageService: Send + Sync {
     /// The image if it is on the node.
     fn image_status(
@@ -36,8 +39,24 @@ pub trait ImageService: Send + Sync {
     ) -> impl Future<Output = Result<Option<ImageInfo>, ServiceError>> + Send;
 
     /// Fetches the image for a pod; answers with a reference that `image_status` knows.
-    fn pull_image(&self, image: &str, pod: &Pod)
-    -> impl Future<Output = Result<String, ServiceError>> + Send;
+    fn pull_image(
+        &self,
+        image: &str,
+        pod: &Pod,
+        credential: Option<&Credential>,
+    ) -> impl Future<Output = Result<String, ServiceError>> + Send;
+
+    /// One of the pod's `imagePullSecrets`, asked for when there is something to pull.
+    fn pull_secret(
+        &self,
+        pod: &Pod,
+        name: &str,
+    ) -> impl Future<Output = Result<Keyring, PullSecretError>> + Send;
+
+    /// The credentials of the node itself, good for every pod; none by default.
+    fn node_keyring(&self) -> impl Future<Output = Keyring> + Send {
+        std::future::ready(Keyring::default())
+    }
 }
 
 /// An image on the node.
@@ -65,7 +84,8 @@ pub enum ImageUser {
 pub struct ImageEvent {
     /// Normal or warning.
     pub kind: EventType,
-    /// `Pulling`, `Pulled`, `Failed`, `BackOff`, `InspectFailed` or `ErrImageNeverPull`.
+    /// `Pulling`, `Pulled`, `Failed`, `BackOff`, `InspectFailed`, `ErrImageNeverPull` or
+    /// `FailedToRetrieveImagePullSecret`.
     pub reason: &'static str,
     /// A sentence.
     pub message: String,
@@ -112,8 +132,8 @@ impl<S: ImageService> Images<S> {
 
     /// Makes sure that the image is on the node, as the policy says, and tells what there is.
     ///
-    /// `on_event` hears of each step. Pods that ask for one image at the same time share one pull. Dropping the
-    /// future gives its place in the queue to the next.
+    /// `on_event` hears of each step. Pods that ask for one image with the same credentials at the same time share
+    /// one pull. Dropping the future gives its place in the queue to the next.
     ///
     /// # Errors
     /// The waiting reason and message of the container; [`ImageError::retry_after`] says how long asking again
@@ -175,9 +195,10 @@ impl<S: ImageService> Images<S> {
             ask.tell(EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}"));
             return Err(error);
         }
+        let credentials = self.credentials(ask, full).await;
         ask.tell(EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
         let asked = Instant::now();
-        let pulled = self.queue.pull(&self.service, full, pod).await;
+        let pulled = self.queue.pull(&self.service, full, pod, credentials).await;
         let waited = asked.elapsed();
         match pulled {
             Ok(Pulled { reference, took }) => {
@@ -205,6 +226,35 @@ impl<S: ImageService> Images<S> {
                 Err(error)
             }
         }
+    }
+
+    /// What may open the image's registry: the pod's own first, then the node's. A secret that cannot be had is
+    /// told, and the pull goes on without.
+    async fn credentials(&self, ask: &Ask<'_>, full: &str) -> Vec<Credential> {
+        const GOES_ON: &str = "attempting to pull the image may not succeed.";
+        let secrets = ask.pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        // The API lets entries without a name through.
+        let names: Vec<&str> = secrets.map(|secret| secret.name.as_str()).filter(|n| !n.is_empty()).collect();
+        let answers = join_all(names.iter().map(|name| self.service.pull_secret(ask.pod, name))).await;
+        let (mut of_pod, mut missing) = (Keyring::default(), Vec::new());
+        for (name, answer) in names.into_iter().zip(answers) {
+            match answer {
+                Ok(keyring) => of_pod.append(keyring),
+                Err(PullSecretError::Missing) => missing.push(name),
+                Err(PullSecretError::Invalid(why)) => {
+                    let message = format!("Unable to use image pull secret {name}: {why}; {GOES_ON}");
+                    ask.tell(EventType::Warning, "FailedToRetrieveImagePullSecret", message);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            let message = format!("Unable to retrieve some image pull secrets ({missing}); {GOES_ON}");
+            ask.tell(EventType::Warning, "FailedToRetrieveImagePullSecret", message);
+        }
+        let mut credentials = of_pod.lookup(full);
+        credentials.extend(self.service.node_keyring().await.lookup(full));
+        credentials
     }
 
     fn in_backoff(&self, uid: &PodUid, image: &str) -> Option<ImageError> {

@@ -22,6 +22,30 @@ pub fn with_default_tag(image: &str) -> Result<Cow<'_, str>, InvalidName> {
     }
 }
 
+/// What every image of Docker Hub has in front of its [`repository`].
+pub(crate) const DOCKER_HUB_PREFIX: &str = "docker.io/";
+
+/// Where the image lies, in full and without tag and digest: `busybox` is `docker.io/library/busybox`.
+/// Rule: `ParseNormalizedNamed` of `distribution/reference`.
+pub(crate) fn repository(image: &str) -> String {
+    let (domain, rest) = split_domain(image);
+    let path = rest.split([':', '@']).next().unwrap_or_default();
+    match domain {
+        "docker.io" | "index.docker.io" if !path.contains('/') => {
+            format!("{DOCKER_HUB_PREFIX}library/{path}")
+        }
+        "index.docker.io" => format!("{DOCKER_HUB_PREFIX}{path}"),
+        domain => format!("{domain}/{path}"),
+    }
+}
+
+fn split_domain(image: &str) -> (&str, &str) {
+    match image.split_once('/') {
+        Some((first, rest)) if is_domain(first) => (first, rest),
+        _ => ("docker.io", image),
+    }
+}
+
 type Parts<'a> = (Option<&'a str>, Option<&'a str>);
 
 fn tag_and_digest(image: &str) -> Result<Parts<'_>, Cow<'static, str>> {
@@ -30,10 +54,7 @@ fn tag_and_digest(image: &str) -> Result<Parts<'_>, Cow<'static, str>> {
         let why = format!("invalid repository name ({image}), cannot specify 64-byte hexadecimal strings");
         return Err(why.into());
     }
-    let (domain, rest) = match image.split_once('/') {
-        Some((first, rest)) if is_domain(first) => (first, rest),
-        _ => ("docker.io", image),
-    };
+    let (domain, rest) = split_domain(image);
     let path = rest.split(':').next().unwrap_or_default();
     if path.chars().any(char::is_uppercase) {
         return Err(format!("invalid reference format: repository name ({path}) must be lowercase").into());
@@ -135,6 +156,21 @@ mod tests {
         ] {
             let got = with_default_tag(image);
             assert_eq!(got, Ok(Cow::Borrowed(want.unwrap_or(image))), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_named_in_full() {
+        for (image, want) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("busybox:1.37@sha256:0", "docker.io/library/busybox"),
+            ("team/app", "docker.io/team/app"),
+            ("index.docker.io/app:v1", "docker.io/library/app"),
+            ("docker.io/team/app", "docker.io/team/app"),
+            ("host:5000/a/b:v1", "host:5000/a/b"),
+            ("localhost/a@sha256:0", "localhost/a"),
+        ] {
+            assert_eq!(repository(image), want, "{image}");
         }
     }
 

@@ -8,6 +8,7 @@ use kube_model::core::Pod;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::credentials::Credential;
 use crate::{ImageService, ServiceError, Settings};
 
 /// A pull that succeeded.
@@ -21,6 +22,10 @@ pub(crate) struct Pulled {
 
 type Outcome = Result<Pulled, ServiceError>;
 
+/// What one pull is shared for: the image, and what opens its registry. A pod whose credentials are wrong must not
+/// fail another's pull, nor be served by it.
+type Key = (String, Vec<Credential>);
+
 /// The last pull of an image and when it ended; its lock is held by the one who pulls.
 type Shared = Arc<tokio::sync::Mutex<Option<(Instant, Outcome)>>>;
 
@@ -30,7 +35,7 @@ pub(crate) struct Queue {
     places: Option<Semaphore>,
     rate: Option<Mutex<Bucket>>,
     /// Images that somebody pulls or waits for.
-    wanted: Mutex<BTreeMap<String, Shared>>,
+    wanted: Mutex<BTreeMap<Key, Shared>>,
 }
 
 impl Queue {
@@ -47,9 +52,15 @@ impl Queue {
 
     /// Pulls the image, or waits for one who does; a pull that ends after we asked counts for us too, failed or
     /// not. When the one who pulls goes away, the next takes over.
-    pub(crate) async fn pull(&self, service: &impl ImageService, image: &str, pod: &Pod) -> Outcome {
+    pub(crate) async fn pull(
+        &self,
+        service: &impl ImageService,
+        image: &str,
+        pod: &Pod,
+        credentials: Vec<Credential>,
+    ) -> Outcome {
         let asked = Instant::now();
-        let wanted = Wanted::new(self, image);
+        let wanted = Wanted::new(self, (image.to_owned(), credentials));
         let mut last = wanted.shared.lock().await;
         if let Some((_, outcome)) = last.as_ref().filter(|(ended, _)| *ended >= asked) {
             return outcome.clone();
@@ -61,7 +72,7 @@ impl Queue {
         };
         let outcome = if self.within_rate() {
             let started = Instant::now();
-            let pulled = service.pull_image(image, pod).await;
+            let pulled = try_each(service, image, pod, &wanted.key.1).await;
             pulled.map(|reference| Pulled { reference, took: started.elapsed() })
         } else {
             Err(ServiceError("pull QPS exceeded".to_owned()))
@@ -81,22 +92,47 @@ impl Queue {
         self.wanted().is_empty() && self.places.as_ref().is_none_or(|p| p.available_permits() > 0)
     }
 
-    fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Shared>> {
+    fn wanted(&self) -> MutexGuard<'_, BTreeMap<Key, Shared>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// With each credential in turn until one works; without any, as nobody.
+async fn try_each(
+    service: &impl ImageService,
+    image: &str,
+    pod: &Pod,
+    credentials: &[Credential],
+) -> Result<String, ServiceError> {
+    if credentials.is_empty() {
+        return service.pull_image(image, pod, None).await;
+    }
+    let mut failures = Vec::new();
+    for credential in credentials {
+        match service.pull_image(image, pod, Some(credential)).await {
+            Ok(reference) => return Ok(reference),
+            Err(ServiceError(failure)) if failures.contains(&failure) => {}
+            Err(ServiceError(failure)) => failures.push(failure),
+        }
+    }
+    // As Go prints several errors.
+    Err(ServiceError(match failures.as_slice() {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    }))
 }
 
 /// Keeps the entry of an image as long as somebody wants it, also when futures are dropped.
 struct Wanted<'a> {
     queue: &'a Queue,
-    image: &'a str,
+    key: Key,
     shared: Shared,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(queue: &'a Queue, image: &'a str) -> Self {
-        let shared = queue.wanted().entry(image.to_owned()).or_default().clone();
-        Self { queue, image, shared }
+    fn new(queue: &'a Queue, key: Key) -> Self {
+        let shared = queue.wanted().entry(key.clone()).or_default().clone();
+        Self { queue, key, shared }
     }
 }
 
@@ -105,7 +141,7 @@ impl Drop for Wanted<'_> {
         let mut wanted = self.queue.wanted();
         // The map's own and ours; new ones come only from the map, which we hold.
         if Arc::strong_count(&self.shared) <= 2 {
-            wanted.remove(self.image);
+            wanted.remove(&self.key);
         }
     }
 }

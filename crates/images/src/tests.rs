@@ -1,6 +1,6 @@
 //! Against a scripted runtime, with the clock under control.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +18,12 @@ struct Runtime {
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
     broken: Option<&'static str>,
+    /// By name: a `.dockercfg`.
+    secrets: BTreeMap<&'static str, &'static str>,
+    /// A `.dockercfg` too.
+    of_node: &'static str,
+    /// The only user that may pull; empty: all may.
+    welcome: &'static str,
 }
 
 struct Handle(Arc<Runtime>);
@@ -32,7 +38,12 @@ impl ImageService for Handle {
         Ok(there.then(info))
     }
 
-    async fn pull_image(&self, image: &str, _pod: &Pod) -> Result<String, ServiceError> {
+    async fn pull_image(
+        &self,
+        image: &str,
+        _pod: &Pod,
+        credential: Option<&Credential>,
+    ) -> Result<String, ServiceError> {
         struct Leave<'a>(&'a AtomicUsize);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
@@ -42,13 +53,27 @@ impl ImageService for Handle {
         let now = self.0.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         let _leave = Leave(&self.0.at_once);
         self.0.most_at_once.fetch_max(now, Ordering::SeqCst);
-        self.0.pulls.lock().unwrap().push(image.to_owned());
+        let user = credential.map(|c| c.username.as_str());
+        let as_user = user.map(|user| format!(" as {user}")).unwrap_or_default();
+        self.0.pulls.lock().unwrap().push(format!("{image}{as_user}"));
         tokio::time::sleep(Duration::from_secs(1)).await;
         if let Some(failure) = self.0.script.lock().unwrap().pop_front() {
             return Err(ServiceError(failure.into()));
         }
+        if !self.0.welcome.is_empty() && user != Some(self.0.welcome) {
+            return Err(ServiceError(format!("{} is not welcome", user.unwrap_or("nobody"))));
+        }
         self.0.present.lock().unwrap().insert(image.to_owned());
         Ok(image.to_owned())
+    }
+
+    async fn pull_secret(&self, _pod: &Pod, name: &str) -> Result<Keyring, PullSecretError> {
+        let text = self.0.secrets.get(name).ok_or(PullSecretError::Missing)?;
+        Ok(Keyring::from_dockercfg(text.as_bytes())?)
+    }
+
+    async fn node_keyring(&self) -> Keyring {
+        Keyring::from_dockercfg(self.0.of_node.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -67,7 +92,20 @@ impl Node {
     }
 
     async fn ensure(&self, uid: &str, image: &str, policy: PullPolicy) -> Result<ImageInfo, ImageError> {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": uid}})).unwrap();
+        self.ensure_with(&[], uid, image, policy).await
+    }
+
+    /// With these pull secrets.
+    async fn ensure_with(
+        &self,
+        secrets: &[&str],
+        uid: &str,
+        image: &str,
+        policy: PullPolicy,
+    ) -> Result<ImageInfo, ImageError> {
+        let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+        let spec = json!({"containers": [], "imagePullSecrets": secrets});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": uid}, "spec": spec})).unwrap();
         let heard = |e: ImageEvent| {
             self.events.lock().unwrap().push(format!("{:?} {} {}", e.kind, e.reason, e.message));
         };
@@ -327,4 +365,92 @@ async fn pulls_above_the_rate_fail() {
     let names: Vec<String> = (0..50).map(|i| format!("i{i}")).collect();
     let all = join_all(names.iter().map(|i| node.ensure("u", i, PullPolicy::Always))).await;
     assert!(all.iter().all(Result::is_ok), "0 is no limit");
+}
+
+/// Two pods' secrets for `example.com`, and the node's credentials for it.
+fn private(welcome: &'static str) -> Runtime {
+    Runtime {
+        secrets: [
+            ("ann", r#"{"example.com":{"username":"ann"}}"#),
+            ("bob", r#"{"example.com":{"username":"bob"},"other.com":{"username":"other"}}"#),
+            ("broken", r#"{"example.com":{"auth":"s3cret"}}"#),
+        ]
+        .into(),
+        of_node: r#"{"example.com":{"username":"node"}}"#,
+        welcome,
+        ..Runtime::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_tried_in_turn_the_pods_before_the_nodes() {
+    for (welcome, secrets, image, want) in [
+        ("ann", &["ann", "bob"][..], "example.com/a", "example.com/a:latest as ann"),
+        (
+            "bob",
+            &["ann", "", "bob"],
+            "example.com/a",
+            "example.com/a:latest as ann|example.com/a:latest as bob",
+        ),
+        ("node", &["ann"], "example.com/a", "example.com/a:latest as ann|example.com/a:latest as node"),
+        ("node", &[], "example.com/a", "example.com/a:latest as node"),
+        ("", &["ann", "bob"], "third.com/a", "third.com/a:latest"),
+        ("other", &["ann", "bob"], "other.com/a:v1", "other.com/a:v1 as other"),
+    ] {
+        let node = Node::new(&Settings::default(), private(welcome));
+        node.ensure_with(secrets, "u", image, PullPolicy::Always).await.unwrap();
+        assert_eq!(node.pulls().join("|"), want, "{welcome} {secrets:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_no_credential_works_every_failure_is_told_once() {
+    for (script, want) in
+        [(&[][..], "[ann is not welcome, node is not welcome]"), (&[NOT_FOUND, NOT_FOUND], NOT_FOUND)]
+    {
+        let runtime = Runtime { script: failing(script).script, ..private("nobody") };
+        let node = Node::new(&Settings::default(), runtime);
+        let pulled = node.ensure_with(&["ann"], "u", "example.com/a", PullPolicy::Always).await;
+        assert_eq!(pulled.unwrap_err().message, want);
+        assert_eq!(node.pulls().len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_had_is_told_and_the_pull_goes_on() {
+    let node = Node::new(&Settings::default(), private("ann"));
+    let secrets = ["gone", "broken", "ann", "away"];
+    node.ensure_with(&secrets, "u", "example.com/a", PullPolicy::IfNotPresent).await.unwrap();
+    let reason = "Warning FailedToRetrieveImagePullSecret";
+    let events = node.events();
+    assert_eq!(
+        events[..3],
+        [
+            format!(
+                "{reason} Unable to use image pull secret broken: auth of \"example.com\" must be base64 of \
+                 username:password; attempting to pull the image may not succeed."
+            ),
+            format!(
+                "{reason} Unable to retrieve some image pull secrets (gone, away); attempting to pull the image \
+                 may not succeed."
+            ),
+            "Normal Pulling Pulling image \"example.com/a\"".to_owned(),
+        ]
+    );
+    // Nobody asks for secrets when there is nothing to pull.
+    node.ensure_with(&secrets, "u", "example.com/a", PullPolicy::IfNotPresent).await.unwrap();
+    assert_eq!(node.events().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_is_shared_only_by_those_with_the_same_credentials() {
+    let node = Node::new(&Settings::default(), Runtime { of_node: "{}", ..private("bob") });
+    let pods = [("ann", "u1"), ("bob", "u2"), ("ann", "u3"), ("bob", "u4")];
+    let pull = |(secret, uid): (&'static str, &'static str)| {
+        let node = &node;
+        async move { node.ensure_with(&[secret], uid, "example.com/a", PullPolicy::Always).await.is_ok() }
+    };
+    assert_eq!(join_all(pods.map(pull)).await, [false, true, false, true]);
+    assert_eq!(node.pulls(), ["example.com/a:latest as ann", "example.com/a:latest as bob"]);
+    assert!(node.images.queue.is_idle());
 }

@@ -1,15 +1,22 @@
 //! The runtime's image service as the `images` crate sees it.
 
-use cri_client::v1::{ImageSpec, ImageStatusRequest, PullImageRequest};
+use cri_client::v1::{AuthConfig, ImageSpec, ImageStatusRequest, PullImageRequest};
 use cri_client::{Client, Code, Error, ErrorKind};
-use images::{ImageInfo, ImageService, ImageUser, ServiceError};
+use images::credentials::{Credential, Keyring, Places};
+use images::{ImageInfo, ImageService, ImageUser, PullSecretError, ServiceError};
 use kube_model::core::Pod;
+
+use super::References;
 
 /// Asks the runtime for images.
 #[derive(Debug)]
 pub(crate) struct CriImages {
     pub(crate) client: Client,
     pub(crate) config: cri_config::Settings,
+    /// Where the node's own credentials may be.
+    pub(crate) places: Places,
+    /// `None` without an API server: then no pull secret can be had.
+    pub(crate) references: Option<References>,
 }
 
 impl ImageService for CriImages {
@@ -26,14 +33,43 @@ impl ImageService for CriImages {
         }))
     }
 
-    async fn pull_image(&self, image: &str, pod: &Pod) -> Result<String, ServiceError> {
+    async fn pull_image(
+        &self,
+        image: &str,
+        pod: &Pod,
+        credential: Option<&Credential>,
+    ) -> Result<String, ServiceError> {
         let sandbox_config =
             cri_config::sandbox_config(pod, 0, &self.config).map_err(|e| ServiceError(e.to_string()))?;
         // Runtimes choose by these annotations how to unpack; the kubelet sends the pod's with each pull.
         let annotations = pod.metadata.annotations.clone().unwrap_or_default();
         let image = Some(ImageSpec { annotations, ..spec(image) });
-        let request = PullImageRequest { image, auth: None, sandbox_config: Some(sandbox_config) };
+        let auth = credential.map(|credential| AuthConfig {
+            username: credential.username.clone(),
+            password: credential.password.clone(),
+            ..AuthConfig::default()
+        });
+        let request = PullImageRequest { image, auth, sandbox_config: Some(sandbox_config) };
         Ok(self.client.pull_image(request).await.map_err(|e| as_go_says(&e))?.image_ref)
+    }
+
+    async fn pull_secret(&self, pod: &Pod, name: &str) -> Result<Keyring, PullSecretError> {
+        match &self.references {
+            Some(references) => references.pull_secret(pod, name).await,
+            None => Err(PullSecretError::Missing),
+        }
+    }
+
+    async fn node_keyring(&self) -> Keyring {
+        let places = self.places.clone();
+        // Only a panic keeps the task from its answer.
+        let read = tokio::task::spawn_blocking(move || places.read()).await;
+        let (keyring, problems) = read.unwrap_or_default();
+        for problem in problems {
+            let error = &problem as &(dyn std::error::Error + 'static);
+            tracing::warn!(error, "credentials of the node are not used");
+        }
+        keyring
     }
 }
 

@@ -14,6 +14,7 @@ use kube_model::{PodKey, PodUid, Timestamp, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StartContainer, StepError};
 
+use super::references::Found;
 use super::{CriRuntime, failed};
 
 impl CriRuntime {
@@ -22,6 +23,18 @@ impl CriRuntime {
         request: StartContainer<'_>,
         reporter: &Reporter,
     ) -> Result<(), StepError> {
+        let started = self.try_start(request, reporter).await;
+        if let Err(error) = &started {
+            use FailureReason::{CreateContainerConfigError, CreateContainerError, RunContainerError};
+            // Of images and hooks events tell already.
+            if let CreateContainerConfigError | CreateContainerError | RunContainerError = error.reason {
+                reporter.event(EventType::Warning, "Failed", format!("Error: {}", error.message));
+            }
+        }
+        started
+    }
+
+    async fn try_start(&self, request: StartContainer<'_>, reporter: &Reporter) -> Result<(), StepError> {
         let StartContainer { pod, name, sandbox, .. } = request;
         let (uid, key) = pod::identity(pod);
         let config_error = |e: &dyn std::error::Error| failed(FailureReason::CreateContainerConfigError, e);
@@ -44,6 +57,15 @@ impl CriRuntime {
             let work = move |files: &super::Files| files.prepare_container(&uid, &key, &name, &hosts_text);
             self.files.run(work).await.map_err(|e| config_error(&e))?
         };
+        let found = match &self.references {
+            Some(references) => {
+                reporter.doing(format!("looking up what the variables of container {name} come from"));
+                let found = references.of_container(pod, container).await;
+                Some(found.map_err(|e| config_error(&e))?)
+            }
+            None => None,
+        };
+        let references = found.as_ref().map(Found::as_inputs);
         let hosts_file = paths::hosts_file(&self.config.root_dir, &uid);
         let inputs = ContainerInputs {
             pod,
@@ -54,7 +76,7 @@ impl CriRuntime {
             pod_ips: &ips,
             hosts_file: Some(&hosts_file),
             termination_log: &termination_log,
-            references: None,
+            references: references.as_ref(),
         };
         let config = cri_config::container_config(inputs, &self.config).map_err(|e| config_error(&e))?;
         let sandbox_config = cri_config::sandbox_config(pod, sandbox.attempt, &self.config);

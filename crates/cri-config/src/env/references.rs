@@ -37,10 +37,9 @@ pub enum Missing {
 }
 
 /// What the caller found for one container.
-#[derive(Default)]
 pub struct References<'a> {
     /// The variables that tell of services; the container's own are stronger.
-    pub services: BTreeMap<String, String>,
+    pub services: &'a BTreeMap<String, String>,
     /// Each of [`references`].
     pub objects: BTreeMap<(Kind, &'a str), Result<&'a Data, Missing>>,
 }

@@ -133,8 +133,9 @@ fn with_both(env_from: &str, env: &str) -> String {
 fn objects_and_services_become_variables_and_the_later_is_stronger() {
     let (cm, other) = (data(&[("a", b"1"), ("b-c", b"2")]), data(&[("a", b"3")]));
     let secret = data(&[("p", b"s3cret"), ("raw", b"\xff\n")]);
+    let services = [("WEB_PORT".to_owned(), "80".to_owned()), ("a".to_owned(), "service".to_owned())].into();
     let found = References {
-        services: [("WEB_PORT".to_owned(), "80".to_owned()), ("a".to_owned(), "service".to_owned())].into(),
+        services: &services,
         objects: [
             ((Kind::ConfigMap, "cm"), Ok(&cm)),
             ((Kind::ConfigMap, "other"), Ok(&other)),
@@ -203,6 +204,7 @@ fn what_is_missing_is_said_in_the_kubelets_words() {
     let (cm, secret) = (data(&[("a", b"1")]), data(&[("raw", b"\xff")]));
     let locked = r#"secret "ns/locked" is forbidden: no relationship found"#;
     let found = References {
+        services: &BTreeMap::new(),
         objects: [
             ((Kind::ConfigMap, "cm"), Ok(&cm)),
             ((Kind::Secret, "sec"), Ok(&secret)),
@@ -211,7 +213,6 @@ fn what_is_missing_is_said_in_the_kubelets_words() {
             ((Kind::Secret, "locked"), Err(Missing::Unreadable(locked.to_owned()))),
         ]
         .into(),
-        ..References::default()
     };
     let key_ref = |source: &str, name: &str, key: &str| {
         format!(r#"[{{"name":"A","valueFrom":{{"{source}":{{"name":"{name}","key":"{key}"}}}}}}]"#)
@@ -260,10 +261,8 @@ fn only_what_a_container_needs_is_to_be_looked_up() {
 #[test]
 fn values_are_not_printed() {
     let secret = data(&[("password", b"s3cret")]);
-    let found = References {
-        services: [("WEB_PORT".to_owned(), "8080".to_owned())].into(),
-        objects: [((Kind::Secret, "sec"), Ok(&secret))].into(),
-    };
+    let services = [("WEB_PORT".to_owned(), "8080".to_owned())].into();
+    let found = References { services: &services, objects: [((Kind::Secret, "sec"), Ok(&secret))].into() };
     let printed = format!("{found:?}");
     assert!(printed.contains("sec") && printed.contains("WEB_PORT"), "{printed}");
     assert!(!printed.contains("s3cret") && !printed.contains("8080"), "{printed}");
