@@ -210,7 +210,7 @@ pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, &node_name, limits.pods)).await;
     let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     // After the folder: a second process on the same settings is told who has it.
-    let listener = Listener::bind(&settings.listen).await?;
+    let listener = Listener::bind(&settings.listen)?;
     let address = listener
         .address()
         .map_err(|source| StartError::Bind { address: settings.listen.to_string(), source })?;

@@ -12,12 +12,12 @@ use std::str::FromStr;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::StartError;
 
-/// Connections that the kernel holds until they are taken.
-const BACKLOG: i32 = 128;
+/// Connections that the kernel holds until they are taken: a flood of idle ones must not fill it in a moment.
+const BACKLOG: u32 = 1024;
 
 /// Where to listen: `HOST:PORT`, where the host is an IP address or `localhost`, or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,10 +88,10 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Listens. The socket of a process that died is replaced.
-    pub(super) async fn bind(listen: &Listen) -> Result<Self, StartError> {
+    pub(super) fn bind(listen: &Listen) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address: listen.to_string(), source };
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp).map_err(failed),
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp).map_err(failed),
             Listen::Unix(path) => {
                 make_way(path)?;
                 let bound = bind_unix(path).and_then(|socket| UnixListener::from_std(socket.into()));
@@ -150,6 +150,14 @@ fn make_way(path: &Path) -> Result<(), StartError> {
     }
 }
 
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// A listening socket whose file has mode 0600 from its first moment: the kernel gives the file the mode of the
 /// socket's own inode, whatever the umask leaves of it.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
@@ -158,7 +166,7 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    rustix::net::listen(&socket, BACKLOG.cast_signed())?;
     Ok(socket)
 }
 
