@@ -109,6 +109,18 @@ impl Cgroups {
         })
     }
 
+    /// The cgroup that all pods are in, below a hierarchy's mount point: `kubepods`.
+    pub fn pods_cgroup(&self) -> String {
+        self.path(QosClass::Guaranteed.cgroup())
+    }
+
+    /// The pod's cgroup, below a hierarchy's mount point; `None` if it has none.
+    pub fn pod_cgroup(&self, uid: &PodUid) -> Option<String> {
+        let (name, hierarchy) = (pod_name(uid).ok()?, self.hierarchies.all.first()?);
+        let mut paths = CLASSES.iter().map(|class| self.path(&format!("{}/{name}", class.cgroup())));
+        paths.find(|path| hierarchy.dir(path).is_dir())
+    }
+
     /// All pods that have a cgroup in some hierarchy, in the order of their UIDs: more than the desired ones
     /// when pods were removed while nobody watched.
     ///

@@ -265,6 +265,26 @@ async fn a_cgroup_that_stays_busy_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_pod_is_found_below_the_mount_point_in_the_class_that_it_has() {
+    for (dir, cgroups) in [v1(), v2()] {
+        cgroups.ensure_base(&NODE).unwrap();
+        assert_eq!(cgroups.pods_cgroup(), "kubepods");
+        let limits = PodLimits { cpu_shares: 2, ..PodLimits::default() };
+        for (class, expected) in [
+            (QosClass::Guaranteed, "kubepods/podGuaranteed"),
+            (QosClass::Burstable, "kubepods/burstable/podBurstable"),
+            (QosClass::BestEffort, "kubepods/besteffort/podBestEffort"),
+        ] {
+            let uid = PodUid::from(format!("{class:?}").as_str());
+            assert_eq!(cgroups.pod_cgroup(&uid), None);
+            cgroups.ensure_pod(&uid, class, &limits).unwrap();
+            assert_eq!(cgroups.pod_cgroup(&uid).as_deref(), Some(expected), "in {}", dir.path().display());
+        }
+        assert_eq!(cgroups.pod_cgroup(&PodUid::from("x/../../burstable")), None);
+    }
+}
+
+#[test]
 fn a_uid_that_leaves_its_folder_is_refused() {
     let (dir, cgroups) = v2();
     for uid in ["", "/../../x", "a/b", "a\0b"] {
