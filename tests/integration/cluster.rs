@@ -1,0 +1,129 @@
+//! The node as part of a cluster: kubectl on one side, a real API server in the middle, containerd on the other.
+
+mod basics;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::env::{Agent, AgentOptions, BUSYBOX, Cluster, Containerd, Line, Run, binary, until};
+
+/// How long anything that is not a grace period or a back-off may take here.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A cluster with one node.
+pub(crate) struct ClusterNode {
+    // Dropped in this order: the agent, the runtime, the cluster, then everything of the run.
+    pub(crate) agent: Agent,
+    pub(crate) _containerd: Containerd,
+    pub(crate) cluster: Cluster,
+    pub(crate) _run: Arc<Run>,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What an agent needs to be a node of `cluster` that the API server can reach.
+pub(crate) fn node_args(cluster: &Cluster, node: &str, kubeconfig: &std::path::Path) -> Vec<String> {
+    let serving = cluster.ca().server(&format!("{node}-serving"), &["127.0.0.1"]).unwrap();
+    vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--hostname-override={node}"),
+        "--node-ip=127.0.0.1".to_owned(),
+        "--address=127.0.0.1".to_owned(),
+        format!("--port={}", free_port()),
+        "--read-only-port=0".to_owned(),
+        format!("--tls-cert-file={}", serving.certificate.display()),
+        format!("--tls-private-key-file={}", serving.key.display()),
+        format!("--client-ca-file={}", cluster.ca().certificate().display()),
+        "--anonymous-auth=false".to_owned(),
+        "--authentication-token-webhook".to_owned(),
+        "--authorization-mode=Webhook".to_owned(),
+    ]
+}
+
+impl ClusterNode {
+    pub(crate) fn start(line: Line) -> Self {
+        let run = Run::new().unwrap();
+        let cluster = Cluster::start(&run).unwrap();
+        let containerd = Containerd::start(&run, line).unwrap();
+        let kubeconfig = cluster.node_kubeconfig("node1").unwrap();
+        let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(node_args(
+            &cluster,
+            "node1",
+            &kubeconfig,
+        ));
+        let agent = Agent::start(&run, options).unwrap();
+        let node = Self { agent, _containerd: containerd, cluster, _run: run };
+        node.until_node("is ready", |node| condition(node, "Ready")["status"] == "True");
+        node
+    }
+
+    pub(crate) fn until_node(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        self.until(&format!("the node {what}"), "/api/v1/nodes/node1", is)
+    }
+
+    /// Waits until the object at `path` is as `is` wants it, and returns it.
+    pub(crate) fn until(&self, what: &str, path: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let look = |object: &Value| if is(object) { Ok(object.clone()) } else { Err(object.to_string()) };
+        let found = self.cluster.wait_for(what, path, SOON, look);
+        found.unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
+    }
+
+    pub(crate) fn until_pod(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        self.until(&format!("pod {name} {what}"), &pod_path(name), is)
+    }
+
+    pub(crate) fn until_gone(&self, name: &str) {
+        let gone = until(&format!("pod {name} is gone"), SOON, || {
+            match self.cluster.request("GET", &pod_path(name), None).map_err(|e| e.to_string())? {
+                (404, _) => Ok(()),
+                (_, object) => Err(object.to_string()),
+            }
+        });
+        gone.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+    }
+
+    /// Creates a pod that is bound to the node.
+    pub(crate) fn create(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("node1");
+        if spec["containers"].is_null() {
+            spec["containers"] = json!([{"name": "app", "image": BUSYBOX, "command": ["sleep", "3600"]}]);
+        }
+        if spec["terminationGracePeriodSeconds"].is_null() {
+            spec["terminationGracePeriodSeconds"] = json!(1);
+        }
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+        });
+        self.cluster.apply(&pod).unwrap();
+    }
+
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
+        self.cluster.kubectl(args).unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.agent.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+pub(crate) fn pod_path(name: &str) -> String {
+    format!("/api/v1/namespaces/default/pods/{name}")
+}
+
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|c| c["type"] == kind).unwrap_or(&Value::Null)
+}
+
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready")["status"] == "True"
+}
