@@ -9,6 +9,7 @@ mod facts;
 mod host;
 mod pods;
 mod review;
+mod stats;
 
 use std::fs;
 use std::io;
@@ -21,6 +22,7 @@ use apiserver_sync::client::{self, Access, Lane, Limit};
 use apiserver_sync::events::{self, Recorder};
 use apiserver_sync::objects::Objects;
 use apiserver_sync::services::Services;
+use cgroups::Cgroups;
 use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::RuntimeView;
@@ -101,7 +103,9 @@ pub(crate) struct Parts {
     pub(crate) runtime_view: watch::Receiver<RuntimeView>,
     pub(crate) node: watch::Receiver<Arc<Node>>,
     pub(crate) view: Arc<AgentView>,
+    pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) root_dir: PathBuf,
+    pub(crate) pod_logs_dir: PathBuf,
     pub(crate) node_ips: Vec<IpAddr>,
     pub(crate) verbosity: Verbosity,
 }

@@ -1,10 +1,11 @@
 //! Start order and drain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cgroups::Cgroups;
 use cri_client::Client;
+use images::credentials::Places;
 use kube_model::Timestamp;
 use kube_model::view::{RuntimeView, SourceView};
 use node_config::Settings;
@@ -83,12 +84,17 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything. What is `live` may change while the agent runs. Returns once the agent does its work; the
-    /// runtime need not be there yet.
+    /// Starts everything. What is `live` may change while the agent runs; in the home directory there may be
+    /// credentials of registries. Returns once the agent does its work; the runtime need not be there yet.
     ///
     /// # Errors
     /// When something that the agent cannot work without is missing or taken: see [`StartError`].
-    pub async fn start(config: &Settings, node_name: &str, live: &Live) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Settings,
+        node_name: &str,
+        live: &Live,
+        home: Option<&Path>,
+    ) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
@@ -108,12 +114,12 @@ impl Agent {
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
             cgroups.ensure_base(&settings::node_limits()?)?;
-            Some(cgroups)
+            Some(Arc::new(cgroups))
         } else {
             None
         };
         let node_ips = node::addresses(&config.node_ips);
-        let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(Cgroups::version))?;
+        let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(|cgroups| cgroups.version()))?;
 
         let now = Timestamp::now();
         let waiting = "has not answered yet";
@@ -140,12 +146,12 @@ impl Agent {
                 pod_logs_dir: config.pod_logs_dir.clone(),
                 log_links_dir: settings::log_links_dir(&config.pod_logs_dir),
             },
-            cgroups,
+            cgroups: cgroups.clone(),
             images: images::Images::new(
                 CriImages {
                     client: client.clone(),
                     config: cri.clone(),
-                    places: settings::credential_places(config),
+                    places: Places::of_node(&config.root_dir, home),
                     references: references.clone(),
                 },
                 &settings::images(config),
@@ -192,7 +198,9 @@ impl Agent {
                 runtime_view: runtime_view.subscribe(),
                 node: node.subscribe(),
                 view,
+                cgroups,
                 root_dir: config.root_dir.clone(),
+                pod_logs_dir: config.pod_logs_dir.clone(),
                 node_ips,
                 verbosity: live.verbosity.clone(),
             };

@@ -32,7 +32,7 @@ pub(crate) struct CriRuntime {
     pub(crate) config: cri_config::Settings,
     pub(crate) files: Files,
     /// `None` with `--cgroups-per-qos=false`.
-    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) images: ::images::Images<CriImages>,
     pub(crate) hooks: Hooks,
     /// `None` without an API server.

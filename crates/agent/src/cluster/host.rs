@@ -17,9 +17,11 @@ use kube_model::{PodUid, Timestamp, labels};
 use node_config::Cluster as Settings;
 use server::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
 use server::metrics::{Kind, Page, Text};
+use stats::Depth;
 use tokio::sync::watch;
 
 use super::Parts;
+use super::stats::NodeStats;
 use crate::logging::Verbosity;
 use crate::runtime::read;
 
@@ -32,6 +34,7 @@ pub(crate) struct AgentHost {
     runtime_view: watch::Receiver<RuntimeView>,
     verbosity: Verbosity,
     configuration: serde_json::Value,
+    stats: NodeStats,
 }
 
 impl AgentHost {
@@ -42,6 +45,7 @@ impl AgentHost {
             runtime_view: parts.runtime_view.clone(),
             verbosity: parts.verbosity.clone(),
             configuration: settings.configuration.clone(),
+            stats: NodeStats::new(parts, node_name, settings.runtime_cgroup.as_deref()),
         }
     }
 
@@ -166,7 +170,8 @@ impl Streaming for AgentHost {
 }
 
 impl Stats for AgentHost {
-    fn summary(&self, _only_cpu_and_memory: bool) -> Answer<'_, Arc<Summary>> {
-        Box::pin(async { Err(HostError::Failed("statistics are not measured yet".to_owned())) })
+    fn summary(&self, only_cpu_and_memory: bool) -> Answer<'_, Arc<Summary>> {
+        let depth = if only_cpu_and_memory { Depth::CpuAndMemory } else { Depth::Everything };
+        Box::pin(self.stats.summary(depth))
     }
 }

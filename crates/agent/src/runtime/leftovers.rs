@@ -29,7 +29,7 @@ impl CriRuntime {
         workers.ready().await;
         // What is on disk is read first: whatever comes later belongs to a pod that is known by then.
         let found = self.files.run(|files| Ok(files.found())).await.unwrap_or_default();
-        let with_cgroup = match self.cgroups.as_ref().map(cgroups::Cgroups::pods) {
+        let with_cgroup = match self.cgroups.as_ref().map(|cgroups| cgroups.pods()) {
             Some(Ok(uids)) => uids,
             Some(Err(error)) => {
                 tracing::warn!("cannot look for cgroups of pods that are gone: {error}");

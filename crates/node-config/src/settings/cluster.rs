@@ -55,6 +55,8 @@ pub struct Cluster {
     pub server: Option<KubeletServer>,
     /// Where the part of it is served that needs no rights; `None`: nowhere.
     pub read_only: Option<SocketAddr>,
+    /// The cgroup of the runtime, which is measured as such.
+    pub runtime_cgroup: Option<String>,
     /// The configuration in force, for `/configz`; without its secrets.
     pub configuration: serde_json::Value,
 }
@@ -155,6 +157,7 @@ impl Check<'_> {
             },
             server: self.server(config, flags),
             read_only: self.port("readOnlyPort", config.read_only_port, config),
+            runtime_cgroup: Some(flags.runtime_cgroups.clone()).filter(|cgroup| !cgroup.is_empty()),
             configuration: shown(config),
         })
     }

@@ -55,7 +55,7 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "labels that the node registers with: a=b,c=d"),
     kubelet("root-dir", "/var/lib/kubelet", &at(|f| &mut f.flags.root_dir),
         "folder for everything that must survive a restart"),
-    not_yet("runtime-cgroups", "", &at(|f| &mut f.flags.runtime_cgroups),
+    kubelet("runtime-cgroups", "", &at(|f| &mut f.flags.runtime_cgroups),
         "cgroup that the container runtime is measured in"),
     kubelet("seccomp-default", "false", &at(|f| &mut f.flags.seccomp_default),
         "use the seccomp profile `RuntimeDefault` for containers that name none"),

@@ -1,0 +1,172 @@
+//! What the node and its pods use, measured when somebody asks: what `stats` reads of the kernel, with the runtime's
+//! answers. Who asks at the same time, or soon after, gets the same summary.
+
+use std::path::PathBuf;
+use std::sync::{Arc, TryLockError};
+use std::time::Duration;
+
+use cgroups::Cgroups;
+use cri_client::Client;
+use cri_client::v1::{
+    ContainerFilter, ContainerState, ContainerStateValue, ImageFsInfoRequest, ListContainerStatsRequest,
+    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
+};
+use cri_config::paths;
+use kube_model::stats::{PodReference, Summary};
+use kube_model::{PodKey, PodUid, Timestamp};
+use server::host::HostError;
+use stats::{Depth, Meter, Places, Told};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Parts;
+use crate::settings;
+
+/// How long a summary is good for. The kubelet's own numbers are up to 10 s old, its cAdvisor's housekeeping interval.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Longest time that somebody is kept waiting; metrics-server waits as long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct NodeStats {
+    runtime: Client,
+    meter: Arc<std::sync::Mutex<Meter>>,
+    last: Mutex<Option<Last>>,
+}
+
+struct Last {
+    at: Instant,
+    depth: Depth,
+    summary: Arc<Summary>,
+}
+
+impl NodeStats {
+    pub(super) fn new(parts: &Parts, node_name: &str, runtime_cgroup: Option<&str>) -> Self {
+        let settings = stats::Settings {
+            cgroup_mount: settings::CGROUP_MOUNT.into(),
+            root_dir: parts.root_dir.clone(),
+            system_cgroups: runtime_cgroup.map(|cgroup| ("runtime", cgroup.to_owned())).into_iter().collect(),
+            ..stats::Settings::new(node_name)
+        };
+        let places = PodPlaces {
+            cgroups: parts.cgroups.clone(),
+            root_dir: parts.root_dir.clone(),
+            pod_logs_dir: parts.pod_logs_dir.clone(),
+        };
+        Self {
+            runtime: parts.runtime.clone(),
+            meter: Arc::new(std::sync::Mutex::new(Meter::new(settings, Box::new(places)))),
+            last: Mutex::default(),
+        }
+    }
+
+    /// A summary of at least this depth.
+    pub(super) async fn summary(&self, depth: Depth) -> Result<Arc<Summary>, HostError> {
+        let late =
+            |_| HostError::Failed(format!("the node was not measured within {} s", PATIENCE.as_secs()));
+        tokio::time::timeout(PATIENCE, self.fresh(depth)).await.map_err(late)?
+    }
+
+    async fn fresh(&self, depth: Depth) -> Result<Arc<Summary>, HostError> {
+        let mut last = self.last.lock().await;
+        if let Some(last) = &*last
+            && last.depth >= depth
+            && last.at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(&last.summary));
+        }
+        let mut told = self.running().await?;
+        let everything = depth == Depth::Everything;
+        // The kernel tells most: asking it costs the runtime, and a shim for each pod, nothing.
+        let lacks = move |meter: &mut Meter| (everything || meter.needs_container_stats(&told), told);
+        let (needed, running) = self.with_meter(lacks).await?;
+        told = running;
+        if needed {
+            let request = ListContainerStatsRequest::default();
+            told.container_stats = self.runtime.list_container_stats(request).await.map_err(refused)?.stats;
+        }
+        if everything {
+            let request = ImageFsInfoRequest::default();
+            told.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
+        }
+        let measure = move |meter: &mut Meter| meter.measure(&told, depth, Timestamp::now());
+        let measured = self.with_meter(measure).await?;
+        let summary = Arc::new(measured.map_err(|error| HostError::Failed(with_source(&error)))?);
+        *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });
+        Ok(summary)
+    }
+
+    /// The sandboxes and containers that run.
+    async fn running(&self) -> Result<Told, HostError> {
+        let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
+        let running = ContainerStateValue { state: ContainerState::ContainerRunning.into() };
+        let sandboxes = ListPodSandboxRequest {
+            filter: Some(PodSandboxFilter { state: Some(ready), ..PodSandboxFilter::default() }),
+        };
+        let containers = ListContainersRequest {
+            filter: Some(ContainerFilter { state: Some(running), ..ContainerFilter::default() }),
+        };
+        let lists = futures::try_join!(
+            self.runtime.list_pod_sandbox(sandboxes),
+            self.runtime.list_containers(containers)
+        );
+        let (sandboxes, containers) = lists.map_err(refused)?;
+        Ok(Told { sandboxes: sandboxes.items, containers: containers.containers, ..Told::default() })
+    }
+
+    /// Works with the meter where it may block: a dead network file system must not hold up the other tasks, nor
+    /// gather a thread for each that asks.
+    async fn with_meter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Meter) -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        let meter = Arc::clone(&self.meter);
+        let work = move || match meter.try_lock() {
+            Ok(mut meter) => Ok(work(&mut meter)),
+            // It holds what was read before, which is as good as ever.
+            Err(TryLockError::Poisoned(meter)) => Ok(work(&mut meter.into_inner())),
+            Err(TryLockError::WouldBlock) => Err(HostError::Busy(
+                "the last measurement of this node still waits for a file system".to_owned(),
+            )),
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(HostError::Failed(format!("measuring the node: {error}"))))
+    }
+}
+
+fn refused(error: cri_client::Error) -> HostError {
+    HostError::Failed(error.to_string())
+}
+
+fn with_source(error: &stats::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Where the agent keeps the things of pods.
+struct PodPlaces {
+    cgroups: Option<Arc<Cgroups>>,
+    root_dir: PathBuf,
+    pod_logs_dir: PathBuf,
+}
+
+impl Places for PodPlaces {
+    fn pods_cgroup(&self) -> Option<String> {
+        self.cgroups.as_ref().map(|cgroups| cgroups.pods_cgroup())
+    }
+
+    fn pod_cgroup(&self, uid: &PodUid) -> Option<String> {
+        self.cgroups.as_ref()?.pod_cgroup(uid)
+    }
+
+    fn pod_logs(&self, pod: &PodReference) -> PathBuf {
+        let key = PodKey::new(pod.namespace.as_str(), pod.name.as_str());
+        paths::pod_logs_dir(&self.pod_logs_dir, &PodUid::from(pod.uid.as_str()), &key)
+    }
+
+    fn hosts_file(&self, uid: &PodUid) -> PathBuf {
+        paths::hosts_file(&self.root_dir, uid)
+    }
+}
