@@ -214,6 +214,7 @@ pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push
     let address = listener
         .address()
         .map_err(|source| StartError::Bind { address: settings.listen.to_string(), source })?;
+    store.served_at(&address.to_string());
     let state = store.state();
     let api = Arc::new(Api::new(store, limits, cancel.clone()));
     let served = tokio::spawn(server::serve(listener, tls, access, Arc::clone(&api), cancel));

@@ -195,6 +195,11 @@ impl Store {
         self.shared.state.subscribe()
     }
 
+    /// Names the address that the pods come in by, which tells a reader more than the folder does.
+    pub(crate) fn served_at(&self, address: &str) {
+        self.shared.state.send_modify(|state| Arc::make_mut(state).location = address.into());
+    }
+
     async fn run<T, F>(&self, work: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
