@@ -121,7 +121,7 @@ async fn serve(settings: &Settings, live: &Live) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
     tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
-    let agent = Agent::start(settings, &node_name, live).await?;
+    let agent = Agent::start(settings, &node_name, live, std::env::home_dir().as_deref()).await?;
     stop().await;
     tracing::info!("stopping: no more work is taken, pods are left running");
     tokio::select! {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use cgroups::NodeLimits;
 use cri_config::dns::ResolvConf;
-use images::credentials::Places;
 use node_config::Settings;
 
 use crate::node;
@@ -33,12 +32,6 @@ pub(crate) fn images(settings: &Settings) -> images::Settings {
         registry_burst: settings.registry_burst,
         ..images::Settings::default()
     }
-}
-
-/// Where an administrator may have left credentials of registries.
-pub(crate) fn credential_places(settings: &Settings) -> Places {
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    Places::of_node(&settings.root_dir, home.as_deref().map(Path::new))
 }
 
 /// All pods together may use the whole node: nothing is reserved yet.

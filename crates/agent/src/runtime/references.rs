@@ -23,8 +23,10 @@ pub(crate) struct References {
 /// What was found for one container.
 pub(super) struct Found<'a> {
     services: BTreeMap<String, String>,
-    objects: Vec<((env::Kind, &'a str), Result<Arc<Object>, Missing>)>,
+    objects: Vec<(Name<'a>, Result<Arc<Object>, Missing>)>,
 }
+
+type Name<'a> = (env::Kind, &'a str);
 
 impl Found<'_> {
     pub(super) fn as_inputs(&self) -> env::References<'_> {
@@ -57,7 +59,7 @@ impl References {
                 known => known,
             }
         };
-        let object = |(kind, name): (env::Kind, &'a str)| async move {
+        let object = |(kind, name): Name<'a>| async move {
             let of_api = match kind {
                 env::Kind::ConfigMap => Kind::ConfigMap,
                 env::Kind::Secret => Kind::Secret,
@@ -89,3 +91,6 @@ impl References {
 fn namespace(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
