@@ -172,7 +172,7 @@ fn log_lines_are_klogs() {
     for line in log.lines() {
         assert!(is_klog(line), "{line:?}");
     }
-    assert!(log.contains("\"Container started: app\" pod=\"default/sleeper-node1\""), "{log}");
+    assert!(log.contains("\"Container started\" pod=\"default/sleeper-node1\" container=\"app\""), "{log}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn log_lines_are_json_on_request() {
     for line in &lines {
         assert!(line["ts"].is_number() && line["caller"].is_string() && line["msg"].is_string(), "{line}");
     }
-    let started = lines.iter().find(|line| line["msg"] == "Container started: app").unwrap();
+    let started = lines.iter().find(|line| line["msg"] == "Container started").unwrap();
     assert_eq!(started["pod"], "default/sleeper-node1");
 }
 

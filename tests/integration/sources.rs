@@ -144,7 +144,7 @@ on_both_lines! {
         }
         until_replaced(&node, "web", &before);
         let log = fs::read_to_string(node.agent.log()).unwrap();
-        assert_eq!(log.matches("Container started: app").count(), 4, "one for each version: {log}");
+        assert_eq!(log.matches("Container started").count(), 4, "one for each version: {log}");
     }
 
     fn names_that_leave_their_folder_are_refused(node) {

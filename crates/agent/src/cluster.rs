@@ -22,10 +22,10 @@ use apiserver_sync::client::{self, Access, Lane, Limit};
 use apiserver_sync::events::{self, Recorder};
 use apiserver_sync::objects::Objects;
 use apiserver_sync::services::Services;
-use cgroups::Cgroups;
+use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
-use kube_model::view::RuntimeView;
+use kube_model::view::{EventType, RuntimeView};
 use kube_model::{PodUid, Timestamp};
 use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
@@ -92,6 +92,8 @@ pub(crate) struct Cluster {
     events: events::Sender,
     /// What the watch of this node's pods says.
     pods: watch::Receiver<Arc<SourceState>>,
+    /// Whether another agent holds this node's lease; `None` until that is known.
+    other: watch::Sender<Option<bool>>,
     /// Whether every source has spoken.
     complete: Arc<AtomicBool>,
 }
@@ -119,8 +121,7 @@ impl Cluster {
         stop: &CancellationToken,
     ) -> Result<Self, ClusterError> {
         let instance = instance(root_dir)?;
-        let user_agent =
-            client::user_agent("node-agent", env!("CARGO_PKG_VERSION"), &kubernetes_version());
+        let user_agent = client::user_agent("node-agent", env!("CARGO_PKG_VERSION"), &kubernetes_version());
         let access = Access::load(&settings.kubeconfig, &user_agent)?;
         let client = access.client(lane(settings.api));
         let (recorder, events) = events::channel(access.client(lane(settings.events)), node_name);
@@ -129,8 +130,15 @@ impl Cluster {
             endpoint: Arc::clone(access.endpoint()),
             node_name: node_name.to_owned(),
         };
+        let other = watch::Sender::new(None::<bool>);
+        let mut is_other = other.subscribe();
+        // Two agents must not both run the pods of one node.
+        let begin = async move {
+            let _agent_ends = is_other.wait_for(|other| *other == Some(false)).await.is_err();
+        };
         Ok(Self {
-            pods: podsource::api::spawn(source, stop.clone()),
+            pods: podsource::api::spawn_after(begin, source, stop.clone()),
+            other,
             objects: Objects::new(client.clone()),
             services: Services::watch(client.clone(), stop.clone()),
             settings,
@@ -199,7 +207,7 @@ impl Cluster {
         let port = self.serve(&parts, &spawn)?;
 
         let node = watch::Sender::new(None::<Arc<NodeObject>>);
-        let other = watch::Sender::new(None);
+        let other = self.other;
         let pods = apiserver_sync::pods::Pods {
             client: self.client.clone(),
             local: Arc::new(pods::LocalPods { workers: parts.workers.clone(), complete: self.complete }),
@@ -224,7 +232,10 @@ impl Cluster {
         let (subscribed, is_other) = (node.subscribe(), other.subscribe());
         let api = NodeClient::new(self.access.client(lane), &self.node_name, self.recorder.clone());
         let reporter = Reporter {
-            settings: settings::reporter(&self.settings, &self.node_name, port),
+            settings: node_reporter::Settings {
+                at_start: at_start(parts.cgroups.as_deref()),
+                ..settings::reporter(&self.settings, &self.node_name, port)
+            },
             api: Arc::new(api),
             machine: Arc::new(machine),
             node,
@@ -265,7 +276,8 @@ impl Cluster {
         spawn: &impl Fn(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
     ) -> Result<Option<u16>, ClusterError> {
         let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name));
-        let host = Host::new(Arc::clone(&parts.view) as _, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
+        let host =
+            Host::new(Arc::clone(&parts.view) as _, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
         let mut port = None;
         if let Some(server) = &self.settings.server {
             let bound = KubeletServer::bind(self.server_settings(server)?, host.clone())?;
@@ -284,10 +296,9 @@ impl Cluster {
             Some((certificates, key)) => {
                 Certificate::Files { certificates: certificates.clone(), key: key.clone() }
             }
-            None => Certificate::SelfSigned {
-                folder: server.cert_dir.clone(),
-                host_name: self.node_name.clone(),
-            },
+            None => {
+                Certificate::SelfSigned { folder: server.cert_dir.clone(), host_name: self.node_name.clone() }
+            }
         };
         let reviewer = Arc::new(Reviewer::new(self.access.client(lane(self.settings.api))));
         let mut authentication = Authentication::default().anonymous(server.anonymous);
@@ -328,6 +339,21 @@ async fn serve(server: KubeletServer) {
     if let Err(error) = server.serve().await {
         tracing::error!("the kubelet's server has ended: {error}");
     }
+}
+
+/// What the kubelet tells of its node at start.
+fn at_start(cgroups: Option<&Cgroups>) -> Vec<(EventType, &'static str, String)> {
+    let Some(cgroups) = cgroups else { return Vec::new() };
+    let mut events = Vec::new();
+    if cgroups.version() == Version::V1 {
+        let text = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. \
+             Please migrate to cgroup v2. More information at \
+             https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
+        events.push((EventType::Warning, "CgroupV1", text.to_owned()));
+    }
+    let limited = "Updated Node Allocatable limit across pods";
+    events.push((EventType::Normal, "NodeAllocatableEnforced", limited.to_owned()));
+    events
 }
 
 /// As Kubernetes writes its versions.

@@ -40,7 +40,11 @@ pub(crate) fn node_limits() -> Result<NodeLimits, StartError> {
 }
 
 /// What the node says of itself.
-pub(crate) fn reporter(cluster: &node_config::Cluster, name: &str, port: Option<u16>) -> node_reporter::Settings {
+pub(crate) fn reporter(
+    cluster: &node_config::Cluster,
+    name: &str,
+    port: Option<u16>,
+) -> node_reporter::Settings {
     use node_config::Least as Configured;
     use node_reporter::{Least, Signal, Threshold};
     let threshold = |(signal, least): (&String, &Configured)| {
@@ -52,6 +56,7 @@ pub(crate) fn reporter(cluster: &node_config::Cluster, name: &str, port: Option<
     };
     node_reporter::Settings {
         name: name.to_owned(),
+        at_start: Vec::new(),
         register: cluster.register_node,
         labels: cluster.node_labels.clone(),
         taints: cluster.taints.clone(),

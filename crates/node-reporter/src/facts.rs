@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, Taint};
+use kube_model::view::EventType;
 
 /// How the node is to present itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Its name.
     pub name: String,
+    /// What is told of the node when it starts, after "Starting kubelet.": kind, reason and message.
+    pub at_start: Vec<(EventType, &'static str, String)>,
     /// Whether a Node that is not there is created.
     pub register: bool,
     /// Further labels of a Node that is created, and default labels that are overridden.

@@ -60,6 +60,9 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
         let mut changes = self.machine.changes();
         self.may_write().await;
         self.api.event(EventType::Normal, "Starting", "Starting kubelet.".to_owned());
+        for (kind, reason, message) in std::mem::take(&mut self.settings.at_start) {
+            self.api.event(kind, reason, message);
+        }
         let mut known = self.register(&mut memory).await;
         loop {
             self.may_write().await;

@@ -17,6 +17,7 @@ use crate::traits::{ApiError, Machine, NodeApi};
 pub(crate) fn settings() -> Settings {
     Settings {
         name: "node1".to_owned(),
+        at_start: Vec::new(),
         register: true,
         labels: BTreeMap::new(),
         taints: Vec::new(),

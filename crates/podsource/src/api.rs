@@ -52,11 +52,24 @@ pub struct Settings {
 ///
 /// Must be called within a tokio runtime that has its I/O and time drivers on.
 pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<SourceState>> {
+    spawn_after(std::future::ready(()), settings, cancel)
+}
+
+/// As [`spawn`], but asks the server for nothing before `begin` is done.
+pub fn spawn_after(
+    begin: impl Future<Output = ()> + Send + 'static,
+    settings: Settings,
+    cancel: CancellationToken,
+) -> Receiver<Arc<SourceState>> {
     let location = Arc::clone(&settings.endpoint);
     let initial = SourceState { source: SOURCE, location, ..SourceState::default() };
     let (publish, receiver) = watch::channel(Arc::new(initial));
     tokio::spawn(async move {
-        cancel.run_until_cancelled(Box::pin(Source::new(settings, publish).run())).await;
+        let source = async {
+            begin.await;
+            Source::new(settings, publish).run().await;
+        };
+        cancel.run_until_cancelled(Box::pin(source)).await;
     });
     receiver
 }

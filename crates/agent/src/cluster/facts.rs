@@ -71,7 +71,8 @@ impl NodeFacts {
         {
             return features.clone();
         }
-        let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, self.runtime.status(StatusRequest::default())).await
+        let Ok(Ok(status)) =
+            tokio::time::timeout(PATIENCE, self.runtime.status(StatusRequest::default())).await
         else {
             return Features::default();
         };
@@ -102,7 +103,8 @@ impl NodeFacts {
         {
             return images.clone();
         }
-        let listed = tokio::time::timeout(PATIENCE, self.runtime.list_images(ListImagesRequest::default())).await;
+        let listed =
+            tokio::time::timeout(PATIENCE, self.runtime.list_images(ListImagesRequest::default())).await;
         match listed {
             Ok(Ok(answer)) => {
                 let image = |image: cri_client::v1::Image| ContainerImage {
@@ -221,9 +223,9 @@ fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> 
     }
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<i64>().ok();
     // `0.00 0.01 0.05 1/123 4567`: running and all threads.
-    let threads = fs::read_to_string("/proc/loadavg").ok().and_then(|text| {
-        text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<i64>().ok()
-    });
+    let threads = fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<i64>().ok());
     if let (Some(pids), Some(most), Some(used)) =
         (number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), threads)
     {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri_client::v1::{
-    AttachRequest, ContainerState, ContainerStatusRequest, ExecRequest, ExecSyncRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue, PortForwardRequest,
+    AttachRequest, ContainerState, ContainerStatusRequest, ExecRequest, ExecSyncRequest,
+    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
+    PortForwardRequest,
 };
 use cri_client::{Client, Error};
 use kube_model::observed::ObservedPod;
@@ -81,7 +82,8 @@ impl Node for AgentHost {
             .map_err(failed)?;
             let mut pods = BTreeMap::<String, (Vec<_>, Vec<_>)>::new();
             let uid = |labels: &BTreeMap<String, String>| labels.get(labels::POD_UID).cloned();
-            for sandbox in sandboxes.items.into_iter().filter(|s| s.state() == PodSandboxState::SandboxReady) {
+            for sandbox in sandboxes.items.into_iter().filter(|s| s.state() == PodSandboxState::SandboxReady)
+            {
                 if let Some(uid) = uid(&sandbox.labels) {
                     pods.entry(uid).or_default().0.push(sandbox);
                 }
@@ -95,7 +97,9 @@ impl Node for AgentHost {
             }
             let mut running = Vec::with_capacity(pods.len());
             for (sandboxes, containers) in pods.into_values() {
-                running.extend(read(&self.runtime, &sandboxes, &containers).await.map_err(failed)?.map(Arc::new));
+                running.extend(
+                    read(&self.runtime, &sandboxes, &containers).await.map_err(failed)?.map(Arc::new),
+                );
             }
             Ok(running)
         })

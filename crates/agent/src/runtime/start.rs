@@ -89,11 +89,11 @@ impl CriRuntime {
         reporter.doing(format!("creating container {name}"));
         let created = self.client.create_container(create).await;
         let id = created.map_err(|e| failed(FailureReason::CreateContainerError, &e))?.container_id;
-        reporter.event(EventType::Normal, "Created", format!("Container created: {name}"));
+        reporter.event(EventType::Normal, "Created", "Container created");
         reporter.doing(format!("starting container {name}"));
         let started = self.client.start_container(StartContainerRequest { container_id: id.clone() }).await;
         started.map_err(|e| failed(FailureReason::RunContainerError, &e))?;
-        reporter.event(EventType::Normal, "Started", format!("Container started: {name}"));
+        reporter.event(EventType::Normal, "Started", "Container started");
         self.link_log(&key, name, &id, &uid, &log_path).await;
         self.post_start(pod, container, &id, &ips, reporter).await
     }

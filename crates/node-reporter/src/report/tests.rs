@@ -52,7 +52,9 @@ fn disk(facts: &mut Facts) {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_is_created_and_becomes_ready_when_the_runtime_is() {
-    let mut node = Fixture::start(settings(), None);
+    let mut settings = settings();
+    settings.at_start = vec![(EventType::Warning, "CgroupV1", "old".to_owned())];
+    let mut node = Fixture::start(settings, None);
     node.registered().await;
     assert_eq!(node.api.verbs(), ["get", "create"]);
     assert_eq!(node.ready().as_deref(), Some("False"));
@@ -61,7 +63,14 @@ async fn a_node_is_created_and_becomes_ready_when_the_runtime_is() {
     assert_eq!(node.ready().as_deref(), Some("True"));
     assert_eq!(
         node.api.events(),
-        ["Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+        [
+            "Starting",
+            "CgroupV1",
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+            "NodeReady"
+        ]
     );
 }
 
