@@ -266,7 +266,8 @@ mod tests {
         let push =
             watch::Sender::new(Arc::new(SourceState { source: push::SOURCE, ..SourceState::default() }));
         let mut mux = Mux::new([http.subscribe(), push.subscribe()]);
-        (mux.next().await, mux.next().await);
+        mux.next().await;
+        mux.next().await;
         assert_eq!(standing_back(&mux, &http.borrow()), [], "the one that runs does not stand back");
         for deleted in [false, true] {
             push.send_replace(state(push::SOURCE, "p", deleted));
