@@ -1,0 +1,94 @@
+//! What the node says that its pods use, on both lines of containerd.
+
+use serde_json::{Value, json};
+use testkit::env::{BUSYBOX, Line};
+
+use super::{ClusterNode, is_ready};
+
+const PROXY: &str = "/api/v1/nodes/node1/proxy";
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {value:#}"))
+}
+
+/// A pod that keeps one core busy and holds 8 MiB, with a file of 1 MiB and a log.
+fn busy() -> Value {
+    json!({"containers": [{
+        "name": "app", "image": BUSYBOX,
+        "command": ["sh", "-c", "echo started; head -c 1048576 /dev/zero > /big; while :; do :; done"],
+        "resources": {"limits": {"memory": "64Mi"}},
+    }]})
+}
+
+fn the_summary_tells_what_a_pod_uses(line: Line) {
+    let node = ClusterNode::start(line);
+    node.create("busy", busy());
+    node.create("host", json!({"hostNetwork": true}));
+    for pod in ["busy", "host"] {
+        node.until_pod(pod, "is ready", is_ready);
+    }
+    let summary = node.until("the summary has rates", &format!("{PROXY}/stats/summary"), |summary| {
+        let pods = summary["pods"].as_array();
+        let mut apps = pods.into_iter().flatten().map(|pod| &pod["containers"][0]);
+        // The writable layer is measured by the runtime from time to time.
+        apps.clone().count() == 2
+            && apps.all(|app| app["cpu"]["usageNanoCores"].is_u64())
+            && summary.pointer("/pods/0/containers/0/rootfs/usedBytes").and_then(Value::as_u64)
+                >= Some(1 << 20)
+    });
+    let of_node = &summary["node"];
+    assert_eq!(of_node["nodeName"], "node1");
+    let busy = &summary["pods"][0];
+    assert_eq!(busy["podRef"]["name"], "busy");
+    let app = &busy["containers"][0];
+    assert_eq!(app["name"], "app");
+    assert!(number(app, "/cpu/usageNanoCores") > 100_000_000, "{app:#}");
+    assert!(
+        number(busy, "/cpu/usageCoreNanoSeconds") >= number(app, "/cpu/usageCoreNanoSeconds"),
+        "{busy:#}"
+    );
+    assert!(number(of_node, "/cpu/usageNanoCores") > 100_000_000, "{of_node:#}");
+    let working_set = number(app, "/memory/workingSetBytes");
+    assert!(working_set > 0 && working_set <= number(busy, "/memory/workingSetBytes"), "{busy:#}");
+    assert_eq!(number(app, "/memory/availableBytes"), (64 << 20) - working_set);
+    assert!(
+        number(app, "/logs/usedBytes") > 0 && number(busy, "/ephemeral-storage/usedBytes") > 1 << 20,
+        "{busy:#}"
+    );
+    assert_eq!(busy["network"]["name"], "eth0", "{busy:#}");
+    assert_eq!(busy["process_stats"]["process_count"], 1, "{busy:#}");
+    assert_eq!(summary["pods"][1]["network"], Value::Null, "the node's network is not the pod's");
+    for pointer in
+        ["/fs/availableBytes", "/runtime/imageFs/usedBytes", "/rlimit/curproc", "/memory/availableBytes"]
+    {
+        assert!(number(of_node, pointer) > 0, "{pointer}");
+    }
+    let roles: Vec<&str> = of_node["systemContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["name"].as_str())
+        .collect();
+    assert_eq!(roles, ["kubelet", "pods"]);
+
+    let metrics = node.kubectl(&["get", "--raw", &format!("{PROXY}/metrics/resource")]);
+    for line in [
+        "container_cpu_usage_seconds_total{container=\"app\",namespace=\"default\",pod=\"busy\"} ",
+        "container_memory_working_set_bytes{container=\"app\",namespace=\"default\",pod=\"host\"} ",
+        "pod_cpu_usage_seconds_total{namespace=\"default\",pod=\"busy\"} ",
+        "node_memory_working_set_bytes ",
+        "resource_scrape_error 0",
+    ] {
+        assert!(metrics.lines().any(|l| l.starts_with(line)), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn the_summary_tells_what_a_pod_uses_with_containerd_2_1() {
+    the_summary_tells_what_a_pod_uses(Line::V2_1);
+}
+
+#[test]
+fn the_summary_tells_what_a_pod_uses_with_containerd_1_6() {
+    the_summary_tells_what_a_pod_uses(Line::V1_6);
+}
