@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 use super::Error;
@@ -69,10 +69,16 @@ impl Ca {
     /// # Errors
     /// When the files cannot be written.
     pub fn client(&self, name: &str, user: &str, group: &str) -> Result<Identity, Error> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, user);
-        params.distinguished_name.push(DnType::OrganizationName, group);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(name, client(user, group))
+    }
+
+    /// The same, but it expired long ago.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn expired_client(&self, name: &str, user: &str, group: &str) -> Result<Identity, Error> {
+        let mut params = client(user, group);
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 1, 2));
         self.issue(name, params)
     }
 
@@ -95,4 +101,12 @@ impl Ca {
         fs::write(&identity.key, key.serialize_pem()).at("write", &identity.key)?;
         Ok(identity)
     }
+}
+
+fn client(user: &str, group: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }

@@ -266,6 +266,24 @@ impl Cluster {
         })
     }
 
+    /// What has happened to the objects of the list at this path since that list had this `resourceVersion`, oldest
+    /// first: `{"type": "MODIFIED", "object": {...}}`.
+    ///
+    /// # Errors
+    /// When the server does not answer, or does not know so far back.
+    pub fn changes_since(&self, path: &str, resource_version: &str) -> Result<Vec<Value>, Error> {
+        let path = format!("{path}?watch=1&resourceVersion={resource_version}&timeoutSeconds=1");
+        let failed = |what: String| self.apiserver.failed(format!("GET {path}: {what}"));
+        let (code, text) = self.admin.send("GET", &path, None).map_err(|error| failed(error.to_string()))?;
+        let lines = text.lines().map(serde_json::from_str::<Value>);
+        let events: Vec<Value> =
+            lines.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+        if code != 200 || events.iter().any(|event| event["type"] == "ERROR") {
+            return Err(failed(format!("{code} {text}")));
+        }
+        Ok(events)
+    }
+
     /// Ends kube-apiserver with SIGKILL: connections break, and new ones are refused. etcd goes on.
     pub fn stop(&mut self) {
         self.apiserver.kill9();

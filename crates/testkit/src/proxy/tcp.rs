@@ -63,6 +63,8 @@ struct State {
     link: Link,
     /// How often all connections were cut.
     cuts: u64,
+    /// How many connections, counted from the first, are frozen.
+    frozen: u64,
 }
 
 impl TcpProxy {
@@ -73,7 +75,7 @@ impl TcpProxy {
     pub fn start(upstream: SocketAddr) -> io::Result<Self> {
         let shared = Shared {
             upstream,
-            state: watch::Sender::new(State { link: Link::Open, cuts: 0 }),
+            state: watch::Sender::new(State { link: Link::Open, cuts: 0, frozen: 0 }),
             allowed: Mutex::new(None),
             connections: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -122,6 +124,13 @@ impl TcpProxy {
         self.shared.state.send_modify(|state| state.cuts += 1);
     }
 
+    /// Lets nothing more through the connections that there are, as a firewall that has forgotten them; they stay
+    /// until either side gives up, and new ones are served.
+    pub fn freeze(&self) {
+        let frozen = self.shared.connections.load(Relaxed);
+        self.shared.state.send_modify(|state| state.frozen = frozen);
+    }
+
     /// Lets so many more bytes come from the server, whichever connection carries them, then resets that
     /// connection; once.
     pub fn reset_after(&self, bytes: u64) {
@@ -161,15 +170,15 @@ impl TcpProxy {
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((client, _)) = listener.accept().await {
-        shared.connections.fetch_add(1, Relaxed);
+        let number = shared.connections.fetch_add(1, Relaxed);
         // Here, not in the task: a cut that comes before it first runs is meant for it, too.
         let cuts = shared.state.borrow().cuts;
-        tokio::spawn(serve(client, cuts, Arc::clone(&shared)));
+        tokio::spawn(serve(client, number, cuts, Arc::clone(&shared)));
     }
 }
 
 /// Carries one connection until either side ends it, or resets both sides.
-async fn serve(mut client: TcpStream, cuts: u64, shared: Arc<Shared>) {
+async fn serve(mut client: TcpStream, number: u64, cuts: u64, shared: Arc<Shared>) {
     let mut state = shared.state.subscribe();
     let Ok(mut server) = TcpStream::connect(shared.upstream).await else {
         let _ = client.set_zero_linger();
@@ -178,8 +187,8 @@ async fn serve(mut client: TcpStream, cuts: u64, shared: Arc<Shared>) {
     let whole = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(&shared, Way::ToServer, from_client, to_server);
-        let down = pump(&shared, Way::ToClient, from_server, to_client);
+        let up = pump(&shared, number, Way::ToServer, from_client, to_server);
+        let down = pump(&shared, number, Way::ToClient, from_server, to_client);
         tokio::select! {
             done = async { tokio::try_join!(up, down) } => done.is_ok(),
             _ = state.wait_for(|state| state.cuts != cuts) => false,
@@ -200,6 +209,7 @@ enum Way {
 /// Carries one direction to its end.
 async fn pump(
     shared: &Shared,
+    number: u64,
     way: Way,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -208,7 +218,10 @@ async fn pump(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;
-        let link = state.wait_for(|state| state.link != Link::Silent).await.map(|state| state.link);
+        let link = state
+            .wait_for(|state| state.link != Link::Silent && state.frozen <= number)
+            .await
+            .map(|state| state.link);
         if let Ok(Link::Slow(delay)) = link {
             tokio::time::sleep(delay).await;
         }

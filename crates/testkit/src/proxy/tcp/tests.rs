@@ -109,6 +109,19 @@ fn a_cut_resets_what_there_is_and_nothing_else() {
 }
 
 #[test]
+fn what_is_frozen_stays_so_and_new_connections_are_served() {
+    let mut proxy = proxy();
+    let mut old = connect(&proxy);
+    assert_eq!(say(&mut old, "before").unwrap(), "before");
+    proxy.freeze();
+    old.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert_eq!(say(&mut old, "lost").unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(say(&mut connect(&proxy), "after").unwrap(), "after");
+    proxy.set(Link::Open).unwrap();
+    assert_eq!(say(&mut old, "lost").unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
 fn a_reset_comes_after_exactly_so_many_bytes_and_once() {
     let proxy = proxy();
     let mut stream = connect(&proxy);
