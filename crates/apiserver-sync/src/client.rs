@@ -220,7 +220,11 @@ impl Way {
         }
         let (answer, stream) = match tokio::time::timeout(self.timeout, self.ask(request)).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(NoAnswer(self.timeout).into()),
+            Err(_) => {
+                // The connection may be dead, which its pings would find out later than a lease can wait.
+                self.pool.forget();
+                return Err(NoAnswer(self.timeout).into());
+            }
         };
         // The body keeps its place on the connection until it is dropped.
         let hold = move |frame| {

@@ -60,6 +60,11 @@ impl Pool {
         connections.open.push(new.clone());
         new
     }
+
+    /// Opens new connections from now on; what runs on those that there are ends there.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open.clear();
+    }
 }
 
 fn connect(target: &Target, tls: &Arc<ClientConfig>) -> Http {

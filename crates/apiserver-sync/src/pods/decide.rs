@@ -66,11 +66,19 @@ pub(super) fn decide(facts: &Facts<'_>) -> Option<Action> {
         (Some(view), Some(pod)) if pod.metadata.uid == view.pod.metadata.uid => {
             // The last word on a pod comes before its end.
             patch(facts, view, pod).or_else(|| {
-                (view.finished && pod.metadata.deletion_timestamp.is_some()).then(|| delete(pod)).flatten()
+                (view.finished && pod.metadata.deletion_timestamp.is_some() && !is_held(pod))
+                    .then(|| delete(pod))
+                    .flatten()
             })
         }
         _ => None,
     }
+}
+
+/// Whether all that keeps it are finalizers: the server has taken the last delete.
+fn is_held(pod: &Pod) -> bool {
+    let finalizers = pod.metadata.finalizers.as_ref();
+    pod.metadata.deletion_grace_period_seconds == Some(0) && finalizers.is_some_and(|all| !all.is_empty())
 }
 
 fn delete(pod: &Pod) -> Option<Action> {
@@ -82,12 +90,14 @@ fn patch(facts: &Facts<'_>, view: &PodView, pod: &Pod) -> Option<Action> {
     view.status.phase.as_ref()?;
     let none = PodStatus::default();
     let server = match facts.answered {
-        // The server has this already, as far as it knows the fields.
-        Some((_, sent)) if *sent == *view.status => return None,
         Some((answer, _)) => answer,
         None => pod.status.as_ref().unwrap_or(&none),
     };
     let wanted = merge::merged(server, &view.status);
+    // The server has this already, as far as it knows the fields.
+    if facts.answered.is_some_and(|(answer, sent)| merge::merged(answer, sent) == wanted) {
+        return None;
+    }
     let json = |status: &PodStatus| serde_json::to_value(status).unwrap_or(Value::Null);
     let status = two_way(&json(server), &json(&wanted), pod_status_key)?;
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
@@ -137,6 +147,10 @@ mod tests {
         let mut leaving = same.clone();
         leaving.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        let mut held = leaving.clone();
+        held.metadata.finalizers = Some(vec!["example.com/hold".to_owned()]);
+        let still_to_delete = held.clone();
+        held.metadata.deletion_grace_period_seconds = Some(0);
         let (runs, ended) = (view(mine.clone(), false), view(mine.clone(), true));
         assert_eq!(show(Some(&runs), Some(&pod(mine)), true), "patch 1");
         assert_eq!(show(Some(&runs), Some(&same), true), "nothing");
@@ -144,6 +158,8 @@ mod tests {
         assert_eq!(show(Some(&runs), None, true), "nothing");
         assert_eq!(show(Some(&runs), Some(&leaving), true), "nothing");
         assert_eq!(show(Some(&ended), Some(&leaving), true), "delete 1");
+        assert_eq!(show(Some(&ended), Some(&still_to_delete), true), "delete 1");
+        assert_eq!(show(Some(&ended), Some(&held), true), "nothing");
         assert_eq!(show(None, Some(&same), true), "nothing");
     }
 

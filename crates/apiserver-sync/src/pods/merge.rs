@@ -45,9 +45,11 @@ pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
     if merged.start_time.is_none() {
         merged.start_time.clone_from(&ours.start_time);
     }
-    merged.init_container_statuses.clone_from(&ours.init_container_statuses);
-    merged.container_statuses.clone_from(&ours.container_statuses);
-    merged.ephemeral_container_statuses.clone_from(&ours.ephemeral_container_statuses);
+    merged.init_container_statuses =
+        containers(&server.init_container_statuses, &ours.init_container_statuses);
+    merged.container_statuses = containers(&server.container_statuses, &ours.container_statuses);
+    merged.ephemeral_container_statuses =
+        containers(&server.ephemeral_container_statuses, &ours.ephemeral_container_statuses);
     merged.allocated_resources.clone_from(&ours.allocated_resources);
     merged.resources.clone_from(&ours.resources);
     merged.observed_generation = ours.observed_generation;
@@ -57,6 +59,30 @@ pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
         ended,
     ));
     merged
+}
+
+/// Ours; but that a container which still waits has been created is told together with its start. The kubelet
+/// does not look between the two.
+fn containers(
+    server: &Option<Vec<ContainerStatus>>,
+    ours: &Option<Vec<ContainerStatus>>,
+) -> Option<Vec<ContainerStatus>> {
+    let server = server.as_deref().unwrap_or_default();
+    let waits = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    let mut ours = ours.clone()?;
+    for status in ours.iter_mut().filter(|status| waits(status)) {
+        let same = |before: &&ContainerStatus| {
+            before.name == status.name
+                && (&before.state, &before.last_state, before.restart_count)
+                    == (&status.state, &status.last_state, status.restart_count)
+        };
+        if let Some(before) = server.iter().find(same) {
+            status.container_id.clone_from(&before.container_id);
+            status.image_id.clone_from(&before.image_id);
+            status.image.clone_from(&before.image);
+        }
+    }
+    Some(ours)
 }
 
 fn conditions(server: &[PodCondition], ours: &[PodCondition], ended: bool) -> Vec<PodCondition> {
@@ -161,6 +187,38 @@ mod tests {
         for (server, ours, want) in table {
             assert_eq!(merge(json!({"phase": server}), ours.clone())["phase"], want, "{server} and {ours}");
         }
+    }
+
+    #[test]
+    fn that_a_container_was_created_is_told_with_its_start() {
+        let status = |id: &str, state: Value, restarts: u32| {
+            let mut status = json!({"name": "c", "state": state, "image": "i", "imageID": id, "ready": false,
+                "restartCount": restarts});
+            if !id.is_empty() {
+                status["containerID"] = json!(id);
+            }
+            json!({"containerStatuses": [status]})
+        };
+        let creating = || json!({"waiting": {"reason": "ContainerCreating"}});
+        let before = || status("", creating(), 0);
+        let table = [
+            (status("a", creating(), 0), before()),
+            (status("a", json!({"running": {}}), 0), status("a", json!({"running": {}}), 0)),
+            (
+                status("a", json!({"waiting": {"reason": "E"}}), 0),
+                status("a", json!({"waiting": {"reason": "E"}}), 0),
+            ),
+            (status("a", creating(), 1), status("a", creating(), 1)),
+        ];
+        for (ours, want) in table {
+            assert_eq!(
+                merge(before(), ours.clone())["containerStatuses"],
+                want["containerStatuses"],
+                "{ours}"
+            );
+        }
+        let new = status("a", creating(), 0);
+        assert_eq!(merge(json!({}), new.clone())["containerStatuses"], new["containerStatuses"]);
     }
 
     #[test]
