@@ -131,13 +131,8 @@ impl Cluster {
             node_name: node_name.to_owned(),
         };
         let other = watch::Sender::new(None::<bool>);
-        let mut is_other = other.subscribe();
-        // Two agents must not both run the pods of one node.
-        let begin = async move {
-            let _agent_ends = is_other.wait_for(|other| *other == Some(false)).await.is_err();
-        };
         Ok(Self {
-            pods: podsource::api::spawn_after(begin, source, stop.clone()),
+            pods: podsource::api::spawn_held(source, other.subscribe(), stop.clone()),
             other,
             objects: Objects::new(client.clone()),
             services: Services::watch(client.clone(), stop.clone()),
@@ -216,7 +211,13 @@ impl Cluster {
             node: node.subscribe(),
         };
         spawn(Box::pin(pods.run()));
-        spawn(Box::pin(self.events.run()));
+        let (events, mut is_other) = (self.events, other.subscribe());
+        spawn(Box::pin(async move {
+            // Until the node is ours they wait. An error says that the agent is about to end.
+            if is_other.wait_for(|other| *other == Some(false)).await.is_ok() {
+                events.run().await;
+            }
+        }));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
         let lane = Lane::heartbeat(timeout);

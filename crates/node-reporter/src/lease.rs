@@ -101,7 +101,13 @@ impl<A: NodeApi> Lease<A> {
         let found = match self.api.lease().await {
             Ok(lease) => Some(lease),
             Err(ApiError::NotFound) => None,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Where nobody may look at leases there is no telling of another one: as without leases.
+                if matches!(error, ApiError::Forbidden(_)) {
+                    self.other.send_replace(Some(false));
+                }
+                return Err(error);
+            }
         };
         if let Some(lease) = &found
             && let Some(other) = self.other_holder(lease)
@@ -144,9 +150,10 @@ impl<A: NodeApi> Lease<A> {
     /// what an agent replaces.
     fn other_holder(&self, lease: &Object) -> Option<String> {
         let instance = lease.metadata.annotations.as_ref()?.get(INSTANCE)?;
-        let renewed = lease.spec.as_ref()?.renew_time.as_ref()?.0;
-        let age = (self.clock)().duration_since(renewed);
-        let fresh = age.as_secs() < i64::try_from(self.duration.as_secs()).unwrap_or(i64::MAX);
+        let spec = lease.spec.as_ref()?;
+        let age = (self.clock)().duration_since(spec.renew_time.as_ref()?.0);
+        // The other one may have another configuration.
+        let fresh = age.as_secs() < i64::from(spec.lease_duration_seconds?);
         (fresh && *instance != self.instance).then(|| instance.clone())
     }
 

@@ -64,6 +64,8 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             self.api.event(kind, reason, message);
         }
         let mut known = self.register(&mut memory).await;
+        // A node that was ready is not called anything else because its agent has just begun to look.
+        self.machine.answered().await;
         loop {
             self.may_write().await;
             // Changes while it is measured are for the next round.

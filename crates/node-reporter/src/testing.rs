@@ -66,17 +66,26 @@ pub(crate) fn facts() -> Facts {
 pub(crate) struct TestMachine {
     pub(crate) facts: Mutex<Facts>,
     pub(crate) changes: watch::Sender<u64>,
+    pub(crate) answered: watch::Sender<bool>,
 }
 
 impl TestMachine {
     pub(crate) fn new() -> Self {
-        Self { facts: Mutex::new(facts()), changes: watch::Sender::new(0) }
+        Self {
+            facts: Mutex::new(facts()),
+            changes: watch::Sender::new(0),
+            answered: watch::Sender::new(true),
+        }
     }
 }
 
 impl Machine for TestMachine {
     async fn measure(&self) -> Facts {
         self.facts.lock().unwrap().clone()
+    }
+
+    async fn answered(&self) {
+        self.answered.subscribe().wait_for(|answered| *answered).await.unwrap();
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -54,6 +54,8 @@ pub trait NodeApi: Send + Sync + 'static {
 pub trait Machine: Send + Sync + 'static {
     /// Measures everything that the Node tells of.
     fn measure(&self) -> impl Future<Output = Facts> + Send;
+    /// Returns when the runtime has said for the first time how it is, or has taken so long that this tells enough.
+    fn answered(&self) -> impl Future<Output = ()> + Send;
     /// Changes when a new measurement may differ in what matters at once: the state of the runtime.
     fn changes(&self) -> watch::Receiver<u64>;
 }

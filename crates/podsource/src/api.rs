@@ -35,6 +35,10 @@ pub const SOURCE: &str = "api";
 /// How long a server may take to stream the first list before it is taken for one that can not.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What is said while another agent has the node.
+const HELD: &str = "another agent of this node's name holds the node lease: pods of the server are not started \
+                    or changed here, and nothing is written about them";
+
 /// Whom to ask, and for which node.
 #[derive(Clone)]
 pub struct Settings {
@@ -52,24 +56,22 @@ pub struct Settings {
 ///
 /// Must be called within a tokio runtime that has its I/O and time drivers on.
 pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<SourceState>> {
-    spawn_after(std::future::ready(()), settings, cancel)
+    spawn_held(settings, watch::Sender::new(Some(false)).subscribe(), cancel)
 }
 
-/// As [`spawn`], but asks the server for nothing before `begin` is done.
-pub fn spawn_after(
-    begin: impl Future<Output = ()> + Send + 'static,
+/// As [`spawn`], for a node that two agents may take for theirs. `other` says whether another one has it; `None`:
+/// that is not known yet. Only while it is `Some(false)` the state is `seen`, and `Some(true)` is a failure: pods
+/// that came before go on, and none comes.
+pub fn spawn_held(
     settings: Settings,
+    other: Receiver<Option<bool>>,
     cancel: CancellationToken,
 ) -> Receiver<Arc<SourceState>> {
     let location = Arc::clone(&settings.endpoint);
     let initial = SourceState { source: SOURCE, location, ..SourceState::default() };
     let (publish, receiver) = watch::channel(Arc::new(initial));
     tokio::spawn(async move {
-        let source = async {
-            begin.await;
-            Source::new(settings, publish).run().await;
-        };
-        cancel.run_until_cancelled(Box::pin(source)).await;
+        cancel.run_until_cancelled(Box::pin(Source::new(settings, other, publish).run())).await;
     });
     receiver
 }
@@ -100,6 +102,7 @@ impl Start {
 struct Source {
     node_name: String,
     pods: Pods,
+    other: Receiver<Option<bool>>,
     failure: Option<Problem>,
     publish: Sender<Arc<SourceState>>,
     api: Api<Received>,
@@ -109,12 +112,13 @@ struct Source {
 }
 
 impl Source {
-    fn new(settings: Settings, publish: Sender<Arc<SourceState>>) -> Self {
+    fn new(settings: Settings, other: Receiver<Option<bool>>, publish: Sender<Arc<SourceState>>) -> Self {
         let Settings { client, endpoint, node_name } = settings;
         let (client, accepted) = watched::client(client);
         Self {
             node_name,
             pods: Pods::new(endpoint),
+            other,
             failure: None,
             publish,
             api: Api::all(client),
@@ -149,6 +153,10 @@ impl Source {
                 event = events.next() => event,
                 Ok(()) = self.accepted.changed(), if self.failure.is_some() => {
                     self.failure = None;
+                    self.publish();
+                    continue;
+                }
+                Ok(()) = self.other.changed() => {
                     self.publish();
                     continue;
                 }
@@ -189,14 +197,23 @@ impl Source {
         self.failure = Some(self.pods.failure(message));
         self.accepted.mark_unchanged();
         self.publish();
-        sleep(self.backoff.next().unwrap_or(STREAM_TIMEOUT)).await;
+        let mut pause = Box::pin(sleep(self.backoff.next().unwrap_or(STREAM_TIMEOUT)));
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Ok(()) = self.other.changed() => self.publish(),
+            }
+        }
         // kube would go on asking for a version that is gone.
         (code == 410).then_some(Start::Consistent)
     }
 
-    fn publish(&self) {
-        let seen = self.pods.seen();
-        let problems: Vec<_> = self.failure.iter().chain(self.pods.problems()).cloned().collect();
+    fn publish(&mut self) {
+        let other = *self.other.borrow_and_update();
+        let seen = self.pods.seen() && other == Some(false);
+        let held = (other == Some(true)).then(|| self.pods.failure(HELD.to_owned()));
+        let failures = held.into_iter().chain(self.failure.clone());
+        let problems: Vec<_> = failures.chain(self.pods.problems().cloned()).collect();
         self.publish.send_if_modified(|state| {
             let same = |pods: &[_]| self.pods.iter().map(Arc::as_ptr).eq(pods.iter().map(Arc::as_ptr));
             let same_pods = same(&state.pods);

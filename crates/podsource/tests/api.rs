@@ -8,10 +8,10 @@ use std::time::Duration;
 use kube::Client;
 use kube_model::{labels, pod};
 use podsource::SourceState;
-use podsource::api::{Settings, spawn};
+use podsource::api::{Settings, spawn, spawn_held};
 use serde_json::{Value, json};
 use testkit::fake_api::{Call, FakeApi, Stream};
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
 struct Node {
@@ -51,9 +51,12 @@ impl Node {
 }
 
 fn source(url: &str) -> Receiver<Arc<SourceState>> {
+    spawn(settings(url), CancellationToken::new())
+}
+
+fn settings(url: &str) -> Settings {
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
-    let settings = Settings { client, endpoint: url.into(), node_name: "node1".to_owned() };
-    spawn(settings, CancellationToken::new())
+    Settings { client, endpoint: url.into(), node_name: "node1".to_owned() }
 }
 
 async fn until(
@@ -277,4 +280,28 @@ async fn the_watch_ends_when_nobody_listens() {
     node.until("the list", |state| state.seen).await;
     drop(node.source);
     tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn pods_are_not_told_before_it_is_known_that_the_node_is_ours_and_stay_when_it_is_lost() {
+    let api = FakeApi::start().await;
+    let other = Sender::new(None);
+    let source = spawn_held(settings(&api.url()), other.subscribe(), CancellationToken::new());
+    let mut node = Node { api, source };
+    let watch = node.api.next().await.stream();
+    watch.event("ADDED", &pod_of("a", "1")).await;
+    watch.event("BOOKMARK", &end_of_list("10")).await;
+    node.until("the list is there", |state| state.pods.len() == 1).await;
+    assert!(!node.now().seen, "nobody knows whose the node is");
+    other.send_replace(Some(true));
+    let state = node.until("another agent has it", |state| state.failure().is_some()).await;
+    assert!(!state.seen && state.failure().unwrap().message.contains("another agent"), "{state:?}");
+    other.send_replace(Some(false));
+    let state = node.until("it is ours", |state| state.seen).await;
+    assert_eq!((state.failure(), state.pods.len()), (None, 1));
+    other.send_replace(Some(true));
+    node.until("it is lost again", |state| !state.seen && state.pods.len() == 1).await;
+    drop(other);
+    watch.event("ADDED", &pod_of("b", "11")).await;
+    node.until("the watch goes on", |state| !state.seen && state.pods.len() == 2).await;
 }

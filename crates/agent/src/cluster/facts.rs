@@ -24,6 +24,9 @@ const IMAGES: Duration = Duration::from_secs(30);
 /// Longest time for one question to the runtime.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest time for its first answer: the kubelet, too, takes a runtime for healthy for so long after its last.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+
 pub(crate) struct NodeFacts {
     changes: watch::Receiver<u64>,
     runtime: cri_client::Client,
@@ -150,6 +153,11 @@ impl Machine for NodeFacts {
             },
             images,
         }
+    }
+
+    async fn answered(&self) {
+        // What was there when this began came before any answer. An error says that the agent is about to end.
+        let _answered_or_not = tokio::time::timeout(FIRST_ANSWER, self.network.clone().changed()).await;
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

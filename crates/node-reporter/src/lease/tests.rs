@@ -116,3 +116,35 @@ async fn the_lease_of_a_kubelet_and_ones_own_are_taken_at_once() {
         assert_eq!(*lease.other.borrow(), Some(false));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_agent_has_the_node_for_as_long_as_it_says_itself() {
+    for (duration, held) in [(Some(100), true), (Some(10), false), (None, false)] {
+        let api = Arc::<TestApi>::default();
+        let spec = LeaseSpec {
+            renew_time: Some(MicroTime(clock() - Duration::from_secs(50))),
+            lease_duration_seconds: duration,
+            ..LeaseSpec::default()
+        };
+        let annotations = Some(BTreeMap::from([(INSTANCE.to_owned(), "b".to_owned())]));
+        let metadata =
+            ObjectMeta { annotations, resource_version: Some("5".to_owned()), ..ObjectMeta::default() };
+        api.state.lock().unwrap().lease = Some(Object { metadata, spec: Some(spec) });
+        let lease = start(&api, "a");
+        let mut other = lease.other.clone();
+        assert_eq!(*other.wait_for(Option::is_some).await.unwrap(), Some(held), "{duration:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_leases_may_not_be_seen_the_node_is_taken_for_ours() {
+    let api = Arc::<TestApi>::default();
+    api.state.lock().unwrap().errors = vec![ApiError::Other("timeout".to_owned()); 2];
+    let lease = start(&api, "a");
+    lease.until(|api| api.state.lock().unwrap().errors.is_empty()).await;
+    assert_eq!(*lease.other.borrow(), None, "the server may come back and show one");
+    drop(lease);
+    api.state.lock().unwrap().errors = vec![ApiError::Forbidden("leases are not for you".to_owned())];
+    let lease = start(&api, "a");
+    lease.other.clone().wait_for(|other| *other == Some(false)).await.unwrap();
+}

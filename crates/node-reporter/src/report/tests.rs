@@ -113,6 +113,24 @@ async fn an_existing_node_is_put_right_not_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ready_node_stays_so_until_the_runtime_of_a_new_agent_has_answered() {
+    let existing: Node = serde_json::from_value(json!({
+        "metadata": {"name": "node1", "uid": "u"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }))
+    .unwrap();
+    let mut node = Fixture::start(settings(), Some(existing));
+    node.machine.answered.send_replace(false);
+    node.change(|facts| facts.runtime.problems = vec!["nobody knows".to_owned()]);
+    node.registered().await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(node.api.verbs(), ["get", "patch"], "labels only");
+    node.machine.answered.send_replace(true);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.ready().as_deref(), Some("False"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_do_not_end_it_and_a_failed_patch_reads_the_node_again() {
     let mut node = Fixture::start(settings(), None);
     node.api.state.lock().unwrap().errors =
