@@ -1,13 +1,17 @@
 //! The node as part of a cluster: kubectl on one side, a real API server in the middle, containerd on the other.
 
 mod basics;
+mod faults;
+mod logins;
+mod stats;
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::env::{Agent, AgentOptions, BUSYBOX, Cluster, Containerd, Line, Run, binary, until};
+use testkit::env::{Agent, AgentOptions, BUSYBOX, Cluster, Containerd, Line, Run, binary, pod, until};
 
 /// How long anything that is not a grace period or a back-off may take here.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -47,19 +51,21 @@ pub(crate) fn node_args(cluster: &Cluster, node: &str, kubeconfig: &std::path::P
 
 impl ClusterNode {
     pub(crate) fn start(line: Line) -> Self {
-        let run = Run::new().unwrap();
-        let cluster = Cluster::start(&run).unwrap();
-        let containerd = Containerd::start(&run, line).unwrap();
-        let kubeconfig = cluster.node_kubeconfig("node1").unwrap();
-        let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(node_args(
-            &cluster,
-            "node1",
-            &kubeconfig,
-        ));
-        let agent = Agent::start(&run, options).unwrap();
-        let node = Self { agent, _containerd: containerd, cluster, _run: run };
-        node.until_node("is ready", |node| condition(node, "Ready")["status"] == "True");
+        let node = Self::start_with(line, |cluster| cluster.node_kubeconfig("node1").unwrap());
+        node.until_node("is ready", is_ready);
         node
+    }
+
+    /// With the kubeconfig that `login` makes, and with the cluster as `login` leaves it.
+    pub(crate) fn start_with(line: Line, login: impl FnOnce(&mut Cluster) -> PathBuf) -> Self {
+        let run = Run::new().unwrap();
+        let mut cluster = Cluster::start(&run).unwrap();
+        let containerd = Containerd::start(&run, line).unwrap();
+        let kubeconfig = login(&mut cluster);
+        let args = node_args(&cluster, "node1", &kubeconfig);
+        let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(args);
+        let agent = Agent::start(&run, options).unwrap();
+        Self { agent, _containerd: containerd, cluster, _run: run }
     }
 
     pub(crate) fn until_node(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
@@ -101,7 +107,29 @@ impl ClusterNode {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default"}, "spec": spec,
         });
-        self.cluster.apply(&pod).unwrap();
+        let (code, answer) = self.cluster.request("POST", PODS, Some(&pod)).unwrap();
+        assert_eq!(code, 201, "{answer}");
+    }
+
+    /// Asks for the deletion of a pod, with its own grace period.
+    pub(crate) fn delete(&self, name: &str) {
+        let (code, answer) = self.cluster.request("DELETE", &pod_path(name), None).unwrap();
+        assert_eq!(code, 200, "{answer}");
+    }
+
+    /// Waits until the agent itself sees the pod so, whatever the API server knows.
+    pub(crate) fn until_here(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let seen =
+            self.agent.wait_for(&format!("pod {name} {what} here"), SOON, |view| match pod(view, name) {
+                Some(pod) if is(pod) => Ok(pod.clone()),
+                other => Err(format!("it is {other:?}")),
+            });
+        seen.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Adds a static pod that sleeps.
+    pub(crate) fn write_static(&self, name: &str) {
+        write_static(&self.agent, name);
     }
 
     pub(crate) fn kubectl(&self, args: &[&str]) -> String {
@@ -115,8 +143,22 @@ impl ClusterNode {
     }
 }
 
+/// The pods of the namespace that these tests use.
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// The node's lease.
+pub(crate) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node1";
+
 pub(crate) fn pod_path(name: &str) -> String {
-    format!("/api/v1/namespaces/default/pods/{name}")
+    format!("{PODS}/{name}")
+}
+
+pub(crate) fn write_static(agent: &Agent, name: &str) {
+    let manifest = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+         containers:\n  - name: app\n    image: {BUSYBOX}\n    command: [sleep, '3600']\n"
+    );
+    agent.write_manifest(&format!("{name}.yaml"), &manifest).unwrap();
 }
 
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
@@ -124,6 +166,7 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     conditions.into_iter().flatten().find(|c| c["type"] == kind).unwrap_or(&Value::Null)
 }
 
+/// Of a pod or a node.
 pub(crate) fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready")["status"] == "True"
 }

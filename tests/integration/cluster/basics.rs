@@ -3,7 +3,7 @@
 use serde_json::json;
 use testkit::env::{BUSYBOX, Line};
 
-use super::{ClusterNode, condition, is_ready, pod_path};
+use super::{ClusterNode, LEASE, condition, is_ready, pod_path};
 
 #[test]
 fn kubectl_sees_a_node_and_works_on_its_pods() {
@@ -15,11 +15,7 @@ fn kubectl_sees_a_node_and_works_on_its_pods() {
     assert!(version.starts_with("v1.36."), "{version}");
     let runtime = object["status"]["nodeInfo"]["containerRuntimeVersion"].as_str().unwrap();
     assert!(runtime.starts_with("containerd://2.1"), "{runtime}");
-    let lease = node.until(
-        "there is a lease",
-        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node1",
-        |_| true,
-    );
+    let lease = node.until("there is a lease", LEASE, |_| true);
     assert_eq!(lease["spec"]["holderIdentity"], "node1");
     assert_eq!(lease["metadata"]["ownerReferences"][0]["uid"], object["metadata"]["uid"]);
 
@@ -55,11 +51,7 @@ fn kubectl_sees_a_node_and_works_on_its_pods() {
 #[test]
 fn a_static_pod_has_a_mirror_that_cannot_stop_it() {
     let node = ClusterNode::start(Line::V1_6);
-    let manifest = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: fixed\nspec:\n  terminationGracePeriodSeconds: 1\n  \
-         containers:\n  - name: app\n    image: {BUSYBOX}\n    command: [sleep, '3600']\n"
-    );
-    node.agent.write_manifest("fixed.yaml", &manifest).unwrap();
+    node.write_static("fixed");
     let mirror = node.until_pod("fixed-node1", "is ready", is_ready);
     let uid = mirror["metadata"]["uid"].clone();
     let container = mirror["status"]["containerStatuses"][0]["containerID"].clone();
