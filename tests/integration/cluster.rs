@@ -4,6 +4,7 @@ mod basics;
 mod faults;
 mod logins;
 mod stats;
+mod traffic;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

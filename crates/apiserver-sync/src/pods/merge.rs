@@ -73,13 +73,12 @@ fn containers(
     for status in ours.iter_mut().filter(|status| waits(status)) {
         let same = |before: &&ContainerStatus| {
             before.name == status.name
+                && before.container_id != status.container_id
                 && (&before.state, &before.last_state, before.restart_count)
                     == (&status.state, &status.last_state, status.restart_count)
         };
         if let Some(before) = server.iter().find(same) {
-            status.container_id.clone_from(&before.container_id);
-            status.image_id.clone_from(&before.image_id);
-            status.image.clone_from(&before.image);
+            status.clone_from(before);
         }
     }
     Some(ours)
@@ -201,8 +200,10 @@ mod tests {
         };
         let creating = || json!({"waiting": {"reason": "ContainerCreating"}});
         let before = || status("", creating(), 0);
+        let mut with_resources = status("a", creating(), 0);
+        with_resources["containerStatuses"][0]["resources"] = json!({"limits": {"cpu": "1"}});
         let table = [
-            (status("a", creating(), 0), before()),
+            (with_resources, before()),
             (status("a", json!({"running": {}}), 0), status("a", json!({"running": {}}), 0)),
             (
                 status("a", json!({"waiting": {"reason": "E"}}), 0),
