@@ -62,7 +62,8 @@ pub(crate) const RUNTIME_TESTS: &str =
     "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests";
 
 fn integration_tests(apiserver: Option<&Path>) -> Result<()> {
-    let packages = ["--package=integration", "--package=testkit", "--package=apiserver-sync", "--package=podsource"];
+    let packages =
+        ["--package=integration", "--package=testkit", "--package=apiserver-sync", "--package=podsource"];
     let mut command = runner(&[&packages[..], &["--features", RUNTIME_TESTS]].concat());
     command.env(BINARY_VARIABLE, target_dir().join("debug/node-agent"));
     if let Some(path) = apiserver {

@@ -369,9 +369,6 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out_and_containers_are_never_null() {
         let pod = serde_json::to_string(&PodStats::default()).unwrap();
-        assert_eq!(
-            pod,
-            r#"{"podRef":{"name":"","namespace":"","uid":""},"startTime":null,"containers":[]}"#
-        );
+        assert_eq!(pod, r#"{"podRef":{"name":"","namespace":"","uid":""},"startTime":null,"containers":[]}"#);
     }
 }
