@@ -181,6 +181,11 @@ async fn kubectl_tells_what_is_wrong() {
         (
             &["apply", "-f", "-"],
             web.replace("name: app", "name: renamed"),
+            "pod updates may not add or remove containers",
+        ),
+        (
+            &["replace", "-f", "-"],
+            web.replace("name: app", "name: renamed"),
             "pod updates may not change fields",
         ),
         (
