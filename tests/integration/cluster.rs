@@ -3,7 +3,9 @@
 mod basics;
 mod faults;
 mod logins;
+mod logs;
 mod stats;
+mod streams;
 mod traffic;
 
 use std::net::TcpListener;
@@ -21,7 +23,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) struct ClusterNode {
     // Dropped in this order: the agent, the runtime, the cluster, then everything of the run.
     pub(crate) agent: Agent,
-    pub(crate) _containerd: Containerd,
+    pub(crate) containerd: Containerd,
     pub(crate) cluster: Cluster,
     pub(crate) _run: Arc<Run>,
 }
@@ -66,7 +68,7 @@ impl ClusterNode {
         let args = node_args(&cluster, "node1", &kubeconfig);
         let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(args);
         let agent = Agent::start(&run, options).unwrap();
-        Self { agent, _containerd: containerd, cluster, _run: run }
+        Self { agent, containerd, cluster, _run: run }
     }
 
     pub(crate) fn until_node(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {

@@ -21,6 +21,15 @@ use testkit::env::{
 /// How long anything that is not a grace period or a back-off may take here.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// Asks a runtime itself.
+pub(crate) fn cri<T>(
+    containerd: &Containerd,
+    ask: impl AsyncFnOnce(Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { ask(Client::builder(&containerd.endpoint()).unwrap().build()).await })
+}
+
 pub(crate) struct Node {
     // Dropped in this order: the agent, the runtime, then everything of the run.
     pub(crate) agent: Agent,
@@ -145,8 +154,7 @@ impl Node {
 
     /// Asks the runtime itself.
     pub(crate) fn cri<T>(&self, ask: impl AsyncFnOnce(Client) -> Result<T, Error>) -> Result<T, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { ask(Client::builder(&self.containerd.endpoint()).unwrap().build()).await })
+        cri(&self.containerd, ask)
     }
 
     /// All sandboxes that the runtime has of a pod.
