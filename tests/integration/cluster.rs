@@ -4,6 +4,8 @@ mod basics;
 mod faults;
 mod logins;
 mod logs;
+mod recorded;
+mod registered;
 mod stats;
 mod streams;
 mod traffic;

@@ -53,6 +53,8 @@ pub struct AuditedRequest {
     pub uri: String,
     /// The answer's code.
     pub code: u16,
+    /// What was sent, as the server understood it (patches as they came); `Null` without a body.
+    pub body: Value,
 }
 
 /// A running control plane. Dropping it kills both processes.
@@ -383,8 +385,8 @@ fn arguments(dir: &Path, ca: &Ca, options: &ClusterOptions) -> Result<Vec<String
         "kind": "Policy",
         "omitStages": ["RequestReceived", "ResponseStarted"],
         "rules": [
-            {"level": "Metadata", "userGroups": ["system:nodes"]},
-            {"level": "Metadata", "users": users},
+            {"level": "Request", "userGroups": ["system:nodes"]},
+            {"level": "Request", "users": users},
         ],
     });
     let ca = ca.certificate().display().to_string();
@@ -430,5 +432,6 @@ fn audited(event: &Value) -> Option<AuditedRequest> {
         verb: text(&event["verb"])?,
         uri: text(&event["requestURI"])?,
         code: event["responseStatus"]["code"].as_u64()?.try_into().ok()?,
+        body: event["requestObject"].clone(),
     })
 }
