@@ -118,7 +118,7 @@ with_three_sources! {
         assert!(failing["message"].as_str().unwrap().contains("503"), "{failing}");
         assert_eq!(failing["pods"], 1, "the last good document stays");
         let log = fs::read_to_string(three.node.agent.log()).unwrap();
-        assert_eq!(log.matches("503").count(), 1, "it is logged once, not at each try: {log}");
+        assert_eq!(log.matches("503 Service Unavailable").count(), 1, "it is logged once, not at each try: {log}");
         three.node.agent.kill9();
         three.node.agent.start_again().unwrap();
         for (name, before) in names.iter().zip(&before) {

@@ -4,6 +4,8 @@ use ::http::header::HeaderValue;
 use ::http::uri::{Scheme, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use iri_string::format::ToDedicatedString;
+use iri_string::types::{UriAbsoluteStr, UriReferenceStr};
 use percent_encoding::percent_decode_str;
 
 use super::{Error, Redirects};
@@ -77,33 +79,11 @@ impl Target {
         Ok(next)
     }
 
-    /// RFC 3986, 5.2, for what servers send.
     fn join(&self, location: &str) -> Option<Self> {
-        let location = location.split('#').next().unwrap_or_default();
-        if let Ok(absolute) = Self::parse(location) {
-            return Some(absolute);
-        }
-        let scheme = self.uri.scheme_str()?;
-        if location.starts_with("//") {
-            return Self::parse(&format!("{scheme}:{location}")).ok();
-        }
-        let first = location.split(['/', '?']).next().unwrap_or_default();
-        if first.contains(':') {
-            return None;
-        }
-        let (path, query) = match location.split_once('?') {
-            Some((path, query)) => (path, format!("?{query}")),
-            None => (location, String::new()),
-        };
-        let own = self.uri.path();
-        let path = match path {
-            "" => own.to_owned(),
-            path if path.starts_with('/') => without_dots(path),
-            path => {
-                without_dots(&format!("{}/{path}", own.rsplit_once('/').map_or("", |(folder, _)| folder)))
-            }
-        };
-        Self::parse(&format!("{scheme}://{}{path}{query}", self.uri.authority()?)).ok()
+        let own = self.uri.to_string();
+        let own = UriAbsoluteStr::new(&own).ok()?;
+        let joined = UriReferenceStr::new(location).ok()?.resolve_against(own).to_dedicated_string();
+        Self::parse(joined.to_absolute().as_str()).ok()
     }
 }
 
@@ -128,26 +108,6 @@ fn basic(credentials: &str) -> HeaderValue {
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).expect("plain ASCII");
     value.set_sensitive(true);
     value
-}
-
-/// RFC 3986, 5.2.4, of a path that begins with a slash.
-fn without_dots(path: &str) -> String {
-    let mut kept = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if segments.peek().is_none() {
-                    kept.push("");
-                }
-            }
-            other => kept.push(other),
-        }
-    }
-    format!("/{}", kept.join("/"))
 }
 
 #[cfg(test)]
@@ -199,7 +159,7 @@ mod tests {
             ("../../..", Some("http://h:8080/")),
             ("/x/../y/.", Some("http://h:8080/y/")),
             ("?z", Some("http://h:8080/a/b?z")),
-            ("", Some("http://h:8080/a/b")),
+            ("", Some("http://h:8080/a/b?q=1")),
             ("/c?u=http://x/", Some("http://h:8080/c?u=http://x/")),
             ("//other/c", Some("http://other/c")),
             ("HTTPS://other:99?q", Some("https://other:99/?q")),

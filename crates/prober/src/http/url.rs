@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use iri_string::format::ToDedicatedString;
+use iri_string::types::{UriAbsoluteStr, UriReferenceStr};
+use percent_encoding::{AsciiSet, CONTROLS};
+
+const NOT_IN_URLS: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+
 /// An absolute `http` or `https` URL. The port is always explicit, as in the kubelet's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Url {
@@ -24,48 +31,25 @@ impl Url {
 
     /// Where a `Location` header leads, seen from this URL; `None` if that is no http or https URL.
     pub(super) fn join(&self, location: &str) -> Option<Self> {
-        let location = location.split('#').next().unwrap_or_default();
-        if let Some(rest) = strip_scheme(location, "https:") {
-            return Self::parse(true, rest.strip_prefix("//")?);
-        }
-        if let Some(rest) = strip_scheme(location, "http:") {
-            return Self::parse(false, rest.strip_prefix("//")?);
-        }
-        if let Some(rest) = location.strip_prefix("//") {
-            return Self::parse(self.tls, rest);
-        }
-        if has_scheme(location) {
-            return None;
-        }
-        let (path, query) = split_query(location);
-        let (own_path, own_query) = split_query(&self.target);
-        let joined = match (path, query) {
-            ("", None) => format!("{own_path}{}", own_query.unwrap_or_default()),
-            ("", Some(query)) => format!("{own_path}{query}"),
-            (path, query) => {
-                let base =
-                    if path.starts_with('/') { "" } else { &own_path[..own_path.rfind('/').unwrap_or(0)] };
-                let absolute = format!("{base}/{}", path.trim_start_matches('/'));
-                without_dots(&absolute) + query.unwrap_or_default()
-            }
+        let own = self.to_string();
+        let own = UriAbsoluteStr::new(&own).ok()?;
+        let location = escaped(location.split('#').next().unwrap_or_default());
+        let joined = UriReferenceStr::new(&location).ok()?.resolve_against(own).to_dedicated_string();
+        let tls = match joined.scheme_str() {
+            scheme if scheme.eq_ignore_ascii_case("https") => true,
+            scheme if scheme.eq_ignore_ascii_case("http") => false,
+            _ => return None,
         };
-        Some(Self::new(self.tls, self.host.clone(), self.port, &joined))
-    }
-
-    /// What follows `scheme://`.
-    fn parse(tls: bool, rest: &str) -> Option<Self> {
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let authority = authority.rsplit('@').next().unwrap_or_default();
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(v6) => {
-                let (host, rest) = v6.split_once(']')?;
-                (host, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
-            }
-            None => authority.rsplit_once(':').unwrap_or((authority, "")),
+        let server = joined.authority_components()?;
+        let host = server.host().trim_start_matches('[').trim_end_matches(']');
+        let port = match server.port().filter(|port| !port.is_empty()) {
+            Some(port) => port.parse().ok()?,
+            None if tls => 443,
+            None => 80,
         };
-        let default = if tls { 443 } else { 80 };
-        let port = if port.is_empty() { default } else { port.parse().ok()? };
-        (!host.is_empty()).then(|| Self::new(tls, host.to_owned(), port, path))
+        let query = joined.query().map(|query| format!("?{}", query.as_str())).unwrap_or_default();
+        (!host.is_empty())
+            .then(|| Self::new(tls, host.to_owned(), port, &format!("{}{query}", joined.path_str())))
     }
 }
 
@@ -81,61 +65,21 @@ pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// A request target of a path as somebody wrote it: no fragment, a leading slash, and no byte that a request line may
-/// not have. Escapes that are already there stay.
+/// A request target of a path as somebody wrote it: without fragment, with a leading slash.
 fn target(path: &str) -> String {
-    let path = path.split('#').next().unwrap_or_default();
-    let mut target = String::with_capacity(path.len() + 1);
-    if !path.starts_with('/') {
-        target.push('/');
-    }
-    for byte in path.bytes() {
-        if byte.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&byte) {
-            target.push(byte.into());
-        } else {
-            target.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    target
+    let path = escaped(path.split('#').next().unwrap_or_default());
+    if path.starts_with('/') { path } else { format!("/{path}") }
 }
 
-fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
-    let head = text.get(..scheme.len())?;
-    head.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
+/// No byte that a request line may not have. Escapes that are already there stay.
+fn escaped(text: &str) -> String {
+    percent_encoding::percent_encode(text.as_bytes(), NOT_IN_URLS).to_string()
 }
 
 /// Whether a `Location` is an absolute URL.
 pub(super) fn has_scheme(text: &str) -> bool {
     let end = text.find([':', '/', '?']).unwrap_or(0);
     end > 0 && text.as_bytes()[end] == b':' && text.as_bytes()[0].is_ascii_alphabetic()
-}
-
-/// The query keeps its question mark.
-fn split_query(text: &str) -> (&str, Option<&str>) {
-    match text.find('?') {
-        Some(at) => (&text[..at], Some(&text[at..])),
-        None => (text, None),
-    }
-}
-
-/// RFC 3986, 5.2.4, of a path that begins with a slash.
-fn without_dots(path: &str) -> String {
-    let mut kept = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if segments.peek().is_none() {
-                    kept.push("");
-                }
-            }
-            other => kept.push(other),
-        }
-    }
-    format!("/{}", kept.join("/"))
 }
 
 #[cfg(test)]
