@@ -1,6 +1,7 @@
 //! A log file as a stream of output: once through, or on and on until its container has ended, over rotation.
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -204,13 +205,42 @@ async fn replaced(file: Arc<File>, path: PathBuf, offset: u64) -> Result<Replace
             Err(source) => return Err(LogError::Open { path, source }),
         };
         let theirs = newer.metadata().map_err(read)?;
-        Ok(match (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) {
-            false => Replaced::By(newer),
+        Ok(match is_same(&ours, &theirs) {
+            // A slow client may have slept through more than one rotation.
+            false => Replaced::By(after(&ours, &path).unwrap_or(newer)),
             true if ours.len() < offset => Replaced::Truncated,
             true => Replaced::No,
         })
     })
     .await
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// The oldest of the rotated files of the log at `path` that came after `ours`, if there is one to be read. The
+/// kubelet renames a log to `NAME.TIME`, and compresses or removes older ones, so what is left is newer than a file
+/// that is not among it.
+fn after(ours: &Metadata, path: &Path) -> Option<File> {
+    let mut rotated = rotated(path);
+    rotated.sort_unstable();
+    let own = rotated.iter().position(|path| path.metadata().is_ok_and(|other| is_same(ours, &other)));
+    rotated.into_iter().skip(own.map_or(0, |own| own + 1)).find_map(|path| File::open(path).ok())
+}
+
+fn rotated(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return vec![];
+    };
+    let is_rotated = |other: &Path| {
+        let time = other.file_name().and_then(OsStr::to_str).and_then(|other| other.strip_prefix(name));
+        // Neither `.gz` nor `.tmp`.
+        time.and_then(|time| time.strip_prefix('.'))
+            .is_some_and(|time| time.starts_with(|c: char| c.is_ascii_digit()) && !time.contains('.'))
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| is_rotated(path)).collect()
 }
 
 /// Reading may wait for a disk; it is done where that holds up nobody.

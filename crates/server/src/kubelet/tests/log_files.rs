@@ -137,6 +137,30 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
 }
 
 #[tokio::test]
+async fn a_follower_that_was_held_up_over_several_rotations_has_them_all() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    // More than what fits into sockets between the server and a client that does not read.
+    let long = |name: &str| (0..20_000).map(|n| row(&format!("{name}{n:0>1000}"))).collect::<String>();
+    let path = server.log("w", &long("a"));
+    let (response, _connection) =
+        server.client().open("GET", "/containerLogs/default/web/app?follow=true", &[]).await;
+    // Of the oldest there was more than one before; one is compressed, and not the follower's.
+    fs::write(path.with_file_name("0.log.20261122-000000.gz"), "").unwrap();
+    for (time, next) in [("20261123-000000", "b"), ("20261124-000000", "c"), ("20261125-000000", "d")] {
+        fs::rename(&path, path.with_file_name(format!("0.log.{time}"))).unwrap();
+        fs::write(&path, row(next)).unwrap();
+    }
+    fs::remove_file(path.with_file_name("0.log.20261123-000000")).unwrap();
+    server.view.set(snapshot(vec![pod("web", "w", ended("w"), json!({}))]));
+    let body = tokio::time::timeout(DEADLINE, response.into_body().collect()).await.unwrap().unwrap();
+    let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    let mut lines = text.lines();
+    assert!((0..20_000).all(|n| lines.next() == Some(&format!("a{n:0>1000}"))), "all of the first");
+    assert_eq!(lines.collect::<Vec<_>>(), ["b", "c", "d"]);
+}
+
+#[tokio::test]
 async fn following_what_has_ended_ends_at_once() {
     let server = Server::start();
     let path = server.log("w", &row("all"));
