@@ -1,7 +1,9 @@
 //! The node as part of a cluster: kubectl on one side, a real API server in the middle, containerd on the other.
 
 mod basics;
+mod direct;
 mod faults;
+mod kind;
 mod logins;
 mod logs;
 mod recorded;

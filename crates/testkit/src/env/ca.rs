@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use super::Error;
@@ -80,6 +80,19 @@ impl Ca {
         let mut params = client(user, group);
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 1, 2));
         self.issue(name, params)
+    }
+
+    /// Signs a request (PEM) of somebody who wants to be a client, as a cluster's signer does; returns the certificate
+    /// (PEM).
+    ///
+    /// # Errors
+    /// When it is no request, or not signed by its own key.
+    pub fn sign(&self, request: &str) -> Result<String, Error> {
+        let failed = |source| Error::Certificate { what: "a request".to_owned(), source };
+        let mut request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
+        request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        request.signed_by(&self.issuer).map(|certificate| certificate.pem()).map_err(failed)
     }
 
     /// Signs anything, an expired certificate for example, with a new key; files are called `NAME.crt` and
