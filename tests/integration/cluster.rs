@@ -12,7 +12,6 @@ mod stats;
 mod streams;
 mod traffic;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,28 +31,9 @@ pub(crate) struct ClusterNode {
     pub(crate) _run: Arc<Run>,
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// What an agent needs to be a node of `cluster` that the API server can reach.
 pub(crate) fn node_args(cluster: &Cluster, node: &str, kubeconfig: &std::path::Path) -> Vec<String> {
-    let serving = cluster.ca().server(&format!("{node}-serving"), &["127.0.0.1"]).unwrap();
-    vec![
-        format!("--kubeconfig={}", kubeconfig.display()),
-        format!("--hostname-override={node}"),
-        "--node-ip=127.0.0.1".to_owned(),
-        "--address=127.0.0.1".to_owned(),
-        format!("--port={}", free_port()),
-        "--read-only-port=0".to_owned(),
-        format!("--tls-cert-file={}", serving.certificate.display()),
-        format!("--tls-private-key-file={}", serving.key.display()),
-        format!("--client-ca-file={}", cluster.ca().certificate().display()),
-        "--anonymous-auth=false".to_owned(),
-        "--authentication-token-webhook".to_owned(),
-        "--authorization-mode=Webhook".to_owned(),
-    ]
+    cluster.node_args(node, kubeconfig).unwrap()
 }
 
 impl ClusterNode {

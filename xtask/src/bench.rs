@@ -7,6 +7,7 @@
 
 mod agent;
 mod bare;
+mod cluster;
 mod report;
 mod sources;
 mod trace;
@@ -49,6 +50,9 @@ pub(crate) struct Options {
     /// Measure the pod sources instead: first read, changes, rest
     #[arg(long, conflicts_with_all = ["agent", "binary"])]
     sources: bool,
+    /// Measure what being part of a cluster costs instead: statuses, requests, memory, exec and logs
+    #[arg(long, conflicts_with = "sources")]
+    cluster: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -67,10 +71,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let run = Run::new()?;
     let containerd = Containerd::start(&run, line)?;
     let mut report = Report::default();
-    let measured = measure(options, &launch, &run, &containerd, &mut report);
+    let measured = if options.cluster {
+        cluster::measure(options, &launch, &run, &containerd, &mut report)
+    } else {
+        measure(options, &launch, &run, &containerd, &mut report)
+    };
     // What was measured before a failure is worth seeing too.
     report.print();
-    let file = save(&report, &launch, line, options.pods, measured.is_ok())?;
+    let file = save(&report, &launch, line, options, measured.is_ok())?;
     ui::say(format!("\nalso in {}", file.display()));
     measured
 }
@@ -177,10 +185,11 @@ fn measure(
 }
 
 /// Writes the numbers where the next run does not overwrite those of another agent, runtime or size.
-fn save(report: &Report, launch: &Launch, line: Line, pods: usize, complete: bool) -> Result<PathBuf> {
+fn save(report: &Report, launch: &Launch, line: Line, options: &Options, complete: bool) -> Result<PathBuf> {
     let dir = target_dir().join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let file = dir.join(format!("{}-containerd-{}-{pods}.json", launch.name(), line.name()));
+    let (pods, kind) = (options.pods, if options.cluster { "cluster-" } else { "" });
+    let file = dir.join(format!("{}-{kind}containerd-{}-{pods}.json", launch.name(), line.name()));
     let value = json!({
         "agent": launch.name(),
         "containerd": line.name(),

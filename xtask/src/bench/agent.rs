@@ -45,7 +45,19 @@ impl Launch {
 
     /// Starts it without pods; returns how long it took until it was healthy.
     pub(super) fn start(&self, run: &Arc<Run>, containerd: &Containerd) -> Result<(Agent, Duration)> {
-        let mut options = AgentOptions::new(&self.binary, &containerd.endpoint()).args(self.args.clone());
+        self.start_with(run, containerd, "agent", &[])
+    }
+
+    /// The same with a folder of this name and with more flags.
+    pub(super) fn start_with(
+        &self,
+        run: &Arc<Run>,
+        containerd: &Containerd,
+        name: &str,
+        args: &[String],
+    ) -> Result<(Agent, Duration)> {
+        let args = self.args.iter().chain(args).cloned();
+        let mut options = AgentOptions::new(&self.binary, &containerd.endpoint()).name(name).args(args);
         if !self.ours {
             options = options.kubelet_flags_only();
         }
@@ -161,6 +173,7 @@ mod tests {
             context_switches: BTreeMap::from_iter(threads.iter().copied()),
             resident: 0,
             resident_peak: 0,
+            files: 0,
         };
         assert_eq!(more_switches(&used(&[(1, 10), (2, 500)]), &used(&[(1, 13), (3, 4)])), 7);
     }

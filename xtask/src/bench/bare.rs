@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cri_client::Client;
 use cri_client::v1::{
-    ContainerConfig, ContainerMetadata, ContainerState, CreateContainerRequest, ImageSpec,
+    ContainerConfig, ContainerMetadata, ContainerState, CreateContainerRequest, ExecRequest, ImageSpec,
     ImageStatusRequest, LinuxPodSandboxConfig, ListContainersRequest, ListPodSandboxRequest,
     PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest, RemovePodSandboxRequest,
     RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
@@ -96,6 +96,18 @@ impl Bare {
             stream::iter(removals).buffer_unordered(10).try_for_each(|_| async { Ok(()) }).await
         })?;
         Ok(begin.elapsed())
+    }
+
+    /// Where the runtime's streaming server waits for this command's client.
+    pub(super) fn exec_url(&self, container: &str, command: &[&str]) -> Result<String> {
+        let request = ExecRequest {
+            container_id: container.to_owned(),
+            cmd: command.iter().map(|&word| word.to_owned()).collect(),
+            stdout: true,
+            stderr: true,
+            ..Default::default()
+        };
+        Ok(self.runtime.block_on(self.client.exec(request))?.url)
     }
 
     /// The ids of the running containers.

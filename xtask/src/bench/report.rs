@@ -10,7 +10,7 @@ pub(super) struct Report(Vec<Row>);
 
 /// One number.
 pub(super) struct Row {
-    key: &'static str,
+    key: String,
     what: String,
     value: f64,
     unit: String,
@@ -33,9 +33,10 @@ impl Row {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, key: &'static str, what: &str, value: f64, unit: &str) -> &mut Row {
+    pub(super) fn add(&mut self, key: &str, what: &str, value: f64, unit: &str) -> &mut Row {
         ui::say(format!("    {what}: {} {unit}", number(value)));
-        let row = Row { key, what: what.to_owned(), value, unit: unit.to_owned(), budget: None };
+        let row =
+            Row { key: key.to_owned(), what: what.to_owned(), value, unit: unit.to_owned(), budget: None };
         self.0.push_mut(row)
     }
 
@@ -58,7 +59,7 @@ impl Report {
                 "budget": row.budget,
                 "ok": row.budget.map(|most| row.value <= most),
             });
-            (row.key.to_owned(), value)
+            (row.key.clone(), value)
         });
         Value::Object(rows.collect::<Map<_, _>>())
     }

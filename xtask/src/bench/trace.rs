@@ -81,42 +81,47 @@ impl Trace {
     }
 }
 
-fn between(from: Timestamp, to: Timestamp) -> Option<Duration> {
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Option<Duration> {
     Duration::try_from(to.duration_since(from)).ok()
 }
 
-/// Complete starts.
-pub(super) struct Traces(Vec<Trace>);
+/// Complete starts by the pod's name.
+pub(super) struct Traces(BTreeMap<String, Trace>);
 
 impl Traces {
+    /// When the runtime told of each pod's container that it runs.
+    pub(super) fn started(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.0.iter().filter_map(|(pod, trace)| Some((pod.as_str(), trace.start?.answered)))
+    }
+
     /// Percentile of the whole time, in ms.
     pub(super) fn total(&self, percent: usize) -> f64 {
-        percentile(self.0.iter().filter_map(Trace::total), percent)
+        percentile(self.0.values().filter_map(Trace::total), percent)
     }
 
     /// Percentile of the time from a manifest to the first call, in ms.
     pub(super) fn noticed(&self, percent: usize) -> f64 {
-        percentile(self.0.iter().filter_map(Trace::noticed), percent)
+        percentile(self.0.values().filter_map(Trace::noticed), percent)
     }
 
     /// Percentile of the time between calls, in ms.
     pub(super) fn gaps(&self, percent: usize) -> f64 {
-        percentile(self.0.iter().filter_map(Trace::gaps), percent)
+        percentile(self.0.values().filter_map(Trace::gaps), percent)
     }
 
     /// Percentile of the time that is not the runtime's, in ms.
     pub(super) fn own_share(&self, percent: usize) -> f64 {
-        percentile(self.0.iter().filter_map(Trace::own_share), percent)
+        percentile(self.0.values().filter_map(Trace::own_share), percent)
     }
 
     /// Percentile of the runtime's time, in ms.
     pub(super) fn runtime(&self, percent: usize) -> f64 {
-        percentile(self.0.iter().filter_map(|t| t.total()?.checked_sub(t.own_share()?)), percent)
+        percentile(self.0.values().filter_map(|t| t.total()?.checked_sub(t.own_share()?)), percent)
     }
 }
 
-/// The nearest rank: a value that was measured.
-fn percentile(values: impl Iterator<Item = Duration>, percent: usize) -> f64 {
+/// The nearest rank, in ms: a value that was measured.
+pub(super) fn percentile(values: impl Iterator<Item = Duration>, percent: usize) -> f64 {
     let mut sorted: Vec<Duration> = values.collect();
     sorted.sort();
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
@@ -171,7 +176,8 @@ fn parse(log: &str, wanted: &BTreeMap<String, Timestamp>) -> Traces {
         // A static pod's name ends in the node's.
         trace.wanted = wanted.get(pod.strip_suffix("-node1").unwrap_or(pod)).copied();
     }
-    Traces(traces.into_values().filter(|t| t.own_share().is_some()).collect())
+    traces.retain(|_, trace| trace.own_share().is_some());
+    Traces(traces)
 }
 
 fn split(line: &str) -> Option<(Timestamp, String)> {
@@ -205,17 +211,19 @@ time="2026-11-23T14:25:00.500000000Z" level=info msg="StartContainer for \"c1\" 
         let wanted = BTreeMap::from([("web".to_owned(), "2026-11-23T14:25:00.090Z".parse().unwrap())]);
         let traces = parse(LOG, &wanted);
         assert_eq!(traces.0.len(), 1, "a pod that has not started is no start");
-        assert_eq!(traces.0[0].noticed().unwrap(), Duration::from_millis(10));
-        assert_eq!(traces.0[0].gaps().unwrap(), Duration::from_millis(5 + 2));
-        assert_eq!(traces.0[0].own_share().unwrap(), Duration::from_millis(10 + 5 + 2));
-        assert_eq!(traces.0[0].total().unwrap(), Duration::from_millis(410));
+        assert_eq!(traces.0["web-node1"].noticed().unwrap(), Duration::from_millis(10));
+        assert_eq!(traces.0["web-node1"].gaps().unwrap(), Duration::from_millis(5 + 2));
+        assert_eq!(traces.0["web-node1"].own_share().unwrap(), Duration::from_millis(10 + 5 + 2));
+        assert_eq!(traces.0["web-node1"].total().unwrap(), Duration::from_millis(410));
+        let started: Vec<_> = traces.started().map(|(pod, at)| (pod, at.to_string())).collect();
+        assert_eq!(started, [("web-node1", "2026-11-23T14:25:00.5Z".to_owned())]);
         assert!((traces.runtime(50) - 393.0).abs() < 1e-6);
     }
 
     #[test]
     fn without_a_manifest_the_first_call_counts() {
         let traces = parse(LOG, &BTreeMap::new());
-        assert_eq!(traces.0[0].own_share().unwrap(), Duration::from_millis(7));
+        assert_eq!(traces.0["web-node1"].own_share().unwrap(), Duration::from_millis(7));
     }
 
     #[test]

@@ -8,12 +8,13 @@ mod http;
 mod options;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -23,13 +24,16 @@ pub use options::ClusterOptions;
 use super::command::output;
 use super::daemon::Daemon;
 use super::error::At;
-use super::port::ReservedPort;
+use super::port::{ReservedPort, free_port};
 use super::{Ca, Error, Identity, Run, Tools, kube_apiserver, until};
 use etcd::Etcd;
 use http::Client;
 
 /// How long kube-apiserver may take until it is ready: six seconds on two idle cores.
 const START: Duration = Duration::from_secs(90);
+
+/// The name of the certificate that the server shows to kubelets.
+const TO_KUBELETS: &str = "apiserver-kubelet-client";
 
 /// Who a kubeconfig's user is.
 #[derive(Debug, Clone)]
@@ -205,6 +209,41 @@ impl Cluster {
         self.kubeconfig(node, &self.url(), &Login::Certificate(identity))
     }
 
+    /// What a kubelet needs to be a node of this cluster that the server can reach: it listens on a free port of
+    /// 127.0.0.1 with a certificate of the cluster's authority, and the server decides who is let in.
+    ///
+    /// # Errors
+    /// When a file cannot be written or there is no port.
+    pub fn node_args(&self, node: &str, kubeconfig: &Path) -> Result<Vec<String>, Error> {
+        let serving = self.ca.server(&format!("{node}-serving"), &["127.0.0.1"])?;
+        Ok(vec![
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--hostname-override={node}"),
+            "--node-ip=127.0.0.1".to_owned(),
+            "--address=127.0.0.1".to_owned(),
+            format!("--port={}", free_port()?),
+            "--read-only-port=0".to_owned(),
+            format!("--tls-cert-file={}", serving.certificate.display()),
+            format!("--tls-private-key-file={}", serving.key.display()),
+            format!("--client-ca-file={}", self.ca.certificate().display()),
+            "--anonymous-auth=false".to_owned(),
+            "--authentication-token-webhook".to_owned(),
+            "--authorization-mode=Webhook".to_owned(),
+        ])
+    }
+
+    /// Connects to a node's server as kube-apiserver itself does: over TLS, with its certificate for kubelets.
+    ///
+    /// # Errors
+    /// When nobody listens there. Whom the other side trusts shows with the first bytes.
+    pub fn dial_node(&self, address: SocketAddr) -> Result<impl Read + Write + use<>, Error> {
+        let identity = Identity {
+            certificate: self.dir.join(format!("{TO_KUBELETS}.crt")),
+            key: self.dir.join(format!("{TO_KUBELETS}.key")),
+        };
+        http::dial(address, &self.ca.certificate(), &identity).at("connect to", address.to_string())
+    }
+
     /// `kubectl` as admin, for commands that need more than their output.
     #[must_use]
     pub fn kubectl_command(&self) -> Command {
@@ -284,6 +323,27 @@ impl Cluster {
             return Err(failed(format!("{code} {text}")));
         }
         Ok(events)
+    }
+
+    /// Watches the list at this path as admin, from what there is now; returns the lines and when each came. It
+    /// ends when the server does, or after five to ten minutes.
+    ///
+    /// # Errors
+    /// When the server does not answer, or with anything but 200.
+    pub fn watch(&self, path: &str) -> Result<Receiver<(SystemTime, String)>, Error> {
+        let path = format!("{path}?watch=1");
+        let lines = self.admin.watch(&path).map_err(|error| {
+            self.apiserver.failed(format!("kube-apiserver does not let watch {path}: {error}"))
+        })?;
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send((SystemTime::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
     }
 
     /// Ends kube-apiserver with SIGKILL: connections break, and new ones are refused. etcd goes on.
@@ -372,8 +432,7 @@ fn arguments(dir: &Path, ca: &Ca, options: &ClusterOptions) -> Result<Vec<String
     };
     let hosts = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"];
     let serving = ca.server("apiserver", &hosts)?;
-    let to_kubelets =
-        ca.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
+    let to_kubelets = ca.client(TO_KUBELETS, "kube-apiserver-kubelet-client", "system:masters")?;
     let accounts = KeyPair::generate()
         .map_err(|source| Error::Certificate { what: "the key for service accounts".to_owned(), source })?;
     let private = write("service-accounts.key", accounts.serialize_pem())?;

@@ -105,6 +105,8 @@ pub struct Usage {
     pub resident: u64,
     /// The most that was ever resident, in bytes.
     pub resident_peak: u64,
+    /// Open files, sockets included.
+    pub files: usize,
 }
 
 /// Reads a process' use of the machine.
@@ -126,11 +128,13 @@ pub fn usage(pid: u32) -> Result<Usage, Error> {
             context_switches.insert(id, both);
         }
     }
+    let files = fs::read_dir(root.join("fd")).at("read", root.join("fd"))?.count();
     Ok(Usage {
         cpu: Duration::from_millis((ticks(11) + ticks(12)) * 1000 / rustix::param::clock_ticks_per_second()),
         context_switches,
         resident: number(&status, "VmRSS:") * 1024,
         resident_peak: number(&status, "VmHWM:") * 1024,
+        files,
     })
 }
 
@@ -162,7 +166,8 @@ mod tests {
     fn this_process_is_seen_with_its_parent_and_its_cost() {
         let me = process(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(me.parent > 0 && me.started > 0 && !me.zombie && !me.args.is_empty());
-        assert!(usage(std::process::id()).unwrap().resident > 0);
+        let used = usage(std::process::id()).unwrap();
+        assert!(used.resident > 0 && used.files > 0 && !used.context_switches.is_empty());
     }
 
     #[test]

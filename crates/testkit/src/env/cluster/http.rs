@@ -1,15 +1,18 @@
 //! One HTTP request at a time, blocking, each on a connection of its own: enough to look at a server from a test.
 
-use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::Resumption;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::env::Identity;
 
 /// How long a server may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,23 +28,60 @@ pub(super) struct Client {
 impl Client {
     /// Trusts this authority (a PEM file) and no other.
     pub(super) fn new(address: SocketAddr, token: String, ca: &Path) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca).map_err(Error::other)?).map_err(Error::other)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { address, token, config: Arc::new(config) })
+        Ok(Self { address, token, config: Arc::new(config(ca, None)?) })
     }
 
     /// Sends one request, with a body of this media type; returns the code and the body of the answer.
     pub(super) fn send(&self, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<(u16, String)> {
-        let name = ServerName::IpAddress(self.address.ip().into());
-        let tls = ClientConnection::new(Arc::clone(&self.config), name).map_err(Error::other)?;
-        let stream = StreamOwned::new(tls, connect(self.address)?);
+        let stream = encrypt(&self.config, connect(self.address)?)?;
         Request { method, path, token: Some(&self.token), body }.send(stream)
     }
+
+    /// Asks for a watch; returns its lines as they come, however long that takes.
+    pub(super) fn watch(&self, path: &str) -> Result<impl Iterator<Item = Result<String>> + Send + use<>> {
+        let stream = connect(self.address)?;
+        stream.set_read_timeout(None)?;
+        let mut stream = encrypt(&self.config, stream)?;
+        Request { method: "GET", path, token: Some(&self.token), body: None }.write(&mut stream)?;
+        let mut lines = BufReader::new(stream).lines();
+        let first = lines.next().ok_or(ErrorKind::UnexpectedEof)??;
+        // The headers end with an empty line.
+        lines.by_ref().take_while(|line| line.as_ref().is_ok_and(|l| !l.is_empty())).for_each(drop);
+        match first.split(' ').nth(1) {
+            Some("200") => Ok(lines),
+            _ => Err(Error::other(format!("the answer is {first}"))),
+        }
+    }
+}
+
+/// A TLS connection.
+pub(super) type Encrypted = StreamOwned<ClientConnection, TcpStream>;
+
+fn encrypt(config: &Arc<ClientConfig>, stream: TcpStream) -> Result<Encrypted> {
+    let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+    let tls = ClientConnection::new(Arc::clone(config), name).map_err(Error::other)?;
+    Ok(StreamOwned::new(tls, stream))
+}
+
+/// Connects over TLS as the holder of this certificate, trusting this authority (a PEM file), with a handshake as
+/// though for the first time.
+pub(super) fn dial(address: SocketAddr, ca: &Path, identity: &Identity) -> Result<Encrypted> {
+    let mut config = config(ca, Some(identity))?;
+    config.resumption = Resumption::disabled();
+    encrypt(&Arc::new(config), connect(address)?)
+}
+
+fn config(ca: &Path, identity: Option<&Identity>) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).map_err(Error::other)?).map_err(Error::other)?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::other)?
+        .with_root_certificates(roots);
+    let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
+    let certificate = CertificateDer::from_pem_file(&identity.certificate).map_err(Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(Error::other)?;
+    builder.with_client_auth_cert(vec![certificate], key).map_err(Error::other)
 }
 
 /// What is asked.
@@ -59,7 +99,7 @@ impl Request<'_> {
         self.send(connect(address)?)
     }
 
-    fn send(&self, mut stream: impl Read + Write) -> Result<(u16, String)> {
+    fn write(&self, stream: &mut impl Write) -> Result<()> {
         // After HTTP/1.0 a server sends the body unchunked and closes.
         let mut head = format!("{} {} HTTP/1.0\r\nAccept: application/json\r\n", self.method, self.path);
         if let Some(token) = self.token {
@@ -70,7 +110,11 @@ impl Request<'_> {
             head += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
         }
         write!(stream, "{head}\r\n{body}")?;
-        stream.flush()?;
+        stream.flush()
+    }
+
+    fn send(&self, mut stream: impl Read + Write) -> Result<(u16, String)> {
+        self.write(&mut stream)?;
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             // Go closes the connection without TLS' word of parting.
