@@ -11,6 +11,7 @@ mod registered;
 mod stats;
 mod streams;
 mod traffic;
+mod websockets;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::env::{BUSYBOX, Line, usage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,17 +21,17 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{ClusterNode, SOON, is_ready};
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// The node's server, and who one is there.
-struct Direct {
+pub(super) struct Direct {
     port: u16,
     token: String,
     tls: TlsConnector,
 }
 
 impl Direct {
-    fn new(node: &ClusterNode) -> Self {
+    pub(super) fn new(node: &ClusterNode) -> Self {
         let object = node.until_node("tells its port", |node| {
             node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].is_u64()
         });
@@ -82,7 +82,7 @@ impl Direct {
     }
 
     /// Opens a WebSocket with this protocol.
-    async fn websocket(&self, path: &str, protocol: &str) -> Result<Socket, Error> {
+    pub(super) async fn websocket(&self, path: &str, protocol: &str) -> Result<Socket, Error> {
         let mut request = format!("wss://127.0.0.1:{}{path}", self.port).into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
         request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
@@ -107,7 +107,7 @@ impl Direct {
 }
 
 /// The next message that is not empty: its channel and the bytes.
-async fn receive(socket: &mut Socket) -> (u8, Vec<u8>) {
+pub(super) async fn receive(socket: &mut Socket) -> (u8, Vec<u8>) {
     loop {
         let message = tokio::time::timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
         if let Message::Binary(bytes) = message
@@ -118,29 +118,17 @@ async fn receive(socket: &mut Socket) -> (u8, Vec<u8>) {
     }
 }
 
-async fn send(socket: &mut Socket, channel: u8, bytes: &[u8]) {
+pub(super) async fn send(socket: &mut Socket, channel: u8, bytes: &[u8]) {
     let message = [&[channel], bytes].concat();
     socket.send(Message::Binary(message.into())).await.unwrap();
 }
 
-/// All output by channel up to the status, and the status.
-async fn until_status(socket: &mut Socket) -> ([Vec<u8>; 3], Value) {
-    let mut output = [vec![], vec![], vec![]];
-    loop {
-        let (channel, bytes) = receive(socket).await;
-        match channel {
-            3 => return (output, serde_json::from_slice(&bytes).unwrap()),
-            other => output[usize::from(other)].extend(bytes),
-        }
-    }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// A node with a pod `box` that has said `serving`.
-fn node_with_box(line: Line) -> ClusterNode {
+pub(super) fn node_with_box(line: Line) -> ClusterNode {
     let node = ClusterNode::start(line);
     node.create(
         "box",
@@ -152,58 +140,6 @@ fn node_with_box(line: Line) -> ClusterNode {
 }
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
-
-fn websockets_reach_into_containers(line: Line) {
-    let node = node_with_box(line);
-    let direct = Direct::new(&node);
-    block_on(async {
-        let exec = |script: &str| {
-            let script = form_urlencoded::byte_serialize(script.as_bytes()).collect::<String>();
-            format!("/exec/default/box/app?command=sh&command=-c&command={script}&input=1&output=1&error=1")
-        };
-        let path = exec("head -c 300000 | sha256sum; echo err >&2; exit 9");
-        let mut socket = direct.websocket(&path, "v4.channel.k8s.io").await.unwrap();
-        for _ in 0..3 {
-            send(&mut socket, 0, &[7; 100_000]).await;
-        }
-        let ([_, out, err], status) = until_status(&mut socket).await;
-        let sum = "08f166476de183f7a1b2874d544d37912aaf8d19b92013e1aafe233ba231024a  -\n";
-        assert_eq!((String::from_utf8_lossy(&out).as_ref(), err.as_slice()), (sum, &b"err\n"[..]));
-        assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "9"}));
-
-        // A terminal hears of its size.
-        let path = "/exec/default/box/app?command=sh&input=1&output=1&tty=1";
-        let mut socket = direct.websocket(path, "v4.channel.k8s.io").await.unwrap();
-        send(&mut socket, 4, br#"{"Width": 77, "Height": 33}"#).await;
-        send(&mut socket, 0, b"until stty size | grep '33 77'; do usleep 50000; done; exit\n").await;
-        let ([_, out, _], status) = until_status(&mut socket).await;
-        assert!(String::from_utf8_lossy(&out).contains("33 77\r\n"), "{out:?}");
-        assert_eq!(status["status"], "Success");
-
-        // A port: data and errors are a channel each, and begin with the port.
-        let path = "/portForward/default/box?port=7000";
-        let mut socket = direct.websocket(path, "v4.channel.k8s.io").await.unwrap();
-        send(&mut socket, 0, b"echo me").await;
-        let mut data = vec![];
-        while data.len() < 2 + 7 {
-            let (channel, bytes) = receive(&mut socket).await;
-            if channel == 0 {
-                data.extend(bytes);
-            }
-        }
-        assert_eq!(data, [&7000_u16.to_le_bytes()[..], b"echo me"].concat());
-    });
-}
-
-#[test]
-fn websockets_reach_into_containers_of_containerd_1_6() {
-    websockets_reach_into_containers(Line::V1_6);
-}
-
-#[test]
-fn websockets_reach_into_containers_of_containerd_2_1() {
-    websockets_reach_into_containers(Line::V2_1);
-}
 
 #[test]
 fn what_is_not_there_or_not_allowed_is_told_in_the_kubelets_words() {

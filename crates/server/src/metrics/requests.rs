@@ -34,7 +34,11 @@ const PATHS: &[&str] = &[
 
 /// Counters of requests to the servers of one agent.
 #[derive(Debug, Default)]
-pub(crate) struct HttpMetrics(Mutex<BTreeMap<Series, Counts>>);
+pub(crate) struct HttpMetrics {
+    requests: Mutex<BTreeMap<Series, Counts>>,
+    /// WebSockets that were translated, by what they are for.
+    websockets: Mutex<BTreeMap<&'static str, u64>>,
+}
 
 /// Writes one series of a metric.
 type Sample = dyn Fn(&mut Text, &str, &[(&str, &str)], &Counts);
@@ -66,7 +70,7 @@ impl HttpMetrics {
         server_type: &'static str,
     ) -> InFlight {
         let series = (self::method(method), bucket(path), server_type);
-        let mut counts = self.lock();
+        let mut counts = lock(&self.requests);
         let counts = counts.entry(series).or_insert_with(|| Counts {
             total: 0,
             in_flight: 0,
@@ -77,8 +81,13 @@ impl HttpMetrics {
         InFlight { metrics: Arc::clone(self), series, began: Instant::now() }
     }
 
+    /// A WebSocket is translated, for `attach`, `exec` or `portforward`.
+    pub(crate) fn websocket(&self, subresource: &'static str) {
+        *lock(&self.websockets).entry(subresource).or_default() += 1;
+    }
+
     pub(crate) fn write(&self, out: &mut Text) {
-        let counts = self.lock();
+        let counts = lock(&self.requests);
         let mut family = |name: &str, kind, help: &str, sample: &Sample| {
             out.metric(name, kind, help);
             for ((method, path, server_type), counts) in &*counts {
@@ -109,17 +118,22 @@ impl HttpMetrics {
             "[ALPHA] Requests since the agent started",
             &|out, name, labels, counts| out.sample(name, labels, counts.total),
         );
+        let name = "kubelet_websocket_streaming_requests_total";
+        out.metric(name, Kind::Counter, "[ALPHA] WebSockets that were translated for the runtime");
+        for (subresource, total) in &*lock(&self.websockets) {
+            out.sample(name, &[("subresource", subresource)], *total);
+        }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Series, Counts>> {
-        // Counters that a panic left half counted are still counters.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counters that a panic left half counted are still counters.
+    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(counts) = self.metrics.lock().get_mut(&self.series) {
+        if let Some(counts) = lock(&self.metrics.requests).get_mut(&self.series) {
             counts.in_flight -= 1;
             counts.seconds.observe(self.began.elapsed().as_secs_f64());
         }
@@ -193,5 +207,11 @@ mod tests {
         assert!(page().contains(&format!("kubelet_http_inflight_requests{labels} 0\n")));
         assert!(page().contains(&format!("kubelet_http_requests_total{labels} 1\n")));
         assert!(page().contains("kubelet_http_requests_duration_seconds_count{"));
+        metrics.websocket("exec");
+        assert!(
+            page().contains("kubelet_websocket_streaming_requests_total{subresource=\"exec\"} 1\n"),
+            "{}",
+            page()
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1 as client;
@@ -15,13 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Translation;
 use crate::http1::{self, Body};
 
 /// Longest time until the runtime's server accepts and answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest time to say goodbye to a client.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest text of a refusal that is handed on, in bytes.
 const MOST_REFUSAL_BYTES: usize = 64 * 1024;
@@ -39,6 +40,8 @@ pub(crate) enum ProxyError {
     Send(#[source] hyper::Error),
     #[error("invalid upgrade response: status code {}", .0.as_u16())]
     NotUpgraded(StatusCode),
+    #[error("{0}")]
+    Handshake(String),
 }
 
 /// What came of it.
@@ -57,12 +60,14 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
         .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade")))
 }
 
-/// Sends `request` on to `url`.
+/// Sends `request` on to `url`, as it is or translated.
 pub(crate) async fn proxy(
     url: &str,
     mut request: Request<Incoming>,
     client: IpAddr,
+    translation: Option<Translation>,
 ) -> Result<Proxied, ProxyError> {
+    let accepted = translation.map(|how| how.accept(&request).map_err(ProxyError::Handshake)).transpose()?;
     let wrong = || ProxyError::Url(url.to_owned());
     let target: Uri = url.parse().map_err(|_| wrong())?;
     let (Some("http"), Some(authority)) = (target.scheme_str(), target.authority()) else {
@@ -83,7 +88,7 @@ pub(crate) async fn proxy(
         }
     });
     let on_client = hyper::upgrade::on(&mut request);
-    let onward = onward(&request, &target, authority.as_str(), client);
+    let onward = onward(&request, &target, authority.as_str(), client, translation);
     let mut answer = timeout(ANSWER_LIMIT, sender.send_request(onward))
         .await
         .map_err(silent)?
@@ -91,22 +96,30 @@ pub(crate) async fn proxy(
     match answer.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let on_runtime = hyper::upgrade::on(&mut answer);
-            let (parts, _) = answer.into_parts();
-            let response = Response::from_parts(parts, Empty::new().boxed_unsync());
-            Ok(Proxied::Upgraded(response, Box::pin(carry(on_client, on_runtime))))
+            let response = accepted.unwrap_or_else(|| {
+                let (parts, _) = answer.into_parts();
+                Response::from_parts(parts, Empty::new().boxed_unsync())
+            });
+            Ok(Proxied::Upgraded(response, Box::pin(carry(on_client, on_runtime, translation))))
         }
         status if status.as_u16() >= 400 => Ok(Proxied::Refused(refusal(answer).await)),
         status => Err(ProxyError::NotUpgraded(status)),
     }
 }
 
-/// The request as the runtime's server gets it: the same headers, without what only concerns us.
-fn onward(request: &Request<Incoming>, target: &Uri, host: &str, client: IpAddr) -> Request<Empty<Bytes>> {
+/// The request as the runtime's server gets it: the same headers, without what only concerns us; or one for SPDY.
+fn onward(
+    request: &Request<Incoming>,
+    target: &Uri,
+    host: &str,
+    client: IpAddr,
+    translation: Option<Translation>,
+) -> Request<Empty<Bytes>> {
     let mut onward = Request::new(Empty::new());
-    *onward.method_mut() = request.method().clone();
+    *onward.method_mut() = if translation.is_some() { Method::POST } else { request.method().clone() };
     *onward.uri_mut() = target.path_and_query().map(|path| Uri::from(path.clone())).unwrap_or_default();
     let headers = onward.headers_mut();
-    headers.clone_from(request.headers());
+    *headers = translation.map_or_else(|| request.headers().clone(), Translation::onward);
     headers.remove(header::AUTHORIZATION);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
@@ -134,11 +147,14 @@ async fn refusal(answer: Response<Incoming>) -> Response<Body> {
 
 /// Carries bytes until one side ends, then closes the other: a client that vanished must not leave a process
 /// attached to nobody.
-async fn carry(client: OnUpgrade, runtime: OnUpgrade) {
+async fn carry(client: OnUpgrade, runtime: OnUpgrade, translation: Option<Translation>) {
     let (client, runtime) = match tokio::try_join!(client, runtime) {
         Ok(streams) => streams,
         Err(error) => return tracing::debug!(%error, "The client went away before the stream began"),
     };
+    if let Some(translation) = translation {
+        return translation.carry(TokioIo::new(client), TokioIo::new(runtime)).await;
+    }
     // What was read beyond the headers comes first out of these.
     let (mut from_client, mut to_client) = split(client);
     let (mut from_runtime, mut to_runtime) = split(runtime);

@@ -16,12 +16,13 @@ use crate::kubelet::pods;
 use crate::kubelet::route::{PodTarget, Target};
 use crate::kubelet::service::Service;
 use crate::metrics::InFlight;
-use crate::streams::{self, Proxied};
+use crate::streams::{self, Proxied, ProxyError, Translation};
 
 /// How long to wait before asking a busy runtime again, in seconds: how long its tokens live.
 const RETRY_AFTER: &str = "60";
 
 /// A container as a stream is wanted to it.
+#[derive(PartialEq, Eq)]
 pub(super) enum Stream {
     Exec,
     Attach,
@@ -63,6 +64,7 @@ pub(super) async fn stream(
     let container = target.container;
     let PodTarget { namespace, pod: name, .. } = target.pod;
     let id = running_container(&pod, target);
+    let subresource = if kind == Stream::Exec { "exec" } else { "attach" };
     let url = match (kind, id) {
         (Stream::Exec, None) => {
             return text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})"));
@@ -81,7 +83,11 @@ pub(super) async fn stream(
             service.host.streaming.attach(&id, wanted).await
         }
     };
-    carry(url, request, connection, counted).await
+    let translation = Translation::of_session(request.headers(), wanted);
+    if translation.is_some() {
+        service.host.requests.websocket(subresource);
+    }
+    carry(url, request, translation, connection, counted).await
 }
 
 pub(super) async fn port_forward(
@@ -91,7 +97,14 @@ pub(super) async fn port_forward(
     connection: &Connection,
     counted: &Arc<InFlight>,
 ) -> Response<Body> {
-    let ports = match streams::forwarded_ports(request.uri().query().unwrap_or_default(), request.headers()) {
+    let translation = Translation::of_ports(request.headers());
+    let query = request.uri().query().unwrap_or_default();
+    let ports = match translation {
+        // As with bare SPDY the client names them stream by stream.
+        Some(_) => Ok(vec![]),
+        None => streams::forwarded_ports(query, request.headers()),
+    };
+    let ports = match ports {
         Ok(ports) => ports,
         Err(error) => return text(StatusCode::BAD_REQUEST, error),
     };
@@ -103,8 +116,11 @@ pub(super) async fn port_forward(
     if !streams::is_upgrade(request.headers()) {
         return upgrade_required();
     }
+    if translation.is_some() {
+        service.host.requests.websocket("portforward");
+    }
     let url = service.host.streaming.port_forward(&PodUid::from(uid), ports).await;
-    carry(url, request, connection, counted).await
+    carry(url, request, translation, connection, counted).await
 }
 
 fn upgrade_required() -> Response<Body> {
@@ -114,6 +130,7 @@ fn upgrade_required() -> Response<Body> {
 async fn carry(
     url: Result<String, HostError>,
     request: Request<Incoming>,
+    translation: Option<Translation>,
     connection: &Connection,
     counted: &Arc<InFlight>,
 ) -> Response<Body> {
@@ -121,7 +138,7 @@ async fn carry(
         Ok(url) => url,
         Err(error) => return host_error(&error),
     };
-    match streams::proxy(&url, request, connection.peer.ip()).await {
+    match streams::proxy(&url, request, connection.peer.ip(), translation).await {
         Ok(Proxied::Refused(response)) => response,
         Ok(Proxied::Upgraded(response, tunnel)) => {
             // The request goes on for as long as its stream.
@@ -129,6 +146,7 @@ async fn carry(
             connection.upgrade(tunnel.map(move |()| drop(counted)).boxed());
             response
         }
+        Err(error @ ProxyError::Handshake(_)) => text(StatusCode::BAD_REQUEST, error.to_string()),
         Err(error) => {
             tracing::warn!(%error, "Cannot stream from the runtime");
             text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
