@@ -1,6 +1,7 @@
 //! `examples/kind`: what of it needs no Docker.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use testkit::env::{
     Agent, AgentOptions, Cluster, ClusterOptions, Containerd, Line, Run, binary, output, until,
 };
 
-use super::{ClusterNode, SOON, free_port, is_ready, pod_path};
+use super::{ClusterNode, SOON, is_ready, pod_path};
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
@@ -73,12 +74,14 @@ fn the_login_and_the_configuration_of_the_kind_example_make_a_node() {
     output(Command::new(&program).arg("validate").arg(&own)).unwrap();
     output(Command::new(&program).arg("validate").arg(example("pod.yaml"))).unwrap();
 
+    // Free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let options = AgentOptions::new(program, &containerd.endpoint()).args([
         format!("--config={}", own.display()),
         format!("--kubeconfig={}", kubeconfig.display()),
         "--hostname-override=extra".to_owned(),
         "--node-ip=127.0.0.1".to_owned(),
-        format!("--port={}", free_port()),
+        format!("--port={port}"),
     ]);
     let agent = Agent::start(&run, options).unwrap();
     let node = ClusterNode { agent, containerd, cluster, _run: run };
