@@ -131,7 +131,12 @@ impl Mux {
         let Conflict { uid, key, holder, holder_source, .. } = conflict;
         let holder_state = self.sources.iter().map(Source::state).find(|s| s.source == *holder_source);
         let held_at = holder_state
-            .and_then(|state| state.places.get(holder).map(|place| format!(", {}", place.path.display())))
+            .map(|state| match state.places.get(holder) {
+                Some(place) => place.path.display().to_string(),
+                None => state.location.to_string(),
+            })
+            .filter(|place| !place.is_empty())
+            .map(|place| format!(", {place}"))
             .unwrap_or_default();
         let (field, what) = if uid == holder {
             ("metadata.uid", format!("a pod with UID {uid}"))

@@ -73,6 +73,17 @@ async fn only_the_latest_of_several_states_counts_and_the_pods_of_an_ended_sourc
 }
 
 #[tokio::test]
+async fn a_holder_that_knows_no_place_of_its_pods_is_named_by_its_location() {
+    let ([api, push], mut mux) = sources(["api", "push"]);
+    publish(&push, vec![pod("p", "web", "")]);
+    drain(&mut mux);
+    publish(&api, vec![pod("a", "web", "")]);
+    drain(&mut mux);
+    let problem = mux.problems().next().unwrap().to_string();
+    assert!(problem.starts_with("/api: ") && problem.contains("(UID p, /push); that one runs"), "{problem}");
+}
+
+#[tokio::test]
 async fn of_two_sources_that_want_a_name_the_later_one_has_the_error_with_its_place() {
     let ([file, http], mut mux) = sources(["file", "http"]);
     http.send_modify(|state| {
