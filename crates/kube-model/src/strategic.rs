@@ -13,7 +13,7 @@ pub type MergeKey = fn(field: &str) -> Option<&'static str>;
 pub fn pod_status_key(field: &str) -> Option<&'static str> {
     match field {
         "conditions" => Some("type"),
-        "podIPs" => Some("ip"),
+        "podIPs" | "hostIPs" => Some("ip"),
         "resourceClaimStatuses" => Some("name"),
         _ => None,
     }
@@ -133,6 +133,14 @@ mod tests {
                 json!({
                     "$setElementOrder/podIPs": [{"ip": "2"}],
                     "podIPs": [{"$patch": "delete", "ip": "1"}],
+                }),
+            ),
+            (
+                json!({"hostIPs": [{"ip": "1"}]}),
+                json!({"hostIPs": [{"ip": "2"}]}),
+                json!({
+                    "$setElementOrder/hostIPs": [{"ip": "2"}],
+                    "hostIPs": [{"ip": "2"}, {"$patch": "delete", "ip": "1"}],
                 }),
             ),
         ];
