@@ -26,7 +26,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("emptydir-kinds", "volumes"),
     ("hostpath-wrong-type", "volumes"),
     ("image-volume", "volumes"),
-    ("node-selector-mismatch", "admission"),
     ("recursive-readonly", "volumes"),
     ("subpath", "volumes"),
     ("sysctl-unsafe", "admission"),

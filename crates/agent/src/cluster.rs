@@ -5,7 +5,7 @@
 //! that is busy can make the node look dead.
 
 mod api;
-mod facts;
+pub(crate) mod facts;
 mod host;
 mod pods;
 mod review;
@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::logging::Verbosity;
-use crate::runtime::References;
+use crate::runtime::{NodeObject as NodeSource, References};
 use crate::view::AgentView;
 use crate::{AgentWorkers, settings};
 
@@ -92,6 +92,8 @@ pub(crate) struct Cluster {
     events: events::Sender,
     /// What the watch of this node's pods says.
     pods: watch::Receiver<Arc<SourceState>>,
+    /// This node's object, once it is there.
+    node: watch::Sender<Option<Arc<NodeObject>>>,
     /// Whether another agent holds this node's lease; `None` until that is known.
     other: watch::Sender<Option<bool>>,
     /// Whether every source has spoken.
@@ -110,6 +112,8 @@ pub(crate) struct Parts {
     pub(crate) pod_logs_dir: PathBuf,
     pub(crate) node_ips: Vec<IpAddr>,
     pub(crate) verbosity: Verbosity,
+    /// The node as pods are chosen for it.
+    pub(crate) node_settings: node_config::NodeSettings,
 }
 
 impl Cluster {
@@ -136,6 +140,7 @@ impl Cluster {
             other,
             objects: Objects::new(client.clone()),
             services: Services::watch(client.clone(), stop.clone()),
+            node: watch::Sender::new(None),
             settings,
             node_name: node_name.to_owned(),
             instance,
@@ -163,6 +168,11 @@ impl Cluster {
     /// What containers and images take from the API server's objects.
     pub(crate) fn references(&self) -> References {
         References { objects: self.objects.clone(), services: self.services.clone() }
+    }
+
+    /// What the API server has of this node.
+    pub(crate) fn node(&self) -> NodeSource {
+        NodeSource { client: self.client.clone(), known: self.node.subscribe() }
     }
 
     /// Hears of all pods that are wanted, whenever they change.
@@ -201,7 +211,7 @@ impl Cluster {
         };
         let port = self.serve(&parts, &spawn)?;
 
-        let node = watch::Sender::new(None::<Arc<NodeObject>>);
+        let node = self.node;
         let other = self.other;
         let pods = apiserver_sync::pods::Pods {
             client: self.client.clone(),
@@ -235,7 +245,7 @@ impl Cluster {
         let reporter = Reporter {
             settings: node_reporter::Settings {
                 at_start: at_start(parts.cgroups.as_deref()),
-                ..settings::reporter(&self.settings, &self.node_name, port)
+                ..settings::reporter(&self.settings, &parts.node_settings, &self.node_name, port)
             },
             api: Arc::new(api),
             machine: Arc::new(machine),

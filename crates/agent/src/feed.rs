@@ -3,6 +3,7 @@
 //! Owns the connection state of the runtime and the readiness of the pod network, as pods see them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use cri_client::v1::{
 };
 use cri_client::{Client, EventItem};
 use cri_config::observe::{ListedPod, identity, listed_pods, observed_pod};
+use cri_config::paths::pod_dir;
 use futures::{Stream, StreamExt, stream};
 use kube_model::view::RuntimeView;
 use kube_model::{PodUid, Timestamp};
@@ -47,6 +49,8 @@ pub(crate) struct Feed<R, P> {
     pub(crate) node: watch::Sender<Arc<Node>>,
     pub(crate) view: watch::Sender<RuntimeView>,
     pub(crate) stop: CancellationToken,
+    /// Where the folders of this agent's pods are.
+    pub(crate) root_dir: PathBuf,
 }
 
 impl<R: Runtime, P: Probes> Feed<R, P> {
@@ -149,6 +153,12 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         }
     }
 
+    /// Whether this agent has made the pod: its folder is there before anything of it is in the runtime, and until
+    /// all of that is gone. Another agent on the same runtime has its own.
+    fn is_here(&self, uid: &PodUid) -> bool {
+        pod_dir(&self.root_dir, uid).is_dir()
+    }
+
     /// Lists all pods of the runtime and reads each that is ours: the actors need not ask one by one. Returns the
     /// time before which events are old news.
     async fn survey(&self) -> Result<Timestamp, cri_client::Error> {
@@ -156,7 +166,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         let (sandboxes, containers) = self.list().await?;
         let mut ours: BTreeMap<PodUid, (Vec<PodSandbox>, Vec<Container>)> = BTreeMap::new();
         for sandbox in sandboxes {
-            if let Some((uid, _)) = identity(&sandbox.labels) {
+            if let Some((uid, _)) = identity(&sandbox.labels).filter(|(uid, _)| self.is_here(uid)) {
                 ours.entry(uid).or_default().0.push(sandbox);
             }
         }
@@ -184,8 +194,10 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
             self.client.list_containers(ListContainersRequest::default()),
         )?;
         let pods = listed_pods(&sandboxes.items, &containers.containers);
-        let listed =
-            |p: ListedPod| Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours: p.ours };
+        let listed = |p: ListedPod| {
+            let ours = p.ours && self.is_here(&p.uid);
+            Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours }
+        };
         self.workers.runtime_listed(pods.into_iter().map(listed).collect());
         Ok((sandboxes.items, containers.containers))
     }
@@ -198,7 +210,9 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         let Some(sandbox) = event.pod_sandbox_status else { return };
         let containers = event.containers_statuses.into_iter().map(|c| (sandbox.id.clone(), c)).collect();
         let containers = with_last_words(containers).await;
-        if let Some(pod) = observed_pod(vec![sandbox], containers) {
+        if let Some(pod) = observed_pod(vec![sandbox], containers)
+            && self.is_here(&pod.uid)
+        {
             self.workers.runtime_event(at, pod);
         }
     }

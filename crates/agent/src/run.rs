@@ -23,7 +23,7 @@ use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
-use crate::runtime::{CriImages, CriRuntime, Files, Hooks, make_dir};
+use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, make_dir};
 use crate::sources::{SourceError, Sources};
 use crate::view::AgentView;
 use crate::{node, settings};
@@ -159,6 +159,7 @@ impl Agent {
             config: cri,
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
+            node: NodeInfo::new(config, node_name, &config.root_dir, cluster.as_ref().map(Cluster::node)),
             client: client.clone(),
         };
         let runtime = Arc::new(runtime);
@@ -203,10 +204,18 @@ impl Agent {
                 pod_logs_dir: config.pod_logs_dir.clone(),
                 node_ips,
                 verbosity: live.verbosity.clone(),
+                node_settings: config.node.clone(),
             };
             cluster.start(parts, &tasks, &stop)?;
         }
-        let feed = Feed { client, workers: workers.clone(), node, view: runtime_view, stop: stop.clone() };
+        let feed = Feed {
+            client,
+            workers: workers.clone(),
+            node,
+            view: runtime_view,
+            stop: stop.clone(),
+            root_dir: config.root_dir.clone(),
+        };
         tasks.spawn(feed.run());
         if sources.is_empty() {
             // Without a source nobody can say what is wanted, so nothing is removed either.

@@ -4,6 +4,7 @@ mod files;
 mod hooks;
 mod images;
 mod leftovers;
+mod node_info;
 mod observe;
 mod references;
 mod sandbox;
@@ -23,6 +24,7 @@ use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
 pub(crate) use files::{Files, make_dir};
 pub(crate) use hooks::Hooks;
 pub(crate) use images::CriImages;
+pub(crate) use node_info::{NodeInfo, NodeObject};
 pub(crate) use observe::{read, with_last_words};
 pub(crate) use references::References;
 
@@ -37,11 +39,16 @@ pub(crate) struct CriRuntime {
     pub(crate) hooks: Hooks,
     /// `None` without an API server.
     pub(crate) references: Option<References>,
+    pub(crate) node: NodeInfo,
 }
 
 impl Runtime for CriRuntime {
     async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
         observe::pod(&self.client, uid, key).await.map_err(|e| failed(FailureReason::FailedPrepare, &e))
+    }
+
+    async fn node(&self, fresh: bool) -> Arc<admission::Node> {
+        self.node.get(fresh).await
     }
 
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {

@@ -39,12 +39,8 @@ pub(crate) fn node_limits() -> Result<NodeLimits, StartError> {
     Ok(NodeLimits { milli_cpu: Some(node::milli_cpu()), memory: Some(memory()?), pids: None })
 }
 
-/// What the node says of itself.
-pub(crate) fn reporter(
-    cluster: &node_config::Cluster,
-    name: &str,
-    port: Option<u16>,
-) -> node_reporter::Settings {
+/// What of the node is for pods.
+pub(crate) fn limits(node: &node_config::NodeSettings) -> node_reporter::Limits {
     use node_config::Least as Configured;
     use node_reporter::{Least, Signal, Threshold};
     let threshold = |(signal, least): (&String, &Configured)| {
@@ -54,19 +50,31 @@ pub(crate) fn reporter(
         };
         Some(Threshold { signal: Signal::parse(signal)?, least })
     };
+    node_reporter::Limits {
+        max_pods: node.max_pods,
+        pods_per_core: node.pods_per_core,
+        reserved: node.reserved.clone(),
+        thresholds: node.eviction_hard.iter().filter_map(threshold).collect(),
+    }
+}
+
+/// What the node says of itself.
+pub(crate) fn reporter(
+    cluster: &node_config::Cluster,
+    node: &node_config::NodeSettings,
+    name: &str,
+    port: Option<u16>,
+) -> node_reporter::Settings {
     node_reporter::Settings {
         name: name.to_owned(),
         at_start: Vec::new(),
         register: cluster.register_node,
-        labels: cluster.node_labels.clone(),
+        labels: node.labels.clone(),
         taints: cluster.taints.clone(),
         external_cloud: cluster.external_cloud,
         provider_id: cluster.provider_id.clone(),
         port,
-        max_pods: cluster.max_pods,
-        pods_per_core: cluster.pods_per_core,
-        reserved: cluster.reserved.clone(),
-        thresholds: cluster.eviction_hard.iter().filter_map(threshold).collect(),
+        limits: limits(node),
         pressure_transition: cluster.eviction_pressure_transition,
         update_frequency: cluster.status_update_frequency,
         report_frequency: cluster.status_report_frequency,

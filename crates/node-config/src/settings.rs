@@ -17,7 +17,7 @@ use crate::validate::{Facts, Finding, Report, node_labels, validate};
 use crate::value::parse_ip;
 use crate::warning::Warning;
 
-pub use cluster::{Cluster, KubeletServer, Least, Rate};
+pub use cluster::{Cluster, KubeletServer, Least, NodeSettings, Rate};
 pub use sources::{ManifestAddress, ManifestServer, ManifestUrl};
 
 /// Everything that can be set on the agent.
@@ -33,6 +33,8 @@ pub struct Settings {
     pub http_check_frequency: Duration,
     /// How the pod API is served; `None`: not at all.
     pub manifest_server: Option<ManifestServer>,
+    /// The node as pods are chosen for it.
+    pub node: NodeSettings,
     /// The cluster that the node is part of; `None` without `--kubeconfig`.
     pub cluster: Option<Cluster>,
     /// The runtime's socket, always as `unix://` and an absolute path.
@@ -173,6 +175,7 @@ impl Settings {
             manifest_url: check.manifest_url(config, flags),
             http_check_frequency: check.duration("httpCheckFrequency", config.http_check_frequency),
             manifest_server: check.manifest_server(flags),
+            node: check.node(config, flags),
             cluster: check.cluster(config, flags),
             container_runtime_endpoint: runtime,
             image_service_endpoint: image_service,

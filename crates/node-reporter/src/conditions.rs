@@ -51,7 +51,7 @@ pub(crate) const PRESSURES: [Pressure; 3] = [
 impl Pressure {
     /// Whether something that it tells of is scarce now.
     pub(crate) fn is_high(&self, settings: &Settings, facts: &Facts) -> bool {
-        settings.thresholds.iter().filter(|t| self.signals.contains(&t.signal)).any(|threshold| {
+        settings.limits.thresholds.iter().filter(|t| self.signals.contains(&t.signal)).any(|threshold| {
             let stock = facts.stocks.get(&threshold.signal);
             stock.is_some_and(|stock| stock.available < threshold.least.of(stock.capacity))
         })
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_pressure_is_high_below_its_threshold_only() {
         let mut settings = settings();
-        settings.thresholds = vec![
+        settings.limits.thresholds = vec![
             Threshold { signal: Signal::MemoryAvailable, least: Least::Amount(100) },
             Threshold { signal: Signal::ImagefsAvailable, least: Least::Part(0.15) },
         ];
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_ready_condition_says_everything_that_is_wrong() {
         let mut facts = facts();
-        let (mut capacity, _) = resources(&settings(), &facts);
+        let (mut capacity, _) = resources(&settings().limits, &facts);
         let message = |facts: &Facts, capacity: &Resources| ready(facts, capacity).message.unwrap();
         assert_eq!(message(&facts, &capacity), "missing node capacity for resources: ephemeral-storage");
         capacity.insert("ephemeral-storage".to_owned(), Default::default());

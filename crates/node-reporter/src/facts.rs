@@ -26,14 +26,8 @@ pub struct Settings {
     pub provider_id: String,
     /// Port of the agent's own server; `None`: it has none.
     pub port: Option<u16>,
-    /// Most pods.
-    pub max_pods: i64,
-    /// Most pods for each core; 0: no limit.
-    pub pods_per_core: i64,
-    /// What pods do not get.
-    pub reserved: Reservation,
-    /// From where on a condition tells of pressure.
-    pub thresholds: Vec<Threshold>,
+    /// What of the node is for pods.
+    pub limits: Limits,
     /// How long a pressure is told of after it has gone.
     pub pressure_transition: Duration,
     /// Time between two looks at the node.
@@ -46,6 +40,19 @@ pub struct Settings {
     pub max_images: Option<usize>,
     /// The Kubernetes version whose kubelet this agent stands for, as `nodeInfo.kubeletVersion`.
     pub version: String,
+}
+
+/// What of a node is for pods.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Most pods.
+    pub max_pods: i64,
+    /// Most pods for each core; 0: no limit.
+    pub pods_per_core: i64,
+    /// What pods do not get.
+    pub reserved: Reservation,
+    /// From where on a condition tells of pressure.
+    pub thresholds: Vec<Threshold>,
 }
 
 /// Kept for the system and for Kubernetes itself, by resource: thousandths for `cpu`, else bytes or a count.

@@ -14,7 +14,11 @@ mod status;
 mod testing;
 mod traits;
 
-pub use facts::{Facts, Hardware, Least, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold};
+pub use facts::{
+    Facts, Hardware, Least, Limits, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold,
+};
 pub use lease::{INSTANCE, Lease};
+pub use register::labels;
 pub use report::Reporter;
+pub use resources::{Resources, resources};
 pub use traits::{ApiError, Machine, NodeApi};

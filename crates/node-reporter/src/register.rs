@@ -25,10 +25,11 @@ const DEFAULT_LABELS: [&str; 9] = [
     "kubernetes.io/arch",
 ];
 
-fn labels(settings: &Settings, facts: &Facts) -> BTreeMap<String, String> {
-    let arch = &facts.hardware.architecture;
+/// The labels of a node that is created: those that every node has, and its own, which may override them.
+pub fn labels(name: &str, architecture: &str, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let arch = architecture;
     let mut labels: BTreeMap<String, String> = [
-        (HOSTNAME, settings.name.as_str()),
+        (HOSTNAME, name),
         ("kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", arch),
         ("beta.kubernetes.io/os", "linux"),
@@ -37,7 +38,7 @@ fn labels(settings: &Settings, facts: &Facts) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
-    labels.extend(settings.labels.clone());
+    labels.extend(own.clone());
     labels
 }
 
@@ -45,7 +46,7 @@ fn labels(settings: &Settings, facts: &Facts) -> BTreeMap<String, String> {
 pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) -> Node {
     let mut node = Node::default();
     node.metadata.name = Some(settings.name.clone());
-    node.metadata.labels = Some(labels(settings, facts));
+    node.metadata.labels = Some(labels(&settings.name, &facts.hardware.architecture, &settings.labels));
     node.metadata.annotations = Some(BTreeMap::from([(ATTACH.to_owned(), "true".to_owned())]));
     let mut taints = settings.taints.clone();
     if settings.external_cloud && !taints.iter().any(|t| t.key == UNINITIALIZED) {
@@ -67,7 +68,7 @@ pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) ->
 
 /// What has to be patched on a Node that is there already; labels and taints of the command line are not.
 pub(crate) fn reconcile(settings: &Settings, facts: &Facts, node: &Node) -> Option<Value> {
-    let wanted = labels(settings, facts);
+    let wanted = labels(&settings.name, &facts.hardware.architecture, &settings.labels);
     let has = |name: &str| node.metadata.labels.as_ref().and_then(|l| l.get(name));
     let mut patch = Map::new();
     for name in DEFAULT_LABELS {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::facts::{Facts, Settings, Signal};
+use crate::facts::{Facts, Limits, Signal};
 
 /// A resource list.
-pub(crate) type Resources = BTreeMap<String, Quantity>;
+pub type Resources = BTreeMap<String, Quantity>;
 
 const CPU: &str = "cpu";
 const MEMORY: &str = "memory";
@@ -16,11 +16,11 @@ const PODS: &str = "pods";
 const HUGEPAGES: &str = "hugepages-";
 
 /// What the node has, and what of it pods can have.
-pub(crate) fn resources(settings: &Settings, facts: &Facts) -> (Resources, Resources) {
+pub fn resources(limits: &Limits, facts: &Facts) -> (Resources, Resources) {
     let hardware = &facts.hardware;
-    let pods = match settings.pods_per_core {
-        0 => settings.max_pods,
-        each => settings.max_pods.min(each.saturating_mul(hardware.cores)),
+    let pods = match limits.pods_per_core {
+        0 => limits.max_pods,
+        each => limits.max_pods.min(each.saturating_mul(hardware.cores)),
     };
     let mut capacity = BTreeMap::from([
         (CPU.to_owned(), hardware.cores.saturating_mul(1000)),
@@ -40,12 +40,12 @@ pub(crate) fn resources(settings: &Settings, facts: &Facts) -> (Resources, Resou
             STORAGE => Signal::NodefsAvailable,
             _ => return 0,
         };
-        let threshold = settings.thresholds.iter().find(|t| t.signal == signal);
+        let threshold = limits.thresholds.iter().find(|t| t.signal == signal);
         threshold.map_or(0, |t| t.least.of(capacity[resource]))
     };
     let allocatable = capacity.iter().map(|(name, amount)| {
         let mut left =
-            amount - settings.reserved.get(name).copied().unwrap_or_default() - kept_for_eviction(name);
+            amount - limits.reserved.get(name).copied().unwrap_or_default() - kept_for_eviction(name);
         if name == MEMORY {
             // The kernel has set these pages apart.
             left -= huge;
@@ -93,9 +93,9 @@ mod tests {
     /// The recorded node: `evictionHard` had memory at 100Mi and the disk at 3 %.
     #[test]
     fn it_agrees_with_the_recorded_node() {
-        let mut settings = settings();
-        settings.max_pods = 200;
-        settings.thresholds = vec![
+        let mut limits = settings().limits;
+        limits.max_pods = 200;
+        limits.thresholds = vec![
             Threshold { signal: Signal::MemoryAvailable, least: Least::Amount(100 << 20) },
             Threshold { signal: Signal::NodefsAvailable, least: Least::Part(0.03) },
         ];
@@ -104,7 +104,7 @@ mod tests {
         facts.hardware.hugepages = BTreeMap::from([("1Gi".to_owned(), 0), ("2Mi".to_owned(), 0)]);
         let disk = Stock { capacity: 264_212_084 << 10, available: 1 << 36 };
         facts.stocks.insert(Signal::NodefsAvailable, disk);
-        let (capacity, allocatable) = resources(&settings, &facts);
+        let (capacity, allocatable) = resources(&limits, &facts);
         assert_eq!(
             text(&capacity),
             "cpu=2 ephemeral-storage=264212084Ki hugepages-1Gi=0 hugepages-2Mi=0 memory=24684084Ki pods=200"
@@ -117,13 +117,13 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_not_for_pods() {
-        let mut settings = settings();
-        settings.pods_per_core = 10;
-        settings.reserved =
+        let mut limits = settings().limits;
+        limits.pods_per_core = 10;
+        limits.reserved =
             BTreeMap::from([("cpu".to_owned(), 250), ("memory".to_owned(), 1 << 40), ("pods".to_owned(), 1)]);
         let mut facts = facts();
         facts.hardware.hugepages = BTreeMap::from([("2Mi".to_owned(), 4 << 20)]);
-        let (capacity, allocatable) = resources(&settings, &facts);
+        let (capacity, allocatable) = resources(&limits, &facts);
         assert_eq!(text(&capacity), "cpu=2 hugepages-2Mi=4Mi memory=1Gi pods=20");
         assert_eq!(text(&allocatable), "cpu=1750m hugepages-2Mi=4Mi memory=0 pods=19");
     }

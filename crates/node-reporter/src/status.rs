@@ -45,7 +45,7 @@ pub(crate) fn status(
     if !settings.external_cloud || status.addresses.is_none() {
         status.addresses = Some(addresses(settings, facts));
     }
-    let (capacity, allocatable) = resources(settings, facts);
+    let (capacity, allocatable) = resources(&settings.limits, facts);
     let mut conditions = status.conditions.take().unwrap_or_default();
     for (pressure, high) in PRESSURES.iter().zip(pressures) {
         // A condition that is new is told of, too.

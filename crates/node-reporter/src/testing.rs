@@ -11,7 +11,7 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::{Facts, Hardware, RuntimeFacts, Settings};
+use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
 use crate::traits::{ApiError, Machine, NodeApi};
 
 pub(crate) fn settings() -> Settings {
@@ -24,10 +24,7 @@ pub(crate) fn settings() -> Settings {
         external_cloud: false,
         provider_id: String::new(),
         port: Some(10250),
-        max_pods: 110,
-        pods_per_core: 0,
-        reserved: BTreeMap::new(),
-        thresholds: Vec::new(),
+        limits: Limits { max_pods: 110, ..Limits::default() },
         pressure_transition: Duration::from_secs(300),
         update_frequency: Duration::from_secs(10),
         report_frequency: Duration::from_secs(300),

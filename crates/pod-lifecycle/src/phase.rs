@@ -51,6 +51,13 @@ pub(crate) struct Outcome {
 /// A terminal phase stays. Else the deadline decides, then the containers; reason and message stay as long as
 /// the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
+    if let Some(rejection) = &cx.inputs.memory.rejection {
+        return Outcome {
+            phase: Phase::Failed,
+            reason: Some(rejection.reason.clone()),
+            message: Some(rejection.status_message()),
+        };
+    }
     let previous = cx.previous();
     let previous_phase = previous.and_then(|s| s.phase.as_deref());
     let sticky = previous_phase.and_then(Phase::terminal);

@@ -10,7 +10,7 @@ use crate::container_status::{self, time};
 use crate::context::Context;
 use crate::inputs::Inputs;
 use crate::phase::{self, Phase};
-use crate::{conditions, deadline, resources};
+use crate::{conditions, deadline, rejection, resources};
 
 /// The status of a pod now.
 ///
@@ -20,6 +20,9 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     let Some(cx) = Context::new(inputs) else {
         return PodStatus { phase: Some(Phase::Pending.as_str().to_owned()), ..PodStatus::default() };
     };
+    if let Some(rejection) = &inputs.memory.rejection {
+        return rejection::status(cx, rejection);
+    }
     let mut statuses = container_status::all(cx);
     let outcome = phase::outcome(cx, &statuses);
     let conditions = conditions::all(cx, &statuses, outcome.phase);

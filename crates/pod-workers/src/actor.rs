@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube_model::core::Pod;
-use kube_model::observed::{ObservedPod, Sandbox};
-use kube_model::view::Wait;
+use kube_model::observed::{Container, ObservedPod, Sandbox};
+use kube_model::view::{EventType, Wait};
 use kube_model::{PodKey, PodUid, Timestamp};
-use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress};
+use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, is_terminal};
 use crate::execute::{self, Done, Step};
 use crate::registry::Inner;
 use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
@@ -22,6 +22,12 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// An answer that takes longer than this is shown to be waited for.
 const PROMPT: Duration = Duration::from_secs(1);
+
+/// The exit code of a process that was killed.
+const KILLED: i32 = 137;
+
+/// How long the runtime may take to learn why.
+const LATE_REASON: Duration = Duration::from_secs(2);
 
 /// What the registry wants of a pod.
 #[derive(Clone)]
@@ -72,6 +78,8 @@ pub(crate) struct Actor<R, P> {
     observation: Option<Observation>,
     /// Whether the next round has to begin with a direct reading.
     must_observe: bool,
+    /// Whether it is known if the node takes the pod.
+    judged: bool,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -100,6 +108,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             memory: Memory::default(),
             observation: None,
             must_observe: false,
+            judged: false,
             failures: 0,
             last: None,
             released: false,
@@ -120,6 +129,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
+            self.admit(&desired).await;
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
                 let Some(observed) = self.observation.take_if(|o| o.direct) else {
@@ -147,19 +157,56 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 },
                 _ => {
                     self.failures = 0;
-                    self.sleep(plan.wake_at).await;
+                    let again = self.look_again();
+                    self.sleep(plan.wake_at.into_iter().chain(again).min()).await;
                 }
             }
         }
+    }
+
+    /// When a killed container has to be looked at once more: the runtime may hear later than of its end that
+    /// the kernel did it for want of memory, and says so only to those who ask.
+    fn look_again(&self) -> Option<Timestamp> {
+        let observation = self.observation.as_ref()?;
+        let killed = |c: &&Container| c.exit_code == KILLED && c.reason != "OOMKilled";
+        let ends = observation.pod.containers.iter().filter(killed).filter_map(|c| c.finished_at);
+        let due = ends.filter_map(|end| end.checked_add(LATE_REASON).ok());
+        due.filter(|at| *at > observation.at).min()
     }
 
     fn now(&self) -> Timestamp {
         (self.inner.context.clock)()
     }
 
+    /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
+    /// taken by an earlier run of the agent.
+    async fn admit(&mut self, desired: &Desired) {
+        if self.judged || desired.intent != Intent::Run {
+            return;
+        }
+        self.judged = true;
+        let status = desired.pod.status.as_ref();
+        let runs = self.observation.as_ref().is_some_and(|o| !o.pod.is_gone());
+        self.memory.rejection = status.and_then(Rejection::told_by);
+        if runs || status.is_some_and(is_terminal) || self.inner.is_admitted(&self.uid) {
+            return;
+        }
+        let runtime = &self.inner.context.runtime;
+        let mut verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
+        if verdict.as_ref().is_err_and(admission::Rejection::is_affinity) {
+            // Somebody may have given the node a label since it was last read.
+            verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
+        }
+        if let Err(admission::Rejection { reason, message }) = verdict {
+            self.cell.event(EventType::Warning, &reason, None, message.clone());
+            self.memory.rejection = Some(Rejection { reason, message });
+        }
+    }
+
     /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must.
     async fn refresh(&mut self) -> Result<(), StepError> {
-        let dirty = self.wake.dirty.swap(false, Ordering::AcqRel);
+        let dirty = self.wake.dirty.swap(false, Ordering::AcqRel)
+            | self.look_again().is_some_and(|at| at <= self.now());
         if !dirty && !self.must_observe && self.is_told() {
             return Ok(());
         }

@@ -151,6 +151,11 @@ impl Cell {
         self.bump();
     }
 
+    /// Whether the pod runs no more and will not run again.
+    pub(crate) fn has_ended(&self) -> bool {
+        is_terminal(&self.lock().status)
+    }
+
     pub(crate) fn view(&self) -> PodView {
         let shown = self.lock();
         PodView {
@@ -163,6 +168,11 @@ impl Cell {
             events: shown.events.iter().cloned().collect(),
         }
     }
+}
+
+/// Whether this is the last phase of a pod.
+pub(crate) fn is_terminal(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
 }
 
 /// The kubelet's events for a wait that has just begun; waits that follow a failed step have had theirs.

@@ -78,6 +78,8 @@ struct Slot {
     desired: watch::Sender<Desired>,
     cell: Arc<Cell>,
     wake: Arc<Wake>,
+    /// Whether the node has taken it: it counts when the next one is judged.
+    admitted: bool,
     /// Whether its actor runs; a pod waits while another one of its name is still there.
     started: bool,
     /// Wanted again while it is being removed: starts anew once it is gone.
@@ -323,6 +325,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             desired: watch::Sender::new(desired),
             cell: Arc::new(cell),
             wake: Arc::default(),
+            admitted: false,
             started: false,
             again: None,
             kept: false,
@@ -431,6 +434,33 @@ impl<R, P> Inner<R, P> {
 
     fn changed(&self) {
         self.changes.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// Whether the node has taken this pod.
+    pub(crate) fn is_admitted(&self, uid: &PodUid) -> bool {
+        self.lock().pods.get(uid).is_some_and(|slot| slot.admitted)
+    }
+
+    /// Counts this pod among those that the node has taken, if it takes it.
+    pub(crate) fn admit(
+        &self,
+        uid: &PodUid,
+        pod: &Pod,
+        node: &admission::Node,
+    ) -> Result<(), admission::Rejection> {
+        let mut state = self.lock();
+        let stays = |slot: &Slot| !slot.finished && !slot.cell.has_ended();
+        let taken = |(other, slot): &(&PodUid, &Slot)| {
+            // What runs was taken before the agent was started anew, though its actor has not looked yet.
+            *other != uid && stays(slot) && (slot.admitted || state.cache.knows(other))
+        };
+        let others: Vec<_> =
+            state.pods.iter().filter(taken).map(|(_, slot)| Arc::clone(&slot.desired.borrow().pod)).collect();
+        admission::admit(pod, node, others.iter().map(|other| &**other))?;
+        if let Some(slot) = state.pods.get_mut(uid) {
+            slot.admitted = true;
+        }
+        Ok(())
     }
 
     /// The last statuses of a pod that were told.

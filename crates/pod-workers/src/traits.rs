@@ -23,6 +23,9 @@ pub trait Runtime: Send + Sync + 'static {
         key: &PodKey,
     ) -> impl Future<Output = Result<ObservedPod, StepError>> + Send;
 
+    /// The node as pods are admitted to it: as it is known, or `fresh` from the API server where there is one.
+    fn node(&self, fresh: bool) -> impl Future<Output = Arc<admission::Node>> + Send;
+
     /// Makes the pod's directories and cgroup, then creates and starts a sandbox.
     fn create_sandbox(
         &self,

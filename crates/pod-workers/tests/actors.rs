@@ -5,6 +5,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#[path = "actors/admission.rs"]
+mod admitted;
 #[path = "actors/deletion.rs"]
 mod deletion;
 mod support;
@@ -280,4 +282,28 @@ async fn a_runtime_that_lies_about_success_is_not_asked_in_a_tight_loop() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let stops = world.fake.calls().iter().filter(|c| c.starts_with("stop_container")).count();
     assert!((2..=30).contains(&stops), "{stops} stops in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_container_was_killed_is_asked_for_once_more() {
+    let world = World::new();
+    let mut pod = a_pod("u1", "web-node1");
+    pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    world.workers.set(Arc::new(pod));
+    world.until_running().await;
+    world.fake.exit("c2", 137);
+    world.relist();
+    let reason = |views: &[Arc<kube_model::view::PodView>]| {
+        let status = views[0].status.container_statuses.clone().unwrap().remove(0);
+        status.state.unwrap().terminated.and_then(|t| t.reason)
+    };
+    world.until("the end is seen", |views, _| reason(views).as_deref() == Some("Error")).await;
+    // The runtime tells nobody that it has learned more.
+    let set = |pod: &mut kube_model::observed::ObservedPod| pod.containers[0].reason = "OOMKilled".into();
+    world.fake.state.lock().unwrap().pods.values_mut().for_each(set);
+    world.until("the reason is seen", |views, _| reason(views).as_deref() == Some("OOMKilled")).await;
+    let asked = || world.fake.state.lock().unwrap().calls.iter().filter(|c| c.starts_with("observe")).count();
+    let before = asked();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(asked(), before, "then it is known");
 }

@@ -21,12 +21,8 @@ use super::{ClusterNode, PODS, SOON, pod_path};
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 
 /// Pods that do not come to the same here yet, and why.
-const LATER: &[(&str, &str)] = &[
-    ("cm-volume", "volumes"),
-    ("projected-token", "volumes"),
-    ("secret-volume-missing", "volumes"),
-    ("too-much-cpu", "admission"),
-];
+const LATER: &[(&str, &str)] =
+    &[("cm-volume", "volumes"), ("projected-token", "volumes"), ("secret-volume-missing", "volumes")];
 
 /// Here these are static pods, and what is written is the status of the mirror.
 const STATIC: &[&str] = &["restart-rules", "sidecar", "static-node1"];

@@ -175,6 +175,11 @@ fn problems(view: &RuntimeView, network: Option<String>) -> Vec<String> {
     runtime.into_iter().chain(network).collect()
 }
 
+/// What can be said without a runtime.
+pub(crate) fn of_machine(root_dir: &Path) -> Facts {
+    Facts { hardware: hardware(), stocks: stocks(root_dir, None), ..Facts::default() }
+}
+
 fn hardware() -> Hardware {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let machine_id = [read("/etc/machine-id"), read("/var/lib/dbus/machine-id")];

@@ -53,11 +53,15 @@ pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
     merged.allocated_resources.clone_from(&ours.allocated_resources);
     merged.resources.clone_from(&ours.resources);
     merged.observed_generation = ours.observed_generation;
-    merged.conditions = Some(conditions(
+    let conditions = conditions(
         server.conditions.as_deref().unwrap_or_default(),
         ours.conditions.as_deref().unwrap_or_default(),
         ended,
-    ));
+    );
+    // A pod that was rejected has none.
+    if server.conditions.is_some() || !conditions.is_empty() {
+        merged.conditions = Some(conditions);
+    }
     merged
 }
 

@@ -21,22 +21,12 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// Whether a Node that is not there is created.
     pub register_node: bool,
-    /// Labels of a Node that is created.
-    pub node_labels: BTreeMap<String, String>,
     /// Taints of a Node that is created.
     pub taints: Vec<Taint>,
     /// Whether a cloud controller initialises the node.
     pub external_cloud: bool,
     /// The node's name at its cloud provider; may be empty.
     pub provider_id: String,
-    /// Most pods.
-    pub max_pods: i64,
-    /// Most pods for each core; 0: no limit.
-    pub pods_per_core: i64,
-    /// Kept for the system and Kubernetes, by resource: thousandths of a core for `cpu`, else bytes or a count.
-    pub reserved: BTreeMap<String, i64>,
-    /// From where on something is scarce, by signal.
-    pub eviction_hard: BTreeMap<String, Least>,
     /// How long a pressure is told of after it has gone.
     pub eviction_pressure_transition: Duration,
     /// Time between two looks at the node's status.
@@ -113,6 +103,21 @@ pub struct KubeletServer {
     pub debug_flags_handler: bool,
 }
 
+/// The node as pods are chosen for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSettings {
+    /// Labels besides those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Most pods.
+    pub max_pods: i64,
+    /// Most pods for each core; 0: no limit.
+    pub pods_per_core: i64,
+    /// Kept for the system and Kubernetes, by resource: thousandths of a core for `cpu`, else bytes or a count.
+    pub reserved: BTreeMap<String, i64>,
+    /// From where on something is scarce, by signal.
+    pub eviction_hard: BTreeMap<String, Least>,
+}
+
 /// The values of the headers are secret.
 fn shown(config: &KubeletConfiguration) -> serde_json::Value {
     let mut config = config.clone();
@@ -123,20 +128,25 @@ fn shown(config: &KubeletConfiguration) -> serde_json::Value {
 }
 
 impl Check<'_> {
+    pub(super) fn node(&mut self, config: &KubeletConfiguration, flags: &KubeletFlags) -> NodeSettings {
+        NodeSettings {
+            labels: flags.node_labels.clone(),
+            max_pods: config.max_pods.into(),
+            pods_per_core: config.pods_per_core.into(),
+            reserved: self.reserved(config),
+            eviction_hard: self.eviction_hard(config),
+        }
+    }
+
     /// `None` without a kubeconfig: then nothing of a cluster is started.
     pub(super) fn cluster(&mut self, config: &KubeletConfiguration, flags: &KubeletFlags) -> Option<Cluster> {
         let kubeconfig = non_empty(&flags.kubeconfig)?;
         Some(Cluster {
             kubeconfig,
             register_node: config.register_node,
-            node_labels: flags.node_labels.clone(),
             taints: config.register_with_taints.clone(),
             external_cloud: flags.cloud_provider == "external",
             provider_id: config.provider_id.clone(),
-            max_pods: config.max_pods.into(),
-            pods_per_core: config.pods_per_core.into(),
-            reserved: self.reserved(config),
-            eviction_hard: self.eviction_hard(config),
             eviction_pressure_transition: self
                 .duration("evictionPressureTransitionPeriod", config.eviction_pressure_transition_period),
             status_update_frequency: self

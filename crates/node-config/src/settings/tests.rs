@@ -19,6 +19,13 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
         manifest_url: None,
         http_check_frequency: Duration::from_secs(20),
         manifest_server: None,
+        node: NodeSettings {
+            labels: BTreeMap::new(),
+            max_pods: 110,
+            pods_per_core: 0,
+            reserved: BTreeMap::new(),
+            eviction_hard: BTreeMap::new(),
+        },
         cluster: None,
         container_runtime_endpoint: "unix:///run/containerd/containerd.sock".into(),
         image_service_endpoint: "unix:///run/containerd/containerd.sock".into(),
@@ -219,20 +226,21 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
         ],
     )
     .unwrap();
+    assert_eq!(all.node.labels, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
     let cluster = all.cluster.unwrap();
     assert_eq!(cluster.kubeconfig, PathBuf::from("/k"));
     assert_eq!(
-        cluster.reserved,
+        all.node.reserved,
         BTreeMap::from([("cpu".to_owned(), 1100), ("memory".to_owned(), 1 << 30), ("pid".to_owned(), 10)])
     );
     assert_eq!(
-        cluster.eviction_hard,
+        all.node.eviction_hard,
         BTreeMap::from([
             ("memory.available".to_owned(), Least::Amount(100 << 20)),
             ("nodefs.available".to_owned(), Least::Part(0.03)),
         ])
     );
-    assert_eq!((cluster.max_images, cluster.external_cloud, cluster.max_pods), (None, true, 110));
+    assert_eq!((cluster.max_images, cluster.external_cloud, all.node.max_pods), (None, true, 110));
     assert_eq!(cluster.read_only, Some("[::1]:8".parse().unwrap()));
     let server = cluster.server.unwrap();
     assert_eq!(server.address, "[::1]:7".parse().unwrap());

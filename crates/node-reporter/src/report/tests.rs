@@ -175,7 +175,7 @@ async fn nothing_is_written_while_another_agent_has_the_node() {
 #[tokio::test(start_paused = true)]
 async fn a_pressure_is_told_of_for_a_while_after_it_has_gone() {
     let mut settings = settings();
-    settings.thresholds = vec![Threshold { signal: Signal::PidAvailable, least: Least::Amount(10) }];
+    settings.limits.thresholds = vec![Threshold { signal: Signal::PidAvailable, least: Least::Amount(10) }];
     let mut node = Fixture::start(settings, None);
     node.registered().await;
     let left = |available| {

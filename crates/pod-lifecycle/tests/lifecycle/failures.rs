@@ -1,7 +1,7 @@
 //! Failed attempts: what is shown and when it is tried again (reference 4.2, 4.9).
 
 use kube_model::k8s_openapi::jiff::SignedDuration;
-use pod_lifecycle::{FailureReason as R, Memory, Progress};
+use pod_lifecycle::{FailureReason as R, Memory, Progress, Rejection};
 use serde_json::json;
 
 use crate::sim::{Sim, pod, short};
@@ -112,4 +112,23 @@ fn a_dead_sandbox_is_stopped_once_and_not_before_each_attempt_to_replace_it() {
     sim.run(sim.after(30), |_, _| false);
     assert_eq!(short(&sim.calls), ["stop app_0 30", "stopbox 0"]);
     assert!(sim.memory.pod_failure.as_ref().unwrap().attempts > 3, "the delays grow");
+}
+
+#[test]
+fn a_pod_that_its_node_does_not_take_has_failed_and_never_starts() {
+    let mut sim = Sim::new(pod(json!({ "containers": ["app"], "restartPolicy": "Always" })));
+    let rejection = Rejection { reason: "OutOfcpu".into(), message: "too much".into() };
+    sim.memory.rejection = Some(rejection.clone());
+    let plan = sim.settle();
+    assert_eq!((plan.progress, sim.new_calls().len()), (Progress::Ended, 0));
+    let status = sim.status();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    assert_eq!(status.reason.as_deref(), Some("OutOfcpu"));
+    assert_eq!(status.message.as_deref(), Some("Pod was rejected: too much"));
+    assert!(
+        status.start_time.is_some() && status.conditions.is_none() && status.container_statuses.is_none()
+    );
+    assert_eq!(Rejection::told_by(&status), Some(rejection), "another run of the agent reads it there");
+    sim.remove();
+    assert_eq!(sim.settle().progress, Progress::Removed);
 }

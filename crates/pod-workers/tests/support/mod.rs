@@ -52,6 +52,9 @@ pub(crate) struct State {
     /// Steps that fail with this text.
     pub(crate) fail: BTreeMap<&'static str, &'static str>,
     pub(crate) panic_once: bool,
+    /// The node as it is known, and as it is when it is asked for anew.
+    pub(crate) node: admission::Node,
+    pub(crate) fresh_node: admission::Node,
     /// Stops report success and do nothing.
     pub(crate) lie: bool,
     ids: u32,
@@ -106,6 +109,11 @@ impl Runtime for Fake {
         self.call(format!("observe {uid}")).await?;
         let state = self.state.lock().unwrap();
         Ok(state.pods.get(uid).cloned().unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+    }
+
+    async fn node(&self, fresh: bool) -> Arc<admission::Node> {
+        let state = self.state.lock().unwrap();
+        Arc::new(if fresh { state.fresh_node.clone() } else { state.node.clone() })
     }
 
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {

@@ -1,0 +1,96 @@
+//! Resources: what a pod requests beside what the others do. Rule: upstream
+//! `pkg/scheduler/framework/plugins/noderesources` `Fits`, and `pkg/kubelet/preemption` for critical pods.
+
+use std::collections::BTreeMap;
+
+use kube_model::core::{Pod, PodSpec};
+use kube_model::quantity::Quantity;
+use kube_model::resources::{CPU, is_critical, requests};
+
+use crate::{Node, Rejection};
+
+const PODS: &str = "pods";
+
+/// A resource of which there is not enough: thousandths of a core for `cpu`, else bytes or a count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lack {
+    resource: String,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+}
+
+impl Lack {
+    pub(crate) fn rejection(&self) -> Rejection {
+        let Self { resource, requested, used, capacity } = self;
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        Rejection { reason: format!("OutOf{resource}"), message }
+    }
+
+    fn missing(&self) -> i64 {
+        self.requested.saturating_sub(self.capacity.saturating_sub(self.used))
+    }
+}
+
+/// What there is not enough of: first the number of pods, then CPU, memory and storage, then the rest.
+pub(crate) fn lacking(spec: &PodSpec, node: &Node, others: &[&Pod]) -> Vec<Lack> {
+    let mut used = BTreeMap::<&str, i64>::from([(PODS, i64::try_from(others.len()).unwrap_or(i64::MAX))]);
+    for other in others.iter().filter_map(|other| other.spec.as_ref()) {
+        for (name, nanos) in requests(other).iter() {
+            let sum = used.entry(name).or_default();
+            *sum = sum.saturating_add(amount(name, nanos));
+        }
+    }
+    let requested = requests(spec);
+    let requested = requested.iter().map(|(name, nanos)| (name, amount(name, nanos)));
+    let mut all: Vec<_> = std::iter::once((PODS, 1)).chain(requested).filter(|(_, n)| *n > 0).collect();
+    all.sort_by_key(|(name, _)| {
+        [PODS, CPU, "memory", "ephemeral-storage"].iter().position(|n| n == name).unwrap_or(4)
+    });
+    let lack = |(name, requested): (&str, i64)| {
+        let capacity = match node.allocatable.get(name) {
+            Some(quantity) => Quantity::try_from(quantity).map_or(0, |q| amount(name, q.nanos())),
+            // A resource of the cluster that this node knows nothing of, or a node that has not been measured.
+            None if is_extended(name) || node.allocatable.is_empty() => return None,
+            None => 0,
+        };
+        let used = used.get(name).copied().unwrap_or_default();
+        let lack = Lack { resource: name.to_owned(), requested, used, capacity };
+        (lack.missing() > 0).then_some(lack)
+    };
+    all.into_iter().filter_map(lack).collect()
+}
+
+/// Why a critical pod cannot be taken even if all pods that are not critical make room for it.
+pub(crate) fn beyond_preemption(
+    spec: &PodSpec,
+    node: &Node,
+    others: &[&Pod],
+    lacking: &[Lack],
+) -> Option<Rejection> {
+    let critical: Vec<&Pod> = others.iter().copied().filter(|other| is_critical(other)).collect();
+    if self::lacking(spec, node, &critical).is_empty() {
+        return None;
+    }
+    let missing: String =
+        lacking.iter().map(|lack| format!("(res: {}, q: {}), ", lack.resource, lack.missing())).collect();
+    let message = format!(
+        "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods \
+         to preempt: no set of running pods found to reclaim resources: [{missing}]"
+    );
+    Some(Rejection { reason: "UnexpectedAdmissionError".to_owned(), message })
+}
+
+/// Rounded up.
+fn amount(name: &str, nanos: i128) -> i64 {
+    let unit: i128 = if name == CPU { 1_000_000 } else { 1_000_000_000 };
+    let amount = nanos / unit + i128::from(nanos % unit > 0);
+    i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// Whether somebody other than Kubernetes itself has named this resource.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/")
+}

@@ -1,0 +1,114 @@
+//! Whether a node takes a pod, in the kubelet's words.
+//!
+//! Owns the checks that a kubelet makes itself, whoever has bound the pod. Must not know what becomes of a pod that is
+//! rejected, nor where the facts come from. Rule: reference 4.12; upstream `pkg/kubelet/lifecycle/predicate.go`.
+
+mod affinity;
+mod fit;
+mod ports;
+mod taints;
+
+use std::collections::BTreeMap;
+
+use kube_model::core::{Pod, Taint};
+use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube_model::pod;
+use kube_model::resources::is_critical;
+
+/// The label of a pod or node that names its operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+const OS: &str = "linux";
+
+/// The node, as far as pods are chosen by it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+    /// What pods can have of it, by resource. One that is not listed is not there.
+    pub allocatable: BTreeMap<String, Quantity>,
+}
+
+/// Why a node does not take a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The Kubernetes reason, such as `OutOfcpu`.
+    pub reason: String,
+    /// What it lacks, in the kubelet's words.
+    pub message: String,
+}
+
+impl Rejection {
+    fn of_predicate(name: &str, text: &str) -> Self {
+        Self { reason: name.to_owned(), message: format!("Predicate {name} failed: {text}") }
+    }
+
+    /// Whether it may be due to old news of the node's labels.
+    pub fn is_affinity(&self) -> bool {
+        self.reason == affinity::NAME
+    }
+}
+
+/// Whether `node` takes `pod` beside `others`, all of which it has taken and none of which has ended.
+///
+/// # Errors
+/// The first reason against it.
+pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rejection> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    operating_system(pod)?;
+    let others: Vec<&Pod> = others.into_iter().collect();
+    let lacking = fit::lacking(spec, node, &others);
+    let mut unfit = Vec::new();
+    if !affinity::matches(spec, node) {
+        unfit.push(Rejection::of_predicate(
+            affinity::NAME,
+            "node(s) didn't match Pod's node affinity/selector",
+        ));
+    }
+    if ports::conflict(spec, &others) {
+        unfit.push(Rejection::of_predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        ));
+    }
+    // What runs a static pod is not the cluster's to say.
+    if !pod::is_static(pod) && !taints::tolerated(spec, &node.taints) {
+        unfit.push(Rejection::of_predicate(
+            "TaintToleration",
+            "node(s) had taints that the pod didn't tolerate",
+        ));
+    }
+    if is_critical(pod) {
+        // For these the others make room; that helps against nothing else.
+        unfit.extend(fit::beyond_preemption(spec, node, &others, &lacking));
+    } else {
+        unfit.splice(0..0, lacking.iter().map(fit::Lack::rejection));
+    }
+    unfit.into_iter().next().map_or(Ok(()), Err)
+}
+
+fn operating_system(pod: &Pod) -> Result<(), Rejection> {
+    let rejection = |reason: &str, message: &str| {
+        Err(Rejection { reason: reason.to_owned(), message: message.to_owned() })
+    };
+    if pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL)).is_some_and(|os| os != OS) {
+        return rejection(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        );
+    }
+    if pod.spec.as_ref().and_then(|spec| spec.os.as_ref()).is_some_and(|os| os.name != OS) {
+        return rejection("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
