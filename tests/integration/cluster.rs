@@ -6,6 +6,7 @@ mod faults;
 mod kind;
 mod logins;
 mod logs;
+mod odd_objects;
 mod recorded;
 mod registered;
 mod stats;
@@ -29,7 +30,7 @@ pub(crate) struct ClusterNode {
     pub(crate) agent: Agent,
     pub(crate) containerd: Containerd,
     pub(crate) cluster: Cluster,
-    pub(crate) _run: Arc<Run>,
+    pub(crate) run: Arc<Run>,
 }
 
 /// What an agent needs to be a node of `cluster` that the API server can reach.
@@ -53,7 +54,7 @@ impl ClusterNode {
         let args = node_args(&cluster, "node1", &kubeconfig);
         let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(args);
         let agent = Agent::start(&run, options).unwrap();
-        Self { agent, containerd, cluster, _run: run }
+        Self { agent, containerd, cluster, run }
     }
 
     pub(crate) fn until_node(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::env::{BUSYBOX, Line, Login, until};
-use testkit::proxy::{Link, TcpProxy};
+use testkit::proxy::{Exchange, Fault, HttpProxy, Link, TcpProxy};
 
 use super::{ClusterNode, LEASE, PODS, SOON, is_ready};
 
@@ -20,6 +20,9 @@ fn containers<'a>(pods: impl IntoIterator<Item = &'a Value>) -> Containers {
     };
     pods.into_iter().map(of).collect()
 }
+
+/// For how long an API server is away at least where the time matters.
+const AWAY: Duration = Duration::from_secs(120);
 
 fn restarts(pod: &Value) -> u64 {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0)
@@ -56,7 +59,7 @@ fn the_cluster_does_not_notice_that_the_agent_was_killed() {
         "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 3600},
         "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
     }]});
-    let names: Vec<String> = (0..10).map(|n| format!("pod-{n}")).collect();
+    let names: Vec<String> = (0..30).map(|n| format!("pod-{n}")).collect();
     for (n, name) in names.iter().enumerate() {
         node.create(name, if n % 2 == 0 { probed.clone() } else { json!({}) });
     }
@@ -147,6 +150,13 @@ fn without_its_api_server_a_node_goes_on_and_afterwards_the_server_catches_up() 
     let crashed = restarts(&node.until_here("crashes", "crashes again", |pod| restarts(pod) > crashed));
     let sick = restarts(&node.until_here("sick", "is restarted", |pod| restarts(pod) > sick));
 
+    // Not a wait for anything: the time for which the server is away.
+    std::thread::sleep(AWAY.saturating_sub(away.elapsed()));
+    let pod_here = |name: &str| node.until_here(name, "is there", |_| true);
+    assert!(is_ready(&pod_here("steady")) && is_ready(&pod_here("fixed")));
+    let later = counts("crashes");
+    assert!(later > crashed, "it goes on crashing: {later} restarts after {crashed}");
+    let (crashed, sick) = (later, counts("sick").max(sick));
     node.cluster.start_again().unwrap();
     let back = Instant::now();
     node.create("late", json!({}));
@@ -236,5 +246,71 @@ fn whatever_breaks_the_way_to_the_server_pods_that_are_bound_later_run() {
     .unwrap();
     assert!(frozen.elapsed() < Duration::from_secs(75), "the watch was dead for {:?}", frozen.elapsed());
     node.until_node("is ready", is_ready);
+    assert_eq!(containers([&node.until_ready("steady")]), before, "it was not touched");
+}
+
+#[test]
+fn whatever_the_server_answers_the_pods_come_to_what_is_wanted() {
+    let is_lease = |e: &Exchange| e.path.contains("/leases");
+    let is_pods = |e: &Exchange| e.path == "/api/v1/pods";
+    let mut proxy = None;
+    let node = ClusterNode::start_with(Line::V2_1, |cluster| {
+        let proxy = proxy.insert(HttpProxy::start(cluster.ca(), cluster.address()).unwrap());
+        // From the very first request on.
+        proxy.fault_times(2, Fault::Truncate(50), move |e| is_pods(e) && !e.is_watch());
+        proxy.fault_times(2, Fault::Refuse(500, None), is_pods);
+        proxy.fault_times(4, Fault::Refuse(429, Some(1)), move |e| !is_pods(e));
+        let login = cluster.token_login("system:node:node1").unwrap();
+        cluster.kubeconfig("node1", &proxy.url(), &login).unwrap()
+    });
+    let proxy = proxy.unwrap();
+    node.until_node("is ready", is_ready);
+    node.create("steady", json!({}));
+    node.create("before", json!({}));
+    node.until_ready("before");
+    let before = containers([&node.until_ready("steady")]);
+    let nodes = node.list("/api/v1/nodes")["metadata"]["resourceVersion"].clone();
+
+    let watch = move |e: &Exchange| is_pods(e) && e.is_watch();
+    let list = move |e: &Exchange| is_pods(e) && !e.is_watch();
+    let all_but_leases = move |e: &Exchange| !is_lease(e);
+    type Stage<'a> = (&'a str, &'a dyn Fn(&HttpProxy));
+    let stages: &[Stage<'_>] = &[
+        ("busy", &|p| p.fault_times(8, Fault::Refuse(429, Some(1)), all_but_leases)),
+        ("broken", &|p| p.fault_times(8, Fault::Refuse(500, None), all_but_leases)),
+        ("truncated-watch", &|p| p.fault_times(3, Fault::Truncate(1500), watch)),
+        ("broken-watch", &|p| p.fault_times(3, Fault::Break(1500), watch)),
+        ("truncated-list", &|p| {
+            p.fault_times(1, Fault::Refuse(410, None), watch);
+            p.fault_times(2, Fault::Truncate(700), list);
+            p.fault_times(1, Fault::Break(700), list);
+        }),
+        ("slow", &|p| p.fault_times(30, Fault::Slow(Duration::from_secs(1)), all_but_leases)),
+        ("refused-writes", &|p| {
+            p.fault_times(6, Fault::Refuse(503, None), |e| matches!(e.method.as_str(), "PATCH" | "DELETE"));
+        }),
+    ];
+    let mut last = "before";
+    for (name, spoil) in stages {
+        let answered = proxy.exchanges().len();
+        spoil(&proxy);
+        proxy.cut();
+        node.create(name, json!({}));
+        node.delete(last);
+        node.until_ready(name);
+        node.until_gone(last);
+        node.agent
+            .wait_for(&format!("pod {last} is gone here, too"), SOON, |view| {
+                if testkit::env::pod(view, last).is_none() { Ok(()) } else { Err(view.to_string()) }
+            })
+            .unwrap();
+        proxy.clear_faults();
+        assert!(proxy.exchanges().len() > answered);
+        last = name;
+    }
+    node.until_renewed(&renewed(&node.list(LEASE)));
+    for change in node.cluster.changes_since("/api/v1/nodes", nodes.as_str().unwrap()).unwrap() {
+        assert!(is_ready(&change["object"]), "{change:#}");
+    }
     assert_eq!(containers([&node.until_ready("steady")]), before, "it was not touched");
 }

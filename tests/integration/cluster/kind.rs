@@ -84,7 +84,7 @@ fn the_login_and_the_configuration_of_the_kind_example_make_a_node() {
         format!("--port={port}"),
     ]);
     let agent = Agent::start(&run, options).unwrap();
-    let node = ClusterNode { agent, containerd, cluster, _run: run };
+    let node = ClusterNode { agent, containerd, cluster, run };
     let object = node.until("the node is ready", "/api/v1/nodes/extra", is_ready);
     let taints = object["spec"]["taints"].as_array().unwrap();
     assert!(taints.iter().any(|taint| taint["key"] == "node-agent"), "{taints:?}");

@@ -87,7 +87,7 @@ fn a_login_that_does_not_work_is_told_and_local_pods_run_without_the_cluster() {
     until_local(&agent, "early");
     until_said(&agent, "can not be watched");
     cluster.start_again().unwrap();
-    let node = ClusterNode { agent, containerd, cluster, _run: run };
+    let node = ClusterNode { agent, containerd, cluster, run };
     node.until_node("is ready", is_ready);
     for name in ["early", "liar"] {
         node.until_pod(&format!("{name}-node1"), "has a mirror that is ready", is_ready);

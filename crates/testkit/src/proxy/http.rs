@@ -98,6 +98,8 @@ struct Shared {
     client: Upstream,
     exchanges: Mutex<Vec<Exchange>>,
     rules: Mutex<Vec<Rule>>,
+    /// Changes when all connections are to be cut.
+    cuts: tokio::sync::watch::Sender<()>,
 }
 
 struct Rule {
@@ -127,6 +129,7 @@ impl HttpProxy {
             client: client(ca).map_err(failed)?,
             exchanges: Mutex::default(),
             rules: Mutex::default(),
+            cuts: tokio::sync::watch::Sender::new(()),
         });
         let background = Background::new().map_err(failed)?;
         background.spawn(accept(listener, tls, Arc::clone(&shared)));
@@ -158,6 +161,11 @@ impl HttpProxy {
     /// Nothing more goes wrong with new requests.
     pub fn clear_faults(&self) {
         lock(&self.shared.rules).clear();
+    }
+
+    /// Breaks all connections that there are; new ones are served.
+    pub fn cut(&self) {
+        self.shared.cuts.send_replace(());
     }
 
     /// The requests up to now, oldest first.
@@ -224,8 +232,13 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, shared: Arc<S
 async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
     // A client that does not trust the certificate, or goes away, is its own affair.
     let Ok(stream) = tls.accept(stream).await else { return };
+    let mut cuts = shared.cuts.subscribe();
     let service = service_fn(move |request| handle(request, Arc::clone(&shared)));
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let builder = auto::Builder::new(TokioExecutor::new());
+    tokio::select! {
+        _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+        _ = cuts.changed() => {}
+    }
 }
 
 type Answer = Response<Either<Full<Bytes>, Counted>>;
