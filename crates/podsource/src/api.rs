@@ -116,8 +116,8 @@ impl Source {
         let Settings { client, endpoint, node_name } = settings;
         let (client, accepted) = watched::client(client);
         Self {
+            pods: Pods::new(endpoint, node_name.clone()),
             node_name,
-            pods: Pods::new(endpoint),
             other,
             failure: None,
             publish,

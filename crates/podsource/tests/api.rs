@@ -199,6 +199,24 @@ async fn a_version_that_is_gone_leads_to_a_consistent_list_which_replaces_the_se
 }
 
 #[tokio::test]
+async fn pods_of_other_nodes_are_nobodys_here() {
+    let of = |node: &str, name: &str, version: &str| {
+        let mut pod = pod_of(name, version);
+        pod["spec"]["nodeName"] = json!(node);
+        pod
+    };
+    let (mut node, watch) =
+        Node::streamed(&[of("node1", "a", "4"), of("node2", "b", "5"), of("", "c", "6")]).await;
+    let state = node.until("the list", |state| state.seen).await;
+    assert_eq!(names(&state), ["a"]);
+    watch.event("MODIFIED", &of("node2", "b", "11")).await;
+    watch.event("DELETED", &of("node2", "unknown", "12")).await;
+    watch.event("ADDED", &of("node1", "d", "13")).await;
+    let state = node.until("the pod behind them", |state| state.pods.len() > 1).await;
+    assert_eq!((names(&state), state.problems.len()), (vec!["a", "d"], 0));
+}
+
+#[tokio::test]
 async fn a_pod_that_can_not_be_decoded_is_a_problem_and_concerns_no_other() {
     let mut bad = pod_of("bad", "5");
     bad["spec"]["containers"][0]["image"] = json!({"name": "app"});

@@ -17,6 +17,8 @@ use crate::{Place, manifest};
 #[derive(Debug)]
 pub(super) struct Pods {
     endpoint: Arc<str>,
+    /// Whose pods they are.
+    node_name: String,
     known: BTreeMap<PodKey, Known>,
     /// A list that is not complete yet.
     listed: BTreeMap<PodKey, Known>,
@@ -31,8 +33,8 @@ struct Known {
 }
 
 impl Pods {
-    pub(super) fn new(endpoint: Arc<str>) -> Self {
-        Self { endpoint, known: BTreeMap::new(), listed: BTreeMap::new(), seen: false }
+    pub(super) fn new(endpoint: Arc<str>, node_name: String) -> Self {
+        Self { endpoint, node_name, known: BTreeMap::new(), listed: BTreeMap::new(), seen: false }
     }
 
     /// Whether a whole list was seen.
@@ -65,6 +67,8 @@ impl Pods {
     /// Takes what the watch says. A list replaces everything, once it is complete.
     pub(super) fn take(&mut self, event: Event<Received>, now: Timestamp) {
         match event {
+            // The server was asked for this node's only; who stands between may not have understood.
+            Event::InitApply(received) | Event::Apply(received) if self.is_anothers(&received) => {}
             Event::Init => self.listed.clear(),
             Event::InitApply(received) => {
                 let (key, known) = self.known(received, now);
@@ -82,6 +86,11 @@ impl Pods {
                 self.known.remove(&key(&received));
             }
         }
+    }
+
+    fn is_anothers(&self, received: &Received) -> bool {
+        let node = received.rest.as_ref().ok().and_then(|rest| rest.spec.node_name.as_deref());
+        node.is_some_and(|node| node != self.node_name)
     }
 
     fn known(&self, received: Received, now: Timestamp) -> (PodKey, Known) {
