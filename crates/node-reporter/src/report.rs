@@ -48,6 +48,9 @@ struct Memory {
     /// When each pressure was last there.
     pressure_seen: [Option<Instant>; 3],
     reported: Option<Instant>,
+    /// What was last sent, since the Node was last read: the server drops fields that it does not know, and they
+    /// must not be sent each round.
+    sent: Option<NodeStatus>,
     /// What was last said about an error, so that it is said once.
     told: Option<ApiError>,
     unschedulable: bool,
@@ -92,6 +95,12 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
         }
     }
 
+    /// In whole seconds, as the server keeps times: what is sent and what comes back can be compared.
+    fn now(&self) -> Timestamp {
+        let now = (self.clock)();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
+    }
+
     /// Waits while another agent has this node.
     async fn may_write(&mut self) {
         // When nobody looks after the lease any more, the agent is about to end.
@@ -126,7 +135,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             Err(ApiError::NotFound) if self.settings.register => {
                 let pressures = self.pressures(facts, memory);
                 let (status, events) =
-                    status(&self.settings, facts, pressures, &NodeStatus::default(), (self.clock)());
+                    status(&self.settings, facts, pressures, &NodeStatus::default(), self.now());
                 match self.api.create_node(&register::initial(&self.settings, facts, status)).await {
                     Ok(node) => {
                         tracing::info!(node = %self.settings.name, "registered the node");
@@ -154,13 +163,15 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
         let mut last = ApiError::Conflict;
         for again in [false, true, true, true, true].into_iter().take(TRIES) {
             if again {
+                memory.sent = None;
                 *known = self.api.node().await?;
             }
             let before = known.status.clone().unwrap_or_default();
             let pressures = self.pressures(facts, memory);
-            let (after, events) = status(&self.settings, facts, pressures, &before, (self.clock)());
+            let (after, events) = status(&self.settings, facts, pressures, &before, self.now());
             let due = memory.reported.is_none_or(|at| at.elapsed() >= self.settings.report_frequency);
-            if !due && !is_changed(&before, &after) {
+            let told = |status: &NodeStatus| !is_changed(status, &after);
+            if !due && (told(&before) || memory.sent.as_ref().is_some_and(told)) {
                 return Ok(());
             }
             match self.patch(known, &before, &after).await {
@@ -171,6 +182,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
                     self.tell(events);
                     self.tell_schedulable(&node, memory);
                     *known = node;
+                    memory.sent = Some(after);
                     self.node.send_replace(Some(Arc::new(known.clone())));
                     return Ok(());
                 }

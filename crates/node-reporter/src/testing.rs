@@ -100,6 +100,8 @@ pub(crate) struct TestApi {
 pub(crate) struct State {
     pub(crate) node: Option<Node>,
     pub(crate) lease: Option<Lease>,
+    /// Whether the server is too old to know the features of a node.
+    pub(crate) old: bool,
     /// What the next requests are answered with instead.
     pub(crate) errors: Vec<ApiError>,
     /// Verb and body of each request.
@@ -186,6 +188,9 @@ impl NodeApi for TestApi {
         self.ask("patch status", patch.clone(), |state| {
             let mut node = serde_json::to_value(state.node.as_ref().ok_or(ApiError::NotFound)?).unwrap();
             merge(&mut node, patch);
+            if state.old {
+                node["status"]["features"] = Value::Null;
+            }
             Ok(state.node.insert(serde_json::from_value(node).unwrap()).clone())
         })
     }

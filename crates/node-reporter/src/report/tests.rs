@@ -93,6 +93,25 @@ async fn an_unchanged_node_is_reported_every_five_minutes_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_server_drops_is_not_sent_each_time() {
+    let mut node = Fixture::start(settings(), None);
+    node.registered().await;
+    node.api.state.lock().unwrap().old = true;
+    let policy = |facts: &mut Facts, known| facts.runtime.supplemental_groups_policy = Some(known);
+    node.change(|facts| {
+        disk(facts);
+        policy(facts, true);
+    });
+    sleep(Duration::from_secs(1)).await;
+    let patches = node.api.verbs().len();
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(node.api.verbs().len(), patches);
+    node.change(|facts| policy(facts, false));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.api.verbs().len(), patches + 1, "a change is told of all the same");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_existing_node_is_put_right_not_replaced() {
     let existing: Node = serde_json::from_value(json!({
         "metadata": {"name": "node1", "uid": "u", "labels": {"mine": "1", "kubernetes.io/os": "plan9"}},
