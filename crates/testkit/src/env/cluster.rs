@@ -235,7 +235,8 @@ impl Cluster {
     /// Connects to a node's server as kube-apiserver itself does: over TLS, with its certificate for kubelets.
     ///
     /// # Errors
-    /// When nobody listens there. Whom the other side trusts shows with the first bytes.
+    /// When nobody listens there, or with a certificate of another authority. Whom the other side trusts shows with
+    /// the first answer.
     pub fn dial_node(&self, address: SocketAddr) -> Result<impl Read + Write + use<>, Error> {
         let identity = Identity {
             certificate: self.dir.join(format!("{TO_KUBELETS}.crt")),

@@ -68,7 +68,11 @@ fn encrypt(config: &Arc<ClientConfig>, stream: TcpStream) -> Result<Encrypted> {
 pub(super) fn dial(address: SocketAddr, ca: &Path, identity: &Identity) -> Result<Encrypted> {
     let mut config = config(ca, Some(identity))?;
     config.resumption = Resumption::disabled();
-    encrypt(&Arc::new(config), connect(address)?)
+    let mut stream = encrypt(&Arc::new(config), connect(address)?)?;
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
 }
 
 fn config(ca: &Path, identity: Option<&Identity>) -> Result<ClientConfig> {
@@ -128,6 +132,8 @@ impl Request<'_> {
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    // As Go's clients: what is written in pieces does not wait for the answer to the first.
+    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
