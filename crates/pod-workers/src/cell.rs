@@ -17,10 +17,31 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// Hears of each event, also of those that only count up: pod, container, kind, reason, message. Must not block.
 pub type EventSink = Arc<dyn Fn(&Pod, Option<&str>, EventType, &str, &str) + Send + Sync>;
 
+/// Counts what is shown, over all pods. Steps and events of a start are many, and its statuses few.
+#[derive(Clone, Default)]
+pub(crate) struct Changes {
+    /// Anything.
+    pub(crate) all: watch::Sender<u64>,
+    /// Which pods there are, their statuses, whether they are being removed or are gone.
+    pub(crate) statuses: watch::Sender<u64>,
+}
+
+impl Changes {
+    /// Something beside the statuses.
+    pub(crate) fn bump(&self) {
+        self.all.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    pub(crate) fn bump_statuses(&self) {
+        self.statuses.send_modify(|version| *version = version.wrapping_add(1));
+        self.bump();
+    }
+}
+
 /// The shown state of one pod, shared by its actor and those who look.
 pub(crate) struct Cell {
     shown: Mutex<Shown>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
     clock: Clock,
     events: Option<EventSink>,
     key: PodKey,
@@ -40,7 +61,7 @@ impl Cell {
     pub(crate) fn new(
         pod: Arc<Pod>,
         key: PodKey,
-        changes: watch::Sender<u64>,
+        changes: Changes,
         clock: Clock,
         events: Option<EventSink>,
     ) -> Self {
@@ -61,20 +82,15 @@ impl Cell {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bump(&self) {
-        self.changes.send_modify(|version| *version = version.wrapping_add(1));
-    }
-
     /// Publishes a planning round; watchers hear of it only if it differs. New waits become events.
     pub(crate) fn publish(&self, pod: &Arc<Pod>, status: &Arc<PodStatus>, removing: bool, waits: Vec<Wait>) {
         let fresh: Vec<Wait>;
+        let same_status;
         {
             let mut shown = self.lock();
-            let same = *shown.status == **status
-                && shown.removing == removing
-                && shown.waits == waits
-                && Arc::ptr_eq(&shown.pod, pod);
-            if same {
+            same_status =
+                *shown.status == **status && shown.removing == removing && Arc::ptr_eq(&shown.pod, pod);
+            if same_status && shown.waits == waits {
                 return;
             }
             let known = |wait: &Wait| {
@@ -91,7 +107,7 @@ impl Cell {
                 self.event(kind, reason, wait.container.as_deref(), message);
             }
         }
-        self.bump();
+        if same_status { self.changes.bump() } else { self.changes.bump_statuses() }
     }
 
     /// Records and logs an event; the same event again only counts up.
@@ -133,13 +149,13 @@ impl Cell {
             count,
         });
         drop(shown);
-        self.bump();
+        self.changes.bump();
     }
 
     pub(crate) fn doing(&self, what: Option<String>) {
         let doing = what.map(|what| Activity { what, since: (self.clock)() });
         self.lock().doing = doing;
-        self.bump();
+        self.changes.bump();
     }
 
     /// Nothing of the pod is left; what was published last stays.
@@ -148,7 +164,7 @@ impl Cell {
         shown.finished = true;
         shown.waits = Vec::new();
         drop(shown);
-        self.bump();
+        self.changes.bump_statuses();
     }
 
     /// Whether the pod runs no more and will not run again.

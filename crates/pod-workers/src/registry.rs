@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Desired, Wake};
 use crate::cache::{Cache, Listed, Reading};
-use crate::cell::{Cell, Clock, EventSink};
+use crate::cell::{Cell, Changes, Clock, EventSink};
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
@@ -57,7 +57,7 @@ impl<R, P> Clone for Workers<R, P> {
 pub(crate) struct Inner<R, P> {
     pub(crate) context: Context<R, P>,
     state: Mutex<State>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -103,7 +103,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let inner = Inner {
             context,
             state: Mutex::default(),
-            changes: watch::Sender::new(0),
+            changes: Changes::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -295,12 +295,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
     pub fn bump(&self) {
-        self.inner.changed();
+        self.inner.changes.bump();
     }
 
     /// Counts up whenever [`Workers::views`] may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changes.subscribe()
+        self.inner.changes.all.subscribe()
+    }
+
+    /// Counts up whenever the pods of [`Workers::views`], their statuses, or whether they are being removed or gone
+    /// may have changed: much rarer than all [`Workers::changes`].
+    pub fn status_changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.statuses.subscribe()
     }
 
     /// Ends all actors and waits for them. Pods are left as they are.
@@ -433,7 +439,7 @@ impl<R, P> Inner<R, P> {
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|version| *version = version.wrapping_add(1));
+        self.changes.bump_statuses();
     }
 
     /// Whether the node has taken this pod.

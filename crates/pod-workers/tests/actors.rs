@@ -14,6 +14,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube_model::view::EventType;
 use pod_workers::{Node, RuntimeDown};
 use support::{Fake, World, a_pod, now};
 
@@ -37,6 +38,21 @@ async fn a_pod_is_started_and_removed_with_nothing_left() {
         ]
     );
     assert!(world.probes.calls.lock().unwrap().contains(&"remove u1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_shown_and_is_no_change_of_a_status() {
+    let world = World::new();
+    let (mut all, mut statuses) = (world.workers.changes(), world.workers.status_changes());
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    assert!(statuses.has_changed().unwrap());
+    all.mark_unchanged();
+    statuses.mark_unchanged();
+    world.workers.event(&"u1".into(), None, EventType::Warning, "FailedSync", "no".to_owned());
+    assert!(all.has_changed().unwrap() && !statuses.has_changed().unwrap());
+    world.workers.remove(&"u1".into());
+    statuses.changed().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

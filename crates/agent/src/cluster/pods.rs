@@ -21,7 +21,7 @@ impl Local for LocalPods {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.workers.changes()
+        self.workers.status_changes()
     }
 
     fn complete(&self) -> bool {
