@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::logging::Verbosity;
+use crate::metrics::Metrics;
 use crate::runtime::{NodeObject as NodeSource, References};
 use crate::view::AgentView;
 use crate::{AgentWorkers, settings};
@@ -114,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) verbosity: Verbosity,
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Cluster {
@@ -286,7 +288,8 @@ impl Cluster {
         parts: &Parts,
         spawn: &impl Fn(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
     ) -> Result<Option<u16>, ClusterError> {
-        let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name));
+        let agent =
+            Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, self.access.clone()));
         let host =
             Host::new(Arc::clone(&parts.view) as _, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
         let mut port = None;

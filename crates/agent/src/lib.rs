@@ -7,6 +7,7 @@ mod cluster;
 pub mod config;
 mod feed;
 pub mod logging;
+mod metrics;
 mod node;
 mod probes;
 mod run;

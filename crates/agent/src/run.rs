@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
+use crate::metrics::Metrics;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
 use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, make_dir};
 use crate::sources::{SourceError, Sources};
@@ -107,9 +108,12 @@ impl Agent {
             Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
             None => None,
         };
+        let metrics = Arc::new(Metrics::default());
+        let counts = Arc::clone(&metrics);
         let client = Client::builder(&config.container_runtime_endpoint)?
             .image_endpoint(&config.image_service_endpoint)?
             .request_timeout(config.runtime_request_timeout)
+            .observer(move |method, took, failed| counts.called(method, took, failed))
             .build();
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
@@ -161,6 +165,7 @@ impl Agent {
             references,
             node: NodeInfo::new(config, node_name, &config.root_dir, cluster.as_ref().map(Cluster::node)),
             client: client.clone(),
+            metrics: Arc::clone(&metrics),
         };
         let runtime = Arc::new(runtime);
         let workers = Workers::new(Context {
@@ -205,6 +210,7 @@ impl Agent {
                 node_ips,
                 verbosity: live.verbosity.clone(),
                 node_settings: config.node.clone(),
+                metrics,
             };
             cluster.start(parts, &tasks, &stop)?;
         }

@@ -21,6 +21,8 @@ use kube_model::{PodKey, PodUid};
 use pod_lifecycle::{FailureReason, StopCause};
 use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
 
+use crate::metrics::Metrics;
+
 pub(crate) use files::{Files, make_dir};
 pub(crate) use hooks::Hooks;
 pub(crate) use images::CriImages;
@@ -40,6 +42,7 @@ pub(crate) struct CriRuntime {
     /// `None` without an API server.
     pub(crate) references: Option<References>,
     pub(crate) node: NodeInfo,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Runtime for CriRuntime {
@@ -52,7 +55,8 @@ impl Runtime for CriRuntime {
     }
 
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
-        self.run_sandbox(pod, attempt).await
+        self.metrics.pod_starts();
+        self.run_sandbox(pod, attempt).await.inspect_err(|_| self.metrics.pod_failed())
     }
 
     async fn stop_sandbox(&self, id: &str) -> Result<(), StepError> {

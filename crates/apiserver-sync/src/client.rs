@@ -9,6 +9,7 @@ mod credentials;
 mod identity;
 mod kubeconfig;
 mod limit;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,9 +35,11 @@ use credentials::Exec;
 use identity::Keeper;
 use kubeconfig::Target;
 use limit::Bucket;
+use requests::Requests;
 use transport::{Pool, Stream};
 
 pub use limit::Limit;
+pub use requests::Counted;
 
 /// How long the server may take to begin its answer: what it sends itself ends within a minute.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -143,6 +146,7 @@ struct Shared {
     common: Arc<Pool>,
     headers: kube::client::middleware::ExtraHeadersLayer,
     endpoint: Arc<str>,
+    requests: Requests,
 }
 
 /// Without anything that is secret.
@@ -175,12 +179,25 @@ impl Access {
             .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
         let endpoint = target.server.to_string().trim_end_matches('/').into();
         let keeper = Arc::new(Keeper::load(target)?);
-        Ok(Self(Arc::new(Shared { keeper, exec, user_agent, common: Arc::default(), headers, endpoint })))
+        Ok(Self(Arc::new(Shared {
+            keeper,
+            exec,
+            user_agent,
+            common: Arc::default(),
+            headers,
+            endpoint,
+            requests: Requests::default(),
+        })))
     }
 
     /// The server's address.
     pub fn endpoint(&self) -> &Arc<str> {
         &self.0.endpoint
+    }
+
+    /// All requests up to now, of all clients, by method and outcome.
+    pub fn requests(&self) -> Vec<Counted> {
+        self.0.requests.counted()
     }
 
     /// A client with a lane of its own. Clones of it share the lane.
@@ -218,7 +235,11 @@ impl Way {
         if let Some(bucket) = &self.bucket {
             bucket.take().await;
         }
-        let (answer, stream) = match tokio::time::timeout(self.timeout, self.ask(request)).await {
+        let method = request.method().clone();
+        let asked = tokio::time::timeout(self.timeout, self.ask(request)).await;
+        let code = asked.as_ref().ok().and_then(|asked| Some(asked.as_ref().ok()?.0.status()));
+        self.access.requests.count(method, code);
+        let (answer, stream) = match asked {
             Ok(answer) => answer?,
             Err(_) => {
                 // The connection may be dead, which its pings would find out later than a lease can wait.

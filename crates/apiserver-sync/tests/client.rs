@@ -94,7 +94,8 @@ async fn requests_say_who_sends_them() {
 async fn after_a_refusal_certificates_and_tokens_are_read_anew() {
     let mut server = Server::start().await;
     server.write("token", "old");
-    let client = server.access_with(&json!({}), &json!({"tokenFile": "token"})).client(fast());
+    let access = server.access_with(&json!({}), &json!({"tokenFile": "token"}));
+    let client = access.client(fast());
     let refused = |call: Call| call.refuse(401, "Unauthorized", "Unauthorized");
     ask(&client, &mut server, refused).await.unwrap_err();
 
@@ -124,6 +125,10 @@ async fn after_a_refusal_certificates_and_tokens_are_read_anew() {
     .await
     .unwrap();
     assert_eq!(server.connections(), 2, "nothing changed, nothing is opened");
+    let requests = access.requests().into_iter();
+    let requests: Vec<_> =
+        requests.map(|r| (r.method.to_string(), r.code.unwrap().as_u16(), r.count)).collect();
+    assert_eq!(requests, [("GET".to_owned(), 200, 2), ("GET".to_owned(), 401, 3)]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use node_proto::cri::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::Response;
 use tonic::transport::Channel;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Observer};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::error::{Error, ErrorKind};
 use crate::events::{self, EventItem};
@@ -43,6 +43,7 @@ pub struct Builder {
     runtime: Endpoint,
     image: Option<Endpoint>,
     request_timeout: Duration,
+    observer: Observer,
 }
 
 impl Builder {
@@ -64,13 +65,24 @@ impl Builder {
         Ok(self)
     }
 
+    /// Who hears of each call that was answered or failed: the method as CRI names it (`RunPodSandbox`), how long it
+    /// took, and whether it failed. It must not block. Calls that were given up are not told of. Default: nobody.
+    pub fn observer(
+        mut self,
+        observe: impl Fn(&'static str, Duration, bool) + Send + Sync + 'static,
+    ) -> Self {
+        self.observer = Observer(Some(Arc::new(observe)));
+        self
+    }
+
     /// Makes the client; connects to nothing yet.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn build(self) -> Client {
-        let image = self.image.filter(|image| *image != self.runtime).map(Connection::new);
-        let runtime = Connection::new(self.runtime);
+        let connect = |endpoint| Connection::new(endpoint, self.observer.clone());
+        let image = self.image.filter(|image| *image != self.runtime).map(connect);
+        let runtime = connect(self.runtime);
         let image = image.unwrap_or_else(|| runtime.clone());
         Client(Arc::new(Inner { runtime, image, request_timeout: self.request_timeout }))
     }
@@ -216,7 +228,12 @@ impl Client {
     /// # Errors
     /// When the text is neither.
     pub fn builder(endpoint: &str) -> Result<Builder, EndpointError> {
-        Ok(Builder { runtime: endpoint.parse()?, image: None, request_timeout: DEFAULT_REQUEST_TIMEOUT })
+        Ok(Builder {
+            runtime: endpoint.parse()?,
+            image: None,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            observer: Observer::default(),
+        })
     }
 
     /// The handshake: who the runtime is, and whether it speaks CRI v1 at all.

@@ -1,6 +1,7 @@
 //! One connection to one socket: dials when a call needs it, backs off when nobody listens, and gives each call
 //! its deadline.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,11 +29,25 @@ pub(crate) struct Connection {
     channel: Channel,
     endpoint: Arc<Endpoint>,
     backoff: Arc<Mutex<Backoff>>,
+    observer: Observer,
+}
+
+/// Hears of each call that was answered or failed: its method as CRI names it, how long it took, whether it failed.
+/// Must not block.
+#[derive(Clone, Default)]
+pub(crate) struct Observer(pub(crate) Option<Arc<Observe>>);
+
+pub(crate) type Observe = dyn Fn(&'static str, Duration, bool) + Send + Sync;
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Observer").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Connection {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, observer: Observer) -> Self {
         let endpoint = Arc::new(endpoint);
         let backoff = Arc::new(Mutex::new(Backoff::default()));
         let dialer = {
@@ -43,7 +58,7 @@ impl Connection {
         let channel = tonic::transport::Endpoint::from_static("http://localhost")
             .http2_max_header_list_size(MAX_HEADERS)
             .connect_with_connector_lazy(dialer);
-        Self { channel, endpoint, backoff }
+        Self { channel, endpoint, backoff, observer }
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -89,6 +104,9 @@ impl Connection {
             Some(deadline) => tokio::time::timeout(deadline, answer).await.map_err(|_| deadline),
             None => Ok(answer.await),
         };
+        if let Observer(Some(observe)) = &self.observer {
+            observe(method, start.elapsed(), !matches!(answer, Ok(Ok(_))));
+        }
         let kind = match answer {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => ErrorKind::of(&status, start.elapsed(), deadline),

@@ -174,6 +174,20 @@ async fn a_large_answer_fits() {
 }
 
 #[tokio::test]
+async fn each_call_is_told_of_with_its_outcome() {
+    let runtime = FakeCri::start().await.unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::channel(2);
+    let observe =
+        move |method, took: Duration, failed| told.try_send((method, took < PATIENT, failed)).unwrap();
+    let client = Client::builder(&runtime.endpoint()).unwrap().observer(observe).build();
+    client.list_images(ListImagesRequest::default()).await.unwrap();
+    let unknown = StartContainerRequest { container_id: "unknown".to_owned() };
+    client.start_container(unknown).await.unwrap_err();
+    assert_eq!(heard.recv().await, Some(("ListImages", true, false)));
+    assert_eq!(heard.recv().await, Some(("StartContainer", true, true)));
+}
+
+#[tokio::test]
 async fn without_a_runtime_calls_fail_at_once_and_name_the_endpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.sock");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver_sync::client::{Access, Counted};
 use cri_client::v1::{
     AttachRequest, ContainerState, ContainerStatusRequest, ExecRequest, ExecSyncRequest,
     ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
@@ -24,24 +25,27 @@ use tokio::sync::watch;
 use super::Parts;
 use super::stats::NodeStats;
 use crate::logging::Verbosity;
+use crate::metrics::Metrics;
 use crate::runtime::read;
 
 /// How long the runtime may be silent before the sync loop counts as stuck (reference 6.2).
 const SILENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct AgentHost {
-    node_name: String,
     runtime: Client,
     runtime_view: watch::Receiver<RuntimeView>,
     verbosity: Verbosity,
     configuration: serde_json::Value,
     stats: NodeStats,
+    metrics: Arc<Metrics>,
+    access: Access,
 }
 
 impl AgentHost {
-    pub(crate) fn new(parts: &Parts, settings: &Settings, node_name: &str) -> Self {
+    pub(crate) fn new(parts: &Parts, settings: &Settings, node_name: &str, access: Access) -> Self {
         Self {
-            node_name: node_name.to_owned(),
+            metrics: Arc::clone(&parts.metrics),
+            access,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
             verbosity: parts.verbosity.clone(),
@@ -125,9 +129,26 @@ impl Node for AgentHost {
 
     fn write_metrics(&self, page: Page, out: &mut Text) {
         if page == Page::Main {
-            out.metric("kubelet_node_name", Kind::Gauge, "The node's name. The count is always 1.");
-            out.sample("kubelet_node_name", &[("node", &self.node_name)], 1);
+            self.metrics.write(out);
+            write_requests(out, &self.access);
         }
+    }
+}
+
+/// Requests to the API server, by the name that all of Kubernetes' clients count them with.
+fn write_requests(out: &mut Text, access: &Access) {
+    let endpoint = access.endpoint();
+    let host = endpoint
+        .split_once("://")
+        .map_or(&**endpoint, |(_, rest)| rest)
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    let name = "rest_client_requests_total";
+    out.metric(name, Kind::Counter, "[ALPHA] Requests to the API server by code, method and host");
+    for Counted { method, code, count } in access.requests() {
+        let code = code.as_ref().map_or("<error>", |code| code.as_str());
+        out.sample(name, &[("code", code), ("host", host), ("method", method.as_str())], count);
     }
 }
 

@@ -23,8 +23,20 @@ impl CriRuntime {
         request: StartContainer<'_>,
         reporter: &Reporter,
     ) -> Result<(), StepError> {
+        let kind = request
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| pod::container(spec, request.name))
+            .map(|(kind, _)| kind);
+        if let Some(kind) = kind {
+            self.metrics.container_starts(kind);
+        }
         let started = self.try_start(request, reporter).await;
         if let Err(error) = &started {
+            if let Some(kind) = kind {
+                self.metrics.container_failed(kind, error.reason);
+            }
             use FailureReason::{CreateContainerConfigError, CreateContainerError, RunContainerError};
             // Of images and hooks events tell already.
             if let CreateContainerConfigError | CreateContainerError | RunContainerError = error.reason {

@@ -296,3 +296,24 @@ fn the_user_agent_has_the_form_of_the_kubelets() {
         format!("node-agent/0.1.0 (linux/{arch}) kubernetes/v1.36")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn files_are_looked_at_again_after_a_while() {
+    let files = Files::new();
+    let user = json!({"client-certificate": "node1.crt", "client-key": "node1.key", "tokenFile": "token"});
+    let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
+    let keeper = Arc::new(Keeper::load(Target::load(&kubeconfig).unwrap()).unwrap());
+    let before = keeper.current().await;
+    assert_eq!(before.authorization.as_ref().unwrap(), "Bearer secret");
+
+    let renewed = rcgen::generate_simple_self_signed(vec!["renewed".to_owned()]).unwrap();
+    files.write("node1.crt", &renewed.cert.pem());
+    files.write("node1.key", &renewed.signing_key.serialize_pem());
+    files.write("token", "another");
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert!(Arc::ptr_eq(&keeper.current().await, &before), "not with each request");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let after = keeper.current().await;
+    assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another");
+    assert!(!Arc::ptr_eq(&after.tls, &before.tls));
+}
