@@ -133,7 +133,9 @@ fn strangers(node: &Node) -> Vec<String> {
         containers.into_iter().filter(|c| ids.contains(&c.pod_sandbox_id)).map(|c| c.id).collect::<Vec<_>>(),
     );
     let tasks = node.tasks().into_iter().filter(|task| ids.iter().any(|id| task.starts_with(id)));
-    let mut all: Vec<String> = tasks.chain(of_other.lines().skip(1).map(str::to_owned)).collect();
+    // How wide the columns are depends on what else runs.
+    let words = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut all: Vec<_> = tasks.chain(of_other.lines().skip(1).map(str::to_owned)).map(words).collect();
     all.sort();
     assert_eq!(all.len(), 5, "one elsewhere, and two pods of a sandbox and a container: {all:?}");
     assert!(all.iter().all(|task| task.ends_with("RUNNING")), "{all:?}");
