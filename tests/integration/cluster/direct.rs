@@ -258,8 +258,8 @@ async fn crowd(node: &ClusterNode, direct: &Direct) -> Held {
     for _ in 0..100 {
         logs.push(direct.follow().await);
     }
-    for _ in 0..50 {
-        sessions.push(direct.websocket(CAT, "v4.channel.k8s.io").await.unwrap());
+    for protocol in ["v4.channel.k8s.io", "v5.channel.k8s.io"].repeat(25) {
+        sessions.push(direct.websocket(CAT, protocol).await.unwrap());
     }
     for session in &mut sessions {
         send(session, 0, b"hello").await;
@@ -299,8 +299,8 @@ fn who_does_not_read_costs_no_memory() {
         let yes = "/exec/default/box/app?command=yes&output=1";
         let before = held(&node);
         let mut silent = vec![];
-        for _ in 0..10 {
-            silent.push(direct.websocket(yes, "v4.channel.k8s.io").await.unwrap());
+        for protocol in ["v4.channel.k8s.io", "v5.channel.k8s.io"].repeat(5) {
+            silent.push(direct.websocket(yes, protocol).await.unwrap());
         }
         // Not a wait for anything: the time in which memory would be filled.
         tokio::time::sleep(Duration::from_secs(3)).await;

@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use testkit::env::{BUSYBOX, Line, until};
 
@@ -18,12 +19,22 @@ fn run(command: &mut Command, stdin: &[u8]) -> Output {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut into = child.stdin.take().unwrap();
+    let pid = Pid::from_child(&child);
+    let (over, is_over) = mpsc::channel::<()>();
     thread::scope(|scope| {
+        scope.spawn(move || {
+            // What hangs is ended, so that it has a name and says where it stood.
+            if is_over.recv_timeout(SOON) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _gone = kill_process(pid, Signal::TERM);
+            }
+        });
         scope.spawn(move || {
             // Who does not read it all ends earlier.
             let _gone = into.write_all(stdin);
         });
-        child.wait_with_output().unwrap()
+        let output = child.wait_with_output().unwrap();
+        drop(over);
+        output
     })
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use testkit::env::Line;
 
 use futures::{SinkExt as _, StreamExt as _};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::SOON;
@@ -103,7 +104,7 @@ async fn ends_are_told_one_by_one(direct: &Direct) {
             match message {
                 Message::Binary(bytes) => output[usize::from(bytes[0])].extend_from_slice(&bytes[1..]),
                 // The server is the first to part, after the status.
-                Message::Close(_) => break,
+                Message::Close(Some(goodbye)) if goodbye.code == CloseCode::Normal => break,
                 other => panic!("{other:?}"),
             }
         }

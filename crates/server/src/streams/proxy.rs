@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1 as client;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -23,6 +23,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest time to say goodbye to a client.
 pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Bytes of a client that are read at once.
+const BLOCK: usize = 16 * 1024;
 
 /// Longest text of a refusal that is handed on, in bytes.
 const MOST_REFUSAL_BYTES: usize = 64 * 1024;
@@ -145,23 +148,32 @@ async fn refusal(answer: Response<Incoming>) -> Response<Body> {
     response
 }
 
-/// Carries bytes until one side ends, then closes the other: a client that vanished must not leave a process
-/// attached to nobody.
+/// Carries bytes once both sides have switched.
 async fn carry(client: OnUpgrade, runtime: OnUpgrade, translation: Option<Translation>) {
+    // What was read beyond the headers comes first out of these.
     let (client, runtime) = match tokio::try_join!(client, runtime) {
-        Ok(streams) => streams,
+        Ok((client, runtime)) => (TokioIo::new(client), TokioIo::new(runtime)),
         Err(error) => return tracing::debug!(%error, "The client went away before the stream began"),
     };
-    if let Some(translation) = translation {
-        return translation.carry(TokioIo::new(client), TokioIo::new(runtime)).await;
+    match translation {
+        Some(translation) => translation.carry(client, runtime).await,
+        None => exchange(client, runtime).await,
     }
-    // What was read beyond the headers comes first out of these.
-    let (mut from_client, mut to_client) = split(client);
-    let (mut from_runtime, mut to_runtime) = split(runtime);
+}
+
+/// Carries bytes until one side ends, then closes the other: a client that vanished must not leave a process
+/// attached to nobody.
+async fn exchange<C, R>(client: C, runtime: R)
+where
+    C: AsyncRead + AsyncWrite,
+    R: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_runtime, mut to_runtime) = tokio::io::split(runtime);
     let ended = tokio::select! {
         // The other copy is given up on purpose: its end is gone.
-        ended = tokio::io::copy(&mut from_client, &mut to_runtime) => ended,
-        ended = tokio::io::copy(&mut from_runtime, &mut to_client) => ended,
+        ended = hand_on(&mut from_client, &mut to_runtime) => ended,
+        ended = tokio::io::copy(&mut from_runtime, &mut to_client) => ended.map(drop),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "A stream broke off");
@@ -173,6 +185,50 @@ async fn carry(client: OnUpgrade, runtime: OnUpgrade, translation: Option<Transl
     .await;
 }
 
-fn split(stream: Upgraded) -> (impl AsyncRead + Unpin, impl AsyncWrite + Unpin) {
-    tokio::io::split(TokioIo::new(stream))
+/// Copies until the client ends. A runtime that does not listen any more may have said what is not read yet, the
+/// exit code for example, so that is for the other direction to end.
+async fn hand_on(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut bytes = vec![0; BLOCK];
+    while let read @ 1.. = from.read(&mut bytes).await? {
+        if to.write_all(bytes.get(..read).unwrap_or_default()).await.is_err() {
+            return std::future::pending().await;
+        }
+        to.flush().await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{duplex, join};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_of_a_runtime_that_does_not_listen_any_more_arrive() {
+        let (mut client, ours) = duplex(1024);
+        let (mut says, heard) = duplex(1024);
+        // Nobody is at the other end.
+        let (deaf, _) = duplex(1024);
+        let carried = tokio::spawn(exchange(ours, join(heard, deaf)));
+        client.write_all(b"more and more").await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        says.write_all(b"exit code 3").await.unwrap();
+        drop(says);
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "exit code 3");
+        carried.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ends_ends_the_runtimes_side() {
+        let (client, ours) = duplex(1024);
+        let (theirs, mut runtime) = duplex(1024);
+        tokio::spawn(exchange(ours, theirs));
+        drop(client);
+        assert_eq!(runtime.read(&mut [0]).await.unwrap(), 0);
+    }
 }

@@ -11,13 +11,15 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Empty};
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::spdy::{self, Frame};
 use crate::host::Streams;
@@ -48,6 +50,9 @@ const MOST_STATUS_BYTES: usize = 64 * 1024;
 
 /// Bytes read at once.
 const BLOCK: usize = 32 * 1024;
+
+/// How long a runtime may be silent after the status before its streams have ended: output comes before it.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a client may take to read what is left when all is said.
 const FINISH_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -193,7 +198,7 @@ where
     // Closing at once would reset the connection when the client still sends, and lose what it has not read.
     let _gone = tokio::time::timeout(FINISH_LIMIT, async {
         to_client.send(binary(STATUS, &status)).await.ok()?;
-        to_client.close().await.ok()?;
+        to_client.send(goodbye()).await.ok()?;
         while let Some(Ok(_)) = from_client.next().await {}
         Some(())
     })
@@ -278,7 +283,10 @@ where
         [STDOUT, STDERR, STATUS].into_iter().filter(|one| opened.stream(*one).is_some()).collect();
     let mut status = vec![];
     while !open.is_empty() {
-        let (stream, bytes, ended) = match spdy::read(from).await {
+        let limit = if open.contains(&STATUS) { Duration::MAX } else { LAST_WORDS_LIMIT };
+        // Cut off only where nothing follows.
+        let Ok(frame) = tokio::time::timeout(limit, spdy::read(from)).await else { break };
+        let (stream, bytes, ended) = match frame {
             Ok(Frame::Data { stream, bytes, ended }) => (stream, bytes, ended),
             Ok(Frame::Ended(stream)) => (stream, vec![], true),
             Ok(Frame::Ping(id)) => {
@@ -295,6 +303,11 @@ where
         if channel == STATUS {
             status.extend(bytes);
             status.truncate(MOST_STATUS_BYTES);
+            // Ends may never come: containerd ends all streams at last, in any order, and gets stuck at a stdin that
+            // nobody reads.
+            if serde_json::from_slice::<IgnoredAny>(&status).is_ok() {
+                open.retain(|one| *one != STATUS);
+            }
         } else if !bytes.is_empty() && to.send(binary(channel, &bytes)).await.is_err() {
             return Ok(None);
         }
@@ -307,6 +320,11 @@ where
 
 fn binary(channel: u8, bytes: &[u8]) -> Message {
     Message::Binary([&[channel], bytes].concat().into())
+}
+
+/// A close with a code: clients take one without for a broken connection.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
 fn internal_error(error: &io::Error) -> Bytes {
@@ -351,7 +369,7 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "A tunnel broke off");
     }
-    let _gone = tokio::time::timeout(super::proxy::GOODBYE_LIMIT, to_client.close()).await;
+    let _gone = tokio::time::timeout(super::proxy::GOODBYE_LIMIT, to_client.send(goodbye())).await;
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 use http::Method;
 use tokio::io::{DuplexStream, duplex};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::*;
 
@@ -95,7 +94,8 @@ async fn streams_and_channels_are_the_same_to_both_ends() {
         spdy::data(9, b"whose?", false),
         spdy::data(1, b"{\"status\":", false),
         spdy::data(7, b"err", true),
-        spdy::data(1, b"1}", true),
+        // Whole, though its end is not told.
+        spdy::data(1, b"1}", false),
         spdy::data(5, b"late", true),
     ] {
         runtime.write_all(&frame).await.unwrap();
@@ -103,7 +103,7 @@ async fn streams_and_channels_are_the_same_to_both_ends() {
     for expected in [&b"\x01out"[..], b"\x02err", b"\x01late", b"\x03{\"status\":1}"] {
         assert_eq!(next(&mut client).await, expected);
     }
-    assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
+    assert_eq!(client.next().await.unwrap().unwrap(), goodbye());
 }
 
 #[tokio::test]
@@ -118,6 +118,15 @@ async fn an_end_without_a_word_is_success_and_a_cut_is_told() {
     drop(runtime);
     let said = String::from_utf8(next(&mut client).await).unwrap();
     assert!(said.starts_with('\u{3}') && said.contains("\"reason\":\"InternalError\""), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_the_end_though_the_runtime_ends_no_stream() {
+    let (mut client, mut runtime) = session(ALL).await;
+    runtime.write_all(&spdy::data(5, b"out", false)).await.unwrap();
+    runtime.write_all(&spdy::data(1, b"{}", false)).await.unwrap();
+    assert_eq!(next(&mut client).await, b"\x01out");
+    assert_eq!(next(&mut client).await, b"\x03{}");
 }
 
 #[tokio::test]
@@ -140,5 +149,5 @@ async fn a_tunnel_carries_bytes_as_they_are() {
     runtime.write_all(b"back").await.unwrap();
     assert_eq!(next(&mut client).await, b"back");
     drop(runtime);
-    assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
+    assert_eq!(client.next().await.unwrap().unwrap(), goodbye());
 }
