@@ -34,6 +34,7 @@ use pod_workers::{EventSink, Node};
 use podsource::SourceState;
 use server::auth::{Authentication, Authorization, ClientCa};
 use server::host::Host;
+use server::inside::Inside;
 use server::kubelet::{Handlers, KubeletServer, ServerError};
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
@@ -43,7 +44,6 @@ use tokio_util::task::TaskTracker;
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
 use crate::runtime::{NodeObject as NodeSource, References};
-use crate::view::AgentView;
 use crate::{AgentWorkers, settings};
 
 use api::NodeClient;
@@ -107,7 +107,7 @@ pub(crate) struct Parts {
     pub(crate) runtime: cri_client::Client,
     pub(crate) runtime_view: watch::Receiver<RuntimeView>,
     pub(crate) node: watch::Receiver<Arc<Node>>,
-    pub(crate) view: Arc<AgentView>,
+    pub(crate) inside: Arc<Inside>,
     pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
@@ -290,8 +290,7 @@ impl Cluster {
     ) -> Result<Option<u16>, ClusterError> {
         let agent =
             Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, self.access.clone()));
-        let host =
-            Host::new(Arc::clone(&parts.view) as _, Arc::clone(&agent) as _, Arc::clone(&agent) as _, agent);
+        let host = Host::new(Arc::clone(&parts.inside), Arc::clone(&agent) as _, agent);
         let mut port = None;
         if let Some(server) = &self.settings.server {
             let bound = KubeletServer::bind(self.server_settings(server)?, host.clone())?;

@@ -14,6 +14,7 @@ mod run;
 mod runtime;
 mod settings;
 mod sources;
+mod streams;
 mod view;
 
 pub use cluster::ClusterError;

@@ -14,6 +14,7 @@ use pod_manager::PodManager;
 use pod_workers::{Context, Node, RuntimeDown, Workers};
 use prober::Prober;
 use server::healthz::{Healthz, HealthzError};
+use server::inside::Inside;
 use server::local::{LocalError, LocalSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
 use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, make_dir};
 use crate::sources::{SourceError, Sources};
+use crate::streams::CriStreams;
 use crate::view::AgentView;
 use crate::{node, settings};
 
@@ -189,9 +191,10 @@ impl Agent {
             states: sources.states(),
             runtime: runtime_view.subscribe(),
         });
-        let (until, shown_view) = (stop.clone(), Arc::clone(&view));
+        let inside = Inside::new(view, Arc::new(CriStreams(client.clone())));
+        let (until, served) = (stop.clone(), Arc::clone(&inside));
         tasks.spawn(async move {
-            if let Some(Err(error)) = until.run_until_cancelled(local.serve(shown_view)).await {
+            if let Some(Err(error)) = until.run_until_cancelled(local.serve(served)).await {
                 tracing::error!("the local socket is not served any more: {error}");
             }
         });
@@ -203,7 +206,7 @@ impl Agent {
                 runtime: client.clone(),
                 runtime_view: runtime_view.subscribe(),
                 node: node.subscribe(),
-                view,
+                inside,
                 cgroups,
                 root_dir: config.root_dir.clone(),
                 pod_logs_dir: config.pod_logs_dir.clone(),

@@ -87,7 +87,7 @@ impl Drop for Healthz {
 
 async fn serve(listener: tokio::net::TcpListener, stopped: oneshot::Receiver<()>) {
     let connections = http1::serve_all(TcpListenerStream::new(listener), MOST_CONNECTIONS, |stream| async {
-        let _too_slow = tokio::time::timeout(CONNECTION_LIMIT, http1::serve_one(stream, route)).await;
+        let _too_slow = tokio::time::timeout(CONNECTION_LIMIT, http1::serve_one(stream, answer)).await;
     });
     tokio::select! {
         () = connections => {}
@@ -95,10 +95,10 @@ async fn serve(listener: tokio::net::TcpListener, stopped: oneshot::Receiver<()>
     }
 }
 
-fn route(request: &Request<Incoming>) -> Response<Body> {
+async fn answer(request: Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
         "/healthz" | "/healthz/ping" => {
-            http1::refuse_method(request).unwrap_or_else(|| http1::plain(StatusCode::OK, "ok"))
+            http1::refuse_method(&request).unwrap_or_else(|| http1::plain(StatusCode::OK, "ok"))
         }
         _ => http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

@@ -1,5 +1,5 @@
 //! What the server asks of the agent. Each trait is one concern; `agent` implements them with the crates that do
-//! the work, tests with fakes. The desired pods and their statuses come through [`View`].
+//! the work, tests with fakes. The desired pods and their statuses come through [`View`](crate::View).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use kube_model::PodUid;
 use kube_model::observed::ObservedPod;
 use kube_model::stats::Summary;
 
-use crate::View;
 use crate::auth::{Access, User};
+use crate::inside::Inside;
 use crate::metrics::{HttpMetrics, Page, Text};
 
 /// An answer that takes a while. Implementations have deadlines of their own.
@@ -118,22 +118,16 @@ pub trait AccessReviewer: Send + Sync + 'static {
 /// Everything that the endpoints need of the agent. The servers of one agent share it.
 #[derive(Clone)]
 pub struct Host {
-    pub(crate) view: Arc<dyn View>,
+    pub(crate) inside: Arc<Inside>,
     pub(crate) node: Arc<dyn Node>,
-    pub(crate) streaming: Arc<dyn Streaming>,
     pub(crate) stats: Arc<dyn Stats>,
     pub(crate) requests: Arc<HttpMetrics>,
 }
 
 impl Host {
     /// Puts the parts together.
-    pub fn new(
-        view: Arc<dyn View>,
-        node: Arc<dyn Node>,
-        streaming: Arc<dyn Streaming>,
-        stats: Arc<dyn Stats>,
-    ) -> Self {
-        Self { view, node, streaming, stats, requests: Arc::default() }
+    pub fn new(inside: Arc<Inside>, node: Arc<dyn Node>, stats: Arc<dyn Stats>) -> Self {
+        Self { inside, node, stats, requests: Arc::default() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -52,25 +52,19 @@ pub(crate) async fn serve_all<S, Fut>(
     }
 }
 
-/// Reads one request from `stream` and writes the answer of `route`.
-pub(crate) async fn serve_one<S>(
-    stream: S,
-    route: impl Fn(&Request<Incoming>) -> Response<Body> + Send + Sync,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+/// Reads one request from `stream` and writes the answer of `route`, which may be an upgrade.
+pub(crate) async fn serve_one<S, Fut>(stream: S, route: impl Fn(Request<Incoming>) -> Fut)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    Fut: Future<Output = Response<Body>>,
 {
     let served = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_LIMIT)
         .max_buf_size(16 * 1024)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(|request| {
-                let response = route(&request);
-                async { Ok::<_, Infallible>(response) }
-            }),
-        )
+        .serve_connection(TokioIo::new(stream), service_fn(|request| route(request).map(Ok::<_, Infallible>)))
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "A client went away or sent no HTTP");

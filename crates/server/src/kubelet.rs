@@ -21,7 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::auth::{Authentication, Authorization};
 use crate::host::Host;
 use crate::tls::{TlsError, TlsSettings, server_config};
-pub(crate) use pods::is_desired;
+pub(crate) use endpoints::{Answered, in_pod};
+pub(crate) use path::{Path, read as read_path};
+pub(crate) use pods::{find as find_pod, is_desired};
+pub(crate) use route::{Route, route};
 use service::{Auth, Service};
 
 /// Which groups of endpoints are there. The default is the kubelet's.

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod healthz;
 pub mod host;
 mod http1;
+pub mod inside;
 pub mod kubelet;
 pub mod local;
 mod logs;

@@ -2,8 +2,11 @@
 //!
 //! `GET /v1/pods` answers a [`ViewSnapshot`](kube_model::view::ViewSnapshot) as JSON; with `?watch=true` one at
 //! once and one after each change, a line each, at most a few a second. `GET /v1/sources` answers a
-//! [`SourcesSnapshot`](kube_model::view::SourcesSnapshot). The folder belongs to one agent at a
-//! time: a lock on `agent.lock` says so, and goes with the process however that ends.
+//! [`SourcesSnapshot`](kube_model::view::SourcesSnapshot). `/containerLogs`, `/exec`, `/attach`, `/portForward` and
+//! `/run` are those of the server on 10250; here nobody is asked for a name, as who can open the socket is root.
+//!
+//! The folder belongs to one agent at a time: a lock on `agent.lock` says so, and goes with the process however that
+//! ends.
 
 use std::convert::Infallible;
 use std::fs::{self, File, TryLockError};
@@ -12,8 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,14 +31,17 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::View;
 use crate::http1::{self, Body};
+use crate::inside::Inside;
+use crate::kubelet::{Answered, Handlers, Path as UrlPath, Route, in_pod, read_path, route};
 
 /// Connections at once; more wait.
-const MOST_CONNECTIONS: usize = 32;
+const MOST_CONNECTIONS: usize = 512;
 
-/// Watches among them; more are refused, so that clients that never read cannot keep all others out.
-const MOST_WATCHES: usize = 16;
+/// Watches, logs and streams among them; more are refused, so that clients that never read cannot keep all others
+/// out.
+const MOST_LONG: usize = 480;
 
-/// Longest time for a connection that is not a watch.
+/// Longest time for any other connection.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Shortest time between two snapshots of one watch.
@@ -105,19 +110,19 @@ impl LocalSocket {
         Ok(Self { listener: listener.into(), path, _lock: lock })
     }
 
-    /// Serves `view` until the future is dropped.
+    /// Serves what the agent sees of its pods, and what goes on in them, until the future is dropped.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
-    pub async fn serve(self, view: Arc<impl View>) -> Result<(), LocalError> {
+    pub async fn serve(self, inside: Arc<Inside>) -> Result<(), LocalError> {
         let listener = self
             .listener
             .try_clone()
             .and_then(tokio::net::UnixListener::from_std)
             .map_err(|source| LocalError::Io { what: "serving", path: self.path.clone(), source })?;
-        let watches = Arc::new(Semaphore::new(MOST_WATCHES));
+        let long = Arc::new(Semaphore::new(MOST_LONG));
         http1::serve_all(UnixListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
-            connection(stream, Arc::clone(&view), Arc::clone(&watches))
+            connection(stream, Arc::clone(&inside), Arc::clone(&long))
         })
         .await;
         Ok(())
@@ -175,31 +180,76 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-async fn connection(stream: tokio::net::UnixStream, view: Arc<impl View>, watches: Arc<Semaphore>) {
-    let watching = AtomicBool::new(false);
-    let route = |request: &Request<Incoming>| match (http1::refuse_method(request), request.uri().path()) {
-        (Some(refusal), _) => refusal,
-        (None, "/v1/pods") if is_watch(request) => match Arc::clone(&watches).try_acquire_owned() {
-            Ok(permit) => {
-                watching.store(true, Ordering::Relaxed);
-                watch_response(Arc::clone(&view), permit)
-            }
-            Err(_) => http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many watches\n"),
-        },
-        (None, "/v1/pods") => http1::whole(StatusCode::OK, "application/json", snapshot_line(view.as_ref())),
-        (None, "/v1/sources") => http1::whole(StatusCode::OK, "application/json", line(&view.sources())),
-        (None, _) => http1::plain(StatusCode::NOT_FOUND, "only /v1/pods and /v1/sources are served here\n"),
-    };
+async fn connection(stream: tokio::net::UnixStream, inside: Arc<Inside>, most_long: Arc<Semaphore>) {
+    // What makes this connection a long one, and what goes on in it after an upgrade.
+    let long = Arc::new(OnceLock::<OwnedSemaphorePermit>::new());
+    let tunnel = Arc::new(Mutex::new(None));
+    let served = http1::serve_one(stream, |request| {
+        let (inside, most_long) = (Arc::clone(&inside), Arc::clone(&most_long));
+        let (long, tunnel) = (Arc::clone(&long), Arc::clone(&tunnel));
+        async move {
+            let enter = || match most_long.try_acquire_owned() {
+                // There is one request a connection, so nothing is there yet.
+                Ok(permit) => long.set(permit).is_ok(),
+                Err(_) => false,
+            };
+            let Answered { response, tunnel: begun, .. } = answer(&inside, request, enter).await;
+            *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+            response
+        }
+    });
     let limit = async {
         tokio::time::sleep(CONNECTION_LIMIT).await;
-        if watching.load(Ordering::Relaxed) {
+        if long.get().is_some() {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
-        () = http1::serve_one(stream, route) => {}
+        () = served => {}
         () = limit => {}
     }
+    let tunnel = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel {
+        tunnel.await;
+    }
+}
+
+/// Answers a request. One that may take long must be let in by `enter`.
+async fn answer(inside: &Inside, request: Request<Incoming>, enter: impl FnOnce() -> bool) -> Answered {
+    let view = &inside.view;
+    let path = match read_path(request.uri().path()) {
+        UrlPath::Clean(path) => path.into_owned(),
+        UrlPath::Redirect(_) | UrlPath::Invalid => return not_found(),
+    };
+    let full =
+        || http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many watches, logs and streams\n").into();
+    match (path.as_str(), route(request.method(), &path, Handlers::default())) {
+        ("/v1/pods" | "/v1/sources", _) => match http1::refuse_method(&request) {
+            Some(refusal) => refusal,
+            None if path == "/v1/sources" => {
+                http1::whole(StatusCode::OK, "application/json", line(&view.sources()))
+            }
+            None if !is_watch(&request) => {
+                http1::whole(StatusCode::OK, "application/json", snapshot_line(&**view))
+            }
+            None if enter() => watch_response(Arc::clone(view)),
+            None => return full(),
+        }
+        .into(),
+        (_, Route::InPod(endpoint)) => {
+            if !enter() {
+                return full();
+            }
+            in_pod(inside, endpoint, request, None).await
+        }
+        _ => not_found(),
+    }
+}
+
+fn not_found() -> Answered {
+    let served =
+        "only /v1/pods, /v1/sources, /containerLogs, /exec, /attach, /portForward and /run are served here\n";
+    http1::plain(StatusCode::NOT_FOUND, served).into()
 }
 
 fn is_watch(request: &Request<Incoming>) -> bool {
@@ -209,7 +259,7 @@ fn is_watch(request: &Request<Incoming>) -> bool {
         .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")))
 }
 
-fn snapshot_line(view: &impl View) -> Bytes {
+fn snapshot_line(view: &dyn View) -> Bytes {
     line(&view.snapshot())
 }
 
@@ -220,9 +270,9 @@ fn line(value: &impl serde::Serialize) -> Bytes {
     line.into()
 }
 
-fn watch_response(view: Arc<impl View>, permit: OwnedSemaphorePermit) -> Response<Body> {
+fn watch_response(view: Arc<dyn View>) -> Response<Body> {
     let changes = view.changes();
-    let frames = snapshots(view, changes, permit).map(|line| Ok::<_, Infallible>(Frame::data(line)));
+    let frames = snapshots(view, changes).map(|line| Ok::<_, Infallible>(Frame::data(line)));
     let mut response = http1::whole(StatusCode::OK, "application/x-ndjson", Bytes::new());
     *response.body_mut() = StreamBody::new(frames).boxed_unsync();
     response
@@ -230,19 +280,15 @@ fn watch_response(view: Arc<impl View>, permit: OwnedSemaphorePermit) -> Respons
 
 /// A snapshot at once and one after each change. It is made when the client has room for it, so one that reads
 /// slowly gets fewer, and never costs memory.
-fn snapshots(
-    view: Arc<impl View>,
-    changes: watch::Receiver<u64>,
-    permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = Bytes> + Send {
-    futures::stream::unfold((view, changes, permit, None), |(view, mut changes, permit, last)| async move {
+fn snapshots(view: Arc<dyn View>, changes: watch::Receiver<u64>) -> impl Stream<Item = Bytes> + Send {
+    futures::stream::unfold((view, changes, None), |(view, mut changes, last)| async move {
         if let Some(last) = last {
             changes.changed().await.ok()?;
             tokio::time::sleep_until(last + WATCH_PAUSE).await;
         }
         changes.borrow_and_update();
         let line = snapshot_line(view.as_ref());
-        Some((line, (view, changes, permit, Some(Instant::now()))))
+        Some((line, (view, changes, Some(Instant::now()))))
     })
 }
 

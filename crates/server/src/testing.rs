@@ -1,15 +1,23 @@
-//! Pods and views for this crate's tests.
+//! Pods, views and an agent for this crate's tests.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use kube_model::Timestamp;
+use futures::FutureExt as _;
+use kube_model::observed::ObservedPod;
+use kube_model::stats::Summary;
 use kube_model::view::{
     PodView, Problem, RuntimeView, SourceCondition, SourceView, SourcesSnapshot, ViewSnapshot,
 };
+use kube_model::{PodUid, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::View;
+use crate::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
+use crate::inside::Inside;
+use crate::metrics::{Page, Text};
 
 /// The present of all rendering tests.
 pub(crate) fn now() -> Timestamp {
@@ -107,6 +115,103 @@ impl View for FakeView {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+}
+
+/// The way into the pods of this view, with nothing behind it.
+pub(crate) fn inside(view: &Arc<FakeView>) -> Arc<Inside> {
+    Inside::new(Arc::clone(view) as _, Arc::<FakeAgent>::default())
+}
+
+/// The agent behind the server.
+#[derive(Default)]
+pub(crate) struct FakeAgent {
+    pub(crate) running: Mutex<Vec<Arc<ObservedPod>>>,
+    pub(crate) stuck: Mutex<Option<String>>,
+    pub(crate) logs: Mutex<BTreeMap<String, PathBuf>>,
+    /// What exec, attach and port-forward answer.
+    pub(crate) url: Mutex<Option<Result<String, HostError>>>,
+    pub(crate) output: Mutex<Output>,
+    /// What the runtime was asked for.
+    pub(crate) calls: Mutex<Vec<String>>,
+}
+
+impl FakeAgent {
+    fn asked<T>(&self, call: String, answer: Result<T, HostError>) -> Answer<'static, T>
+    where
+        T: Send + 'static,
+    {
+        self.calls.lock().unwrap().push(call);
+        std::future::ready(answer).boxed()
+    }
+
+    fn url(&self) -> Result<String, HostError> {
+        self.url.lock().unwrap().clone().unwrap_or(Err(HostError::Failed("no streaming server".into())))
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+impl Node for FakeAgent {
+    fn running_pods(&self) -> Answer<'_, Vec<Arc<ObservedPod>>> {
+        std::future::ready(Ok(self.running.lock().unwrap().clone())).boxed()
+    }
+
+    fn sync_loop(&self) -> Result<(), String> {
+        self.stuck.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn configuration(&self) -> Value {
+        json!({ "kind": "KubeletConfiguration", "port": 10250 })
+    }
+
+    fn set_verbosity(&self, level: u32) -> Result<(), String> {
+        if level > 10 { Err("too much".to_owned()) } else { Ok(()) }
+    }
+
+    fn write_metrics(&self, page: Page, out: &mut Text) {
+        let name = match page {
+            Page::Main => "kubelet_cgroup_version",
+            Page::Probes => "prober_probe_total",
+            Page::Slis => "kubernetes_healthcheck",
+        };
+        out.sample(name, &[], 1);
+    }
+}
+
+impl Streaming for FakeAgent {
+    fn log_path<'a>(&'a self, container: &'a str) -> Answer<'a, PathBuf> {
+        let path = self.logs.lock().unwrap().get(container).cloned();
+        std::future::ready(path.ok_or(HostError::NotFound("no such container".into()))).boxed()
+    }
+
+    fn exec<'a>(&'a self, container: &'a str, command: Vec<String>, streams: Streams) -> Answer<'a, String> {
+        self.asked(format!("exec {container} {command:?} {streams:?}"), self.url())
+    }
+
+    fn attach<'a>(&'a self, container: &'a str, streams: Streams) -> Answer<'a, String> {
+        self.asked(format!("attach {container} {streams:?}"), self.url())
+    }
+
+    fn port_forward<'a>(&'a self, pod: &'a PodUid, ports: Vec<i32>) -> Answer<'a, String> {
+        self.asked(format!("port-forward {pod} {ports:?}"), self.url())
+    }
+
+    fn exec_sync<'a>(&'a self, container: &'a str, command: Vec<String>) -> Answer<'a, Output> {
+        self.asked(format!("exec-sync {container} {command:?}"), Ok(self.output.lock().unwrap().clone()))
+    }
+}
+
+impl Stats for FakeAgent {
+    fn summary(&self, only_cpu_and_memory: bool) -> Answer<'_, Arc<Summary>> {
+        let recorded = include_str!("../../../tests/fixtures/server/stats-summary.json");
+        let mut summary: Summary = serde_json::from_str(recorded).unwrap();
+        if only_cpu_and_memory {
+            summary.node.network = None;
+        }
+        std::future::ready(Ok(Arc::new(summary))).boxed()
     }
 }
 

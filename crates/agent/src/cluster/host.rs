@@ -1,23 +1,18 @@
 //! What the kubelet's server asks of the agent.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver_sync::client::{Access, Counted};
-use cri_client::v1::{
-    AttachRequest, ContainerState, ContainerStatusRequest, ExecRequest, ExecSyncRequest,
-    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
-    PortForwardRequest,
-};
-use cri_client::{Client, Error};
+use cri_client::Client;
+use cri_client::v1::{ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxState};
 use kube_model::observed::ObservedPod;
 use kube_model::stats::Summary;
 use kube_model::view::RuntimeView;
-use kube_model::{PodUid, Timestamp, labels};
+use kube_model::{Timestamp, labels};
 use node_config::Cluster as Settings;
-use server::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
+use server::host::{Answer, Node, Stats};
 use server::metrics::{Kind, Page, Text};
 use stats::Depth;
 use tokio::sync::watch;
@@ -27,6 +22,7 @@ use super::stats::NodeStats;
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
 use crate::runtime::read;
+use crate::streams::failed;
 
 /// How long the runtime may be silent before the sync loop counts as stuck (reference 6.2).
 const SILENCE: Duration = Duration::from_secs(180);
@@ -52,27 +48,6 @@ impl AgentHost {
             configuration: settings.configuration.clone(),
             stats: NodeStats::new(parts, node_name, settings.runtime_cgroup.as_deref()),
         }
-    }
-
-    /// The sandbox of a pod that is up.
-    async fn sandbox(&self, pod: &PodUid) -> Result<String, HostError> {
-        let filter = PodSandboxFilter {
-            state: Some(PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() }),
-            label_selector: [(labels::POD_UID.to_owned(), pod.to_string())].into(),
-            ..PodSandboxFilter::default()
-        };
-        let request = ListPodSandboxRequest { filter: Some(filter) };
-        let answer = self.runtime.list_pod_sandbox(request).await.map_err(failed)?;
-        let newest = answer.items.into_iter().max_by_key(|sandbox| sandbox.created_at);
-        newest.map(|s| s.id).ok_or_else(|| HostError::Failed(format!("failed to find sandbox for pod {pod}")))
-    }
-}
-
-fn failed(error: Error) -> HostError {
-    if error.is_not_found() {
-        HostError::NotFound(error.message().to_owned())
-    } else {
-        HostError::Failed(error.to_string())
     }
 }
 
@@ -149,48 +124,6 @@ fn write_requests(out: &mut Text, access: &Access) {
     for Counted { method, code, count } in access.requests() {
         let code = code.as_ref().map_or("<error>", |code| code.as_str());
         out.sample(name, &[("code", code), ("host", host), ("method", method.as_str())], count);
-    }
-}
-
-impl Streaming for AgentHost {
-    fn log_path<'a>(&'a self, container: &'a str) -> Answer<'a, PathBuf> {
-        Box::pin(async move {
-            let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
-            let answer = self.runtime.container_status(request).await.map_err(failed)?;
-            Ok(answer.status.unwrap_or_default().log_path.into())
-        })
-    }
-
-    fn exec<'a>(&'a self, container: &'a str, command: Vec<String>, streams: Streams) -> Answer<'a, String> {
-        Box::pin(async move {
-            let Streams { stdin, stdout, stderr, tty } = streams;
-            let request =
-                ExecRequest { container_id: container.to_owned(), cmd: command, tty, stdin, stdout, stderr };
-            Ok(self.runtime.exec(request).await.map_err(failed)?.url)
-        })
-    }
-
-    fn attach<'a>(&'a self, container: &'a str, streams: Streams) -> Answer<'a, String> {
-        Box::pin(async move {
-            let Streams { stdin, stdout, stderr, tty } = streams;
-            let request = AttachRequest { container_id: container.to_owned(), stdin, tty, stdout, stderr };
-            Ok(self.runtime.attach(request).await.map_err(failed)?.url)
-        })
-    }
-
-    fn port_forward<'a>(&'a self, pod: &'a PodUid, ports: Vec<i32>) -> Answer<'a, String> {
-        Box::pin(async move {
-            let request = PortForwardRequest { pod_sandbox_id: self.sandbox(pod).await?, port: ports };
-            Ok(self.runtime.port_forward(request).await.map_err(failed)?.url)
-        })
-    }
-
-    fn exec_sync<'a>(&'a self, container: &'a str, command: Vec<String>) -> Answer<'a, Output> {
-        Box::pin(async move {
-            let request = ExecSyncRequest { container_id: container.to_owned(), cmd: command, timeout: 0 };
-            let answer = self.runtime.exec_sync(request).await.map_err(failed)?;
-            Ok(Output { stdout: answer.stdout, stderr: answer.stderr, exit_code: answer.exit_code })
-        })
     }
 }
 

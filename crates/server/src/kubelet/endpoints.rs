@@ -2,22 +2,22 @@
 
 mod streaming;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use kube_model::view::PodView;
-use kube_model::{Timestamp, pod};
 
 use super::connection::Connection;
-use super::route::{Check, PodTarget, Route, Target};
+use super::route::{Check, InPod, PodTarget, Route, Target};
 use super::service::Service;
 use super::{pods, var_log};
 use crate::http1::{Body, plain, text, whole};
-use crate::logs::{LogOptions, LogStream, container_id};
+use crate::inside::Inside;
 use crate::metrics::{self, InFlight, Page, Text};
 use streaming::Stream;
 
@@ -40,7 +40,7 @@ pub(super) async fn answer(
                 text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {error}\n"))
             }
         },
-        Route::Pods => json(pods::desired(&host.view.snapshot())),
+        Route::Pods => json(pods::desired(&host.inside.view.snapshot())),
         Route::RunningPods => match host.node.running_pods().await {
             Ok(running) => json(pods::running(&running)),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -59,20 +59,19 @@ pub(super) async fn answer(
             whole(StatusCode::OK, metrics::CONTENT_TYPE, out.finish().into())
         }
         Route::StatsSummary => stats_summary(service, request.uri().query().unwrap_or_default()).await,
-        Route::ContainerLogs(target) => {
-            container_logs(service, target, request.uri().query().unwrap_or_default()).await
-        }
-        Route::Exec(target) => {
-            streaming::stream(service, Stream::Exec, target, request, connection, counted).await
-        }
-        Route::Attach(target) => {
-            streaming::stream(service, Stream::Attach, target, request, connection, counted).await
-        }
-        Route::PortForward(target) => {
-            streaming::port_forward(service, target, request, connection, counted).await
-        }
-        Route::Run(target) => {
-            streaming::run(service, target, request.uri().query().unwrap_or_default()).await
+        Route::InPod(endpoint) => {
+            let peer = Some(connection.peer.ip());
+            let Answered { response, tunnel, translated } =
+                in_pod(&host.inside, endpoint, request, peer).await;
+            if let Some(subresource) = translated {
+                host.requests.websocket(subresource);
+            }
+            if let Some(tunnel) = tunnel {
+                // The request goes on for as long as its stream.
+                let counted = Arc::clone(counted);
+                connection.upgrade(tunnel.map(move |()| drop(counted)).boxed());
+            }
+            response
         }
         Route::VarLog(path) => var_log::answer(path).await,
         Route::DebugFlags => debug_flags(service, request).await,
@@ -84,6 +83,37 @@ pub(super) async fn answer(
             response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
             response
         }
+    }
+}
+
+/// An answer, and what goes on in its connection once it was sent.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Body>,
+    pub(crate) tunnel: Option<BoxFuture<'static, ()>>,
+    /// What a WebSocket that is translated for the runtime is for.
+    pub(crate) translated: Option<&'static str>,
+}
+
+impl From<Response<Body>> for Answered {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, tunnel: None, translated: None }
+    }
+}
+
+/// Answers an endpoint that looks into a pod. A client on this machine has no address.
+pub(crate) async fn in_pod(
+    inside: &Inside,
+    endpoint: InPod<'_>,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Answered {
+    let query = request.uri().query().unwrap_or_default();
+    match endpoint {
+        InPod::Logs(target) => container_logs(inside, target, query).await.into(),
+        InPod::Exec(target) => streaming::stream(inside, Stream::Exec, target, request, peer).await,
+        InPod::Attach(target) => streaming::stream(inside, Stream::Attach, target, request, peer).await,
+        InPod::PortForward(target) => streaming::port_forward(inside, target, request, peer).await,
+        InPod::Run(target) => streaming::run(inside, target, query).await.into(),
     }
 }
 
@@ -150,7 +180,7 @@ async fn metrics(service: &Service, page: Page) -> Response<Body> {
     host.node.write_metrics(page, &mut out);
     if page == Page::Main {
         let running = host.node.running_pods().await;
-        metrics::write_pods(&mut out, &host.view.snapshot(), running.as_deref().ok());
+        metrics::write_pods(&mut out, &host.inside.view.snapshot(), running.as_deref().ok());
         host.requests.write(&mut out);
         metrics::write_process(&mut out);
     } else {
@@ -174,59 +204,12 @@ async fn stats_summary(service: &Service, query: &str) -> Response<Body> {
     }
 }
 
-/// The runtime's ID without its scheme.
-fn bare(id: &str) -> &str {
-    id.split_once("://").map_or(id, |(_, id)| id)
-}
-
-async fn container_logs(service: &Service, target: Target<'_>, query: &str) -> Response<Body> {
-    let options = match LogOptions::parse(query, Timestamp::now()) {
-        Ok(options) => options,
-        Err(bad) => return text(bad.status(), bad.to_string()),
-    };
-    let PodTarget { namespace, pod: name, .. } = target.pod;
-    let container = target.container;
-    let Some(pod) = pods::find(&service.host.view.snapshot(), namespace, name) else {
-        return text(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
-    };
-    if !has_container(&pod, container) {
-        return text(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {name:?}"));
+async fn container_logs(inside: &Inside, target: Target<'_>, query: &str) -> Response<Body> {
+    let PodTarget { namespace, pod, .. } = target.pod;
+    match inside.log(namespace, pod, target.container, query).await {
+        Ok(log) => streamed(log),
+        Err(none) => text(none.status, none.message),
     }
-    if let Some(stream) = options.stream {
-        let refusal = format!(
-            "unable to return the given log stream: {stream:?}. Please enable PodLogsQuerySplitStreams feature gate \
-             in kubelet"
-        );
-        return text(StatusCode::BAD_REQUEST, refusal);
-    }
-    let id = match container_id(name, &pod.status, container, options.previous) {
-        Ok(id) => id,
-        Err(none) => return text(StatusCode::BAD_REQUEST, none),
-    };
-    // From here on the kubelet has begun to answer 200, and its errors are the body.
-    let path = match service.host.streaming.log_path(bare(id)).await {
-        Ok(path) => path,
-        Err(error) => {
-            tracing::debug!(%id, %error, "No log path");
-            return streamed(futures::stream::iter([
-                format!("unable to retrieve container logs for {id}").into()
-            ]));
-        }
-    };
-    let follow = options.follow.then(|| {
-        let ended = Arc::clone(&service.running).ended(id.to_owned()).boxed();
-        (&service.log_watch, ended)
-    });
-    match LogStream::open(path, &options, follow).await {
-        Ok(log) => streamed(log.into_stream()),
-        Err(error) => streamed(futures::stream::iter([error.to_string().into()])),
-    }
-}
-
-fn has_container(pod: &PodView, name: &str) -> bool {
-    let spec = pod.pod.spec.as_ref();
-    let ephemeral = || spec?.ephemeral_containers.as_ref()?.iter().find(|c| c.name == name).map(drop);
-    spec.is_some_and(|spec| pod::container(spec, name).is_some()) || ephemeral().is_some()
 }
 
 /// A body without a length or a type, as the kubelet's logs have none.

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What a path may show as it is.
-pub(super) const ESCAPED: &AsciiSet =
+pub(crate) const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is to be done with a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Path<'p> {
+pub(crate) enum Path<'p> {
     /// It is clean.
     Clean(Cow<'p, str>),
     /// The client is sent to this path, encoded again.
@@ -20,7 +20,7 @@ pub(super) enum Path<'p> {
 }
 
 /// Decodes `raw`.
-pub(super) fn read(raw: &str) -> Path<'_> {
+pub(crate) fn read(raw: &str) -> Path<'_> {
     let Ok(decoded) = percent_decode_str(raw).decode_utf8() else { return Path::Invalid };
     let clean = clean(&decoded);
     if clean == decoded {

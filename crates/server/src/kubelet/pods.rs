@@ -15,7 +15,7 @@ pub(crate) fn is_desired(pod: &PodView) -> bool {
 }
 
 /// The pod of this name. Of several, as when one replaces another, the one that is not being removed.
-pub(super) fn find(view: &ViewSnapshot, namespace: &str, name: &str) -> Option<Arc<PodView>> {
+pub(crate) fn find(view: &ViewSnapshot, namespace: &str, name: &str) -> Option<Arc<PodView>> {
     let named = |pod: &&Arc<PodView>| {
         let meta = &pod.pod.metadata;
         meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name)

@@ -7,16 +7,16 @@ use crate::metrics::Page;
 
 /// A check of `/healthz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     Ping,
     Log,
     SyncLoop,
 }
 
 impl Check {
-    pub(super) const ALL: [Self; 3] = [Self::Ping, Self::Log, Self::SyncLoop];
+    pub(crate) const ALL: [Self; 3] = [Self::Ping, Self::Log, Self::SyncLoop];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ping => "ping",
             Self::Log => "log",
@@ -27,22 +27,32 @@ impl Check {
 
 /// A pod named in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PodTarget<'p> {
-    pub(super) namespace: &'p str,
-    pub(super) pod: &'p str,
-    pub(super) uid: Option<&'p str>,
+pub(crate) struct PodTarget<'p> {
+    pub(crate) namespace: &'p str,
+    pub(crate) pod: &'p str,
+    pub(crate) uid: Option<&'p str>,
 }
 
 /// A container named in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target<'p> {
-    pub(super) pod: PodTarget<'p>,
-    pub(super) container: &'p str,
+pub(crate) struct Target<'p> {
+    pub(crate) pod: PodTarget<'p>,
+    pub(crate) container: &'p str,
+}
+
+/// An endpoint that looks into a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InPod<'p> {
+    Logs(Target<'p>),
+    Exec(Target<'p>),
+    Attach(Target<'p>),
+    PortForward(PodTarget<'p>),
+    Run(Target<'p>),
 }
 
 /// An endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route<'p> {
+pub(crate) enum Route<'p> {
     Healthz,
     HealthCheck(Check),
     Pods,
@@ -51,11 +61,7 @@ pub(super) enum Route<'p> {
     Metrics(Page),
     ResourceMetrics,
     StatsSummary,
-    ContainerLogs(Target<'p>),
-    Exec(Target<'p>),
-    Attach(Target<'p>),
-    PortForward(PodTarget<'p>),
-    Run(Target<'p>),
+    InPod(InPod<'p>),
     /// The path below `/var/log/`.
     VarLog(&'p str),
     DebugFlags,
@@ -70,7 +76,7 @@ pub(super) enum Route<'p> {
 }
 
 /// Finds the endpoint for a clean path.
-pub(super) fn route<'p>(method: &Method, path: &'p str, handlers: Handlers) -> Route<'p> {
+pub(crate) fn route<'p>(method: &Method, path: &'p str, handlers: Handlers) -> Route<'p> {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let only = |allowed: &'static str, route| {
         if allowed.split(", ").any(|one| one == method.as_str()) {
@@ -111,21 +117,23 @@ fn below<'p>(
     let known =
         matches!(first, "run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs")
             || profile;
+    let in_pod = |target: Option<Target<'p>>, allowed, endpoint: fn(Target<'p>) -> InPod<'p>| {
+        target.map_or(Route::Unmatched, |target| only(allowed, Route::InPod(endpoint(target))))
+    };
     match (first, rest) {
         _ if known && !handlers.debugging => Route::Disabled("Debug endpoints are disabled.\n"),
         ("runningpods", [] | [""]) => only("GET", Route::RunningPods),
         ("containerLogs", _) => match target(rest) {
-            Some(target) if target.pod.uid.is_none() => only("GET", Route::ContainerLogs(target)),
+            Some(target) if target.pod.uid.is_none() => only("GET", Route::InPod(InPod::Logs(target))),
             _ => Route::Unmatched,
         },
-        ("exec", _) => target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::Exec(target))),
-        ("attach", _) => {
-            target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::Attach(target)))
-        }
-        ("run", _) => target(rest).map_or(Route::Unmatched, |target| only("POST", Route::Run(target))),
-        ("portForward", _) => {
-            pod_target(rest).map_or(Route::Unmatched, |target| only("GET, POST", Route::PortForward(target)))
-        }
+        ("exec", _) => in_pod(target(rest), "GET, POST", InPod::Exec),
+        ("attach", _) => in_pod(target(rest), "GET, POST", InPod::Attach),
+        ("run", _) => in_pod(target(rest), "POST", InPod::Run),
+        ("portForward", _) => match pod_target(rest) {
+            Some(target) => only("GET, POST", Route::InPod(InPod::PortForward(target))),
+            None => Route::Unmatched,
+        },
         ("logs", _) if !handlers.system_log => Route::Disabled("logs endpoint is disabled.\n"),
         ("logs", _) => {
             only("GET", Route::VarLog(path.strip_prefix("/logs").unwrap_or_default().trim_start_matches('/')))

@@ -16,7 +16,6 @@ use super::{Handlers, endpoints};
 use crate::auth::{Authentication, Authorization, Refused, User};
 use crate::host::Host;
 use crate::http1::{self, Body};
-use crate::logs::{LogWatch, Running};
 use crate::metrics::InFlight;
 
 /// What decides about requests to the server on 10250.
@@ -29,16 +28,13 @@ pub(super) struct Auth {
 /// One server's endpoints.
 pub(super) struct Service {
     pub(super) host: Host,
-    pub(super) log_watch: LogWatch,
-    pub(super) running: Arc<Running>,
     auth: Option<Auth>,
     handlers: Handlers,
 }
 
 impl Service {
     pub(super) fn new(host: Host, auth: Option<Auth>, handlers: Handlers) -> Self {
-        let running = Running::new(Arc::clone(&host.view));
-        Self { host, log_watch: LogWatch::default(), running, auth, handlers }
+        Self { host, auth, handlers }
     }
 
     pub(super) async fn handle(

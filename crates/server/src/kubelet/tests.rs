@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kube_model::observed::ObservedPod;
-use kube_model::stats::Summary;
 use kube_model::{PodKey, PodUid};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
@@ -33,105 +32,13 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
-use crate::metrics::{Page, Text};
-use crate::testing::{FakeView, container, snapshot, view};
+use crate::host::{Answer, HostError, Output};
+use crate::inside::Inside;
+use crate::testing::{FakeAgent, FakeView, container, snapshot, view};
 use crate::tls::{Certificate, provider};
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The agent behind the server.
-#[derive(Default)]
-struct FakeAgent {
-    running: Mutex<Vec<Arc<ObservedPod>>>,
-    stuck: Mutex<Option<String>>,
-    logs: Mutex<BTreeMap<String, PathBuf>>,
-    /// What exec, attach and port-forward answer.
-    url: Mutex<Option<Result<String, HostError>>>,
-    output: Mutex<Output>,
-    /// What the runtime was asked for.
-    calls: Mutex<Vec<String>>,
-}
-
-impl FakeAgent {
-    fn asked<T>(&self, call: String, answer: Result<T, HostError>) -> Answer<'static, T>
-    where
-        T: Send + 'static,
-    {
-        self.calls.lock().unwrap().push(call);
-        std::future::ready(answer).boxed()
-    }
-
-    fn url(&self) -> Result<String, HostError> {
-        self.url.lock().unwrap().clone().unwrap_or(Err(HostError::Failed("no streaming server".into())))
-    }
-
-    fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap().clone()
-    }
-}
-
-impl Node for FakeAgent {
-    fn running_pods(&self) -> Answer<'_, Vec<Arc<ObservedPod>>> {
-        std::future::ready(Ok(self.running.lock().unwrap().clone())).boxed()
-    }
-
-    fn sync_loop(&self) -> Result<(), String> {
-        self.stuck.lock().unwrap().clone().map_or(Ok(()), Err)
-    }
-
-    fn configuration(&self) -> Value {
-        json!({ "kind": "KubeletConfiguration", "port": 10250 })
-    }
-
-    fn set_verbosity(&self, level: u32) -> Result<(), String> {
-        if level > 10 { Err("too much".to_owned()) } else { Ok(()) }
-    }
-
-    fn write_metrics(&self, page: Page, out: &mut Text) {
-        let name = match page {
-            Page::Main => "kubelet_cgroup_version",
-            Page::Probes => "prober_probe_total",
-            Page::Slis => "kubernetes_healthcheck",
-        };
-        out.sample(name, &[], 1);
-    }
-}
-
-impl Streaming for FakeAgent {
-    fn log_path<'a>(&'a self, container: &'a str) -> Answer<'a, PathBuf> {
-        let path = self.logs.lock().unwrap().get(container).cloned();
-        std::future::ready(path.ok_or(HostError::NotFound("no such container".into()))).boxed()
-    }
-
-    fn exec<'a>(&'a self, container: &'a str, command: Vec<String>, streams: Streams) -> Answer<'a, String> {
-        self.asked(format!("exec {container} {command:?} {streams:?}"), self.url())
-    }
-
-    fn attach<'a>(&'a self, container: &'a str, streams: Streams) -> Answer<'a, String> {
-        self.asked(format!("attach {container} {streams:?}"), self.url())
-    }
-
-    fn port_forward<'a>(&'a self, pod: &'a PodUid, ports: Vec<i32>) -> Answer<'a, String> {
-        self.asked(format!("port-forward {pod} {ports:?}"), self.url())
-    }
-
-    fn exec_sync<'a>(&'a self, container: &'a str, command: Vec<String>) -> Answer<'a, Output> {
-        self.asked(format!("exec-sync {container} {command:?}"), Ok(self.output.lock().unwrap().clone()))
-    }
-}
-
-impl Stats for FakeAgent {
-    fn summary(&self, only_cpu_and_memory: bool) -> Answer<'_, Arc<Summary>> {
-        let recorded = include_str!("../../../../tests/fixtures/server/stats-summary.json");
-        let mut summary: Summary = serde_json::from_str(recorded).unwrap();
-        if only_cpu_and_memory {
-            summary.node.network = None;
-        }
-        std::future::ready(Ok(Arc::new(summary))).boxed()
-    }
-}
 
 /// A certificate authority of a test, and what it signed.
 struct Ca {
@@ -222,12 +129,8 @@ impl Server {
     ) -> Self {
         let agent = Arc::<FakeAgent>::default();
         let view = FakeView::new(snapshot(vec![]));
-        let host = Host::new(
-            Arc::clone(&view) as _,
-            Arc::clone(&agent) as _,
-            Arc::clone(&agent) as _,
-            Arc::clone(&agent) as _,
-        );
+        let inside = Inside::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+        let host = Host::new(inside, Arc::clone(&agent) as _, Arc::clone(&agent) as _);
         let server = bind(host).unwrap();
         let address = server.address();
         Self { address, agent, view, folder, ca, task: tokio::spawn(server.serve()) }

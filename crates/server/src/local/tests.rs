@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::{Client, ClientError};
-use crate::testing::{FakeView, pod, running, snapshot};
+use crate::testing::{FakeView, inside, pod, running, snapshot};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -21,7 +21,7 @@ fn serve() -> Served {
     let folder = tempfile::tempdir().unwrap();
     let view = FakeView::new(snapshot(vec![pod("web", running())]));
     let socket = LocalSocket::bind(folder.path()).unwrap();
-    let server = tokio::spawn(socket.serve(Arc::clone(&view)));
+    let server = tokio::spawn(socket.serve(inside(&view)));
     Served { folder, view, server }
 }
 
@@ -98,7 +98,7 @@ async fn the_socket_of_a_dead_agent_is_replaced() {
     assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");
 
     let view = FakeView::new(snapshot(vec![]));
-    let _server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(view));
+    let _server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(inside(&view)));
     Client::new(folder.path()).snapshot().await.unwrap();
 }
 
@@ -179,13 +179,16 @@ async fn watches_are_limited_and_freed_when_their_client_goes() {
     let served = serve();
     let client = served.client();
     let mut watches = Vec::new();
-    for _ in 0..MOST_WATCHES {
+    for _ in 0..MOST_LONG {
         let mut watch = client.watch().await.unwrap();
         watch.next().await.unwrap();
         watches.push(watch);
     }
     let error = client.watch().await.unwrap_err().to_string();
-    assert!(error.ends_with("refused: 503 Service Unavailable: too many watches"), "{error}");
+    assert!(
+        error.ends_with("refused: 503 Service Unavailable: too many watches, logs and streams"),
+        "{error}"
+    );
     client.snapshot().await.unwrap();
 
     watches.clear();

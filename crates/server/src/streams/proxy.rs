@@ -63,11 +63,11 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
         .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade")))
 }
 
-/// Sends `request` on to `url`, as it is or translated.
+/// Sends `request` on to `url`, as it is or translated. A `client` on this machine has no address.
 pub(crate) async fn proxy(
     url: &str,
     mut request: Request<Incoming>,
-    client: IpAddr,
+    client: Option<IpAddr>,
     translation: Option<Translation>,
 ) -> Result<Proxied, ProxyError> {
     let accepted = translation.map(|how| how.accept(&request).map_err(ProxyError::Handshake)).transpose()?;
@@ -115,7 +115,7 @@ fn onward(
     request: &Request<Incoming>,
     target: &Uri,
     host: &str,
-    client: IpAddr,
+    client: Option<IpAddr>,
     translation: Option<Translation>,
 ) -> Request<Empty<Bytes>> {
     let mut onward = Request::new(Empty::new());
@@ -129,10 +129,12 @@ fn onward(
     if let Ok(host) = HeaderValue::try_from(host) {
         headers.insert(header::HOST, host);
     }
-    let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    let forwarded = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
-    if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
-        headers.insert("x-forwarded-for", forwarded);
+    if let Some(client) = client {
+        let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+        let forwarded = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
+        if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
+            headers.insert("x-forwarded-for", forwarded);
+        }
     }
     onward
 }

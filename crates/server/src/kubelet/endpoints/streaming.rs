@@ -1,21 +1,19 @@
 //! exec, attach, port-forward and run: which container or pod is meant, and the way to it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use kube_model::view::PodView;
 use kube_model::{PodUid, pod};
 
-use super::bare;
+use super::Answered;
 use crate::host::HostError;
 use crate::http1::{Body, plain, text, whole};
-use crate::kubelet::connection::Connection;
+use crate::inside::{Inside, bare};
 use crate::kubelet::pods;
 use crate::kubelet::route::{PodTarget, Target};
-use crate::kubelet::service::Service;
-use crate::metrics::InFlight;
 use crate::streams::{self, Proxied, ProxyError, Translation};
 
 /// How long to wait before asking a busy runtime again, in seconds: how long its tokens live.
@@ -29,8 +27,8 @@ pub(super) enum Stream {
 }
 
 /// The pod that a stream goes to.
-fn stream_pod(service: &Service, target: PodTarget<'_>) -> Option<Arc<PodView>> {
-    pods::find(&service.host.view.snapshot(), target.namespace, target.pod)
+fn stream_pod(inside: &Inside, target: PodTarget<'_>) -> Option<Arc<PodView>> {
+    pods::find(&inside.view.snapshot(), target.namespace, target.pod)
 }
 
 fn no_pod() -> Response<Body> {
@@ -48,55 +46,52 @@ fn running_container(pod: &PodView, target: Target<'_>) -> Option<String> {
 }
 
 pub(super) async fn stream(
-    service: &Service,
+    inside: &Inside,
     kind: Stream,
     target: Target<'_>,
     request: Request<Incoming>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
+    peer: Option<IpAddr>,
+) -> Answered {
     let query = request.uri().query().unwrap_or_default();
     let mut wanted = match streams::streams(query) {
         Ok(wanted) => wanted,
-        Err(none) => return plain(StatusCode::BAD_REQUEST, none),
+        Err(none) => return plain(StatusCode::BAD_REQUEST, none).into(),
     };
-    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
+    let Some(pod) = stream_pod(inside, target.pod) else { return no_pod().into() };
     let container = target.container;
     let PodTarget { namespace, pod: name, .. } = target.pod;
     let id = running_container(&pod, target);
     let subresource = if kind == Stream::Exec { "exec" } else { "attach" };
     let url = match (kind, id) {
         (Stream::Exec, None) => {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})"));
+            return text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})"))
+                .into();
         }
         (Stream::Attach, None) => {
             let none = format!("container {container} not found in pod {name}_{namespace}");
-            return text(StatusCode::INTERNAL_SERVER_ERROR, none);
+            return text(StatusCode::INTERNAL_SERVER_ERROR, none).into();
         }
-        _ if !streams::is_upgrade(request.headers()) => return upgrade_required(),
-        (Stream::Exec, Some(id)) => service.host.streaming.exec(&id, streams::command(query), wanted).await,
+        _ if !streams::is_upgrade(request.headers()) => return upgrade_required().into(),
+        (Stream::Exec, Some(id)) => inside.streaming.exec(&id, streams::command(query), wanted).await,
         (Stream::Attach, Some(id)) => {
             // A process has a terminal or not from its start on.
             let spec = pod.pod.spec.as_ref().and_then(|spec| pod::container(spec, container));
             wanted.tty = spec.is_some_and(|(_, container)| container.tty == Some(true));
             wanted.stderr &= !wanted.tty;
-            service.host.streaming.attach(&id, wanted).await
+            inside.streaming.attach(&id, wanted).await
         }
     };
     let translation = Translation::of_session(request.headers(), wanted);
-    if translation.is_some() {
-        service.host.requests.websocket(subresource);
-    }
-    carry(url, request, translation, connection, counted).await
+    let translated = translation.map(|_| subresource);
+    Answered { translated, ..carry(url, request, translation, peer).await }
 }
 
 pub(super) async fn port_forward(
-    service: &Service,
+    inside: &Inside,
     target: PodTarget<'_>,
     request: Request<Incoming>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
+    peer: Option<IpAddr>,
+) -> Answered {
     let translation = Translation::of_ports(request.headers());
     let query = request.uri().query().unwrap_or_default();
     let ports = match translation {
@@ -106,21 +101,19 @@ pub(super) async fn port_forward(
     };
     let ports = match ports {
         Ok(ports) => ports,
-        Err(error) => return text(StatusCode::BAD_REQUEST, error),
+        Err(error) => return text(StatusCode::BAD_REQUEST, error).into(),
     };
-    let Some(pod) = stream_pod(service, target) else { return no_pod() };
+    let Some(pod) = stream_pod(inside, target) else { return no_pod().into() };
     let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
     if target.uid.is_some_and(|wanted| wanted != uid) {
-        return plain(StatusCode::NOT_FOUND, "pod not found");
+        return plain(StatusCode::NOT_FOUND, "pod not found").into();
     }
     if !streams::is_upgrade(request.headers()) {
-        return upgrade_required();
+        return upgrade_required().into();
     }
-    if translation.is_some() {
-        service.host.requests.websocket("portforward");
-    }
-    let url = service.host.streaming.port_forward(&PodUid::from(uid), ports).await;
-    carry(url, request, translation, connection, counted).await
+    let url = inside.streaming.port_forward(&PodUid::from(uid), ports).await;
+    let translated = translation.map(|_| "portforward");
+    Answered { translated, ..carry(url, request, translation, peer).await }
 }
 
 fn upgrade_required() -> Response<Body> {
@@ -131,31 +124,25 @@ async fn carry(
     url: Result<String, HostError>,
     request: Request<Incoming>,
     translation: Option<Translation>,
-    connection: &Connection,
-    counted: &Arc<InFlight>,
-) -> Response<Body> {
+    peer: Option<IpAddr>,
+) -> Answered {
     let url = match url {
         Ok(url) => url,
-        Err(error) => return host_error(&error),
+        Err(error) => return host_error(&error).into(),
     };
-    match streams::proxy(&url, request, connection.peer.ip(), translation).await {
-        Ok(Proxied::Refused(response)) => response,
-        Ok(Proxied::Upgraded(response, tunnel)) => {
-            // The request goes on for as long as its stream.
-            let counted = Arc::clone(counted);
-            connection.upgrade(tunnel.map(move |()| drop(counted)).boxed());
-            response
-        }
-        Err(error @ ProxyError::Handshake(_)) => text(StatusCode::BAD_REQUEST, error.to_string()),
+    match streams::proxy(&url, request, peer, translation).await {
+        Ok(Proxied::Refused(response)) => response.into(),
+        Ok(Proxied::Upgraded(response, tunnel)) => Answered { tunnel: Some(tunnel), ..response.into() },
+        Err(error @ ProxyError::Handshake(_)) => text(StatusCode::BAD_REQUEST, error.to_string()).into(),
         Err(error) => {
             tracing::warn!(%error, "Cannot stream from the runtime");
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into()
         }
     }
 }
 
-pub(super) async fn run(service: &Service, target: Target<'_>, query: &str) -> Response<Body> {
-    let Some(pod) = stream_pod(service, target.pod) else { return no_pod() };
+pub(super) async fn run(inside: &Inside, target: Target<'_>, query: &str) -> Response<Body> {
+    let Some(pod) = stream_pod(inside, target.pod) else { return no_pod() };
     let failed = |error: String| text(StatusCode::INTERNAL_SERVER_ERROR, error);
     let Some(id) = running_container(&pod, target) else {
         return failed(format!("container not found ({:?})", target.container));
@@ -163,7 +150,7 @@ pub(super) async fn run(service: &Service, target: Target<'_>, query: &str) -> R
     let given =
         form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "cmd").map(|(_, value)| value);
     let command: Vec<String> = given.unwrap_or_default().split(' ').map(str::to_owned).collect();
-    match service.host.streaming.exec_sync(&id, command.clone()).await {
+    match inside.streaming.exec_sync(&id, command.clone()).await {
         Ok(output) if output.exit_code == 0 => {
             let mut both = output.stdout;
             both.extend(output.stderr);
