@@ -9,6 +9,7 @@ mod cluster;
 mod fake;
 mod faults;
 mod hangs;
+mod local;
 mod merged;
 mod node;
 mod node_files;

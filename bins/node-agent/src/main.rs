@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::config::{self, Disk, Live, Reload};
-use agent::{Agent, logging, show};
+use agent::{Agent, logging};
 use anyhow::Context;
 use node_config::validate::documents;
 use node_config::{Command, CommandLine, Output, Settings, ValidateArgs};
@@ -25,20 +25,8 @@ fn main() -> ExitCode {
         Command::Config(line) => show_config(&line),
         Command::Validate(args) => return validate(&args),
         Command::Print(text) => print(&text),
-        Command::Pods(args) => {
-            let request = show::PodsRequest {
-                root_dir: &args.root_dir,
-                names: &args.names,
-                form: form(args.output),
-                watch: args.watch,
-            };
-            show::pods(request, &mut io::stdout(), &mut io::stderr()).map_err(Into::into)
-        }
-        Command::Explain(args) => {
-            show::explain(&args.root_dir, &args.pod, form(args.output), &mut io::stdout()).map_err(Into::into)
-        }
-        Command::Sources(args) => {
-            show::sources(&args.root_dir, form(args.output), &mut io::stdout()).map_err(Into::into)
+        Command::Ask(ask) => {
+            return agent::ask(&ask).map_or_else(|error| fail(&error.into()), ExitCode::from);
         }
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
@@ -81,15 +69,6 @@ fn validate(args: &ValidateArgs) -> ExitCode {
 
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn form(output: Output) -> show::Form {
-    match output {
-        Output::Text => show::Form::Text,
-        Output::Wide => show::Form::Wide,
-        Output::Json => show::Form::Json,
-        Output::Yaml => show::Form::Yaml,
-    }
 }
 
 fn run(line: CommandLine) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! Owns no rule of its own: what is decided here is only who talks to whom. The binary hands in validated
 //! settings; everything else of the agent is reached from [`Agent`].
 
+mod ask;
 mod cluster;
 pub mod config;
 mod feed;
@@ -17,10 +18,9 @@ mod sources;
 mod streams;
 mod view;
 
+pub use ask::ask;
 pub use cluster::ClusterError;
 pub use run::{Agent, StartError};
-/// The other end of the local view: what `node-agent pods`, `node-agent explain` and `node-agent sources` print.
-pub use server::show;
 pub use sources::SourceError;
 
 /// The actors of this agent.

@@ -1,5 +1,7 @@
 //! Which command a command line asks for.
 
+mod pod;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -9,8 +11,13 @@ use crate::error::UsageError;
 use crate::help::Help;
 use crate::load::CommandLine;
 use crate::parse::{self, Parsed, Word};
-use crate::table::{AGENT, COMPLETION as COMPLETION_FLAGS, EXPLAIN, PODS, SOURCES, VALIDATE, ViewFlags};
+use crate::table::{
+    AGENT, COMPLETION as COMPLETION_FLAGS, EXEC, EXPLAIN, LOGS, PODS, PORT_FORWARD, SOURCES, VALIDATE,
+    ViewFlags,
+};
 use crate::value::Version;
+
+pub use pod::{ExecArgs, Forward, LocalPort, LogsArgs, PodArgs, PortForwardArgs, RemotePort, Since};
 
 /// What to do.
 #[derive(Clone)]
@@ -21,14 +28,27 @@ pub enum Command {
     Config(Box<CommandLine>),
     /// Check files without running anything.
     Validate(ValidateArgs),
+    /// Ask the agent that runs.
+    Ask(Ask),
+    /// Write this text to stdout and exit 0: help or version.
+    Print(String),
+}
+
+/// What to ask an agent that runs, over its local socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
     /// Show pods.
     Pods(PodsArgs),
     /// Explain one pod.
     Explain(ExplainArgs),
     /// Show where pods come from.
     Sources(SourcesArgs),
-    /// Write this text to stdout and exit 0: help or version.
-    Print(String),
+    /// Show the log of a container.
+    Logs(LogsArgs),
+    /// Run a command in a container.
+    Exec(ExecArgs),
+    /// Forward ports to a pod.
+    PortForward(PortForwardArgs),
 }
 
 /// Arguments of `node-agent validate`.
@@ -93,6 +113,9 @@ const VIEW_FORMS: &[(&str, Output)] =
 const COMMANDS: &[(&str, &str)] = &[
     ("pods", "show the pods of the running agent"),
     ("explain", "say what one pod waits for and what was tried"),
+    ("logs", "show the log of a container"),
+    ("exec", "run a command in a container"),
+    ("port-forward", "forward ports of this machine to a pod"),
     ("sources", "show where pods come from, and what is wrong there"),
     ("config", "show the configuration that counts, and where each value came from"),
     ("validate", "check configuration files and pod manifests without running anything"),
@@ -109,6 +132,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     match args.first().map(String::as_str) {
         Some("pods") => pods(args.split_off(1)),
         Some("explain") => explain(args.split_off(1)),
+        Some("logs") => pod::logs(args.split_off(1)),
+        Some("exec") => pod::exec(args.split_off(1)),
+        Some("port-forward") => pod::port_forward(args.split_off(1)),
         Some("sources") => sources(args.split_off(1)),
         Some("config") => agent(args.split_off(1), CONFIG, Command::Config),
         Some("validate") => validate(args.split_off(1)),
@@ -197,12 +223,8 @@ fn pods(args: Vec<String>) -> Result<Command, UsageError> {
     }
     let names = words(&parsed);
     let ViewFlags { output, root_dir, watch, .. } = parsed.values;
-    Ok(Command::Pods(PodsArgs {
-        names,
-        output: form(&output, VIEW_FORMS)?,
-        watch,
-        root_dir: root_dir.into(),
-    }))
+    let output = form(&output, VIEW_FORMS)?;
+    Ok(Command::Ask(Ask::Pods(PodsArgs { names, output, watch, root_dir: root_dir.into() })))
 }
 
 fn explain(args: Vec<String>) -> Result<Command, UsageError> {
@@ -217,7 +239,7 @@ fn explain(args: Vec<String>) -> Result<Command, UsageError> {
     };
     let ViewFlags { output, root_dir, .. } = parsed.values;
     let output = form(&output, &[("json", Output::Json), ("yaml", Output::Yaml)])?;
-    Ok(Command::Explain(ExplainArgs { pod, output, root_dir: root_dir.into() }))
+    Ok(Command::Ask(Ask::Explain(ExplainArgs { pod, output, root_dir: root_dir.into() })))
 }
 
 fn sources(args: Vec<String>) -> Result<Command, UsageError> {
@@ -229,7 +251,8 @@ fn sources(args: Vec<String>) -> Result<Command, UsageError> {
         return Err(UsageError::UnknownCommand { word: word.text.clone(), hint: String::new() });
     }
     let ViewFlags { output, root_dir, .. } = parsed.values;
-    Ok(Command::Sources(SourcesArgs { output: form(&output, VIEW_FORMS)?, root_dir: root_dir.into() }))
+    let output = form(&output, VIEW_FORMS)?;
+    Ok(Command::Ask(Ask::Sources(SourcesArgs { output, root_dir: root_dir.into() })))
 }
 
 fn words(parsed: &Parsed<ViewFlags>) -> Vec<String> {
@@ -273,6 +296,9 @@ fn help_of(words: &[String]) -> Result<Command, UsageError> {
         None | Some("help") => AGENT_HELP.render(AGENT),
         Some("pods") => PODS_HELP.render(PODS),
         Some("explain") => EXPLAIN_HELP.render(EXPLAIN),
+        Some("logs") => pod::LOGS_HELP.render(LOGS),
+        Some("exec") => pod::EXEC_HELP.render(EXEC),
+        Some("port-forward") => pod::PORT_FORWARD_HELP.render(PORT_FORWARD),
         Some("sources") => SOURCES_HELP.render(SOURCES),
         Some("config") => CONFIG.render(AGENT),
         Some("validate") => VALIDATE_HELP.render(VALIDATE),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::flag::Flag;
-use crate::table::{AGENT, EXPLAIN, PODS, SOURCES};
+use crate::table::{AGENT, EXEC, EXPLAIN, LOGS, PODS, PORT_FORWARD, SOURCES};
 
 /// A shell that there is a script for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub(crate) fn script(shell: Shell, commands: &[(&str, &str)]) -> String {
     let tables = [
         ("pods", entries(PODS)),
         ("explain", entries(EXPLAIN)),
+        ("logs", entries(LOGS)),
+        ("exec", entries(EXEC)),
+        ("port-forward", entries(PORT_FORWARD)),
         ("sources", entries(SOURCES)),
         ("", entries(AGENT)),
     ];
@@ -129,7 +132,8 @@ fn fish(out: &mut String, commands: &[(&str, &str)], tables: &Tables) {
     );
     for (command, flags) in tables {
         let when = if command.is_empty() {
-            "not __fish_seen_subcommand_from pods explain sources completion".to_owned()
+            let others: Vec<_> = tables.iter().map(|(command, _)| *command).collect();
+            format!("not __fish_seen_subcommand_from {}completion", others.join(" "))
         } else {
             format!("__fish_seen_subcommand_from {command}")
         };

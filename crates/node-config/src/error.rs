@@ -73,6 +73,17 @@ pub enum UsageError {
         /// How many words it got.
         got: usize,
     },
+    /// `exec` without a command.
+    #[error("exec takes a command behind two dashes: node-agent exec POD -- COMMAND [ARGUMENT...]")]
+    NoCommand,
+    /// `port-forward` without a port.
+    #[error("port-forward takes at least one port: node-agent port-forward POD [LOCAL:]REMOTE...")]
+    NoPort,
+    /// A port to forward that is none.
+    #[error(
+        "{0:?} is no port to forward: it must be REMOTE, LOCAL:REMOTE or :REMOTE, with numbers from 1 to 65535; REMOTE may be a port's name"
+    )]
+    Port(String),
     /// A value of a subcommand's flag that it does not know.
     #[error("--{flag} {value:?} {rule}")]
     Value {

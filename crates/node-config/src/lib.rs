@@ -28,7 +28,10 @@ pub mod validate;
 mod value;
 mod warning;
 
-pub use command::{Command, ExplainArgs, Output, PodsArgs, SourcesArgs, ValidateArgs, parse};
+pub use command::{
+    Ask, Command, ExecArgs, ExplainArgs, Forward, LocalPort, LogsArgs, Output, PodArgs, PodsArgs,
+    PortForwardArgs, RemotePort, Since, SourcesArgs, ValidateArgs, parse,
+};
 pub use config::LIVE;
 pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};

@@ -15,6 +15,8 @@ pub(crate) struct Parsed<T: 'static> {
     pub(crate) uses: Vec<(&'static Flag<T>, String)>,
     /// The words that belong to no flag.
     pub(crate) words: Vec<Word>,
+    /// How many of the words stand before `--`, if that is there.
+    pub(crate) before_dashes: Option<usize>,
 }
 
 /// A word that belongs to no flag.
@@ -42,11 +44,13 @@ pub(crate) fn parse<T: Default>(
     table: &'static [Flag<T>],
     args: impl IntoIterator<Item = String>,
 ) -> Result<Parsed<T>, UsageError> {
-    let mut parsed = Parsed { values: defaults(table)?, uses: Vec::new(), words: Vec::new() };
+    let mut parsed =
+        Parsed { values: defaults(table)?, uses: Vec::new(), words: Vec::new(), before_dashes: None };
     let mut args = args.into_iter();
     let mut after = None;
     while let Some(arg) = args.next() {
         if arg == "--" {
+            parsed.before_dashes = Some(parsed.words.len());
             parsed.words.extend(args.map(|text| Word { text, after: None }));
             break;
         }

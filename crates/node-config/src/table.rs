@@ -2,6 +2,7 @@
 //! agent heeds it, a line in [`Settings`](crate::Settings).
 
 mod agent;
+mod pod;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::flag::{Field, Flag, Slot, Standing, field};
 use crate::value::Version;
 
 pub use agent::AGENT;
+pub use pod::{EXEC, LOGS, PORT_FORWARD, PodFlags};
 
 /// What the agent's flags set.
 #[derive(Debug, Clone, PartialEq)]

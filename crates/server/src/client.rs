@@ -1,11 +1,11 @@
-//! Reads the local view of a running agent.
+//! The other end of the local socket: reads the view of a running agent, and the logs and streams of its pods.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::local::socket_path;
+use crate::streams::Session;
 
 /// Longest time for an answer to begin.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -56,9 +57,17 @@ pub enum ClientError {
         /// The socket.
         socket: PathBuf,
         /// The HTTP status.
-        status: http::StatusCode,
+        status: StatusCode,
         /// Its words.
         message: String,
+    },
+    /// What is asked for cannot be part of a URL.
+    #[error("asking for {path:?}")]
+    Path {
+        /// The path with its query.
+        path: String,
+        /// Why not.
+        source: http::Error,
     },
     /// The agent answered something else: another version, perhaps.
     #[error("reading the answer of the agent at {}", socket.display())]
@@ -112,27 +121,61 @@ impl Client {
         Ok(Watch { client: self.clone(), body, pending: BytesMut::new() })
     }
 
-    async fn get(&self, path: &'static str) -> Result<Response<Incoming>, ClientError> {
+    /// The answer to a GET of one of the endpoints of pods, as it comes.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Body, ClientError> {
+        Ok(Body { client: self.clone(), body: self.get(path).await?.into_body() })
+    }
+
+    /// Goes over to SPDY on one of the endpoints of pods. `protocol` is what Kubernetes speaks in its streams.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &'static str) -> Result<Session, ClientError> {
+        let mut request = self.request(Method::POST, path)?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+        headers.insert("x-stream-protocol-version", HeaderValue::from_static(protocol));
+        let mut response = self.send(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.refused(response).await);
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| self.broken(error))?;
+        Ok(Session::start(TokioIo::new(upgraded)))
+    }
+
+    async fn get(&self, path: &str) -> Result<Response<Incoming>, ClientError> {
+        let response = self.send(self.request(Method::GET, path)?).await?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, ClientError> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .body(Empty::new())
+            .map_err(|source| ClientError::Path { path: path.to_owned(), source })
+    }
+
+    async fn refused(&self, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let body = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return self.broken(error),
+        };
+        let message = String::from_utf8_lossy(&body).trim().to_owned();
+        ClientError::Refused { socket: self.socket.clone(), status, message }
+    }
+
+    async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let answer = tokio::time::timeout(ANSWER_LIMIT, async {
             let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unconnected(error))?;
             let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
                 .await
                 .map_err(|error| self.broken(error))?;
             // Its error is also that of the request or the body.
-            tokio::spawn(connection);
-            let mut request = Request::new(Empty::new());
-            *request.uri_mut() = http::Uri::from_static(path);
-            request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
+            tokio::spawn(connection.with_upgrades());
             sender.send_request(request).await.map_err(|error| self.broken(error))
         });
-        let response = answer.await.map_err(|_| ClientError::Silent(self.socket.clone()))??;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        let body = response.into_body().collect().await.map_err(|error| self.broken(error))?;
-        let message = String::from_utf8_lossy(&body.to_bytes()).trim().to_owned();
-        Err(ClientError::Refused { socket: self.socket.clone(), status, message })
+        answer.await.map_err(|_| ClientError::Silent(self.socket.clone()))?
     }
 
     fn unconnected(&self, source: io::Error) -> ClientError {
@@ -152,6 +195,25 @@ impl Client {
     fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Result<T, ClientError> {
         serde_json::from_slice(json)
             .map_err(|source| ClientError::Answer { socket: self.socket.clone(), source })
+    }
+}
+
+/// An answer that comes piece by piece.
+#[derive(Debug)]
+pub(crate) struct Body {
+    client: Client,
+    body: Incoming,
+}
+
+impl Body {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(|error| self.client.broken(error))?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! [`kubelet`] is the server on 10250 and 10255; what it needs of the agent are the traits of [`host`].
 //! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
-//! socket under the root folder; [`client`] reads it, and [`show`] makes of it what `node-agent pods`, `node-agent
-//! explain` and `node-agent sources` print. Rendering ([`table`], [`explain`], [`sources`]) is pure: the time is an
+//! socket under the root folder, and what goes on [`inside`] them; [`client`] reads it, and [`show`] makes of it what `node-agent pods`, `node-agent
+//! explain` and `node-agent sources` print; [`commands`] are `node-agent logs`, `exec` and `port-forward`. Rendering ([`table`], [`explain`], [`sources`]) is pure: the time is an
 //! argument.
 //!
 //! Must not know how pods are run: it sees the agent through [`View`] only.
@@ -12,6 +12,7 @@
 
 pub mod auth;
 pub mod client;
+pub mod commands;
 pub mod explain;
 pub mod healthz;
 pub mod host;

@@ -13,7 +13,7 @@ mod tail;
 mod watch;
 
 pub(crate) use follow::LogStream;
-pub(crate) use options::LogOptions;
+pub use options::LogOptions;
 pub(crate) use running::Running;
 pub(crate) use source::{container_id, statuses};
 pub(crate) use watch::LogWatch;

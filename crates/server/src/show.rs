@@ -189,7 +189,13 @@ fn chosen<'a>(snapshot: &'a ViewSnapshot, names: &[String]) -> (Vec<&'a Arc<PodV
     (snapshot.pods.iter().filter(is_chosen).collect(), missing)
 }
 
-fn not_found(snapshot: &ViewSnapshot, name: &str) -> ShowError {
+/// `pods` are those that `name` may mean.
+pub(crate) fn ambiguous(name: &str, pods: &[&Arc<PodView>]) -> ShowError {
+    let pods = pods.iter().map(|pod| format!("{}/{}", select::namespace(pod), select::name(pod))).collect();
+    ShowError::Ambiguous { name: name.to_owned(), pods }
+}
+
+pub(crate) fn not_found(snapshot: &ViewSnapshot, name: &str) -> ShowError {
     ShowError::NotFound { name: name.to_owned(), close: select::close(snapshot, name) }
 }
 
@@ -296,13 +302,7 @@ fn explain_in(
                 Form::Json | Form::Yaml => write_value(out, form, &json!({ "problems": problems }))?,
             }
         }
-        several => {
-            let pods = several
-                .iter()
-                .map(|pod| format!("{}/{}", select::namespace(pod), select::name(pod)))
-                .collect();
-            return Err(ShowError::Ambiguous { name: name.to_owned(), pods });
-        }
+        several => return Err(ambiguous(name, several)),
     }
     out.flush()?;
     Ok(())

@@ -6,21 +6,21 @@ use kube_model::Timestamp;
 
 /// What is wanted of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct LogOptions {
+pub struct LogOptions {
     /// Go on until the container ends.
-    pub(crate) follow: bool,
+    pub follow: bool,
     /// The container's previous instance.
-    pub(crate) previous: bool,
+    pub previous: bool,
     /// Put its time before each line.
-    pub(crate) timestamps: bool,
+    pub timestamps: bool,
     /// Rows from this time on.
-    pub(crate) since: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// The last rows of the file.
-    pub(crate) tail_lines: Option<u64>,
+    pub tail_lines: Option<u64>,
     /// Most bytes to send; at least 1.
-    pub(crate) limit_bytes: Option<u64>,
+    pub limit_bytes: Option<u64>,
     /// One stream only, which needs a feature that this agent does not have.
-    pub(crate) stream: Option<&'static str>,
+    pub stream: Option<&'static str>,
 }
 
 /// Why a query is refused. Displays as the kubelet words it.
@@ -42,6 +42,30 @@ impl BadQuery {
 }
 
 impl LogOptions {
+    /// The query that says so.
+    pub(crate) fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, wanted) in
+            [("follow", self.follow), ("previous", self.previous), ("timestamps", self.timestamps)]
+        {
+            if wanted {
+                query.append_pair(name, "true");
+            }
+        }
+        for (name, number) in [("tailLines", self.tail_lines), ("limitBytes", self.limit_bytes)] {
+            if let Some(number) = number {
+                query.append_pair(name, &number.to_string());
+            }
+        }
+        if let Some(since) = self.since {
+            query.append_pair("sinceTime", &since.to_string());
+        }
+        if let Some(stream) = self.stream {
+            query.append_pair("stream", stream);
+        }
+        query.finish()
+    }
+
     /// Reads a query; `now` is what `sinceSeconds` counts from.
     pub(crate) fn parse(query: &str, now: Timestamp) -> Result<Self, BadQuery> {
         let first = |name: &str| {
@@ -131,7 +155,8 @@ mod tests {
             ("stream=All&container=app&insecureSkipTLSVerifyBackend=true", plain.clone()),
             ("stream=Stderr", LogOptions { stream: Some("Stderr"), ..plain }),
         ] {
-            assert_eq!(parse(query), Ok(expected), "{query}");
+            assert_eq!(parse(query).as_ref(), Ok(&expected), "{query}");
+            assert_eq!(parse(&expected.query()), Ok(expected), "{query}, there and back");
         }
         assert_eq!(parse("sinceSeconds=9223372036854775807").unwrap().since, Some(Timestamp::MIN));
     }

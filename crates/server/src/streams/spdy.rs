@@ -39,30 +39,41 @@ pub(super) enum Frame {
     Other,
 }
 
-/// The frames that open these streams, in order: an ID, and what the header `streamtype` says.
-pub(super) fn open(streams: &[(u32, &str)]) -> Vec<u8> {
-    let mut out = vec![];
-    for (index, (id, kind)) in streams.iter().enumerate() {
-        let mut pairs = 1_u32.to_be_bytes().to_vec();
-        for text in ["streamtype", kind] {
+/// Opens the streams of one connection. Its frames are sent in the order in which they were made: all headers of a
+/// connection are one zlib stream.
+#[derive(Debug, Default)]
+pub(super) struct Opener {
+    has_begun: bool,
+}
+
+impl Opener {
+    /// The frame that opens a stream with these headers, names in lower case and all of it at most some kilobytes.
+    pub(super) fn open(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut pairs = (headers.len() as u32).to_be_bytes().to_vec();
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
             pairs.extend((text.len() as u32).to_be_bytes());
             pairs.extend(text.as_bytes());
         }
-        // All headers of a connection are one zlib stream. Go's reader gives out a block once it has seen the
-        // empty one behind it, which is what a flush writes.
-        let mut block = if index == 0 { vec![0x78, 0x01] } else { vec![] };
+        // Go's reader gives out a block once it has seen the empty one behind it, which is what a flush writes.
+        let mut block = if self.has_begun { vec![] } else { vec![0x78, 0x01] };
+        self.has_begun = true;
         stored(&mut block, &pairs);
         stored(&mut block, &[]);
         // The ID, that of no other stream, priority and slot.
-        let body = [&id.to_be_bytes()[..], &[0; 6], &block].concat();
-        out.extend(control(SYN_STREAM, &body));
+        let body = [&stream.to_be_bytes()[..], &[0; 6], &block].concat();
+        control(SYN_STREAM, &body)
     }
-    out
+}
+
+/// The frames that open these streams, in order: an ID, and what the header `streamtype` says.
+pub(super) fn open(streams: &[(u32, &str)]) -> Vec<u8> {
+    let mut opener = Opener::default();
+    streams.iter().flat_map(|(id, kind)| opener.open(*id, &[("streamtype", kind)])).collect()
 }
 
 /// A deflate block that is not compressed, and not the last.
 fn stored(out: &mut Vec<u8>, bytes: &[u8]) {
-    // The two headers that there are have some dozen bytes.
+    // The few headers that there are have some dozen bytes.
     let length = bytes.len() as u16;
     out.push(0);
     out.extend(length.to_le_bytes());
