@@ -144,3 +144,58 @@ fn kubectl_runs_a_pod_on_a_lone_node() {
         lone.node.until_gone("web");
     }
 }
+
+#[test]
+fn kubectl_shows_the_logs_of_a_lone_node() {
+    let lone = Lone::new(Line::V2_1);
+    let job = lone.manifest("job", "echo first; echo second; sleep 1; echo third");
+    lone.kubectl(&["apply", "-f", &job]);
+    // It says why there is nothing yet, and then follows to the end.
+    let started = |pod: &Value| !pod["status"]["containerStatuses"][0]["state"]["waiting"].is_object();
+    eventually("the job is started", || {
+        let output = lone.kubectl_as("secret", &["logs", "job"]);
+        if output.status.success() {
+            return Ok(());
+        }
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let pod = lone.try_pod("job")?;
+        assert!(
+            started(&pod) || told.starts_with("Error from server (BadRequest): container \"app\""),
+            "{told}"
+        );
+        Err(told)
+    });
+    assert_eq!(lone.kubectl(&["logs", "-f", "job"]), "first\nsecond\nthird\n");
+    assert_eq!(lone.kubectl(&["logs", "job", "--tail=1"]), "third\n");
+    assert_eq!(lone.kubectl(&["logs", "job", "-c", "app", "--limit-bytes=3"]), "fir");
+    assert_eq!(lone.kubectl(&["logs", "job", "--since-time=2100-01-01T00:00:00Z"]), "");
+    let timed = lone.kubectl(&["logs", "job", "--timestamps", "--since=1h"]);
+    assert!(timed.lines().count() == 3 && timed.lines().all(|line| line.starts_with("20")), "{timed}");
+
+    // Those of a static pod of this node, too.
+    lone.node.apply("fixed", crate::survey::SLEEPER);
+    lone.node.until_phase("fixed", "Running");
+    eventually("the static pod is shown", || lone.try_pod("fixed-node1"));
+    assert_eq!(lone.kubectl(&["logs", "fixed-node1"]), "");
+
+    let crash = lone.manifest("crash", "echo $((++n)) of many; exit 1");
+    lone.kubectl(&["apply", "-f", &crash]);
+    eventually("it has crashed and was started again", || {
+        let pod = lone.pod("crash");
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64();
+        if restarts > Some(0) { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
+    assert_eq!(lone.kubectl(&["logs", "crash", "--previous"]), "1 of many\n");
+
+    for (args, told) in [
+        (&["logs", "job", "-p"][..], "previous terminated container \"app\" in pod \"job\" not found"),
+        (&["logs", "nope"], "pods \"nope\" not found"),
+        (&["logs", "job", "-c", "nope"], "container nope is not valid for pod job"),
+    ] {
+        let output = lone.kubectl_as("secret", args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(told), "{args:?}: {error}");
+    }
+    let stranger = lone.kubectl_as("guess", &["logs", "job"]);
+    assert!(!stranger.status.success() && stranger.stdout.is_empty(), "{stranger:?}");
+}

@@ -192,6 +192,7 @@ impl Agent {
             runtime: runtime_view.subscribe(),
         });
         let inside = Inside::new(view, Arc::new(CriStreams(client.clone())));
+        sources.serve_logs(&inside);
         let (until, served) = (stop.clone(), Arc::clone(&inside));
         tasks.spawn(async move {
             if let Some(Err(error)) = until.run_until_cancelled(local.serve(served)).await {

@@ -4,14 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use kube_model::core::PodStatus;
 use kube_model::pod;
 use kube_model::view::{PodView, Problem, SourceCondition, SourceView};
 use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
-use podsource::push::{self, Listen, Push, TlsFiles};
+use podsource::push::{self, Listen, Logs, NoLog, Push, TlsFiles};
 use podsource::{Mux, SourceState, file, http};
+use server::inside::Inside;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +92,13 @@ impl Sources {
         self.states.clone()
     }
 
+    /// Lets the pod API show logs, if there is one.
+    pub(crate) fn serve_logs(&self, inside: &Arc<Inside>) {
+        if let Some(push) = &self.push {
+            push.handle.serve_logs(Arc::new(PushLogs(Arc::clone(inside))));
+        }
+    }
+
     /// Whether none is configured.
     pub(crate) fn is_empty(&self) -> bool {
         self.states.is_empty()
@@ -115,6 +126,25 @@ impl Sources {
             // It has been told to stop, too; a panic in it was shown already.
             let _ = push.served.await;
         }
+    }
+}
+
+/// Logs for the pod API.
+#[derive(Debug)]
+struct PushLogs(Arc<Inside>);
+
+impl Logs for PushLogs {
+    fn log<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        container: &'a str,
+        query: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Bytes>, NoLog>> {
+        Box::pin(async move {
+            let log = self.0.log(namespace, pod, container, query).await;
+            log.map_err(|none| NoLog { code: none.status.as_u16(), message: none.message })
+        })
     }
 }
 

@@ -8,7 +8,8 @@
 //! Who may connect: a unix socket is its user's alone, a TCP address without TLS must be a loopback address, any other
 //! needs TLS and a token file or client CA. Browsers are refused.
 //!
-//! Owns the HTTP side and the stored pods. Must not know what becomes of them but through [`Handle::observe`].
+//! Owns the HTTP side and the stored pods. Must not know what becomes of them but through [`Handle::observe`], nor
+//! where their logs are: [`Handle::serve_logs`] takes them from somebody who does.
 
 mod access;
 mod connections;
@@ -22,11 +23,14 @@ mod store;
 mod tls;
 mod update;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use kube_model::view::PodView;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
@@ -98,11 +102,11 @@ pub struct Limits {
     /// Pods at once; the default is 1000.
     pub pods: usize,
     /// Connections at once; the default is 256. A further one takes the place of the one that is idle longest. Half
-    /// of them may be watches.
+    /// of them may be watches and logs.
     pub connections: usize,
     /// How long a connection may be idle, or take for the head of a request or the start of TLS; the default is 30 s.
     pub idle: Duration,
-    /// How long a request may take that is not a watch; the default is 60 s, as in the API server.
+    /// How long a request may take that is not a watch or a log; the default is 60 s, as in the API server.
     pub request: Duration,
 }
 
@@ -187,6 +191,35 @@ impl Handle {
     pub fn observe(&self, views: &[Arc<PodView>]) {
         self.0.observe(views);
     }
+
+    /// Serves `/log` of all pods from now on. The first one stays.
+    pub fn serve_logs(&self, logs: Arc<dyn Logs>) {
+        // A second one is no better than the first.
+        let _kept = self.0.logs.set(logs);
+    }
+}
+
+/// Whoever knows what containers write.
+pub trait Logs: fmt::Debug + Send + Sync + 'static {
+    /// The log of a container of the pod, piece by piece. `query` is that of the request: `follow`, `previous`,
+    /// `timestamps`, `sinceSeconds`, `sinceTime`, `tailLines`, `limitBytes`; its numbers have been checked. What is not
+    /// taken need not be read: a slow client takes slowly.
+    fn log<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        container: &'a str,
+        query: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Bytes>, NoLog>>;
+}
+
+/// Why there is no log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoLog {
+    /// The HTTP status code.
+    pub code: u16,
+    /// What to tell the client.
+    pub message: String,
 }
 
 /// Checks who could connect, opens the folder, listens and serves until `cancel` is cancelled.

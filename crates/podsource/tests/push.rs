@@ -12,6 +12,8 @@ mod access;
 mod kubectl;
 #[path = "push/limits.rs"]
 mod limits;
+#[path = "push/logs.rs"]
+mod logs;
 #[path = "push/node.rs"]
 mod node;
 #[path = "push/refusals.rs"]

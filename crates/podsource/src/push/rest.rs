@@ -3,6 +3,7 @@
 mod body;
 mod discovery;
 mod events;
+mod log;
 mod namespaces;
 mod negotiate;
 mod pods;
@@ -11,7 +12,7 @@ mod selector;
 mod table;
 mod watch;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Path, State};
@@ -25,9 +26,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
 use super::error::ApiError;
 use super::store::Store;
+use super::{Limits, Logs};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Api {
     store: Store,
     /// How the pods are, for their events.
     views: RwLock<Arc<[Arc<PodView>]>>,
+    /// What containers wrote, once somebody serves it.
+    pub(super) logs: OnceLock<Arc<dyn Logs>>,
     pub(super) limits: Limits,
     /// Bytes that bodies may have together.
     body_budget: Arc<Semaphore>,
@@ -51,6 +54,7 @@ impl Api {
         Self {
             store,
             views: RwLock::default(),
+            logs: OnceLock::new(),
             limits,
             body_budget: Arc::new(Semaphore::new(bytes)),
             watches: Arc::new(Semaphore::new((limits.connections / 2).max(1))),
@@ -90,6 +94,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/namespaces/{namespace}/pods", collection())
         .route("/api/v1/namespaces/{namespace}/pods/{name}", item())
         .route("/api/v1/namespaces/{namespace}/pods/{name}/status", get(pods::get))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/log", get(log::get))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)

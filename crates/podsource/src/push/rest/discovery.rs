@@ -3,10 +3,12 @@
 //! kubectl looks into the document whether the server validates fields itself; without one it would want all schemas,
 //! to do so on its own. Rule: upstream `k8s.io/cli-runtime/pkg/resource/query_param_verifier_v3.go`.
 
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::Shared;
 use super::negotiate::json as answer;
 
 /// The version of Kubernetes whose rules hold here.
@@ -38,9 +40,9 @@ pub(super) async fn groups() -> Response {
     answer(StatusCode::OK, &json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] }))
 }
 
-pub(super) async fn resources() -> Response {
+pub(super) async fn resources(State(api): Shared) -> Response {
     let pods = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-    let list = json!({
+    let mut list = json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": "v1",
@@ -54,6 +56,9 @@ pub(super) async fn resources() -> Response {
             resource("pods/status", "", "Pod", &[], true, &["get"]),
         ],
     });
+    if let (Some(_), Some(resources)) = (api.logs.get(), list["resources"].as_array_mut()) {
+        resources.push(resource("pods/log", "", "Pod", &[], true, &["get"]));
+    }
     answer(StatusCode::OK, &list)
 }
 
