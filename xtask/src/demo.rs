@@ -1,5 +1,7 @@
-//! `cargo xtask demo`: the agent on a real containerd, step by step.
+//! `cargo xtask demo`: the agent on a real containerd, by itself or as a node of a cluster, step by step.
 
+mod cluster;
+mod cluster_steps;
 mod screen;
 mod stage;
 mod steps;
@@ -12,10 +14,14 @@ use clap::ValueEnum;
 use testkit::env::{Line, clean, interrupted};
 
 use crate::{cargo, ui};
+use cluster::ClusterStage;
 use stage::Stage;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Show the agent as a node of a cluster, with etcd, a kube-apiserver and kubectl
+    #[arg(long)]
+    cluster: bool,
     /// Leave everything running and say how to talk to it
     #[arg(long)]
     keep: bool,
@@ -64,23 +70,49 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     let start = Instant::now();
+    if options.cluster {
+        let mut stage = ClusterStage::set(options.containerd.into(), &binary)?;
+        let played = play(&mut stage, cluster_steps::STEPS, |_| {})?;
+        return end(played, start, || if options.keep { stage.keep() } else { stage.strike() });
+    }
     let mut stage = Stage::set(options.containerd.into(), &binary)?;
-    let mut failed = Vec::new();
-    let mut summary = Vec::new();
-    for step in steps::STEPS {
+    let played = play(&mut stage, &steps::STEPS, |stage| stage.screen.settle(&stage.agent))?;
+    end(played, start, || if options.keep { stage.keep() } else { stage.strike() })
+}
+
+/// One step.
+struct Step<S> {
+    /// What must come true.
+    title: &'static str,
+    /// What is done for it.
+    tells: &'static str,
+    /// Does it, and returns what was seen.
+    act: fn(&mut S) -> Result<String>,
+}
+
+/// How it went: a line for each step, and the titles of those that failed.
+struct Played {
+    lines: Vec<String>,
+    failed: Vec<&'static str>,
+}
+
+/// Does all steps in order; a failed one does not keep the next from being tried.
+fn play<S>(stage: &mut S, steps: &[Step<S>], settle: impl Fn(&mut S)) -> Result<Played> {
+    let mut played = Played { lines: Vec::new(), failed: Vec::new() };
+    for step in steps {
         ui::step(step.title);
         ui::say(format!("    {}", step.tells));
         let began = Instant::now();
-        let done = (step.act)(&mut stage);
+        let done = (step.act)(stage);
         if interrupted() {
-            break;
+            bail!("interrupted");
         }
-        stage.screen.settle(&stage.agent);
+        settle(stage);
         let seconds = began.elapsed().as_secs_f32();
         let line = match &done {
             Ok(seen) => format!("✓ {} ({seconds:.1} s): {seen}", step.title),
             Err(error) => {
-                failed.push(step.title);
+                played.failed.push(step.title);
                 // The whole error, with the agent's log, stands above; the summary has its first line.
                 ui::failed(error);
                 let text = format!("{error:#}");
@@ -88,23 +120,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         };
         ui::say(format!("    {line}"));
-        summary.push(line);
+        played.lines.push(line);
     }
-    if interrupted() {
-        bail!("interrupted");
-    }
+    Ok(played)
+}
+
+/// The summary, and then what becomes of the stage.
+fn end(played: Played, start: Instant, leave: impl FnOnce() -> Result<()>) -> Result<()> {
     ui::step(&format!("summary, after {:.0} s", start.elapsed().as_secs_f32()));
-    for line in &summary {
+    for line in &played.lines {
         ui::say(line);
     }
-    if options.keep {
-        stage.keep()?;
-    } else {
-        stage.strike()?;
-        ui::say("everything was taken down");
-    }
-    if failed.is_empty() {
+    leave()?;
+    if played.failed.is_empty() {
         return Ok(());
     }
-    bail!("{} of {} steps: {}", failed.len(), summary.len(), failed.join("; "));
+    bail!("{} of {} steps: {}", played.failed.len(), played.lines.len(), played.failed.join("; "));
 }

@@ -126,7 +126,9 @@ impl Stage {
         drop(agent);
         drop(containerd);
         let run = Arc::into_inner(run).ok_or_else(|| anyhow!("something of the demo still runs"))?;
-        Ok(run.close()?)
+        run.close()?;
+        ui::say("everything was taken down");
+        Ok(())
     }
 }
 

@@ -8,20 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testkit::env::{container_status, is_ready, pod};
 
+use super::Step;
 use super::stage::{Stage, container_id, example};
 
-/// One step.
-pub(super) struct Step {
-    /// What must come true.
-    pub(super) title: &'static str,
-    /// What is done for it.
-    pub(super) tells: &'static str,
-    /// Does it, and returns what was seen.
-    pub(super) act: fn(&mut Stage) -> Result<String>,
-}
-
-/// In this order; a failed one does not keep the next from being tried.
-pub(super) const STEPS: [Step; 9] = [
+/// In this order.
+pub(super) const STEPS: [Step<Stage>; 9] = [
     Step {
         title: "the web server gets ready",
         tells: "web.yaml has a readiness and a liveness probe over HTTP",
