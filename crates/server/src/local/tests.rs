@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::{Client, ClientError};
-use crate::testing::{FakeView, inside, pod, running, snapshot};
+use crate::testing::{FakeAgent, FakeView, inside, pod, running, snapshot};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -155,6 +155,35 @@ async fn only_getting_pods_is_served() {
     // The server may hang up before all of it is sent.
     let _sent = stream.write_all(huge.as_bytes()).await;
     served.client().snapshot().await.unwrap();
+}
+
+#[tokio::test]
+async fn logs_and_streams_of_pods_are_served_as_on_10250() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("0.log");
+    fs::write(&log, "2026-11-23T11:59:00Z stdout F hello\n").unwrap();
+    let agent = Arc::<FakeAgent>::default();
+    agent.logs.lock().unwrap().insert("w".to_owned(), log);
+    let mut status = running();
+    status["containerStatuses"][0]["containerID"] = "containerd://w".into();
+    let view = FakeView::new(snapshot(vec![pod("web", status)]));
+    let inside = Inside::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+    let server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(inside));
+    let served = Served { folder, view, server };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
+    for (request, expected) in [
+        ("GET /containerLogs/default/web-node1/app?tailLines=1", "hello\n"),
+        ("GET /containerLogs/default/web-node1/nope", "container \"nope\" not found in pod \"web-node1\""),
+        ("POST /exec/default/web-node1/app?command=ls&output=1", "no streaming server"),
+        ("POST /portForward/default/web-node1", "no streaming server"),
+        ("GET /metrics", "only /v1/pods,"),
+    ] {
+        let answer = served.ask(&format!("{request} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n")).await;
+        assert!(answer.contains(expected), "{request}: {answer}");
+    }
+    let calls = agent.calls();
+    assert!(calls.iter().any(|call| call.starts_with("exec w [\"ls\"]")), "{calls:?}");
+    assert!(calls.iter().any(|call| call.starts_with("port-forward web-uid")), "{calls:?}");
 }
 
 #[tokio::test]
