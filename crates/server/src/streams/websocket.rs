@@ -303,8 +303,8 @@ where
         if channel == STATUS {
             status.extend(bytes);
             status.truncate(MOST_STATUS_BYTES);
-            // Ends may never come: containerd ends all streams at last, in any order, and gets stuck at a stdin that
-            // nobody reads.
+            // Its end may never come: the runtime's server ends all streams at last, one by one, and says no more when
+            // it gets stuck at one of them.
             if serde_json::from_slice::<IgnoredAny>(&status).is_ok() {
                 open.retain(|one| *one != STATUS);
             }
