@@ -343,6 +343,7 @@ impl Cluster {
                 system_log: server.system_log_handler,
                 profiling: server.profiling_handler,
                 debug_flags: server.debug_flags_handler,
+                extend_websockets: server.extend_websockets,
             },
         })
     }

@@ -79,6 +79,7 @@ pub(crate) fn reporter(
         update_frequency: cluster.status_update_frequency,
         report_frequency: cluster.status_report_frequency,
         lease_duration: cluster.lease_duration,
+        declared_features: cluster.declared_features.clone(),
         max_images: cluster.max_images,
         // The release whose kubelet this is, and after the sign that orders nothing, what it really is.
         version: format!("v{}+node-agent.{}", node_config::KUBERNETES_VERSION, env!("CARGO_PKG_VERSION")),

@@ -17,9 +17,14 @@ const BUILT: &[Gate] = &[
     Gate::AllAlpha,
     Gate::AllBeta,
     Gate::CustomCPUCFSQuotaPeriod,
+    Gate::ExtendWebSocketsToKubelet,
     Gate::LoggingAlphaOptions,
     Gate::LoggingBetaOptions,
+    Gate::NodeDeclaredFeatures,
 ];
+
+/// The built gates whose features a Node declares, so that API server and scheduler use them (reference 6.2).
+const DECLARED: &[Gate] = &[Gate::ExtendWebSocketsToKubelet];
 
 /// How settled the thing behind a gate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +224,13 @@ impl Gates {
     /// The gates that are not at their defaults, by name.
     pub fn changed(&self) -> impl Iterator<Item = Gate> {
         Gate::all().filter(|&gate| self.enabled(gate) != gate.spec().default)
+    }
+
+    /// The features that the Node declares, by name.
+    pub fn declared_features(&self) -> Vec<String> {
+        let declared =
+            DECLARED.iter().filter(|&&gate| self.enabled(Gate::NodeDeclaredFeatures) && self.enabled(gate));
+        declared.map(ToString::to_string).collect()
     }
 
     /// The gates that are not at their defaults and whose setting has no effect in this agent, by name: to be

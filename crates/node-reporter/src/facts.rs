@@ -36,6 +36,8 @@ pub struct Settings {
     pub report_frequency: Duration,
     /// How long the lease holds.
     pub lease_duration: Duration,
+    /// What the node declares to be there, by the names of Kubernetes' feature gates, sorted.
+    pub declared_features: Vec<String>,
     /// Most images that are named; `None`: all.
     pub max_images: Option<usize>,
     /// The Kubernetes version whose kubelet this agent stands for, as `nodeInfo.kubeletVersion`.

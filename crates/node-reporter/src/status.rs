@@ -82,6 +82,7 @@ pub(crate) fn status(
         .runtime
         .supplemental_groups_policy
         .map(|known| NodeFeatures { supplemental_groups_policy: Some(known) });
+    status.declared_features = Some(settings.declared_features.clone()).filter(|all| !all.is_empty());
     (status, events)
 }
 
@@ -213,6 +214,7 @@ mod tests {
                 ],
                 "capacity": {"cpu": "2", "memory": "1Gi", "pods": "110"},
                 "allocatable": {"cpu": "2", "memory": "1Gi", "pods": "110"},
+                "declaredFeatures": ["ExtendWebSocketsToKubelet"],
                 "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
                 "nodeInfo": {
                     "machineID": "m", "systemUUID": "s", "bootID": "b", "kernelVersion": "6.1", "osImage": "Debian",

@@ -29,6 +29,7 @@ pub(crate) fn settings() -> Settings {
         update_frequency: Duration::from_secs(10),
         report_frequency: Duration::from_secs(300),
         lease_duration: Duration::from_secs(40),
+        declared_features: vec!["ExtendWebSocketsToKubelet".to_owned()],
         max_images: Some(50),
         version: "v1.36.2".to_owned(),
     }

@@ -38,11 +38,20 @@ pub struct Handlers {
     pub profiling: bool,
     /// `enableDebugFlagsHandler`: `/debug/flags/v`.
     pub debug_flags: bool,
+    /// Gate `ExtendWebSocketsToKubelet`: WebSockets are translated for a runtime that speaks SPDY only. Without it
+    /// they are handed on as they are.
+    pub extend_websockets: bool,
 }
 
 impl Default for Handlers {
     fn default() -> Self {
-        Self { debugging: true, system_log: true, profiling: true, debug_flags: true }
+        Self {
+            debugging: true,
+            system_log: true,
+            profiling: true,
+            debug_flags: true,
+            extend_websockets: true,
+        }
     }
 }
 

@@ -240,7 +240,7 @@ async fn answer(inside: &Inside, request: Request<Incoming>, enter: impl FnOnce(
             if !enter() {
                 return full();
             }
-            in_pod(inside, endpoint, request, None).await
+            in_pod(inside, endpoint, request, None, true).await
         }
         _ => not_found(),
     }

@@ -16,7 +16,7 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("created.status.conditions[3]", "there are no CSI drivers to wait for: it is what the runtime makes it"),
     ("created.status.features", "the API server of the tests (1.20) does not know it"),
     ("created.status.runtimeHandlers", "the API server of the tests (1.20) does not know it"),
-    ("created.status.declaredFeatures", "none of them is there"),
+    ("created.status.declaredFeatures", "the API server of the tests (1.20) does not know it"),
     ("created lease.metadata.annotations", "says which agent holds it"),
     ("lease.metadata.annotations", "says which agent holds it"),
 ];

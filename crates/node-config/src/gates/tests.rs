@@ -201,6 +201,14 @@ fn what_is_set_away_from_its_default_without_effect_is_named() {
 }
 
 #[test]
+fn a_node_declares_what_is_built_and_on() {
+    let declared = |gates: &str| Gates::new(&set(gates)).unwrap().declared_features();
+    assert_eq!(Gates::default().declared_features(), ["ExtendWebSocketsToKubelet"]);
+    assert!(declared("ExtendWebSocketsToKubelet=false").is_empty());
+    assert!(DECLARED.iter().all(|gate| BUILT.contains(gate)), "nothing that is not there");
+}
+
+#[test]
 fn the_help_names_what_may_still_be_set() {
     assert_eq!(Gate::MemoryQoS.help().unwrap(), "MemoryQoS=true|false (ALPHA - default=false)");
     assert_eq!(Gate::EnvFiles.help().unwrap(), "EnvFiles=true|false (BETA - default=true)");

@@ -11,6 +11,7 @@ use kube_model::quantity::Quantity;
 
 use super::{Check, non_empty};
 use crate::config::{KubeletConfiguration, join};
+use crate::gates::{Gate, Gates};
 use crate::table::KubeletFlags;
 use crate::value::parse_ip;
 
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub status_report_frequency: Duration,
     /// How long the node's lease holds.
     pub lease_duration: Duration,
+    /// What the node's status declares to be there, by the names of gates.
+    pub declared_features: Vec<String>,
     /// Most images in the node's status; `None`: all.
     pub max_images: Option<usize>,
     /// Requests about pods.
@@ -101,6 +104,8 @@ pub struct KubeletServer {
     pub profiling_handler: bool,
     /// `/debug/flags/v`
     pub debug_flags_handler: bool,
+    /// Whether WebSockets are translated for runtimes that speak SPDY only.
+    pub extend_websockets: bool,
 }
 
 /// The node as pods are chosen for it.
@@ -116,6 +121,11 @@ pub struct NodeSettings {
     pub reserved: BTreeMap<String, i64>,
     /// From where on something is scarce, by signal.
     pub eviction_hard: BTreeMap<String, Least>,
+}
+
+/// What cannot be set was refused before.
+fn gates(config: &KubeletConfiguration) -> Gates {
+    Gates::new(&config.feature_gates).unwrap_or_default()
 }
 
 /// The values of the headers are secret.
@@ -156,6 +166,7 @@ impl Check<'_> {
             lease_duration: Duration::from_secs(
                 self.not_negative("nodeLeaseDurationSeconds", config.node_lease_duration_seconds).into(),
             ),
+            declared_features: gates(config).declared_features(),
             max_images: usize::try_from(config.node_status_max_images).ok(),
             api: Rate {
                 qps: self.not_negative("kubeAPIQPS", config.kube_api_qps),
@@ -205,6 +216,7 @@ impl Check<'_> {
             system_log_handler: config.enable_system_log_handler,
             profiling_handler: config.enable_profiling_handler,
             debug_flags_handler: config.enable_debug_flags_handler,
+            extend_websockets: gates(config).enabled(Gate::ExtendWebSocketsToKubelet),
         })
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn answer(
         Route::InPod(endpoint) => {
             let peer = Some(connection.peer.ip());
             let Answered { response, tunnel, translated } =
-                in_pod(&host.inside, endpoint, request, peer).await;
+                in_pod(&host.inside, endpoint, request, peer, service.handlers.extend_websockets).await;
             if let Some(subresource) = translated {
                 host.requests.websocket(subresource);
             }
@@ -100,19 +100,25 @@ impl From<Response<Body>> for Answered {
     }
 }
 
-/// Answers an endpoint that looks into a pod. A client on this machine has no address.
+/// Answers an endpoint that looks into a pod. A client on this machine has no address. `translate`: WebSockets, too,
+/// reach a runtime that speaks SPDY only.
 pub(crate) async fn in_pod(
     inside: &Inside,
     endpoint: InPod<'_>,
     request: Request<Incoming>,
     peer: Option<IpAddr>,
+    translate: bool,
 ) -> Answered {
     let query = request.uri().query().unwrap_or_default();
     match endpoint {
         InPod::Logs(target) => container_logs(inside, target, query).await.into(),
-        InPod::Exec(target) => streaming::stream(inside, Stream::Exec, target, request, peer).await,
-        InPod::Attach(target) => streaming::stream(inside, Stream::Attach, target, request, peer).await,
-        InPod::PortForward(target) => streaming::port_forward(inside, target, request, peer).await,
+        InPod::Exec(target) => {
+            streaming::stream(inside, Stream::Exec, target, request, peer, translate).await
+        }
+        InPod::Attach(target) => {
+            streaming::stream(inside, Stream::Attach, target, request, peer, translate).await
+        }
+        InPod::PortForward(target) => streaming::port_forward(inside, target, request, peer, translate).await,
         InPod::Run(target) => streaming::run(inside, target, query).await.into(),
     }
 }

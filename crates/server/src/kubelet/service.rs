@@ -29,7 +29,7 @@ pub(super) struct Auth {
 pub(super) struct Service {
     pub(super) host: Host,
     auth: Option<Auth>,
-    handlers: Handlers,
+    pub(super) handlers: Handlers,
 }
 
 impl Service {

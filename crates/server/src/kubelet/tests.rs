@@ -103,6 +103,14 @@ impl Server {
     }
 
     fn start_with(authentication: Authentication, authorization: Authorization) -> Self {
+        Self::start_serving(authentication, authorization, Handlers::default())
+    }
+
+    fn start_serving(
+        authentication: Authentication,
+        authorization: Authorization,
+        handlers: Handlers,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new("test CA");
         let tls = given_tls(&ca, folder.path());
@@ -112,7 +120,7 @@ impl Server {
             tls,
             authentication,
             authorization,
-            handlers: Handlers::default(),
+            handlers,
         };
         Self::run(folder, Some(ca), |host| KubeletServer::bind(settings, host))
     }

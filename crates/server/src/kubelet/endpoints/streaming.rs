@@ -51,6 +51,7 @@ pub(super) async fn stream(
     target: Target<'_>,
     request: Request<Incoming>,
     peer: Option<IpAddr>,
+    translate: bool,
 ) -> Answered {
     let query = request.uri().query().unwrap_or_default();
     let mut wanted = match streams::streams(query) {
@@ -81,7 +82,7 @@ pub(super) async fn stream(
             inside.streaming.attach(&id, wanted).await
         }
     };
-    let translation = Translation::of_session(request.headers(), wanted);
+    let translation = translate.then(|| Translation::of_session(request.headers(), wanted)).flatten();
     let translated = translation.map(|_| subresource);
     Answered { translated, ..carry(url, request, translation, peer).await }
 }
@@ -91,8 +92,9 @@ pub(super) async fn port_forward(
     target: PodTarget<'_>,
     request: Request<Incoming>,
     peer: Option<IpAddr>,
+    translate: bool,
 ) -> Answered {
-    let translation = Translation::of_ports(request.headers());
+    let translation = translate.then(|| Translation::of_ports(request.headers())).flatten();
     let query = request.uri().query().unwrap_or_default();
     let ports = match translation {
         // As with bare SPDY the client names them stream by stream.

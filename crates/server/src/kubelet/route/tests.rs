@@ -91,7 +91,8 @@ fn without_debugging_handlers_pods_cannot_be_looked_into() {
 
 #[test]
 fn single_handlers_can_be_switched_off() {
-    let handlers = Handlers { debugging: true, system_log: false, profiling: false, debug_flags: false };
+    let handlers =
+        Handlers { system_log: false, profiling: false, debug_flags: false, ..Handlers::default() };
     for (path, words) in [
         ("/logs/", "logs endpoint is disabled.\n"),
         ("/debug/pprof/heap", "profiling endpoint is disabled.\n"),

@@ -222,3 +222,26 @@ async fn what_cannot_be_streamed_is_said_in_the_kubelets_words() {
         assert!(reply.body.starts_with(text), "{}", reply.body);
     }
 }
+
+#[tokio::test]
+async fn a_websocket_goes_to_the_runtime_as_it_is_when_the_gate_is_off() {
+    let asks: &[(&str, &str)] = &[
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", "v5.channel.k8s.io"),
+    ];
+    for (extend_websockets, upgrade) in [(true, "upgrade: SPDY/3.1\r\n"), (false, "upgrade: websocket\r\n")] {
+        let server = Server::start_serving(
+            Authentication::default().anonymous(true),
+            Authorization::always_allow(),
+            Handlers { extend_websockets, ..Handlers::default() },
+        );
+        let runtime = Runtime::start("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        serve_web(&server, &runtime);
+        server.client().send("GET", EXEC, asks).await;
+        let head = runtime.heads.lock().unwrap().join("");
+        assert!(head.to_lowercase().contains(&upgrade.to_lowercase()), "{head}");
+    }
+}
