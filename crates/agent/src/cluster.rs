@@ -135,6 +135,7 @@ impl Cluster {
             client: client.clone(),
             endpoint: Arc::clone(access.endpoint()),
             node_name: node_name.to_owned(),
+            reached: Some(access.reached()),
         };
         let other = watch::Sender::new(None::<bool>);
         Ok(Self {
@@ -221,6 +222,7 @@ impl Cluster {
             server: self.pods,
             pods: |state| state.seen.then_some(&*state.pods),
             node: node.subscribe(),
+            reached: self.access.reached(),
         };
         spawn(Box::pin(pods.run()));
         let (events, mut is_other) = (self.events, other.subscribe());

@@ -19,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use kube::Client;
 use kube::client::{Body, ConfigExt as _};
+use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use credentials::Exec;
@@ -147,6 +149,9 @@ struct Shared {
     headers: kube::client::middleware::ExtraHeadersLayer,
     endpoint: Arc<str>,
     requests: Requests,
+    /// Whether the request that ended last had no answer.
+    failing: AtomicBool,
+    reached: watch::Sender<()>,
 }
 
 /// Without anything that is secret.
@@ -187,6 +192,8 @@ impl Access {
             headers,
             endpoint,
             requests: Requests::default(),
+            failing: AtomicBool::new(false),
+            reached: watch::Sender::new(()),
         })))
     }
 
@@ -198,6 +205,12 @@ impl Access {
     /// All requests up to now, of all clients, by method and outcome.
     pub fn requests(&self) -> Vec<Counted> {
         self.0.requests.counted()
+    }
+
+    /// Changes when the server answers one of the clients after it did not answer: whoever waits before the next try
+    /// need not wait any longer.
+    pub fn reached(&self) -> watch::Receiver<()> {
+        self.0.reached.subscribe()
     }
 
     /// A client with a lane of its own. Clones of it share the lane.
@@ -216,6 +229,14 @@ impl Access {
             .layer(&self.0.headers)
             .service(service_fn(move |request| Arc::clone(&way).send(request)));
         Client::new(service, "default")
+    }
+}
+
+impl Shared {
+    fn note(&self, answered: bool) {
+        if self.failing.swap(!answered, Ordering::Relaxed) && answered {
+            self.reached.send_replace(());
+        }
     }
 }
 
@@ -239,6 +260,7 @@ impl Way {
         let asked = tokio::time::timeout(self.timeout, self.ask(request)).await;
         let code = asked.as_ref().ok().and_then(|asked| Some(asked.as_ref().ok()?.0.status()));
         self.access.requests.count(method, code);
+        self.access.note(code.is_some());
         let (answer, stream) = match asked {
             Ok(answer) => answer?,
             Err(_) => {

@@ -14,14 +14,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Error};
 use kube_model::core::{Node, Pod, PodStatus};
-use kube_model::pod::identity;
-use kube_model::view::PodView;
+use kube_model::view::PodState;
 use kube_model::{PodKey, PodUid};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -42,9 +41,9 @@ const WATCH_LAG: Duration = Duration::from_secs(10);
 
 /// What the rest of the agent tells.
 pub trait Local: Send + Sync + 'static {
-    /// All pods of the node as they are now. What did not change keeps its `Arc`s.
-    fn views(&self) -> Vec<Arc<PodView>>;
-    /// Changes when [`views`](Self::views) may differ.
+    /// All pods of the node as they are now, in the order in which they came. What did not change keeps its `Arc`s.
+    fn pods(&self) -> Vec<PodState>;
+    /// Changes when [`pods`](Self::pods) may differ.
     fn changes(&self) -> watch::Receiver<u64>;
     /// Whether every source has told what it wants: before that a mirror pod may still find its static pod.
     fn complete(&self) -> bool;
@@ -64,16 +63,15 @@ pub struct Pods<L, T> {
     pub pods: fn(&T) -> Option<&[Arc<Pod>]>,
     /// The Node, as soon as it is there: mirror pods belong to it.
     pub node: watch::Receiver<Option<Arc<Node>>>,
+    /// Changes when the server can be reached again: pauses end then.
+    pub reached: watch::Receiver<()>,
 }
-
-/// Whether the server's pod is known, and what is shown of it here, when they were compared last.
-type Compared = (Option<Arc<PodView>>, Option<Arc<Pod>>);
 
 /// What is remembered of one pod by its name.
 #[derive(Default)]
 struct Entry {
-    /// What was compared last, and came out even.
-    settled: Option<Compared>,
+    /// What was compared last, and came out even: the agent's state and the server's.
+    settled: Option<(PodState, Arc<Pod>)>,
     /// The server's answer to the last patch, until the watch has caught up.
     answer: Option<Answer>,
     /// The server's pod as it was before a create or delete that the server took, and until when the watch may
@@ -124,14 +122,16 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = self.server.changed() => if changed.is_err() { return },
                 Ok(()) = self.node.changed() => {}
-                Some(done) = requests.next() => {
-                    self.take(&mut entries, done);
-                    continue;
+                Ok(()) = self.reached.changed() => {
+                    entries.values_mut().for_each(|entry| entry.not_before = None);
                 }
+                Some(done) = requests.next() => self.take(&mut entries, done),
                 () = retry => continue,
             }
-            // An answer that comes meanwhile stays in `requests`.
             sleep(GATHER).await;
+            while let Some(Some(done)) = requests.next().now_or_never() {
+                self.take(&mut entries, done);
+            }
         }
     }
 
@@ -143,30 +143,36 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
     ) -> Option<Instant> {
         let server = self.server.borrow();
         let server = (self.pods)(&server)?;
-        let server: BTreeMap<PodKey, &Arc<Pod>> = server.iter().map(|pod| (identity(pod).1, pod)).collect();
-        let views = self.local.views();
-        let mut local: BTreeMap<PodKey, &Arc<PodView>> = BTreeMap::new();
-        for view in &views {
-            let (uid, key) = identity(&view.pod);
+        let server: BTreeMap<Name<'_>, &Arc<Pod>> =
+            server.iter().map(|pod| (Name::at_server(pod), pod)).collect();
+        let pods = self.local.pods();
+        let mut local: BTreeMap<Name<'_>, &PodState> = BTreeMap::new();
+        for state in &pods {
+            let name = Name::of(&state.key);
             // Of two pods of one name the one that the server has counts, else the one that comes.
-            let known = server.get(&key).is_some_and(|pod| identity(pod).0 == uid);
-            if known || local.get(&key).is_none_or(|other| other.removing) {
-                local.insert(key, view);
+            let known =
+                server.get(&name).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(state.uid.as_str()));
+            if known || local.get(&name).is_none_or(|other| other.removing) {
+                local.insert(name, state);
             }
         }
         let complete = self.local.complete();
         let node = self.node.borrow();
-        entries.retain(|key, entry| entry.busy || server.contains_key(key) || local.contains_key(key));
+        entries.retain(|key, entry| {
+            let name = Name::of(key);
+            entry.busy || server.contains_key(&name) || local.contains_key(&name)
+        });
         let mut wake: Option<Instant> = None;
-        let keys: Vec<PodKey> = server.keys().chain(local.keys()).cloned().collect();
-        for key in keys {
+        let only_here = local.keys().filter(|name| !server.contains_key(name));
+        for name in server.keys().chain(only_here) {
             if requests.len() >= AT_ONCE {
                 // Each answer brings the loop back here.
                 break;
             }
-            let (view, pod) = (local.get(&key).copied(), server.get(&key).copied());
+            let (state, pod) = (local.get(name).copied(), server.get(name).copied());
+            let key = state.map_or_else(|| PodKey::new(name.0, name.1), |state| state.key.clone());
             let entry = entries.entry(key.clone()).or_default();
-            if entry.busy || entry.is_settled(view, pod) {
+            if entry.busy || entry.is_settled(state, pod) {
                 continue;
             }
             if let Some(at) = entry.waits(pod) {
@@ -176,8 +182,8 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             entry.forget_old_answer(pod);
             let answered = entry.answer.as_ref().map(|answer| (&*answer.status, &*answer.sent));
             let facts = Facts {
-                view: view.map(|v| &**v),
-                server: pod.map(|p| &**p),
+                local: state,
+                server: pod.map(|pod| &**pod),
                 answered,
                 complete,
                 node: node.as_deref(),
@@ -185,15 +191,12 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             match decide::decide(&facts) {
                 Some(action) => {
                     entry.busy = true;
-                    let concerned = view.map(|view| &view.pod).or(pod);
-                    let uid = concerned.map_or_else(|| PodUid::from(""), |pod| identity(pod).0);
+                    let at_server = || pod.and_then(|pod| pod.metadata.uid.as_deref()).unwrap_or_default();
+                    let uid = state.map_or_else(|| PodUid::new(at_server()), |state| state.uid.clone());
                     requests.push(self.request(key, uid, pod.cloned(), action));
                 }
                 // Mirror pods depend on more than the two.
-                None if view.is_some() && pod.is_some() => {
-                    entry.settled = Some((view.cloned(), pod.cloned()));
-                }
-                None => {}
+                None => entry.settled = state.cloned().zip(pod.cloned()),
             }
         }
         wake
@@ -280,12 +283,27 @@ fn version(pod: &Pod) -> Option<u64> {
     pod.metadata.resource_version.as_deref()?.parse().ok()
 }
 
+/// Namespace and name, borrowed: all pods are gone through often.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'a>(&'a str, &'a str);
+
+impl<'a> Name<'a> {
+    fn at_server(pod: &'a Pod) -> Self {
+        let meta = &pod.metadata;
+        Self(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    }
+
+    fn of(key: &'a PodKey) -> Self {
+        Self(&key.namespace, &key.name)
+    }
+}
+
 impl Entry {
-    fn is_settled(&self, view: Option<&Arc<PodView>>, pod: Option<&Arc<Pod>>) -> bool {
-        let (Some((Some(v), Some(p))), Some(view), Some(pod)) = (&self.settled, view, pod) else {
+    fn is_settled(&self, state: Option<&PodState>, pod: Option<&Arc<Pod>>) -> bool {
+        let (Some((s, p)), Some(state), Some(pod)) = (&self.settled, state, pod) else {
             return false;
         };
-        Arc::ptr_eq(p, pod) && decide::same(v, view)
+        Arc::ptr_eq(p, pod) && decide::same(s, state)
     }
 
     /// Until when nothing more is to be asked for.

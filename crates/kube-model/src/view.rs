@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::{PodKey, PodUid};
+
 /// Everything that the local view shows at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +68,23 @@ pub struct PodView {
     /// What happened lately, oldest first; repeated events are one entry with a count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+}
+
+/// What of a [`PodView`] those need who follow statuses only: all of it is shared, so it costs next to nothing.
+#[derive(Debug, Clone)]
+pub struct PodState {
+    /// The pod's UID.
+    pub uid: PodUid,
+    /// Its namespace and name.
+    pub key: PodKey,
+    /// See [`PodView::pod`].
+    pub pod: Arc<Pod>,
+    /// See [`PodView::status`].
+    pub status: Arc<PodStatus>,
+    /// See [`PodView::removing`].
+    pub removing: bool,
+    /// See [`PodView::finished`].
+    pub finished: bool,
 }
 
 /// Something that a pod waits for.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube_model::core::{Pod, PodStatus};
-use kube_model::view::{Activity, Event, EventType, PodView, Wait};
-use kube_model::{PodKey, Timestamp, pod};
+use kube_model::view::{Activity, Event, EventType, PodState, PodView, Wait};
+use kube_model::{PodKey, PodUid, Timestamp, pod};
 use tokio::sync::watch;
 
 /// How many events a pod keeps: enough to see a crash loop's whole round, a few KiB at most.
@@ -170,6 +170,18 @@ impl Cell {
     /// Whether the pod runs no more and will not run again.
     pub(crate) fn has_ended(&self) -> bool {
         is_terminal(&self.lock().status)
+    }
+
+    pub(crate) fn state(&self, uid: PodUid) -> PodState {
+        let shown = self.lock();
+        PodState {
+            uid,
+            key: self.key.clone(),
+            pod: Arc::clone(&shown.pod),
+            status: Arc::clone(&shown.status),
+            removing: shown.removing,
+            finished: shown.finished,
+        }
     }
 
     pub(crate) fn view(&self) -> PodView {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kube_model::core::{Container, Pod, PodSpec};
 use kube_model::observed::ObservedPod;
-use kube_model::view::{PodView, Wait};
+use kube_model::view::{PodState, PodView, Wait};
 use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
 use pod_lifecycle::Intent;
 use tokio::sync::watch;
@@ -293,6 +293,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         cells.iter().map(|(_, _, cell)| view(cell)).collect()
     }
 
+    /// The pods of [`Workers::views`] and their statuses, without what a reader would want to know; in the order in
+    /// which they came.
+    pub fn states(&self) -> Vec<PodState> {
+        let mut slots: Vec<(u64, PodUid, Arc<Cell>)> = {
+            let state = self.inner.lock();
+            let slot = |(uid, s): (&PodUid, &Slot)| (s.arrival, uid.clone(), Arc::clone(&s.cell));
+            state.pods.iter().map(slot).collect()
+        };
+        slots.sort_unstable_by_key(|(arrival, ..)| *arrival);
+        slots.into_iter().map(|(_, uid, cell)| cell.state(uid)).collect()
+    }
+
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
     pub fn bump(&self) {
         self.inner.changes.bump();
@@ -303,8 +315,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         self.inner.changes.all.subscribe()
     }
 
-    /// Counts up whenever the pods of [`Workers::views`], their statuses, or whether they are being removed or gone
-    /// may have changed: much rarer than all [`Workers::changes`].
+    /// Counts up whenever [`Workers::states`] may have changed: much rarer than all [`Workers::changes`].
     pub fn status_changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.statuses.subscribe()
     }

@@ -30,7 +30,7 @@ async fn watch(node_name: String) -> Result<(), Box<dyn Error>> {
     let config = Config::infer().await?;
     let endpoint = config.cluster_url.to_string().into();
     let client = Client::try_from(config)?;
-    let mut source = spawn(Settings { client, endpoint, node_name }, CancellationToken::new());
+    let mut source = spawn(Settings { client, endpoint, node_name, reached: None }, CancellationToken::new());
     while source.changed().await.is_ok() {
         let state = source.borrow_and_update().clone();
         println!(

@@ -12,6 +12,7 @@ mod received;
 mod set;
 mod watched;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,12 @@ pub const SOURCE: &str = "api";
 /// How long a server may take to stream the first list before it is taken for one that can not.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The nodes of a cluster that find their server again do not all ask at the same moment.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The code for a version that the server has no more.
+const GONE: u16 = 410;
+
 /// What is said while another agent has the node.
 const HELD: &str = "another agent of this node's name holds the node lease: pods of the server are not started \
                     or changed here, and nothing is written about them";
@@ -49,6 +56,9 @@ pub struct Settings {
     pub endpoint: Arc<str>,
     /// Name of this node: its pods are those with this `spec.nodeName`.
     pub node_name: String,
+    /// Changes when somebody else has reached the server again: a pause between two tries ends soon after. `None`:
+    /// pauses last as long as they do.
+    pub reached: Option<Receiver<()>>,
 }
 
 /// Starts watching. The first value is an empty state that is not `seen`; the source publishes when something
@@ -103,6 +113,7 @@ struct Source {
     node_name: String,
     pods: Pods,
     other: Receiver<Option<bool>>,
+    reached: Option<Receiver<()>>,
     failure: Option<Problem>,
     publish: Sender<Arc<SourceState>>,
     api: Api<Received>,
@@ -113,12 +124,13 @@ struct Source {
 
 impl Source {
     fn new(settings: Settings, other: Receiver<Option<bool>>, publish: Sender<Arc<SourceState>>) -> Self {
-        let Settings { client, endpoint, node_name } = settings;
+        let Settings { client, endpoint, node_name, reached } = settings;
         let (client, accepted) = watched::client(client);
         Self {
             pods: Pods::new(endpoint, node_name.clone()),
             node_name,
             other,
+            reached,
             failure: None,
             publish,
             api: Api::all(client),
@@ -185,9 +197,14 @@ impl Source {
     /// Tells the failure and waits a while; `Some` if another watcher must begin.
     async fn fail(&mut self, error: &watcher::Error, start: Start, listed: bool) -> Option<Start> {
         let code = match error {
-            watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
+            watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchError(status) => status.code,
             _ => 0,
         };
+        // Nothing is wrong: the server forgot the old version while it could not be reached.
+        if code == GONE && listed {
+            return Some(Start::Consistent);
+        }
         // Servers without streamed lists refuse the parameters.
         if start == Start::Stream && !listed && matches!(code, 400 | 422) {
             return Some(Start::Cached);
@@ -197,15 +214,21 @@ impl Source {
         self.failure = Some(self.pods.failure(message));
         self.accepted.mark_unchanged();
         self.publish();
-        let mut pause = Box::pin(sleep(self.backoff.next().unwrap_or(STREAM_TIMEOUT)));
+        let mut pause = pin!(sleep(self.backoff.next().unwrap_or(STREAM_TIMEOUT)));
+        let reached = self.reached.as_mut().map(|reached| {
+            reached.mark_unchanged();
+            reached.clone()
+        });
+        let mut again = pin!(again(reached));
         loop {
             tokio::select! {
                 () = &mut pause => break,
+                () = &mut again => break,
                 Ok(()) = self.other.changed() => self.publish(),
             }
         }
         // kube would go on asking for a version that is gone.
-        (code == 410).then_some(Start::Consistent)
+        (code == GONE).then_some(Start::Consistent)
     }
 
     fn publish(&mut self) {
@@ -231,6 +254,16 @@ impl Source {
             changed
         });
     }
+}
+
+/// Returns some time after somebody has reached the server.
+async fn again(reached: Option<Receiver<()>>) {
+    if let Some(mut reached) = reached
+        && reached.changed().await.is_ok()
+    {
+        return sleep(SPREAD.mul_f64(fastrand::f64())).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// An error with its causes in one line, without what was said already: many errors repeat their source.

@@ -48,7 +48,7 @@ async fn the_pods_of_a_node_are_followed_through_restarts_of_the_server() {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let client = Client::try_from(config).unwrap();
     let endpoint = cluster.url().into();
-    let settings = Settings { client, endpoint, node_name: "node1".to_owned() };
+    let settings = Settings { client, endpoint, node_name: "node1".to_owned(), reached: None };
     let mut source = spawn(settings, CancellationToken::new());
 
     let first = until(&mut source, "the list", |state| state.seen).await;

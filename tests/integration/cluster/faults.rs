@@ -274,10 +274,12 @@ fn whatever_the_server_answers_the_pods_come_to_what_is_wanted() {
     let watch = move |e: &Exchange| is_pods(e) && e.is_watch();
     let list = move |e: &Exchange| is_pods(e) && !e.is_watch();
     let all_but_leases = move |e: &Exchange| !is_lease(e);
+    // So many in a row hold up one path for less than [`SOON`], as it waits twice as long each time.
+    const REFUSALS: u32 = 4;
     type Stage<'a> = (&'a str, &'a dyn Fn(&HttpProxy));
     let stages: &[Stage<'_>] = &[
-        ("busy", &|p| p.fault_times(8, Fault::Refuse(429, Some(1)), all_but_leases)),
-        ("broken", &|p| p.fault_times(8, Fault::Refuse(500, None), all_but_leases)),
+        ("busy", &|p| p.fault_times(REFUSALS, Fault::Refuse(429, Some(1)), all_but_leases)),
+        ("broken", &|p| p.fault_times(REFUSALS, Fault::Refuse(500, None), all_but_leases)),
         ("truncated-watch", &|p| p.fault_times(3, Fault::Truncate(1500), watch)),
         ("broken-watch", &|p| p.fault_times(3, Fault::Break(1500), watch)),
         ("truncated-list", &|p| {
@@ -287,7 +289,9 @@ fn whatever_the_server_answers_the_pods_come_to_what_is_wanted() {
         }),
         ("slow", &|p| p.fault_times(30, Fault::Slow(Duration::from_secs(1)), all_but_leases)),
         ("refused-writes", &|p| {
-            p.fault_times(6, Fault::Refuse(503, None), |e| matches!(e.method.as_str(), "PATCH" | "DELETE"));
+            p.fault_times(REFUSALS, Fault::Refuse(503, None), |e| {
+                matches!(e.method.as_str(), "PATCH" | "DELETE")
+            });
         }),
     ];
     let mut last = "before";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use apiserver_sync::pods::Local;
 use kube_model::PodUid;
-use kube_model::view::{EventType, PodView};
+use kube_model::view::{EventType, PodState};
 use tokio::sync::watch;
 
 use crate::AgentWorkers;
@@ -16,8 +16,8 @@ pub(crate) struct LocalPods {
 }
 
 impl Local for LocalPods {
-    fn views(&self) -> Vec<Arc<PodView>> {
-        self.workers.views()
+    fn pods(&self) -> Vec<PodState> {
+        self.workers.states()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

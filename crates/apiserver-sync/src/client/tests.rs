@@ -317,3 +317,30 @@ async fn files_are_looked_at_again_after_a_while() {
     assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another");
     assert!(!Arc::ptr_eq(&after.tls, &before.tls));
 }
+
+#[tokio::test]
+async fn that_the_server_is_there_again_is_told_once() {
+    let files = Files::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let server = json!({"server": format!("http://{address}")});
+    let access = files.load(&with(&[("/clusters/0/cluster", server)])).unwrap();
+    let client = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    let ask = || client.request_text(Request::get("/version").body(Vec::new()).unwrap());
+    let mut reached = access.reached();
+    assert!(ask().await.is_err());
+    assert!(!reached.has_changed().unwrap());
+
+    let answer = || async { "{}" };
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let router = axum::Router::new().route("/version", axum::routing::get(answer));
+    let _server = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        axum::serve(listener, router).await.unwrap();
+    }));
+    assert_eq!(ask().await.unwrap(), "{}");
+    assert!(reached.has_changed().unwrap());
+    reached.mark_unchanged();
+    ask().await.unwrap();
+    assert!(!reached.has_changed().unwrap());
+}

@@ -6,7 +6,7 @@ use kube_model::core::{Node, Pod, PodStatus};
 use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::{annotation, is_static};
 use kube_model::strategic::{pod_status_key, two_way};
-use kube_model::view::PodView;
+use kube_model::view::PodState;
 use serde_json::{Value, json};
 
 use super::{merge, mirror};
@@ -14,7 +14,7 @@ use super::{merge, mirror};
 /// What is known under one name.
 pub(super) struct Facts<'a> {
     /// Here.
-    pub(super) view: Option<&'a PodView>,
+    pub(super) local: Option<&'a PodState>,
     /// At the server, as the watch has it.
     pub(super) server: Option<&'a Pod>,
     /// The status with which the server answered our last patch, if that is newer, and what was sent.
@@ -36,8 +36,8 @@ pub(super) enum Action {
     Create(Box<Pod>),
 }
 
-/// Whether two views say the same to the server.
-pub(super) fn same(a: &PodView, b: &PodView) -> bool {
+/// Whether two states say the same to the server.
+pub(super) fn same(a: &PodState, b: &PodState) -> bool {
     Arc::ptr_eq(&a.pod, &b.pod)
         && Arc::ptr_eq(&a.status, &b.status)
         && (a.finished, a.removing) == (b.finished, b.removing)
@@ -45,28 +45,28 @@ pub(super) fn same(a: &PodView, b: &PodView) -> bool {
 
 pub(super) fn decide(facts: &Facts<'_>) -> Option<Action> {
     let is_mirror = |pod: &Pod| annotation(pod, CONFIG_MIRROR).is_some();
-    match (facts.view, facts.server) {
-        (Some(view), server) if is_static(&view.pod) => match server {
-            None if view.removing || view.finished => None,
-            None => Some(Action::Create(Box::new(mirror::of(&view.pod, facts.node?)))),
+    match (facts.local, facts.server) {
+        (Some(local), server) if is_static(&local.pod) => match server {
+            None if local.removing || local.finished => None,
+            None => Some(Action::Create(Box::new(mirror::of(&local.pod, facts.node?)))),
             // An ordinary pod of that name is in the way; the sources tell of it.
             Some(pod) if !is_mirror(pod) => None,
             Some(pod)
-                if view.removing
+                if local.removing
                     || pod.metadata.deletion_timestamp.is_some()
-                    || !mirror::is_current(pod, &view.pod) =>
+                    || !mirror::is_current(pod, &local.pod) =>
             {
                 delete(pod)
             }
-            Some(pod) => patch(facts, view, pod),
+            Some(pod) => patch(facts, local, pod),
         },
         (None, Some(pod)) if is_mirror(pod) => {
             (facts.complete && pod.metadata.deletion_timestamp.is_none()).then(|| delete(pod)).flatten()
         }
-        (Some(view), Some(pod)) if pod.metadata.uid == view.pod.metadata.uid => {
+        (Some(local), Some(pod)) if pod.metadata.uid == local.pod.metadata.uid => {
             // The last word on a pod comes before its end.
-            patch(facts, view, pod).or_else(|| {
-                (view.finished && pod.metadata.deletion_timestamp.is_some() && !is_held(pod))
+            patch(facts, local, pod).or_else(|| {
+                (local.finished && pod.metadata.deletion_timestamp.is_some() && !is_held(pod))
                     .then(|| delete(pod))
                     .flatten()
             })
@@ -85,15 +85,15 @@ fn delete(pod: &Pod) -> Option<Action> {
     pod.metadata.uid.clone().map(|uid| Action::Delete { uid })
 }
 
-fn patch(facts: &Facts<'_>, view: &PodView, pod: &Pod) -> Option<Action> {
+fn patch(facts: &Facts<'_>, local: &PodState, pod: &Pod) -> Option<Action> {
     // Nothing has been decided about it yet.
-    view.status.phase.as_ref()?;
+    local.status.phase.as_ref()?;
     let none = PodStatus::default();
     let server = match facts.answered {
         Some((answer, _)) => answer,
         None => pod.status.as_ref().unwrap_or(&none),
     };
-    let wanted = merge::merged(server, &view.status);
+    let wanted = merge::merged(server, &local.status);
     // The server has this already, as far as it knows the fields.
     if facts.answered.is_some_and(|(answer, sent)| merge::merged(answer, sent) == wanted) {
         return None;
@@ -101,7 +101,7 @@ fn patch(facts: &Facts<'_>, view: &PodView, pod: &Pod) -> Option<Action> {
     let json = |status: &PodStatus| serde_json::to_value(status).unwrap_or(Value::Null);
     let status = two_way(&json(server), &json(&wanted), pod_status_key)?;
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-    Some(Action::Patch { patch, sent: Arc::clone(&view.status) })
+    Some(Action::Patch { patch, sent: Arc::clone(&local.status) })
 }
 
 #[cfg(test)]
@@ -112,21 +112,18 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn view(value: Value, finished: bool) -> PodView {
+    fn local(value: Value, finished: bool) -> PodState {
         let status = json!({"phase": "Running", "hostIP": "192.0.2.2", "conditions": []});
-        serde_json::from_value(json!({
-            "pod": value, "status": status, "removing": finished, "finished": finished
-        }))
-        .unwrap()
+        super::super::tests::state(pod(value), serde_json::from_value(status).unwrap(), finished)
     }
 
     fn node() -> Node {
         serde_json::from_value(json!({"metadata": {"name": "node1", "uid": "n"}})).unwrap()
     }
 
-    fn show(view: Option<&PodView>, server: Option<&Pod>, complete: bool) -> String {
+    fn show(local: Option<&PodState>, server: Option<&Pod>, complete: bool) -> String {
         let node = node();
-        match decide(&Facts { view, server, answered: None, complete, node: Some(&node) }) {
+        match decide(&Facts { local, server, answered: None, complete, node: Some(&node) }) {
             None => "nothing".to_owned(),
             Some(Action::Patch { patch, .. }) => {
                 format!("patch {}", patch["metadata"]["uid"].as_str().unwrap())
@@ -151,7 +148,7 @@ mod tests {
         held.metadata.finalizers = Some(vec!["example.com/hold".to_owned()]);
         let still_to_delete = held.clone();
         held.metadata.deletion_grace_period_seconds = Some(0);
-        let (runs, ended) = (view(mine.clone(), false), view(mine.clone(), true));
+        let (runs, ended) = (local(mine.clone(), false), local(mine.clone(), true));
         assert_eq!(show(Some(&runs), Some(&pod(mine)), true), "patch 1");
         assert_eq!(show(Some(&runs), Some(&same), true), "nothing");
         assert_eq!(show(Some(&runs), Some(&other), true), "nothing");
@@ -178,7 +175,7 @@ mod tests {
         leaving.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         let stranger = pod(json!({"metadata": {"name": "s", "namespace": "d", "uid": "x"}}));
-        let (runs, removed) = (view(fixed("a"), false), view(fixed("a"), true));
+        let (runs, removed) = (local(fixed("a"), false), local(fixed("a"), true));
         assert_eq!(show(Some(&runs), None, false), "create s");
         assert_eq!(show(Some(&runs), Some(&mirror("a")), false), "patch m");
         assert_eq!(show(Some(&runs), Some(&mirror("b")), false), "delete m");
@@ -212,14 +209,14 @@ mod tests {
     fn what_the_server_dropped_is_not_sent_again() {
         let meta = json!({"name": "p", "namespace": "d", "uid": "1",
             "annotations": {"kubernetes.io/config.source": "api"}});
-        let view = view(json!({"metadata": meta}), false);
+        let local = local(json!({"metadata": meta}), false);
         let server = pod(json!({"metadata": meta}));
         // An old server that keeps nothing of it.
         let answer = PodStatus::default();
         let facts = Facts {
-            view: Some(&view),
+            local: Some(&local),
             server: Some(&server),
-            answered: Some((&answer, &view.status)),
+            answered: Some((&answer, &local.status)),
             complete: true,
             node: None,
         };

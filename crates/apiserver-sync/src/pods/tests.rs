@@ -17,17 +17,18 @@ struct Fixture {
     server: watch::Sender<Option<Vec<Arc<Pod>>>>,
     local: Arc<TestLocal>,
     node: watch::Sender<Option<Arc<Node>>>,
+    reached: watch::Sender<()>,
 }
 
 struct TestLocal {
-    views: Mutex<Vec<Arc<PodView>>>,
+    pods: Mutex<Vec<PodState>>,
     changes: watch::Sender<u64>,
     refused: Mutex<Vec<String>>,
 }
 
 impl Local for TestLocal {
-    fn views(&self) -> Vec<Arc<PodView>> {
-        self.views.lock().unwrap().clone()
+    fn pods(&self) -> Vec<PodState> {
+        self.pods.lock().unwrap().clone()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -45,13 +46,14 @@ impl Local for TestLocal {
 
 fn start() -> Fixture {
     let local =
-        TestLocal { views: Mutex::default(), changes: watch::Sender::new(0), refused: Mutex::default() };
+        TestLocal { pods: Mutex::default(), changes: watch::Sender::new(0), refused: Mutex::default() };
     let fixture = Fixture {
         requests: Arc::default(),
         answers: Arc::default(),
         server: watch::Sender::new(None),
         local: Arc::new(local),
         node: watch::Sender::new(None),
+        reached: watch::Sender::new(()),
     };
     let (requests, answers) = (Arc::clone(&fixture.requests), Arc::clone(&fixture.answers));
     let service = service_fn(move |request: Request<Body>| {
@@ -76,9 +78,16 @@ fn start() -> Fixture {
         server: fixture.server.subscribe(),
         pods: |pods| pods.as_deref(),
         node: fixture.node.subscribe(),
+        reached: fixture.reached.subscribe(),
     };
     tokio::spawn(pods.run());
     fixture
+}
+
+/// What the agent has of a pod.
+pub(super) fn state(pod: Pod, status: PodStatus, finished: bool) -> PodState {
+    let (uid, key) = kube_model::pod::identity(&pod);
+    PodState { uid, key, pod: Arc::new(pod), status: Arc::new(status), removing: finished, finished }
 }
 
 fn pod(value: Value) -> Arc<Pod> {
@@ -91,12 +100,11 @@ fn meta(source: &str) -> Value {
 }
 
 impl Fixture {
-    fn view(&self, meta: &Value, phase: &str, finished: bool) {
-        let view = json!({
-            "pod": {"metadata": meta}, "removing": finished, "finished": finished,
-            "status": {"phase": phase, "hostIP": "192.0.2.2", "conditions": []},
-        });
-        *self.local.views.lock().unwrap() = vec![Arc::new(serde_json::from_value(view).unwrap())];
+    fn local(&self, meta: &Value, phase: &str, finished: bool) {
+        let status = json!({"phase": phase, "hostIP": "192.0.2.2", "conditions": []});
+        let pod = serde_json::from_value(json!({"metadata": meta})).unwrap();
+        *self.local.pods.lock().unwrap() =
+            vec![state(pod, serde_json::from_value(status).unwrap(), finished)];
         self.local.changes.send_modify(|n| *n += 1);
     }
 
@@ -116,13 +124,13 @@ const DELETE: &str = "DELETE /api/v1/namespaces/d/pods/p";
 #[tokio::test(start_paused = true)]
 async fn each_change_is_sent_once_also_when_the_watch_is_late() {
     let fixture = start();
-    fixture.view(&meta("api"), "Pending", false);
+    fixture.local(&meta("api"), "Pending", false);
     assert_eq!(fixture.settle().await, [""; 0], "the server's pods are not known");
     fixture.serve(vec![pod(json!({"metadata": meta("api")}))]);
     assert_eq!(fixture.settle().await, [PATCH]);
-    fixture.view(&meta("api"), "Pending", false);
+    fixture.local(&meta("api"), "Pending", false);
     assert_eq!(fixture.settle().await, [PATCH]);
-    fixture.view(&meta("api"), "Running", false);
+    fixture.local(&meta("api"), "Running", false);
     assert_eq!(fixture.settle().await, [PATCH, PATCH]);
     let second = fixture.requests.lock().unwrap()[1].1.clone();
     assert_eq!(second["metadata"]["uid"], "1");
@@ -132,7 +140,7 @@ async fn each_change_is_sent_once_also_when_the_watch_is_late() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_wrote_over_is_put_right() {
     let fixture = start();
-    fixture.view(&meta("api"), "Running", false);
+    fixture.local(&meta("api"), "Running", false);
     fixture.serve(vec![pod(json!({"metadata": meta("api")}))]);
     assert_eq!(fixture.settle().await, [PATCH]);
     let mut newer = meta("api");
@@ -148,7 +156,7 @@ async fn an_ended_pod_is_deleted_after_its_last_status() {
     let fixture = start();
     let mut leaving = meta("api");
     leaving["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    fixture.view(&leaving, "Succeeded", true);
+    fixture.local(&leaving, "Succeeded", true);
     fixture.serve(vec![pod(json!({"metadata": leaving, "status": {"phase": "Running"}}))]);
     let requests = fixture.settle().await;
     assert_eq!(requests, [PATCH, DELETE]);
@@ -162,11 +170,13 @@ async fn a_server_that_fails_is_asked_again_ever_more_slowly_and_nothing_is_lost
     let failure =
         || (500, json!({"kind": "Status", "code": 500, "message": "no", "reason": "x", "status": "Failure"}));
     *fixture.answers.lock().unwrap() = vec![failure(), failure(), failure()];
-    fixture.view(&meta("api"), "Running", false);
+    fixture.local(&meta("api"), "Running", false);
     fixture.serve(vec![pod(json!({"metadata": meta("api")}))]);
     assert_eq!(fixture.settle().await.len(), 1);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(fixture.settle().await.len(), 2);
+    fixture.reached.send_replace(());
+    assert_eq!(fixture.settle().await.len(), 3, "somebody has reached it");
     sleep(Duration::from_secs(20)).await;
     assert_eq!(fixture.settle().await.len(), 4);
     sleep(Duration::from_secs(600)).await;
@@ -180,7 +190,7 @@ async fn a_static_pod_gets_its_mirror_when_the_node_is_there_and_a_refusal_is_to
         403,
         json!({"kind": "Status", "code": 403, "message": "quota", "reason": "Forbidden", "status": "Failure"}),
     )];
-    fixture.view(&meta("file"), "Running", false);
+    fixture.local(&meta("file"), "Running", false);
     fixture.serve(Vec::new());
     assert_eq!(fixture.settle().await, [""; 0]);
     fixture.node.send_replace(Some(Arc::default()));
