@@ -17,11 +17,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::Resource as _;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request;
 use kube::{Client, Error};
 use kube_model::core::{Node, Pod, PodStatus};
 use kube_model::view::PodState;
 use kube_model::{PodKey, PodUid};
+use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -98,7 +101,24 @@ struct Done {
     uid: PodUid,
     upon: Option<Arc<Pod>>,
     sent: Option<Arc<PodStatus>>,
-    result: Result<Option<Pod>, Error>,
+    result: Result<Option<Answered>, Error>,
+}
+
+/// What is read of a pod with which the server answers a patch: all else the watch brings.
+#[derive(Deserialize)]
+struct Answered {
+    metadata: AnsweredMeta,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnsweredMeta {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource_version: String,
 }
 
 impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
@@ -209,25 +229,13 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         upon: Option<Arc<Pod>>,
         action: Action,
     ) -> BoxFuture<'static, Done> {
-        let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
+        let client = self.client.clone();
         Box::pin(async move {
-            let (sent, result) = match action {
-                Action::Patch { patch, sent } => {
-                    let patched =
-                        api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
-                    (Some(sent), patched.map(Some))
-                }
-                Action::Delete { uid } => {
-                    let precondition = Preconditions { uid: Some(uid), resource_version: None };
-                    let params = DeleteParams::default().grace_period(0).preconditions(precondition);
-                    let deleted = api.delete(&key.name, &params).await;
-                    (None, deleted.map(|either| either.left()).map(|_| None))
-                }
-                Action::Create(pod) => {
-                    let created = api.create(&PostParams::default(), &pod).await;
-                    (None, created.map(|_| None))
-                }
+            let sent = match &action {
+                Action::Patch { sent, .. } => Some(Arc::clone(sent)),
+                Action::Delete { .. } | Action::Create(_) => None,
             };
+            let result = send(&client, &key, action).await;
             Done { key, uid, upon, sent, result }
         })
     }
@@ -239,11 +247,11 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         let error = match result {
             Ok(pod) => {
                 (entry.failures, entry.not_before) = (0, None);
-                if let (Some(mut pod), Some(sent), Some(upon)) = (pod, sent, upon.clone()) {
+                if let (Some(pod), Some(sent), Some(upon)) = (pod, sent, upon.clone()) {
                     entry.answer = Some(Answer {
-                        uid: pod.metadata.uid.take().unwrap_or_default(),
-                        version: version(&pod),
-                        status: Arc::new(pod.status.take().unwrap_or_default()),
+                        uid: pod.metadata.uid,
+                        version: pod.metadata.resource_version.parse().ok(),
+                        status: Arc::new(pod.status),
                         sent,
                         upon,
                     });
@@ -277,6 +285,28 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             _ => {}
         }
     }
+}
+
+/// Asks the server for one thing. Only what it answers to a patch is of interest.
+async fn send(client: &Client, key: &PodKey, action: Action) -> Result<Option<Answered>, Error> {
+    let api = Request::new(Pod::url_path(&(), Some(&key.namespace)));
+    let request = match action {
+        Action::Patch { patch, .. } => {
+            let patch = Patch::Strategic(&patch);
+            let request = api.patch_subresource("status", &key.name, &PatchParams::default(), &patch);
+            return client.request(request.map_err(Error::BuildRequest)?).await.map(Some);
+        }
+        Action::Delete { uid } => {
+            let precondition = Preconditions { uid: Some(uid), resource_version: None };
+            let params = DeleteParams::default().grace_period(0).preconditions(precondition);
+            api.delete(&key.name, &params)
+        }
+        Action::Create(pod) => {
+            let pod = serde_json::to_vec(&pod).map_err(Error::SerdeError)?;
+            api.create(&PostParams::default(), pod)
+        }
+    };
+    client.request_text(request.map_err(Error::BuildRequest)?).await.map(|_| None)
 }
 
 fn version(pod: &Pod) -> Option<u64> {

@@ -22,6 +22,7 @@ mod mux;
 #[cfg(feature = "push")]
 pub mod push;
 mod state;
+mod typed;
 
 #[cfg(feature = "mux")]
 pub use mux::Mux;

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::typed::typed;
+
 /// Most unknown fields that are told of one pod.
 const MAX_UNKNOWN: usize = 20;
 
@@ -71,9 +73,7 @@ fn part<T: DeserializeOwned>(
     value: Value,
     unknown: &mut dyn FnMut(serde_ignored::Path<'_>),
 ) -> Result<T, Undecodable> {
-    let mut unknown = unknown;
-    let reader = serde_ignored::Deserializer::new(value, &mut unknown);
-    serde_path_to_error::deserialize(reader).map_err(|error| {
+    typed(value, unknown).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
         Undecodable { field, message: error.into_inner().to_string() }

@@ -8,6 +8,7 @@ use kube_model::yaml::{self, Document, Position};
 use serde_json::Value;
 
 use super::invalid::{Field, Invalid};
+use crate::typed::typed;
 
 const UNKNOWN: &str = "unknown field, ignored";
 
@@ -104,8 +105,7 @@ pub(super) fn pod(
     let mut unknown = |path: serde_ignored::Path<'_>| {
         odd.push(Invalid::new(ignored_field(&path), UNKNOWN.to_owned()).within(at));
     };
-    let reader = serde_ignored::Deserializer::new(value, &mut unknown);
-    serde_path_to_error::deserialize(reader).map_err(|error| wrong_type(&error, at, document))
+    typed(value, &mut unknown).map_err(|error| wrong_type(&error, at, document))
 }
 
 pub(super) fn odd_text(document: &Document) -> Vec<Invalid> {

@@ -24,6 +24,7 @@ use crate::push::connections::Busy;
 use crate::push::error::ApiError;
 use crate::push::patch as patches;
 use crate::push::store::Object;
+use crate::typed::typed;
 
 /// What field selectors of pods may name.
 const FIELDS: &[&str] = &[
@@ -241,7 +242,7 @@ pub(super) async fn replace(
         let value = |pod| serde_json::to_value(pod).map_err(ApiError::internal);
         let mut new = value(&pod)?;
         patches::track(&value(old)?, &mut new, &manager, Timestamp::now());
-        serde_json::from_value(new).map_err(ApiError::internal)
+        typed(new, &mut |_| {}).map_err(ApiError::internal)
     };
     let object = api.store.update(key, options.dry_run, change).await?;
     Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &object), &warnings))

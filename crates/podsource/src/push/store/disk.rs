@@ -23,6 +23,7 @@ use kube_model::{Timestamp, pod};
 use serde::Serialize;
 
 use super::fault::{Fault, Step};
+use crate::typed::typed;
 
 /// Resource versions that one opening of the folder has: 68 thousand million changes. What a status changes is not
 /// on disk, so each opening starts above all that the ones before can have given out.
@@ -300,7 +301,8 @@ fn load_one(path: &Path, node_name: &str) -> Result<Pod, String> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
     read.map_err(|error| format!("can not be read: {error}"))?;
-    let pod: Pod = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
+    let value = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
+    let pod: Pod = typed(value, &mut |_| {}).map_err(|error| format!("is damaged: {error}"))?;
     let (uid, key) = pod::identity(&pod);
     if key.name.is_empty() || key.namespace.is_empty() || path.file_stem() != Some(uid.as_str().as_ref()) {
         return Err(
