@@ -23,7 +23,7 @@ use kube::{Api, Client};
 use kube_model::Timestamp;
 use kube_model::view::Problem;
 use tokio::sync::watch::{self, Receiver, Sender};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::SourceState;
@@ -41,6 +41,9 @@ const SPREAD: Duration = Duration::from_secs(1);
 
 /// The code for a version that the server has no more.
 const GONE: u16 = 410;
+
+/// From when on a version that was listed may be gone.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What is said while another agent has the node.
 const HELD: &str = "another agent of this node's name holds the node lease: pods of the server are not started \
@@ -157,7 +160,7 @@ impl Source {
     async fn follow(&mut self, start: Start) -> Start {
         let config = start.config(&self.node_name);
         let mut events = Box::pin(watcher(self.api.clone(), config));
-        let mut listed = false;
+        let (mut listed, begun) = (false, Instant::now());
         let mut too_long = Box::pin(sleep(STREAM_TIMEOUT));
         loop {
             // Each branch leaves what it waits for as it was when another one is taken.
@@ -183,9 +186,9 @@ impl Source {
                         self.backoff.reset();
                         self.pods.take(event, Timestamp::now());
                     }
-                    Err(error) => match self.fail(&error, start, listed).await {
+                    Err(error) => match self.fail(&error, start, listed, begun).await {
                         Some(start) => return start,
-                        None => too_long.as_mut().reset(tokio::time::Instant::now() + STREAM_TIMEOUT),
+                        None => too_long.as_mut().reset(Instant::now() + STREAM_TIMEOUT),
                     },
                 }
                 next = events.next().now_or_never().flatten();
@@ -195,14 +198,21 @@ impl Source {
     }
 
     /// Tells the failure and waits a while; `Some` if another watcher must begin.
-    async fn fail(&mut self, error: &watcher::Error, start: Start, listed: bool) -> Option<Start> {
+    async fn fail(
+        &mut self,
+        error: &watcher::Error,
+        start: Start,
+        listed: bool,
+        begun: Instant,
+    ) -> Option<Start> {
         let code = match error {
             watcher::Error::WatchStartFailed(kube::Error::Api(status))
             | watcher::Error::WatchError(status) => status.code,
             _ => 0,
         };
-        // Nothing is wrong: the server forgot the old version while it could not be reached.
-        if code == GONE && listed {
+        // Nothing is wrong: the server forgot the old version while it could not be reached. Right behind a list it
+        // would be asked for lists without end.
+        if code == GONE && listed && begun.elapsed() > SETTLED {
             return Some(Start::Consistent);
         }
         // Servers without streamed lists refuse the parameters.

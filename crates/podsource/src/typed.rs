@@ -1,5 +1,5 @@
-//! The one way from a JSON value to an object. Each other way would have the decoders of all that a pod consists of
-//! once more, which are half a MiB of code.
+//! The one way from a JSON value to an object. Each other way would put the decoders of all that a pod consists of
+//! into the program once more.
 
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
