@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -17,6 +18,10 @@ use super::{LogOptions, tail};
 
 /// Bytes a read.
 const BLOCK: usize = 32 * 1024;
+
+/// How long a runtime may go on writing to a log after it has begun the next one: the last rows are still on their
+/// way through its buffers.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// Why a log cannot be read. It is told to the client, at the end of what was sent before.
 #[derive(Debug, thiserror::Error)]
@@ -159,9 +164,12 @@ impl LogStream {
             self.rows.new_file();
             return Ok(());
         }
-        match replaced(Arc::clone(&self.file), self.path.clone(), self.offset).await? {
-            // The runtime may have written to the old one until now, so it is read once more.
-            Replaced::By(file) => follower.next = Some(file),
+        match replaced(Arc::clone(&self.file), self.path.clone(), self.offset, follower.is_over).await? {
+            // The old one is read once more.
+            Replaced::By(file) => {
+                tokio::time::sleep(SETTLED).await;
+                follower.next = Some(file);
+            }
             Replaced::Truncated => {
                 self.offset = 0;
                 self.rows.new_file();
@@ -193,8 +201,9 @@ enum Replaced {
     Truncated,
 }
 
-/// Whether another file stands at `path` now, or ours was emptied.
-async fn replaced(file: Arc<File>, path: PathBuf, offset: u64) -> Result<Replaced, LogError> {
+/// Whether another file has taken over at `path`, or ours was emptied. A runtime makes the file before it stops
+/// writing to ours, so an empty one has not taken over while there is more to come.
+async fn replaced(file: Arc<File>, path: PathBuf, offset: u64, is_over: bool) -> Result<Replaced, LogError> {
     blocking(move || {
         let read = |source| LogError::Read { path: path.clone(), source };
         let ours = file.metadata().map_err(read)?;
@@ -205,11 +214,14 @@ async fn replaced(file: Arc<File>, path: PathBuf, offset: u64) -> Result<Replace
             Err(source) => return Err(LogError::Open { path, source }),
         };
         let theirs = newer.metadata().map_err(read)?;
-        Ok(match is_same(&ours, &theirs) {
-            // A slow client may have slept through more than one rotation.
-            false => Replaced::By(after(&ours, &path).unwrap_or(newer)),
-            true if ours.len() < offset => Replaced::Truncated,
-            true => Replaced::No,
+        if is_same(&ours, &theirs) {
+            return Ok(if ours.len() < offset { Replaced::Truncated } else { Replaced::No });
+        }
+        // A slow client may have slept through more than one rotation.
+        Ok(match after(&ours, &path) {
+            Some(rotated) => Replaced::By(rotated),
+            None if theirs.len() == 0 && !is_over => Replaced::No,
+            None => Replaced::By(newer),
         })
     })
     .await

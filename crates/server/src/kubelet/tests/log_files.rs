@@ -114,9 +114,13 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
     fs::rename(&path, &rotated).unwrap();
     append(&rotated, &row("third"));
     follower.has("first\nsecond\nthird\n").await;
+    // It writes to the old one even when the new one is there already.
     fs::write(&path, "").unwrap();
-    append(&path, &row("fourth"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    append(&rotated, &row("fourth"));
     follower.has("first\nsecond\nthird\nfourth\n").await;
+    append(&path, &row("fifth"));
+    follower.has("first\nsecond\nthird\nfourth\nfifth\n").await;
 
     // Emptied in place.
     fs::write(&path, "").unwrap();
@@ -125,7 +129,7 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
         follower.text().ends_with("x\n")
     })
     .await;
-    assert!(follower.text().starts_with("first\nsecond\nthird\nfourth\nx\n"), "{}", follower.text());
+    assert!(follower.text().starts_with("first\nsecond\nthird\nfourth\nfifth\nx\n"), "{}", follower.text());
 
     // The last words of a container come before its end is known.
     let before = follower.text();
