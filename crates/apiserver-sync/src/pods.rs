@@ -26,14 +26,15 @@ use kube_model::view::PodState;
 use kube_model::{PodKey, PodUid};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use decide::{Action, Facts};
 
 /// Requests under way at once; the client's own limit of requests a second comes on top.
 const AT_ONCE: usize = 16;
 
-/// Changes that come within this time are one.
+/// The least time between two looks at all pods: the first change after a quiet time is acted on at once, and of
+/// many that follow each other only as often as this.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// Pauses of a pod whose request failed: doubles from the first to the second.
@@ -127,11 +128,17 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         let mut changes = self.local.changes();
         let mut entries: BTreeMap<PodKey, Entry> = BTreeMap::new();
         let mut requests: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
+        let mut not_before = Instant::now();
         loop {
+            sleep_until(not_before).await;
+            while let Some(Some(done)) = requests.next().now_or_never() {
+                self.take(&mut entries, done);
+            }
             changes.mark_unchanged();
             self.server.mark_unchanged();
             self.node.mark_unchanged();
             let retry = self.compare(&mut entries, &mut requests);
+            not_before = Instant::now() + GATHER;
             let retry = async {
                 match retry {
                     Some(at) => sleep_until(at).await,
@@ -146,11 +153,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
                     entries.values_mut().for_each(|entry| entry.not_before = None);
                 }
                 Some(done) = requests.next() => self.take(&mut entries, done),
-                () = retry => continue,
-            }
-            sleep(GATHER).await;
-            while let Some(Some(done)) = requests.next().now_or_never() {
-                self.take(&mut entries, done);
+                () = retry => {}
             }
         }
     }

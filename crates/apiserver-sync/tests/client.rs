@@ -6,7 +6,7 @@ mod server;
 #[cfg(feature = "runtime-tests")]
 mod silence;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use apiserver_sync::client::{Lane, Limit};
 use kube::api::{Api, WatchParams};
@@ -198,29 +198,39 @@ async fn a_plugin_gives_the_token_and_another_one_after_a_refusal() {
 async fn the_heartbeat_does_not_wait_behind_the_rest() {
     let mut server = Server::start().await;
     let access = server.access();
+    let get = |client: &Client| {
+        let nodes: Api<Node> = Api::all(client.clone());
+        async move { nodes.get("node1").await }
+    };
     let slow = access.client(Lane::limited(Limit::new(1, 1)));
-    ask(&slow, &mut server, |call| call.json(200, &node())).await.unwrap();
-    let waiting = tokio::spawn(async move { Api::<Node>::all(slow).get("node1").await });
-    tokio::task::yield_now().await;
-    let start = Instant::now();
+    // One a second.
+    let waiting: Vec<_> = (0..100).map(|_| tokio::spawn(get(&slow))).collect();
     let heartbeat = access.client(Lane::heartbeat(Duration::from_secs(10)));
-    for _ in 0..20 {
-        ask(&heartbeat, &mut server, |call| call.json(200, &node())).await.unwrap();
+    let beats = async {
+        for _ in 0..20 {
+            get(&heartbeat).await.unwrap();
+        }
+    };
+    let answers = async {
+        loop {
+            server.api.next().await.json(200, &node());
+        }
+    };
+    tokio::select! {
+        () = beats => {}
+        () = answers => {}
     }
-    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
-    assert!(!waiting.is_finished(), "one request a second");
-    server.api.next().await.json(200, &node());
-    waiting.await.unwrap().unwrap();
+    assert!(waiting.iter().any(|request| !request.is_finished()));
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up_with_its_connection() {
     let mut server = Server::start().await;
-    let client = server.access().client(Lane::heartbeat(Duration::from_millis(200)));
+    let client = server.access().client(Lane::heartbeat(Duration::from_secs(1)));
     let nodes: Api<Node> = Api::all(client.clone());
     let (got, call) = tokio::join!(nodes.get("node1"), server.api.next());
     let error = text(&got.unwrap_err());
-    assert!(error.contains("no answer within 200ms"), "{error}");
+    assert!(error.contains("no answer within 1s"), "{error}");
     let before = server.connections();
     ask(&client, &mut server, |call| call.json(200, &node())).await.unwrap();
     assert_eq!(server.connections(), before + 1);

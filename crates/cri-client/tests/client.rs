@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cri_client::{Client, Code, ErrorKind, v1::*};
 use testkit::fake_cri::{FakeCri, Fault};
 
-const SOON: Duration = Duration::from_millis(150);
+const SOON: Duration = Duration::from_millis(500);
 const PATIENT: Duration = Duration::from_secs(30);
 
 fn client(runtime: &FakeCri, request_timeout: Duration) -> Client {

@@ -144,7 +144,7 @@ fn without_its_api_server_a_node_goes_on_and_afterwards_the_server_catches_up() 
     let away = Instant::now();
     node.write_static("fixed");
     node.until_here("fixed", "is ready", is_ready);
-    assert!(away.elapsed() < Duration::from_secs(10), "a local pod waits for nobody: {:?}", away.elapsed());
+    assert!(away.elapsed() < SOON / 2, "a local pod waits for nobody: {:?}", away.elapsed());
     let counts = |name: &str| restarts(&node.until_here(name, "is there", |_| true));
     let (crashed, sick) = (counts("crashes"), counts("sick"));
     let crashed = restarts(&node.until_here("crashes", "crashes again", |pod| restarts(pod) > crashed));
@@ -167,7 +167,7 @@ fn without_its_api_server_a_node_goes_on_and_afterwards_the_server_catches_up() 
     node.until_pod("sick", "shows its restarts", |pod| restarts(pod) >= sick);
     node.until_renewed(&renewed(&node.list(LEASE)));
     node.until_node("is ready", is_ready);
-    assert!(back.elapsed() < SOON, "caught up after {:?}", back.elapsed());
+    assert!(back.elapsed() < 2 * SOON, "caught up after {:?}", back.elapsed());
     assert_eq!(containers([&node.until_ready("steady")]), before, "it was not touched");
 }
 
@@ -237,14 +237,14 @@ fn whatever_breaks_the_way_to_the_server_pods_that_are_bound_later_run() {
     let frozen = Instant::now();
     node.create("silent", json!({}));
     node.until_renewed(&lease);
-    assert!(frozen.elapsed() < Duration::from_secs(30), "the lease was late: {:?}", frozen.elapsed());
+    assert!(frozen.elapsed() < Duration::from_secs(40), "the lease was late: {:?}", frozen.elapsed());
     until("the frozen watch is given up", 2 * SOON, || {
         let (_, pod) =
             node.cluster.request("GET", &super::pod_path("silent"), None).map_err(|e| e.to_string())?;
         if is_ready(&pod) { Ok(()) } else { Err(pod["status"].to_string()) }
     })
     .unwrap();
-    assert!(frozen.elapsed() < Duration::from_secs(75), "the watch was dead for {:?}", frozen.elapsed());
+    assert!(frozen.elapsed() < Duration::from_secs(90), "the watch was dead for {:?}", frozen.elapsed());
     node.until_node("is ready", is_ready);
     assert_eq!(containers([&node.until_ready("steady")]), before, "it was not touched");
 }

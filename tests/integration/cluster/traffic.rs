@@ -51,7 +51,8 @@ fn pods_come_and_go_with_few_requests_and_without_delay() {
         node.until_here("gate", "has changed", |pod| is_ready(pod) == ready);
         let changed = Instant::now();
         node.until_pod("gate", "shows it", |pod| is_ready(pod) == ready);
-        assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
+        // Not with the next round of anything.
+        assert!(changed.elapsed() < Duration::from_secs(5), "{:?}", changed.elapsed());
     }
 
     let before = node.until_pod("plain", "is ready", is_ready);

@@ -103,11 +103,7 @@ impl Bench<'_> {
         // The last events are sent after the last status.
         agent::watch(&agent, SETTLE)?;
         let traces = log.traces()?;
-        let late = pods::late(&traces, &ready);
-        report.add("lateP50", "status: from the runtime's word to Ready at a watcher, p50", late.0, "ms");
-        report
-            .add("lateP99", "status: from the runtime's word to Ready at a watcher, p99", late.1, "ms")
-            .budget(100.0);
+        pods::late(&self.cluster, &traces, &ready)?.tell("late", "at once", report);
         let cpu = agent::use_of(&agent)?.cpu;
         report.add("cpu", "pods: CPU from process start", cpu.as_secs_f64(), "s");
         Traffic::audited(&self.cluster)?.since(&asked).per_start(self.count, "at once", report);
@@ -151,7 +147,6 @@ impl Bench<'_> {
         }
         agent::watch(&agent, SETTLE)?;
         let traces = log.traces()?;
-        let late = pods::late(&traces, &ready);
         report.add("singleP50", "single pod: bound to container started, p50", traces.total(50), "ms");
         report.add(
             "singleShareP50",
@@ -165,8 +160,7 @@ impl Bench<'_> {
             traces.own_share(99),
             "ms",
         );
-        report.add("singleLateP50", "single pod: status late by, p50", late.0, "ms");
-        report.add("singleLateP99", "single pod: status late by, p99", late.1, "ms").budget(100.0);
+        pods::late(&self.cluster, &traces, &ready)?.tell("singleLate", "single", report);
         Traffic::proxied(&proxy).since(&before).per_start(SINGLES, "single", report);
         pods.delete_all()?;
         self.bare.wait_gone()?;

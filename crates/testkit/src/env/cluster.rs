@@ -59,6 +59,10 @@ pub struct AuditedRequest {
     pub code: u16,
     /// What was sent, as the server understood it (patches as they came); `Null` without a body.
     pub body: Value,
+    /// When it came, RFC 3339 with microseconds.
+    pub received: String,
+    /// When it was answered.
+    pub answered: String,
 }
 
 /// A running control plane. Dropping it kills both processes.
@@ -493,5 +497,7 @@ fn audited(event: &Value) -> Option<AuditedRequest> {
         uri: text(&event["requestURI"])?,
         code: event["responseStatus"]["code"].as_u64()?.try_into().ok()?,
         body: event["requestObject"].clone(),
+        received: text(&event["requestReceivedTimestamp"])?,
+        answered: text(&event["stageTimestamp"])?,
     })
 }

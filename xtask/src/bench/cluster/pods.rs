@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use testkit::env::{Cluster, PAUSE, until};
 
 use crate::bench::pod_name;
+use crate::bench::report::Report;
 use crate::bench::trace::{Mark, Traces, between, percentile};
 
 /// How long all pods may take for anything.
@@ -127,8 +128,55 @@ fn condition(object: &Value) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
-/// By how much statuses were later than the runtime's word, p50 and p99 in ms.
-pub(super) fn late(traces: &Traces, ready: &Times) -> (f64, f64) {
-    let late = || traces.started().filter_map(|(pod, started)| between(started, *ready.get(pod)?));
-    (percentile(late(), 50), percentile(late(), 99))
+/// How the runtime's word that a container runs became a status that others see, in ms: p50 and p99 of the whole
+/// way and of its parts.
+pub(super) struct Late {
+    pub(super) total: (f64, f64),
+    /// Until the server had the patch.
+    pub(super) ours: (f64, f64),
+    /// Until the server had answered it; a watcher may see it earlier.
+    pub(super) servers: (f64, f64),
+}
+
+/// Compares the runtime's log with the server's and with what a watcher saw.
+pub(super) fn late(cluster: &Cluster, traces: &Traces, ready: &Times) -> Result<Late> {
+    let mut patches: BTreeMap<String, Vec<(Timestamp, Timestamp)>> = BTreeMap::new();
+    for request in cluster.audit()?.iter().filter(|r| r.verb == "patch") {
+        let name =
+            request.uri.strip_prefix(PODS).and_then(|uri| uri.strip_prefix('/')?.split_once("/status"));
+        if let Some((name, _)) = name {
+            let at = (request.received.parse()?, request.answered.parse()?);
+            patches.entry(name.to_owned()).or_default().push(at);
+        }
+    }
+    // The patch that made it ready is the last that came before it was seen so.
+    let way = |(pod, started): (&str, Timestamp)| {
+        let seen = *ready.get(pod)?;
+        let of_pod = patches.get(pod)?.iter().filter(|(received, _)| *received <= seen);
+        let (received, answered) = *of_pod.max()?;
+        // The event is told before the call is answered, so the patch may come first.
+        let ours = between(started, received).unwrap_or_default();
+        Some((between(started, seen)?, ours, between(received, answered)?))
+    };
+    let ways: Vec<_> = traces.started().filter_map(way).collect();
+    let both = |part: fn(&(Duration, Duration, Duration)) -> Duration| {
+        (percentile(ways.iter().map(part), 50), percentile(ways.iter().map(part), 99))
+    };
+    Ok(Late { total: both(|w| w.0), ours: both(|w| w.1), servers: both(|w| w.2) })
+}
+
+impl Late {
+    /// Tells of it.
+    pub(super) fn tell(&self, key: &str, how: &str, report: &mut Report) {
+        let mut add = |part: &str, what: &str, (p50, p99): (f64, f64), most: Option<f64>| {
+            report.add(&format!("{key}{part}P50"), &format!("{how}: {what}, p50"), p50, "ms");
+            let row = report.add(&format!("{key}{part}P99"), &format!("{how}: {what}, p99"), p99, "ms");
+            if let Some(most) = most {
+                row.budget(most);
+            }
+        };
+        add("", "status, from the runtime's word to Ready at a watcher", self.total, Some(100.0));
+        add("Ours", "of it until the server had the patch", self.ours, None);
+        add("Servers", "of it the server's work on the patch", self.servers, None);
+    }
 }
