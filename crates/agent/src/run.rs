@@ -13,7 +13,7 @@ use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
 use pod_workers::{Context, Node, RuntimeDown, Workers};
 use prober::Prober;
-use server::healthz::{Healthz, HealthzError};
+use server::healthz::{BoundHealthz, Healthz, HealthzError};
 use server::inside::Inside;
 use server::local::{LocalError, LocalSocket};
 use tokio::sync::watch;
@@ -103,9 +103,10 @@ impl Agent {
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
             make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
         }
-        // Both refuse a second agent on this node before anything is touched.
+        // Both refuse a second agent on this node before anything is touched. Nobody is told that all is well before
+        // the last thing that can fail has been done.
         let local = LocalSocket::bind(&config.root_dir)?;
-        let healthz = config.healthz.map(Healthz::start).transpose()?;
+        let healthz = config.healthz.map(Healthz::bind).transpose()?;
         let cluster = match &config.cluster {
             Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
             None => None,
@@ -247,6 +248,7 @@ impl Agent {
                 until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
             });
         }
+        let healthz = healthz.map(BoundHealthz::serve).transpose()?;
         Ok(Self { stop, tasks, workers, _healthz: healthz })
     }
 

@@ -35,6 +35,36 @@ pub enum HealthzError {
     Start(#[source] io::Error),
 }
 
+/// The endpoint's address, held. Clients may connect, and wait for their answer until it is served.
+#[derive(Debug)]
+pub struct BoundHealthz {
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl BoundHealthz {
+    /// Serves the endpoint, and first of all whoever waits already.
+    ///
+    /// # Errors
+    /// When the system gives no thread or event queue.
+    pub fn serve(self) -> Result<Healthz, HealthzError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(HealthzError::Start)?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(self.listener).map_err(HealthzError::Start)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("healthz".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, stopped)))
+            .map_err(HealthzError::Start)?;
+        Ok(Healthz { address: self.address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
 /// The endpoint, served until this is dropped.
 #[derive(Debug)]
 pub struct Healthz {
@@ -44,29 +74,17 @@ pub struct Healthz {
 }
 
 impl Healthz {
-    /// Serves `/healthz` on `address`; port 0 takes a free one.
+    /// Takes `address` for `/healthz`; port 0 takes a free one. Nobody is told that the agent is well before
+    /// [`BoundHealthz::serve`].
     ///
     /// # Errors
-    /// When it cannot listen there. Once this returns, connections are accepted.
-    pub fn start(address: SocketAddr) -> Result<Self, HealthzError> {
+    /// When it cannot listen there.
+    pub fn bind(address: SocketAddr) -> Result<BoundHealthz, HealthzError> {
         let listen = |source| HealthzError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(HealthzError::Start)?;
-        let listener = {
-            let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(HealthzError::Start)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("healthz".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, stopped)))
-            .map_err(HealthzError::Start)?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(BoundHealthz { address, listener })
     }
 
     /// Where it is served.

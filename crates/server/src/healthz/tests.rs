@@ -4,14 +4,22 @@ use std::net::TcpStream;
 use super::*;
 
 fn start() -> Healthz {
-    Healthz::start("127.0.0.1:0".parse().unwrap()).unwrap()
+    Healthz::bind("127.0.0.1:0".parse().unwrap()).unwrap().serve().unwrap()
 }
 
 /// The status line and the body of the answer to `request`.
 fn ask(healthz: &Healthz, request: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(healthz.address()).unwrap();
+    answer_of(send(healthz.address(), request))
+}
+
+fn send(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+fn answer_of(mut stream: TcpStream) -> (String, String) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -40,9 +48,20 @@ fn healthz_answers_get_and_nothing_else() {
 }
 
 #[test]
+fn who_asks_before_it_is_served_waits() {
+    let bound = Healthz::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut early = send(bound.address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    early.set_nonblocking(true).unwrap();
+    assert_eq!(early.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    early.set_nonblocking(false).unwrap();
+    let _healthz = bound.serve().unwrap();
+    assert_eq!(answer_of(early).1, "ok");
+}
+
+#[test]
 fn a_taken_address_is_an_error_that_names_it() {
     let healthz = start();
-    let error = Healthz::start(healthz.address()).unwrap_err();
+    let error = Healthz::bind(healthz.address()).unwrap_err();
     assert_eq!(error.to_string(), format!("listening on {} for /healthz", healthz.address()));
     assert_eq!(
         std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap().kind(),
@@ -67,5 +86,5 @@ fn the_address_is_free_again_after_the_end() {
     let address = healthz.address();
     drop(healthz);
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    Healthz::start(address).unwrap();
+    Healthz::bind(address).unwrap();
 }
