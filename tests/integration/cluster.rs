@@ -6,6 +6,7 @@ mod faults;
 mod kind;
 mod logins;
 mod logs;
+mod node_changes;
 mod odd_objects;
 mod recorded;
 mod registered;

@@ -46,9 +46,9 @@ impl Rejection {
         Self { reason: name.to_owned(), message: format!("Predicate {name} failed: {text}") }
     }
 
-    /// Whether it may be due to old news of the node's labels.
-    pub fn is_affinity(&self) -> bool {
-        self.reason == affinity::NAME
+    /// Whether it may be due to old news of the node's labels or taints.
+    pub fn may_be_old_news(&self) -> bool {
+        [affinity::NAME, taints::NAME].contains(&self.reason.as_str())
     }
 }
 
@@ -76,10 +76,7 @@ pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Po
     }
     // What runs a static pod is not the cluster's to say.
     if !pod::is_static(pod) && !taints::tolerated(spec, &node.taints) {
-        unfit.push(Rejection::of_predicate(
-            "TaintToleration",
-            "node(s) had taints that the pod didn't tolerate",
-        ));
+        unfit.push(Rejection::of_predicate(taints::NAME, "node(s) had taints that the pod didn't tolerate"));
     }
     if is_critical(pod) {
         // For these the others make room; that helps against nothing else.

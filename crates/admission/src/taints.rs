@@ -2,6 +2,8 @@
 
 use kube_model::core::{PodSpec, Taint, Toleration};
 
+pub(crate) const NAME: &str = "TaintToleration";
+
 pub(crate) fn tolerated(spec: &PodSpec, taints: &[Taint]) -> bool {
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     taints

@@ -132,7 +132,7 @@ fn nodes_are_selected_by_labels_and_name() {
     }
     let select = |disk: &str| with_spec(json!({"containers": [], "nodeSelector": {"disk": disk}}));
     assert_eq!(verdict(&select("hdd"), &node(), &[]), "");
-    assert!(admit(&select("ssd"), &node(), []).unwrap_err().is_affinity());
+    assert!(admit(&select("ssd"), &node(), []).unwrap_err().may_be_old_news());
 }
 
 #[test]

@@ -13,7 +13,6 @@ mod stats;
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -93,6 +92,8 @@ pub(crate) struct Cluster {
     events: events::Sender,
     /// What the watch of this node's pods says.
     pods: watch::Receiver<Arc<SourceState>>,
+    /// This node's object as the watch of it says.
+    seen: watch::Receiver<Option<Arc<NodeObject>>>,
     /// This node's object, once it is there.
     node: watch::Sender<Option<Arc<NodeObject>>>,
     /// Whether another agent holds this node's lease; `None` until that is known.
@@ -111,7 +112,6 @@ pub(crate) struct Parts {
     pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
-    pub(crate) node_ips: Vec<IpAddr>,
     pub(crate) verbosity: Verbosity,
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
@@ -143,6 +143,7 @@ impl Cluster {
             other,
             objects: Objects::new(client.clone()),
             services: Services::watch(client.clone(), stop.clone()),
+            seen: apiserver_sync::node::watch(client.clone(), node_name, access.reached(), stop.clone()),
             node: watch::Sender::new(None),
             settings,
             node_name: node_name.to_owned(),
@@ -254,6 +255,7 @@ impl Cluster {
             api: Arc::new(api),
             machine: Arc::new(machine),
             node,
+            seen: self.seen,
             other: is_other,
             clock: Timestamp::now,
         };

@@ -224,7 +224,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
             let condition = status.conditions.iter().find(|c| c.r#type == kind && !c.status)?;
             Some(format!("{kind}=false reason:{} message:{}", condition.reason, condition.message))
         };
-        let down = not_ready("RuntimeReady").map(|m| format!("container runtime is not ready: {m}"));
+        let down = not_ready("RuntimeReady").map(|m| format!("container runtime not ready: {m}"));
         let network = not_ready("NetworkReady").map(|m| format!("container runtime network not ready: {m}"));
         self.publish(Some(version), down, network);
         Ok(())
@@ -240,6 +240,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         }
         let shown = self.view.send_if_modified(|view| {
             let before = view.clone();
+            view.answers = version.is_some();
             if let Some(version) = version {
                 view.name.clone_from(&version.runtime_name);
                 view.version.clone_from(&version.runtime_version);

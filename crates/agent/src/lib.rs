@@ -3,6 +3,7 @@
 //! Owns no rule of its own: what is decided here is only who talks to whom. The binary hands in validated
 //! settings; everything else of the agent is reached from [`Agent`].
 
+mod addresses;
 mod ask;
 mod cluster;
 pub mod config;

@@ -3,43 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-
-/// The addresses of the node, as pods in its network have them: those given, else those that packets to the
-/// outside would leave from (the kubelet, too, takes those of the default route's interface). `0.0.0.0` and
-/// `::` among the given only choose which family comes first.
-pub(crate) fn addresses(given: &[IpAddr]) -> Vec<IpAddr> {
-    let fixed: Vec<IpAddr> = given.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
-    if !fixed.is_empty() {
-        return fixed;
-    }
-    let v6_first = given.first().is_some_and(IpAddr::is_ipv6);
-    let mut found: Vec<IpAddr> = [outgoing_v4(), outgoing_v6()].into_iter().flatten().collect();
-    if v6_first {
-        found.reverse();
-    }
-    // The node has one primary address; a second family is told to it by `--node-ip`.
-    found.truncate(1);
-    found
-}
-
-/// Connecting a datagram socket sends nothing: the kernel only chooses the source address.
-fn outgoing(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
-    let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
-    socket.connect(SocketAddr::new(to, 9)).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
-}
-
-// The documentation ranges (RFC 5737, RFC 3849) are routed by the default route, if by any.
-fn outgoing_v4() -> Option<IpAddr> {
-    outgoing(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
-}
-
-fn outgoing_v6() -> Option<IpAddr> {
-    outgoing(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
-}
 
 /// Memory of the node in bytes, as `/proc/meminfo` has it.
 pub(crate) fn memory() -> io::Result<u64> {
@@ -114,12 +78,6 @@ fn page_size(kib: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn given_addresses_win_and_keep_their_order() {
-        let given: Vec<IpAddr> = vec!["10.1.2.3".parse().unwrap(), "fd00::1".parse().unwrap()];
-        assert_eq!(addresses(&given), given);
-    }
 
     #[test]
     fn memory_is_read_in_bytes() {

@@ -15,8 +15,9 @@ use kube_model::observed::{ContainerState, ObservedPod, SandboxState};
 use kube_model::probe::PodProbes;
 use kube_model::view::EventType;
 use kube_model::{PodUid, Timestamp};
-use pod_workers::{Probes, Workers};
+use pod_workers::{Node, Probes, Workers};
 use prober::{Exec, ExecError, ExecOutput, Prober, Running, Sink};
+use tokio::sync::watch;
 
 use crate::runtime::CriRuntime;
 
@@ -94,22 +95,22 @@ pub(crate) struct AgentProbes {
     restored: Mutex<HashSet<PodUid>>,
     /// Held from reading outcomes to having written them: the probes of one pod change them side by side.
     saving: Mutex<()>,
-    /// What pods in the node's network are probed at.
-    node_ip: Option<std::net::IpAddr>,
+    /// Where pods in the node's network are probed.
+    node: watch::Receiver<Arc<Node>>,
 }
 
 impl AgentProbes {
     pub(crate) fn new(
         prober: Prober<CriExec, SharedSink>,
         root_dir: &Path,
-        node_ip: Option<std::net::IpAddr>,
+        node: watch::Receiver<Arc<Node>>,
     ) -> Self {
         Self {
             prober,
             root_dir: root_dir.to_owned(),
             restored: Mutex::default(),
             saving: Mutex::default(),
-            node_ip,
+            node,
         }
     }
 
@@ -152,7 +153,8 @@ impl Probes for AgentProbes {
     fn sync(&self, pod: &Arc<Pod>, observed: &ObservedPod) {
         self.restore(&observed.uid);
         let sandbox = observed.sandboxes.iter().find(|s| s.state == SandboxState::Ready);
-        let ip = sandbox.and_then(|s| if s.host_network { self.node_ip } else { s.ips.first().copied() });
+        let of_node = || self.node.borrow().facts.host_ips.first().copied();
+        let ip = sandbox.and_then(|s| if s.host_network { of_node() } else { s.ips.first().copied() });
         let mut running: Vec<Running> = Vec::new();
         for c in observed.containers.iter().filter(|c| c.state == ContainerState::Running) {
             if running.iter().all(|r| r.name != c.name) {

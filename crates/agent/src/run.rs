@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use cgroups::Cgroups;
 use cri_client::Client;
 use images::credentials::Places;
@@ -20,16 +21,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::addresses::Addresses;
 use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
 use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, make_dir};
+use crate::settings;
 use crate::sources::{SourceError, Sources};
 use crate::streams::CriStreams;
 use crate::view::AgentView;
-use crate::{node, settings};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -125,27 +127,30 @@ impl Agent {
         } else {
             None
         };
-        let node_ips = node::addresses(&config.node_ips);
+        let addresses = Addresses::new(&config.node_ips, node_name);
+        let node_ips = addresses.find().await;
         let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(|cgroups| cgroups.version()))?;
+        let cri = Arc::new(ArcSwap::from_pointee(cri));
 
         let now = Timestamp::now();
         let waiting = "has not answered yet";
         let down =
             RuntimeDown { message: format!("{} {waiting}", config.container_runtime_endpoint), since: now };
-        let facts = NodeFacts { host_ips: node_ips.clone(), ..NodeFacts::default() };
+        let facts = NodeFacts { host_ips: node_ips, ..NodeFacts::default() };
         let node = watch::Sender::new(Arc::new(Node { facts, runtime_down: Some(down) }));
         let runtime_view = watch::Sender::new(RuntimeView {
             endpoint: config.container_runtime_endpoint.clone(),
             name: String::new(),
             version: String::new(),
             ready: false,
+            answers: false,
             message: waiting.to_owned(),
             since: now,
         });
 
         let sink = Arc::new(ProbeSink::default());
         let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), now);
-        let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node_ips.first().copied()));
+        let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let references = cluster.as_ref().map(Cluster::references);
         let runtime = CriRuntime {
             files: Files {
@@ -157,13 +162,13 @@ impl Agent {
             images: images::Images::new(
                 CriImages {
                     client: client.clone(),
-                    config: cri.clone(),
+                    config: Arc::clone(&cri),
                     places: Places::of_node(&config.root_dir, home),
                     references: references.clone(),
                 },
                 &settings::images(config),
             ),
-            config: cri,
+            config: Arc::clone(&cri),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
             node: NodeInfo::new(config, node_name, &config.root_dir, cluster.as_ref().map(Cluster::node)),
@@ -212,13 +217,16 @@ impl Agent {
                 cgroups,
                 root_dir: config.root_dir.clone(),
                 pod_logs_dir: config.pod_logs_dir.clone(),
-                node_ips,
                 verbosity: live.verbosity.clone(),
                 node_settings: config.node.clone(),
                 metrics,
             };
             cluster.start(parts, &tasks, &stop)?;
         }
+        let (until, addresses) = (stop.clone(), addresses.follow(node.clone(), cri));
+        tasks.spawn(async move {
+            until.run_until_cancelled(addresses).await;
+        });
         let feed = Feed {
             client,
             workers: workers.clone(),

@@ -13,6 +13,7 @@ mod stop;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use cgroups::Cgroups;
 use cri_client::Client;
 use kube_model::core::Pod;
@@ -30,10 +31,13 @@ pub(crate) use node_info::{NodeInfo, NodeObject};
 pub(crate) use observe::{read, with_last_words};
 pub(crate) use references::References;
 
+/// What the node is to its containers; its addresses may change.
+pub(crate) type CriConfig = Arc<ArcSwap<cri_config::Settings>>;
+
 /// Runs pods through a CRI runtime.
 pub(crate) struct CriRuntime {
     pub(crate) client: Client,
-    pub(crate) config: cri_config::Settings,
+    pub(crate) config: CriConfig,
     pub(crate) files: Files,
     /// `None` with `--cgroups-per-qos=false`.
     pub(crate) cgroups: Option<Arc<Cgroups>>,

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Owns: how the API server is reached ([`client`]), what it is told of pods ([`pods`]) and of what happened
-//! ([`events`]), and small caches of what pods refer to ([`objects`], [`services`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
+//! ([`events`]), small caches of what pods refer to ([`objects`], [`services`]) and
+//! the node's own object ([`node`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
 
 mod causes;
 pub mod client;
 pub mod events;
+pub mod node;
 pub mod objects;
 pub mod pods;
 pub mod services;

@@ -39,6 +39,9 @@ pub struct RuntimeView {
     pub version: String,
     /// Whether it answers and says that it can run pods.
     pub ready: bool,
+    /// Whether it answered when it was last asked.
+    #[serde(default)]
+    pub answers: bool,
     /// Why it is not ready; empty when it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

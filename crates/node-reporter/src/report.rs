@@ -34,8 +34,10 @@ pub struct Reporter<A, M> {
     pub api: Arc<A>,
     /// The machine.
     pub machine: Arc<M>,
-    /// Where the Node is shown to others as soon as it is there, and after each change of ours.
+    /// Where the Node is shown to others as soon as it is there, and after each change.
     pub node: watch::Sender<Option<Arc<Node>>>,
+    /// The Node as the server has it: what others write into it is answered at once.
+    pub seen: watch::Receiver<Option<Arc<Node>>>,
     /// Whether another agent holds the node (see [`Lease`](crate::Lease)): then nothing is written.
     pub other: watch::Receiver<Option<bool>>,
     /// The wall clock.
@@ -47,7 +49,8 @@ pub struct Reporter<A, M> {
 struct Memory {
     /// When each pressure was last there.
     pressure_seen: [Option<Instant>; 3],
-    reported: Option<Instant>,
+    /// When it is told of even if nothing has changed; at once where that is not known.
+    due: Option<Instant>,
     /// What was last sent, since the Node was last read: the server drops fields that it does not know, and they
     /// must not be sent each round.
     sent: Option<NodeStatus>,
@@ -73,6 +76,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             self.may_write().await;
             // Changes while it is measured are for the next round.
             changes.mark_unchanged();
+            self.catch_up(&mut known, &mut memory);
             let facts = self.machine.measure().await;
             match self.round(&mut known, &facts, &mut memory).await {
                 Ok(()) => {
@@ -91,6 +95,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             tokio::select! {
                 () = sleep(self.settings.update_frequency.mul_f64(0.04f64.mul_add(fastrand::f64(), 1.0))) => {}
                 Ok(()) = changes.changed() => {}
+                Ok(_) = self.seen.wait_for(|seen| newer(seen.as_ref(), &known).is_some()) => {}
             }
         }
     }
@@ -139,7 +144,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
                 match self.api.create_node(&register::initial(&self.settings, facts, status)).await {
                     Ok(node) => {
                         tracing::info!(node = %self.settings.name, "registered the node");
-                        memory.reported = Some(Instant::now());
+                        memory.due = Some(Instant::now() + self.settings.report_frequency);
                         self.tell(events);
                         return Ok(node);
                     }
@@ -158,6 +163,19 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
         }
     }
 
+    /// Takes over what others wrote into the Node.
+    fn catch_up(&mut self, known: &mut Node, memory: &mut Memory) {
+        let seen = self.seen.borrow_and_update().clone();
+        let Some(node) = newer(seen.as_ref(), known) else { return };
+        let status = |node: &Node| node.status.clone().unwrap_or_default();
+        if is_changed(&status(node), &status(known)) {
+            memory.sent = None;
+        }
+        (**node).clone_into(known);
+        self.node.send_replace(Some(Arc::clone(node)));
+        self.tell_schedulable(known, memory);
+    }
+
     /// Patches what changed; also what did not, when it was last reported long ago.
     async fn round(&self, known: &mut Node, facts: &Facts, memory: &mut Memory) -> Result<(), ApiError> {
         let mut last = ApiError::Conflict;
@@ -169,16 +187,16 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             let before = known.status.clone().unwrap_or_default();
             let pressures = self.pressures(facts, memory);
             let (after, events) = status(&self.settings, facts, pressures, &before, self.now());
-            let due = memory.reported.is_none_or(|at| at.elapsed() >= self.settings.report_frequency);
             let told = |status: &NodeStatus| !is_changed(status, &after);
-            if !due && (told(&before) || memory.sent.as_ref().is_some_and(told)) {
+            let all_told = told(&before) || memory.sent.as_ref().is_some_and(told);
+            if all_told && memory.due.is_some_and(|due| due > Instant::now()) {
                 return Ok(());
             }
             match self.patch(known, &before, &after).await {
                 Ok(node) => {
-                    // As much again or as little, so that the nodes of a cluster do not report all at once.
-                    let jitter = self.settings.report_frequency.mul_f64(fastrand::f64() / 2.0);
-                    memory.reported = Some(Instant::now().checked_sub(jitter).unwrap_or_else(Instant::now));
+                    // What changes on all nodes at once must not be followed by reports of all at once.
+                    let part = if all_told { 1.0 } else { 0.5 + fastrand::f64() };
+                    memory.due = Some(Instant::now() + self.settings.report_frequency.mul_f64(part));
                     self.tell(events);
                     self.tell_schedulable(&node, memory);
                     *known = node;
@@ -229,6 +247,12 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             self.api.event(EventType::Normal, reason, message);
         }
     }
+}
+
+/// The Node that the watch has seen, if `known` is older.
+fn newer<'a>(seen: Option<&'a Arc<Node>>, known: &Node) -> Option<&'a Arc<Node>> {
+    let version = |node: &Node| node.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+    seen.filter(|seen| version(seen) > version(known))
 }
 
 /// The server merges addresses by their type, of which two may be the same: they are replaced as a whole.

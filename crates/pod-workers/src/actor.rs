@@ -193,8 +193,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         let runtime = &self.inner.context.runtime;
         let mut verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
-        if verdict.as_ref().is_err_and(admission::Rejection::is_affinity) {
-            // Somebody may have given the node a label since it was last read.
+        if verdict.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
+            // Somebody may have given the node a label, or taken a taint from it, since it was last read.
             verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
         }
         if let Err(admission::Rejection { reason, message }) = verdict {

@@ -72,6 +72,7 @@ pub(crate) fn snapshot(pods: Vec<PodView>) -> ViewSnapshot {
         pods: pods.into_iter().map(Arc::new).collect(),
         problems: vec![],
         runtime: RuntimeView {
+            answers: true,
             endpoint: "unix:///run/containerd/containerd.sock".into(),
             name: "containerd".into(),
             version: "2.1.9".into(),

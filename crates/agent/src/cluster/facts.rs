@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +23,16 @@ const IMAGES: Duration = Duration::from_secs(30);
 /// Longest time for one question to the runtime.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Longest time for its first answer: the kubelet, too, takes a runtime for healthy for so long after its last.
-const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// How long a runtime that does not answer counts as what it was last, as the kubelet has it (reference 4.1). It is
+/// given as long for its first answer.
+const SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct NodeFacts {
     changes: watch::Receiver<u64>,
     runtime: cri_client::Client,
     runtime_view: watch::Receiver<RuntimeView>,
-    network: watch::Receiver<Arc<pod_workers::Node>>,
+    node: watch::Receiver<Arc<pod_workers::Node>>,
     root_dir: PathBuf,
-    addresses: Vec<IpAddr>,
     hardware: Hardware,
     known: Mutex<Known>,
 }
@@ -42,6 +41,8 @@ pub(crate) struct NodeFacts {
 #[derive(Default)]
 struct Known {
     images: Option<(Instant, Vec<ContainerImage>)>,
+    /// What was wrong with the runtime when it last answered.
+    problem: Option<String>,
     /// As of the time since which the runtime is ready: it may be another one after a restart.
     features: Option<(Timestamp, Features)>,
 }
@@ -60,9 +61,8 @@ impl NodeFacts {
             changes,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
-            network: parts.node.clone(),
+            node: parts.node.clone(),
             root_dir: parts.root_dir.clone(),
-            addresses: parts.node_ips.clone(),
             hardware: hardware(),
             known: Mutex::default(),
         }
@@ -77,7 +77,8 @@ impl NodeFacts {
         let Ok(Ok(status)) =
             tokio::time::timeout(PATIENCE, self.runtime.status(StatusRequest::default())).await
         else {
-            return Features::default();
+            // What it had it probably has still.
+            return known.features.as_ref().map(|(_, features)| features.clone()).unwrap_or_default();
         };
         let file_systems =
             tokio::time::timeout(PATIENCE, self.runtime.image_fs_info(ImageFsInfoRequest::default())).await;
@@ -127,7 +128,10 @@ impl NodeFacts {
 impl Machine for NodeFacts {
     async fn measure(&self) -> Facts {
         let view = self.runtime_view.borrow().clone();
-        let network = self.network.borrow().facts.network_not_ready.clone();
+        let (network, addresses) = {
+            let node = self.node.borrow();
+            (node.facts.network_not_ready.clone(), node.facts.host_ips.clone())
+        };
         let mut known = self.known.lock().await;
         let (features, images) = if view.ready {
             (self.features(view.since, &mut known).await, self.images(&mut known).await)
@@ -136,16 +140,20 @@ impl Machine for NodeFacts {
             let images = known.images.as_ref().map(|(_, images)| images.clone());
             (features.unwrap_or_default(), images.unwrap_or_default())
         };
+        let problem = runtime_problem(&view, &known.problem, Timestamp::now());
+        if view.answers {
+            known.problem.clone_from(&problem);
+        }
         drop(known);
         let (root_dir, image_dir) = (self.root_dir.clone(), features.image_dir.clone());
         // A dead network file system must not hold up the other tasks.
         let stocks = tokio::task::spawn_blocking(move || stocks(&root_dir, image_dir.as_deref())).await;
         Facts {
-            addresses: self.addresses.clone(),
+            addresses,
             hardware: self.hardware.clone(),
             stocks: stocks.unwrap_or_default(),
             runtime: RuntimeFacts {
-                problems: problems(&view, network),
+                problems: problem.into_iter().chain(network).collect(),
                 name: view.name,
                 version: view.version,
                 handlers: features.handlers,
@@ -157,7 +165,7 @@ impl Machine for NodeFacts {
 
     async fn answered(&self) {
         // What was there when this began came before any answer. An error says that the agent is about to end.
-        let _answered_or_not = tokio::time::timeout(FIRST_ANSWER, self.network.clone().changed()).await;
+        let _answered_or_not = tokio::time::timeout(SILENCE, self.node.clone().changed()).await;
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -165,14 +173,20 @@ impl Machine for NodeFacts {
     }
 }
 
-/// In the kubelet's words (reference 6.2).
-fn problems(view: &RuntimeView, network: Option<String>) -> Vec<String> {
-    let runtime = match (view.ready, view.version.is_empty()) {
-        (true, _) => None,
-        (false, true) => Some("container runtime status check may not have completed yet".to_owned()),
-        (false, false) => Some("container runtime is down".to_owned()),
-    };
-    runtime.into_iter().chain(network).collect()
+/// What is wrong with the runtime, in the kubelet's words (reference 6.2). While it is silent it counts as it did when
+/// it last answered.
+fn runtime_problem(view: &RuntimeView, last: &Option<String>, now: Timestamp) -> Option<String> {
+    match view.ready {
+        true => None,
+        false if view.version.is_empty() => {
+            Some("container runtime status check may not have completed yet".to_owned())
+        }
+        false if view.answers => Some(view.message.clone()),
+        false if now.duration_since(view.since).unsigned_abs() >= SILENCE => {
+            Some("container runtime is down".to_owned())
+        }
+        false => last.clone(),
+    }
 }
 
 /// What can be said without a runtime.
@@ -272,18 +286,24 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_runtime_is_said_as_the_kubelet_does() {
-        let view = |ready, version: &str| RuntimeView {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let view = |ready, answers, version: &str| RuntimeView {
             endpoint: String::new(),
             name: String::new(),
             version: version.to_owned(),
             ready,
-            message: "dial".to_owned(),
-            since: Timestamp::UNIX_EPOCH,
+            answers,
+            message: "told".to_owned(),
+            since: at(100),
         };
-        assert_eq!(problems(&view(true, "1"), None), [""; 0]);
-        assert_eq!(problems(&view(false, "1"), None), ["container runtime is down"]);
-        assert_eq!(problems(&view(true, "1"), Some("net".to_owned())), ["net"]);
-        let first = problems(&view(false, ""), Some("net".to_owned()));
-        assert_eq!(first, ["container runtime status check may not have completed yet", "net"]);
+        let problem = |view: &RuntimeView, now| runtime_problem(view, &Some("before".to_owned()), at(now));
+        assert_eq!(problem(&view(true, true, "1"), 100), None);
+        assert_eq!(problem(&view(false, true, "1"), 100).unwrap(), "told");
+        let started = problem(&view(false, false, ""), 100).unwrap();
+        assert_eq!(started, "container runtime status check may not have completed yet");
+        // A runtime that is restarted is away for a moment.
+        assert_eq!(problem(&view(false, false, "1"), 129).unwrap(), "before");
+        assert_eq!(runtime_problem(&view(false, false, "1"), &None, at(129)), None);
+        assert_eq!(problem(&view(false, false, "1"), 130).unwrap(), "container runtime is down");
     }
 }

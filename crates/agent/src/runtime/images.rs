@@ -12,7 +12,7 @@ use super::References;
 #[derive(Debug)]
 pub(crate) struct CriImages {
     pub(crate) client: Client,
-    pub(crate) config: cri_config::Settings,
+    pub(crate) config: super::CriConfig,
     /// Where the node's own credentials may be.
     pub(crate) places: Places,
     /// `None` without an API server: then no pull secret can be had.
@@ -39,8 +39,8 @@ impl ImageService for CriImages {
         pod: &Pod,
         credential: Option<&Credential>,
     ) -> Result<String, ServiceError> {
-        let sandbox_config =
-            cri_config::sandbox_config(pod, 0, &self.config).map_err(|e| ServiceError(e.to_string()))?;
+        let sandbox_config = cri_config::sandbox_config(pod, 0, &self.config.load())
+            .map_err(|e| ServiceError(e.to_string()))?;
         // Runtimes choose by these annotations how to unpack; the kubelet sends the pod's with each pull.
         let annotations = pod.metadata.annotations.clone().unwrap_or_default();
         let image = Some(ImageSpec { annotations, ..spec(image) });

@@ -32,7 +32,7 @@ impl CriRuntime {
                 .map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         }
         let fail = |e: &dyn std::error::Error| failed(FailureReason::FailedCreatePodSandBox, e);
-        let config = cri_config::sandbox_config(pod, attempt, &self.config).map_err(|e| fail(&e))?;
+        let config = cri_config::sandbox_config(pod, attempt, &self.config.load()).map_err(|e| fail(&e))?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.client.run_pod_sandbox(request).await.map_err(|e| fail(&e))?;
         Ok(())

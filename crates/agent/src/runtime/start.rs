@@ -49,6 +49,7 @@ impl CriRuntime {
     async fn try_start(&self, request: StartContainer<'_>, reporter: &Reporter) -> Result<(), StepError> {
         let StartContainer { pod, name, sandbox, .. } = request;
         let (uid, key) = pod::identity(pod);
+        let node = self.config.load_full();
         let config_error = |e: &dyn std::error::Error| failed(FailureReason::CreateContainerConfigError, e);
         let container = pod.spec.as_ref().and_then(|spec| pod::container(spec, name)).map(|(_, c)| c);
         let container = container.ok_or_else(|| {
@@ -62,7 +63,7 @@ impl CriRuntime {
         let ips = self.ips(&sandbox.ips, pod);
         let hosts_text = {
             let node_hosts = fs::read_to_string(hosts::HOSTS_PATH).unwrap_or_default();
-            hosts::etc_hosts(pod, &ips, &node_hosts, &self.config.dns.domain).map_err(|e| config_error(&e))?
+            hosts::etc_hosts(pod, &ips, &node_hosts, &node.dns.domain).map_err(|e| config_error(&e))?
         };
         let termination_log = {
             let (uid, key, name) = (uid.clone(), key.clone(), name.to_owned());
@@ -78,7 +79,7 @@ impl CriRuntime {
             None => None,
         };
         let references = found.as_ref().map(Found::as_inputs);
-        let hosts_file = paths::hosts_file(&self.config.root_dir, &uid);
+        let hosts_file = paths::hosts_file(&node.root_dir, &uid);
         let inputs = ContainerInputs {
             pod,
             container,
@@ -90,8 +91,8 @@ impl CriRuntime {
             termination_log: &termination_log,
             references: references.as_ref(),
         };
-        let config = cri_config::container_config(inputs, &self.config).map_err(|e| config_error(&e))?;
-        let sandbox_config = cri_config::sandbox_config(pod, sandbox.attempt, &self.config);
+        let config = cri_config::container_config(inputs, &node).map_err(|e| config_error(&e))?;
+        let sandbox_config = cri_config::sandbox_config(pod, sandbox.attempt, &node);
         let log_path = config.log_path.clone();
         let create = CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -149,14 +150,15 @@ impl CriRuntime {
     /// The pod's addresses: its sandbox's, or the node's.
     fn ips(&self, sandbox: &[IpAddr], pod: &Pod) -> Vec<IpAddr> {
         match pod.spec.as_ref().is_some_and(pod::host_network) {
-            true => self.config.node_ips.clone(),
+            true => self.config.load().node_ips.clone(),
             false => sandbox.to_vec(),
         }
     }
 
     /// Links the log for log shippers. Failing that is no reason not to run the container.
     async fn link_log(&self, key: &PodKey, name: &str, id: &str, uid: &PodUid, log_path: &str) {
-        let log: PathBuf = paths::pod_logs_dir(&self.config.pod_logs_dir, uid, key).join(Path::new(log_path));
+        let log: PathBuf =
+            paths::pod_logs_dir(&self.config.load().pod_logs_dir, uid, key).join(Path::new(log_path));
         let (for_link, name, id) = (key.clone(), name.to_owned(), id.to_owned());
         let linked = self.files.run(move |files| files.link_log(&for_link, &name, &id, &log)).await;
         if let Err(error) = linked {

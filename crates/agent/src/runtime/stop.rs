@@ -69,7 +69,7 @@ impl CriRuntime {
 
     async fn pod_ip(&self, pod: &Pod, sandbox_id: &str) -> Option<std::net::IpAddr> {
         if pod.spec.as_ref().is_some_and(pod::host_network) {
-            return self.config.node_ips.first().copied();
+            return self.config.load().node_ips.first().copied();
         }
         let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
         let status = self.client.pod_sandbox_status(request).await.ok()?.status?;

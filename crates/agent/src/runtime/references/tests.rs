@@ -169,7 +169,7 @@ async fn the_runtime_is_given_credentials_of_pull_secrets_then_of_the_node_until
     runtime.fault(refused, move |request: &PullImageRequest| user(request).as_deref() != Some("of-node"));
     let service = CriImages {
         client: Client::builder(&runtime.endpoint()).unwrap().build(),
-        config: cri_config::Settings::default(),
+        config: Arc::default(),
         places: images::credentials::Places {
             config_json: vec![root.path().to_owned()],
             dockercfg: Vec::new(),

@@ -1,0 +1,170 @@
+//! The addresses of the node, as pods in its network have them and as the Node tells of them. Rule: reference 6.1.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pod_workers::Node;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How long the resolver may take for the node's name. What it says later is taken over later.
+const RESOLVER: Duration = Duration::from_secs(1);
+
+/// How often is looked again while the node has no address, and while it has.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+
+/// What decides the node's addresses.
+pub(crate) struct Addresses {
+    given: Vec<IpAddr>,
+    node_name: String,
+}
+
+impl Addresses {
+    /// Those of `--node-ip`, of which `0.0.0.0` and `::` only choose a family, and the node's name.
+    pub(crate) fn new(given: &[IpAddr], node_name: &str) -> Self {
+        for ip in given.iter().filter(|ip| !ip.is_unspecified() && !is_here(**ip)) {
+            tracing::warn!("--node-ip {ip} is no address of this machine");
+        }
+        Self { given: given.to_vec(), node_name: node_name.to_owned() }
+    }
+
+    /// Those that need no looking for.
+    fn fixed(&self) -> Vec<IpAddr> {
+        let given: Vec<IpAddr> = self.given.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+        if given.is_empty() { self.node_name.parse().into_iter().collect() } else { given }
+    }
+
+    /// The given ones, else the node's name if it is one, else what the name stands for, else where packets to the
+    /// outside leave from (the kubelet, too, takes the default route's).
+    pub(crate) async fn find(&self) -> Vec<IpAddr> {
+        let fixed = self.fixed();
+        if !fixed.is_empty() {
+            return fixed;
+        }
+        let named = timeout(RESOLVER, tokio::net::lookup_host((self.node_name.as_str(), 0))).await;
+        let named: Vec<IpAddr> = named.into_iter().flatten().flatten().map(|at| at.ip()).collect();
+        let usable = named.into_iter().filter(|ip| is_usable(*ip) && is_here(*ip));
+        // The node has one primary address; a second family is told to it by `--node-ip`.
+        self.preferred(usable)
+            .or_else(|| self.preferred([outgoing_v4(), outgoing_v6()].into_iter().flatten()))
+            .into_iter()
+            .collect()
+    }
+
+    /// The first of the family that is wanted, else the first.
+    fn preferred(&self, found: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
+        let v6 = self.given.first().is_some_and(IpAddr::is_ipv6);
+        let found: Vec<IpAddr> = found.collect();
+        found.iter().find(|ip| ip.is_ipv6() == v6).or(found.first()).copied()
+    }
+
+    /// Looks again and again, where that can find anything new, and tells those who use the addresses.
+    pub(crate) async fn follow(
+        self,
+        node: watch::Sender<Arc<Node>>,
+        config: Arc<ArcSwap<cri_config::Settings>>,
+    ) {
+        if !self.fixed().is_empty() {
+            return;
+        }
+        loop {
+            let known = node.borrow().facts.host_ips.clone();
+            sleep(if known.is_empty() { AGAIN.0 } else { AGAIN.1 }).await;
+            let found = self.find().await;
+            // An interface that is down for a moment takes no pod's address away.
+            if found.is_empty() || found == known {
+                continue;
+            }
+            tracing::info!(?known, ?found, "the node has other addresses");
+            config.rcu(|config| cri_config::Settings { node_ips: found.clone(), ..(**config).clone() });
+            node.send_modify(|node| {
+                let mut changed = (**node).clone();
+                changed.facts.host_ips = found;
+                *node = Arc::new(changed);
+            });
+        }
+    }
+}
+
+/// Whether others can reach a node there at all.
+fn is_usable(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || link_local)
+}
+
+/// Whether an interface has it: the kernel lets nobody bind to another's address.
+fn is_here(ip: IpAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok()
+}
+
+/// Connecting a datagram socket sends nothing: the kernel only chooses the source address.
+fn outgoing(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
+    socket.connect(SocketAddr::new(to, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| is_usable(*ip))
+}
+
+// The documentation ranges (RFC 5737, RFC 3849) are routed by the default route, if by any.
+fn outgoing_v4() -> Option<IpAddr> {
+    outgoing(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+}
+
+fn outgoing_v6() -> Option<IpAddr> {
+    outgoing(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(all: &[&str]) -> Vec<IpAddr> {
+        all.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn given_addresses_win_and_keep_their_order_then_the_name_counts() {
+        let given = ips(&["10.1.2.3", "fd00::1"]);
+        assert_eq!(Addresses::new(&given, "10.9.9.9").find().await, given);
+        assert_eq!(Addresses::new(&ips(&["::"]), "10.9.9.9").find().await, ips(&["10.9.9.9"]));
+        // This name stands for an address that nobody else can reach.
+        let found = Addresses::new(&[], "localhost").find().await;
+        assert!(found.iter().all(|ip| is_usable(*ip) && is_here(*ip)), "{found:?}");
+    }
+
+    #[test]
+    fn the_family_that_is_wanted_is_preferred_not_insisted_on() {
+        let found = ips(&["fd00::1", "10.1.2.3"]);
+        let first = |given: &[&str], found: &[IpAddr]| {
+            Addresses::new(&ips(given), "n").preferred(found.iter().copied()).unwrap().to_string()
+        };
+        assert_eq!(first(&[], &found), "10.1.2.3");
+        assert_eq!(first(&["::"], &found), "fd00::1");
+        assert_eq!(first(&["0.0.0.0"], &found[..1]), "fd00::1");
+    }
+
+    #[test]
+    fn only_what_others_can_reach_and_this_machine_has_counts() {
+        for ip in ips(&["127.0.1.1", "::1", "169.254.3.4", "fe80::1", "224.0.0.1", "0.0.0.0"]) {
+            assert!(!is_usable(ip), "{ip}");
+        }
+        assert!(is_usable("10.1.2.3".parse().unwrap()) && is_usable("fd00::1".parse().unwrap()));
+        assert!(is_here(Ipv4Addr::LOCALHOST.into()) && !is_here("203.0.113.77".parse().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_had_no_address_gets_one() {
+        let (node, config) = (watch::Sender::new(Arc::new(Node::default())), Arc::default());
+        let addresses = Addresses::new(&[], "localhost");
+        let any = addresses.find().await;
+        let following = addresses.follow(node.clone(), Arc::clone(&config));
+        // A machine without a network has none later, either.
+        let _for_ever = timeout(AGAIN.0 * 2, following).await;
+        assert_eq!(node.borrow().facts.host_ips, any);
+        assert_eq!(config.load().node_ips, any);
+    }
+}

@@ -1,0 +1,69 @@
+//! This node's object as the server has it: what others write into it, a cordon or the verdict that the node is gone,
+//! is heard of at once. Rule: reference 3.3.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use kube_model::core::Node;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::causes::causes;
+
+/// Watches the Node of this name until `cancel` is cancelled; `None` while there is none, or it is not known.
+/// A change of `reached` ends the pause after a failure. Must be called within a tokio runtime.
+pub fn watch(
+    client: Client,
+    name: &str,
+    reached: watch::Receiver<()>,
+    cancel: CancellationToken,
+) -> watch::Receiver<Option<Arc<Node>>> {
+    let (publish, known) = watch::channel(None);
+    // From the server's cache: with pages kube would leave out that it is meant.
+    let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
+    let config = config.fields(&format!("metadata.name={name}"));
+    let events = move || watcher(Api::all(client.clone()), config.clone()).default_backoff().boxed();
+    tokio::spawn(async move { cancel.run_until_cancelled(follow(events, reached, publish)).await });
+    known
+}
+
+async fn follow<S>(
+    begin: impl Fn() -> S,
+    mut reached: watch::Receiver<()>,
+    publish: watch::Sender<Option<Arc<Node>>>,
+) where
+    S: Stream<Item = Result<Event<Node>, watcher::Error>> + Unpin,
+{
+    let mut events = begin();
+    let (mut listed, mut failing) = (None, false);
+    loop {
+        // Both arms are cancel-safe: a stream keeps what it has not delivered, and so does `changed`.
+        let event = tokio::select! {
+            event = events.next() => event,
+            Ok(()) = reached.changed(), if failing => {
+                events = begin();
+                continue;
+            }
+        };
+        let Some(event) = event else { return };
+        failing = event.is_err();
+        match event {
+            Ok(Event::Init) => listed = None,
+            Ok(Event::InitApply(node)) => listed = Some(Arc::new(node)),
+            Ok(Event::InitDone) => {
+                publish.send_replace(listed.take());
+            }
+            Ok(Event::Apply(node)) => {
+                publish.send_replace(Some(Arc::new(node)));
+            }
+            Ok(Event::Delete(_)) => {
+                publish.send_replace(None);
+            }
+            // Who writes the Node tells of a server that does not answer.
+            Err(error) => tracing::debug!("the node can not be watched: {}", causes(&error)),
+        }
+    }
+}

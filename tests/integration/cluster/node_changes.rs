@@ -1,0 +1,63 @@
+//! What others do to the Node, and what the runtime does to it.
+
+use serde_json::{Value, json};
+use testkit::env::{Line, until};
+
+use super::{ClusterNode, PODS, SOON, condition, is_ready};
+
+const NODES: &str = "/api/v1/nodes";
+const NODE: &str = "/api/v1/nodes/node1";
+
+fn patch(node: &ClusterNode, path: &str, patch: &Value) {
+    let (code, answer) = node.cluster.request("PATCH", path, Some(patch)).unwrap();
+    assert_eq!(code, 200, "{answer}");
+}
+
+#[test]
+fn a_node_that_was_given_up_says_that_it_is_there_and_hears_of_taints_and_cordons() {
+    let node = ClusterNode::start(Line::V2_1);
+    // What the controller of nodes does when it has not heard of one.
+    let unknown = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped posting node status."});
+    patch(&node, &format!("{NODE}/status"), &json!({"status": {"conditions": [unknown]}}));
+    let ready = node.until_node("is ready again", is_ready);
+    assert_eq!(condition(&ready, "Ready")["reason"], "KubeletReady");
+
+    let taint = json!([{"key": "example.com/leave", "effect": "NoExecute"}]);
+    patch(&node, NODE, &json!({"spec": {"taints": taint, "unschedulable": true}}));
+    node.until("the event of the cordon", "/api/v1/namespaces/default/events", |events| {
+        events["items"].as_array().into_iter().flatten().any(|e| e["reason"] == "NodeNotSchedulable")
+    });
+    node.create("kept-out", json!({}));
+    let out = node.until_pod("kept-out", "is rejected", |pod| pod["status"]["phase"] == "Failed");
+    assert_eq!(out["status"]["reason"], "TaintToleration", "{out}");
+
+    // Bound in the same moment in which the taint goes.
+    patch(&node, NODE, &json!({"spec": {"taints": null}}));
+    node.create("let-in", json!({}));
+    node.until_pod("let-in", "is ready", is_ready);
+}
+
+#[test]
+fn a_runtime_that_is_restarted_takes_no_node_out_of_service() {
+    let mut node = ClusterNode::start(Line::V2_1);
+    node.create("before", json!({}));
+    let before = node.until_pod("before", "is ready", is_ready);
+    let since = before["metadata"]["resourceVersion"].as_str().unwrap();
+
+    node.containerd.kill9();
+    let lost = until("the agent has noticed", SOON, || {
+        let shown = node.agent.table().map_err(|e| e.to_string())?;
+        if shown.contains("is not ready") { Ok(()) } else { Err(shown) }
+    });
+    lost.unwrap();
+    node.containerd.start_again().unwrap();
+    node.create("after", json!({}));
+    node.until_pod("after", "is ready", is_ready);
+    for (list, name) in [(NODES, "node1"), (PODS, "before")] {
+        for change in node.cluster.changes_since(list, since).unwrap() {
+            let same = change["object"]["metadata"]["name"] == name;
+            assert!(!same || is_ready(&change["object"]), "{change:#}");
+        }
+    }
+}
