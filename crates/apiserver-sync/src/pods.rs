@@ -10,7 +10,7 @@ mod mirror;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
     /// Works until the future is dropped.
     pub async fn run(mut self) {
         let mut changes = self.local.changes();
-        let mut entries: BTreeMap<PodKey, Entry> = BTreeMap::new();
+        let mut entries: HashMap<PodKey, Entry> = HashMap::new();
         let mut requests: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
         let mut not_before = Instant::now();
         loop {
@@ -161,15 +161,15 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
     /// Starts the requests that are due. Answers with when the next one is that has to wait.
     fn compare(
         &self,
-        entries: &mut BTreeMap<PodKey, Entry>,
+        entries: &mut HashMap<PodKey, Entry>,
         requests: &mut FuturesUnordered<BoxFuture<'static, Done>>,
     ) -> Option<Instant> {
         let server = self.server.borrow();
         let server = (self.pods)(&server)?;
-        let server: BTreeMap<Name<'_>, &Arc<Pod>> =
-            server.iter().map(|pod| (Name::at_server(pod), pod)).collect();
+        let at_server: Vec<Name<'_>> = server.iter().map(|pod| Name::at_server(pod)).collect();
+        let server: HashMap<Name<'_>, &Arc<Pod>> = at_server.iter().copied().zip(server).collect();
         let pods = self.local.pods();
-        let mut local: BTreeMap<Name<'_>, &PodState> = BTreeMap::new();
+        let mut local: HashMap<Name<'_>, &PodState> = HashMap::with_capacity(pods.len());
         for state in &pods {
             let name = Name::of(&state.key);
             // Of two pods of one name the one that the server has counts, else the one that comes.
@@ -186,13 +186,14 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             entry.busy || server.contains_key(&name) || local.contains_key(&name)
         });
         let mut wake: Option<Instant> = None;
-        let only_here = local.keys().filter(|name| !server.contains_key(name));
-        for name in server.keys().chain(only_here) {
+        let only_here =
+            pods.iter().map(|state| Name::of(&state.key)).filter(|name| !server.contains_key(name));
+        for name in at_server.into_iter().chain(only_here) {
             if requests.len() >= AT_ONCE {
                 // Each answer brings the loop back here.
                 break;
             }
-            let (state, pod) = (local.get(name).copied(), server.get(name).copied());
+            let (state, pod) = (local.get(&name).copied(), server.get(&name).copied());
             let key = state.map_or_else(|| PodKey::new(name.0, name.1), |state| state.key.clone());
             let entry = entries.entry(key.clone()).or_default();
             if entry.busy || entry.is_settled(state, pod) {
@@ -243,7 +244,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         })
     }
 
-    fn take(&self, entries: &mut BTreeMap<PodKey, Entry>, done: Done) {
+    fn take(&self, entries: &mut HashMap<PodKey, Entry>, done: Done) {
         let Done { key, uid, upon, sent, result } = done;
         let entry = entries.entry(key.clone()).or_default();
         entry.busy = false;
@@ -317,7 +318,7 @@ fn version(pod: &Pod) -> Option<u64> {
 }
 
 /// Namespace and name, borrowed: all pods are gone through often.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Name<'a>(&'a str, &'a str);
 
 impl<'a> Name<'a> {
