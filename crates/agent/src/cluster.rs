@@ -7,6 +7,8 @@
 mod api;
 pub(crate) mod facts;
 mod host;
+mod oom;
+mod pod_cidr;
 mod pods;
 mod review;
 mod stats;
@@ -232,6 +234,13 @@ impl Cluster {
             if is_other.wait_for(|other| *other == Some(false)).await.is_ok() {
                 events.run().await;
             }
+        }));
+
+        spawn(Box::pin(pod_cidr::tell(parts.runtime.clone(), node.subscribe())));
+        let recorder = self.recorder.clone();
+        spawn(Box::pin(async move {
+            let tell = |text| recorder.node(EventType::Warning, "SystemOOM", text);
+            tracing::warn!("nobody hears when the machine is out of memory: {}", oom::watch(tell).await);
         }));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
