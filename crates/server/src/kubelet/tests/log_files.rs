@@ -122,14 +122,10 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
     append(&path, &row("fifth"));
     follower.has("first\nsecond\nthird\nfourth\nfifth\n").await;
 
-    // Emptied in place.
+    // Emptied in place. What comes then is shorter than what was there, or nobody could tell.
     fs::write(&path, "").unwrap();
-    until("the follower at the beginning", || {
-        append(&path, &row("x"));
-        follower.text().ends_with("x\n")
-    })
-    .await;
-    assert!(follower.text().starts_with("first\nsecond\nthird\nfourth\nfifth\nx\n"), "{}", follower.text());
+    append(&path, &row("x"));
+    follower.has("first\nsecond\nthird\nfourth\nfifth\nx\n").await;
 
     // The last words of a container come before its end is known.
     let before = follower.text();
@@ -180,12 +176,29 @@ async fn following_what_has_ended_ends_at_once() {
     tokio::time::timeout(DEADLINE, follower.task).await.unwrap().unwrap();
 }
 
+/// Whether the process runs this test alone, as with nextest; else it is run in a process of its own. What others open
+/// and hold meanwhile must not count.
+fn is_alone(test: &str) -> bool {
+    const CHILD: &str = "NODE_AGENT_TEST_ALONE";
+    #[expect(clippy::disallowed_methods, reason = "how a child is told what to do")]
+    let alone = ["NEXTEST", CHILD].iter().any(|variable| std::env::var_os(variable).is_some());
+    if !alone {
+        let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        assert!(child.args(["--exact", "--nocapture", &test]).env(CHILD, "1").status().unwrap().success());
+    }
+    alone
+}
+
 fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]
 fn a_hundred_followers_share_one_watch_and_no_thread_and_go_with_their_clients() {
+    if !is_alone("a_hundred_followers_share_one_watch_and_no_thread_and_go_with_their_clients") {
+        return;
+    }
     // With two threads for reading files nobody could keep one.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(2).build().unwrap().block_on(a_hundred_followers());
@@ -227,6 +240,9 @@ async fn a_hundred_followers() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_up_nobody_and_costs_no_memory() {
+    if !is_alone("a_client_that_does_not_read_holds_up_nobody_and_costs_no_memory") {
+        return;
+    }
     let server = Server::start();
     server.view.set(snapshot(vec![running_pod("web", "w")]));
     let big = row(&"x".repeat(1000)).repeat(64 * 1024);
