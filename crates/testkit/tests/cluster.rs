@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use testkit::env::{Cluster, ClusterOptions, Login, Run};
 use testkit::proxy::{Fault, HttpProxy, Link, TcpProxy};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn pod(name: &str, node: &str) -> Value {
     json!({

@@ -58,7 +58,7 @@ async fn start_web_pod(channel: Channel, cgroup: &str) -> (String, String) {
 /// A GET as a probe sends it, repeated until the server is up.
 fn get(ip: &str) -> String {
     use std::io::{Read, Write};
-    testkit::env::until(&format!("the web server on {ip} answers"), Duration::from_secs(10), || {
+    testkit::env::until(&format!("the web server on {ip} answers"), Duration::from_secs(60), || {
         let answer = || -> std::io::Result<String> {
             let mut stream = std::net::TcpStream::connect((ip, 80))?;
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
@@ -119,7 +119,8 @@ async fn a_pod_runs_survives_and_leaves_nothing(line: Line) {
     let listed =
         runtime.list_containers(ListContainersRequest::default()).await.unwrap().into_inner().containers;
     assert_eq!(listed.iter().map(|c| &c.id).collect::<Vec<_>>(), [&container_id]);
-    let request = ExecSyncRequest { container_id, cmd: vec!["ls".to_owned(), "/www".to_owned()], timeout: 5 };
+    let request =
+        ExecSyncRequest { container_id, cmd: vec!["ls".to_owned(), "/www".to_owned()], timeout: 60 };
     assert_eq!(runtime.exec_sync(request).await.unwrap().into_inner().stdout, b"index.html\n");
 
     let (name, dir) = (run.name().to_owned(), run.dir().to_owned());

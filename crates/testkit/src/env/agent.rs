@@ -14,11 +14,10 @@ use serde_json::Value;
 
 use super::command::{both_streams, output};
 use super::error::{At, tail};
-use super::port::free_port;
 use super::{Error, Run, say, target_dir, until};
 
 /// How long the agent may take until it is healthy.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How many lines of the agent's log go into an error.
 const TAIL: usize = 60;
 
@@ -98,7 +97,7 @@ impl Agent {
     /// Starts the agent and waits until it is healthy.
     ///
     /// # Errors
-    /// When it ends or is not healthy within 20 s; the message has the end of its log.
+    /// When it ends or is not healthy within a minute; the message has the end of its log.
     pub fn start(run: &Arc<Run>, options: AgentOptions) -> Result<Self, Error> {
         let mut agent = Self::spawn(run, options)?;
         agent.wait_healthy()?;
@@ -114,7 +113,7 @@ impl Agent {
         for sub in ["manifests", "root"] {
             fs::create_dir_all(dir.join(sub)).at("create", dir.join(sub))?;
         }
-        let mut agent = Self { run: Arc::clone(run), options, dir, healthz: free_port()?, child: None };
+        let mut agent = Self { run: Arc::clone(run), options, dir, healthz: run.free_port()?, child: None };
         agent.start_again()?;
         Ok(agent)
     }
@@ -156,7 +155,7 @@ impl Agent {
     /// Waits until `/healthz` answers 200.
     ///
     /// # Errors
-    /// When it ends or is not healthy within 20 s.
+    /// When it ends or is not healthy within a minute.
     pub fn wait_healthy(&mut self) -> Result<(), Error> {
         let mut ended = None;
         let (port, child) = (self.healthz, &mut self.child);

@@ -22,10 +22,8 @@ use super::{Error, Tools, say};
 /// Where the CNI library notes what it set up, in files named network, sandbox, interface; not settable.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 /// How long processes, mounts and cgroups may take to go once they are asked to.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Where shims of every containerd on a machine put their sockets; not settable.
-const SHIM_SOCKETS: &str = "/run/containerd/s";
 
 /// Cleans the runs in the temporary folder whose owner is dead and that were not kept on purpose.
 pub fn clean_leftovers() {
@@ -68,10 +66,7 @@ pub fn clean(dir: &Path) -> Result<(), Error> {
         let _ = fs::remove_file(socket);
     }
     forget_addresses(&name);
-    // Removes them only when they are empty, so what belongs to others is safe.
-    for shared in [SHIM_SOCKETS, "/run/containerd", CNI_RESULTS, "/var/lib/cni"] {
-        let _ = fs::remove_dir(shared);
-    }
+    // The shared folders stay, empty ones too: others may be about to write into them.
 
     let mut rest: Vec<String> = Vec::new();
     rest.extend(owned(dir, &cgroups).iter().map(|p| format!("process {} ({})", p.pid, p.args.join(" "))));

@@ -24,7 +24,7 @@ pub use options::ClusterOptions;
 use super::command::output;
 use super::daemon::Daemon;
 use super::error::At;
-use super::port::{ReservedPort, free_port};
+use super::port::ReservedPort;
 use super::{Ca, Error, Identity, Run, Tools, kube_apiserver, until};
 use etcd::Etcd;
 use http::Client;
@@ -68,6 +68,7 @@ pub struct AuditedRequest {
 /// A running control plane. Dropping it kills both processes.
 #[derive(Debug)]
 pub struct Cluster {
+    run: Arc<Run>,
     dir: PathBuf,
     tools: Tools,
     ca: Ca,
@@ -111,7 +112,8 @@ impl Cluster {
         args.extend(options.args.iter().cloned());
         let name = format!("{}-apiserver", options.name);
         let apiserver = Daemon::start(run, name, program, args, dir.join("log"))?;
-        let mut cluster = Self { dir, tools, ca, tokens, admin, apiserver, etcd, port };
+        let run = Arc::clone(run);
+        let mut cluster = Self { run, dir, tools, ca, tokens, admin, apiserver, etcd, port };
         cluster.ready()?;
         cluster.kubeconfig("admin", &cluster.url(), &cluster.token_login("admin")?)?;
         Ok(cluster)
@@ -225,7 +227,7 @@ impl Cluster {
             format!("--hostname-override={node}"),
             "--node-ip=127.0.0.1".to_owned(),
             "--address=127.0.0.1".to_owned(),
-            format!("--port={}", free_port()?),
+            format!("--port={}", self.run.free_port()?),
             "--read-only-port=0".to_owned(),
             format!("--tls-cert-file={}", serving.certificate.display()),
             format!("--tls-private-key-file={}", serving.key.display()),

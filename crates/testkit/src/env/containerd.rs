@@ -12,7 +12,7 @@ use super::error::{At, tail};
 use super::{BUSYBOX, Error, PAUSE, Run, Tools, cri, images, network, until};
 
 /// How long containerd may take until it serves.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// Which containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cleanup::{clean, clean_leftovers};
 use super::error::At;
+use super::port::FreePort;
 use super::proc::process;
 use super::{Error, say};
 
@@ -26,6 +27,7 @@ pub struct Run {
     dir: PathBuf,
     name: String,
     kept: AtomicBool,
+    ports: Mutex<Vec<FreePort>>,
     /// Closed, and so released, only after everything is cleaned.
     _lock: File,
 }
@@ -51,7 +53,7 @@ impl Run {
         lock.try_lock().map_err(std::io::Error::from).at("lock", &unnamed)?;
         fs::rename(&unnamed, dir.join(MARK)).at("create", dir.join(MARK))?;
         let name = name_of(&dir);
-        Ok(Arc::new(Self { dir, name, kept: AtomicBool::new(false), _lock: lock }))
+        Ok(Arc::new(Self { dir, name, kept: AtomicBool::new(false), ports: Mutex::default(), _lock: lock }))
     }
 
     /// The folder that holds everything.
@@ -64,6 +66,17 @@ impl Run {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A port for a program of this run, on any address: nobody else gets it while the run lasts.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free_port(&self) -> Result<u16, Error> {
+        let free = FreePort::new()?;
+        let port = free.port();
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(free);
+        Ok(port)
     }
 
     /// Leaves everything running when this process ends; [`clean`] with the folder takes it away.

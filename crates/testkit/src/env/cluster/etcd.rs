@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 
 use super::http::Request;
 use crate::env::daemon::Daemon;
-use crate::env::port::free_port;
 use crate::env::{Error, Run, Tools};
 
 /// How long etcd may take until it serves.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// A running etcd.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(super) struct Etcd {
 impl Etcd {
     /// Starts it in this folder and waits until it serves.
     pub(super) fn start(run: &Arc<Run>, name: String, tools: &Tools, dir: &Path) -> Result<Self, Error> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, run.free_port()?));
         let url = format!("http://{address}");
         let args = vec![
             format!("--data-dir={}", dir.join("data").display()),

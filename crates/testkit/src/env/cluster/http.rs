@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::env::Identity;
 
 /// How long a server may be silent.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks one server over TLS, as the holder of a token.
 #[derive(Debug)]
