@@ -1,8 +1,6 @@
 //! A runtime that hangs or loses answers, which a real one does not do on demand: the pod concerned waits and
 //! says for what, everything else goes on.
 
-use std::time::Duration;
-
 use cri_client::v1::{
     ContainerStatusRequest, CreateContainerRequest, PodSandboxConfig, RunPodSandboxRequest,
     StartContainerRequest, StatusRequest, StopContainerRequest,
@@ -12,6 +10,7 @@ use testkit::fake_cri::Fault;
 
 use crate::fake::FakeNode;
 use crate::node::uid_of;
+use crate::process::END;
 use crate::survey::SLEEPER;
 
 fn is_of(config: Option<&PodSandboxConfig>, name: &str) -> bool {
@@ -146,5 +145,5 @@ fn a_runtime_that_hangs_altogether_leaves_the_agent_healthy() {
     node.runtime.clear_faults();
     node.apply("two", SLEEPER);
     node.until_running("two");
-    assert!(node.agent.sigterm(Duration::from_secs(5)).unwrap().success());
+    assert!(node.agent.sigterm(END).unwrap().success());
 }

@@ -3,9 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
 
-use crate::node::{Node, on_both_lines};
+use crate::node::{Node, SOON, eventually, on_both_lines, was_restarted};
 
 /// Two containers and one for the start. The web server's page is what its log says.
 const SPEC: &str = "
@@ -21,11 +20,18 @@ const SPEC: &str = "
     imagePullPolicy: IfNotPresent
     command: [sh, -c, 'mkdir -p /www; echo page | tee /www/index.html; echo second; exec httpd -f -p 8080 -h /www']
     ports: [{name: http, containerPort: 8080}]
+    startupProbe: {tcpSocket: {port: http}, periodSeconds: 1, failureThreshold: 60}
   - name: counter
     image: localhost/busybox:1
     imagePullPolicy: IfNotPresent
     command: [sh, -c, 'for i in 1 2 3; do echo count $i; sleep 1; done; exit 4']
 ";
+
+/// A node on which the web server serves.
+fn apply(node: &Node) {
+    node.apply("web", SPEC);
+    node.until_container("web", "web", "serves", |status| status["ready"] == true);
+}
 
 /// The command in a process of its own, as people run it.
 fn command(node: &Node, args: &[&str]) -> Command {
@@ -64,11 +70,15 @@ fn expect(node: &Node, args: &[&str], (code, out, err): (i32, &str, &str)) {
 
 on_both_lines! {
     fn logs_are_shown_without_an_api_server(node) {
-        node.apply("web", SPEC);
-        node.until_container("web", "web", "runs", |status| status["state"]["running"].is_object());
+        apply(&node);
         expect(&node, &["logs", "web", "-c", "setup"], (0, "set up\n", ""));
         let note = "Defaulted container \"web\" out of: web, counter, setup (init)\n";
-        expect(&node, &["logs", "web"], (0, "page\nsecond\n", note));
+        let both = (0, "page\nsecond\n".to_owned(), note.to_owned());
+        // The runtime writes the log a moment after the container has written it.
+        eventually("both lines are in the log", || {
+            let told = told(&node, &["logs", "web"]);
+            if told == both { Ok(()) } else { Err(format!("{told:?}")) }
+        });
         expect(&node, &["logs", "web-node1", "-n", "default", "-c", "web", "--tail=1"], (0, "second\n", ""));
         expect(&node, &["logs", "default/web", "-c", "web", "--limit-bytes=3"], (0, "pag", ""));
         let (code, out, _) = told(&node, &["logs", "web", "-c", "web", "--timestamps", "--since=1h"]);
@@ -80,7 +90,7 @@ on_both_lines! {
         node.until_container("web", "counter", "runs", |status| status["state"]["running"].is_object());
         let (code, out, _) = told(&node, &["logs", "-f", "web", "-c", "counter"]);
         assert_eq!((code, out.as_str()), (0, "count 1\ncount 2\ncount 3\n"));
-        node.until_container("web", "counter", "was restarted", |status| status["restartCount"] == 1);
+        node.until_container("web", "counter", "was restarted", was_restarted);
         expect(&node, &["logs", "-p", "web", "-c", "counter"], (0, "count 1\ncount 2\ncount 3\n", ""));
 
         for (args, error) in [
@@ -100,8 +110,7 @@ on_both_lines! {
     }
 
     fn a_command_is_run_in_a_container_without_an_api_server(node) {
-        node.apply("web", SPEC);
-        node.until_container("web", "web", "runs", |status| status["state"]["running"].is_object());
+        apply(&node);
         let exec = |command: &[&'static str]| [&["exec", "web", "-c", "web", "--"], command].concat();
         expect(&node, &exec(&["cat", "/www/index.html"]), (0, "page\n", ""));
         let code = "err\ncommand terminated with exit code 7\n";
@@ -124,8 +133,7 @@ on_both_lines! {
     }
 
     fn a_terminal_is_the_containers_own_and_as_before_afterwards(node) {
-        node.apply("web", SPEC);
-        node.until_container("web", "web", "runs", |status| status["state"]["running"].is_object());
+        apply(&node);
         let (binary, root) = (node.agent.binary().display(), node.agent.root());
         let exec = format!("{binary} exec --root-dir {} -it web -c web --", root.display());
         // `script` makes a terminal. How large it is comes a moment after the command's start, as with kubectl.
@@ -141,8 +149,7 @@ on_both_lines! {
     }
 
     fn ports_are_forwarded_without_an_api_server(node) {
-        node.apply("web", SPEC);
-        node.until_phase("web", "Running");
+        apply(&node);
         let mut forwarding = Forwarding::start(&node, &["web", ":8080", ":http", ":81"]);
         let ports = [forwarding.port(8080), forwarding.port(8080), forwarding.port(81)];
         for port in &ports[..2] {
@@ -220,7 +227,7 @@ impl Drop for Forwarding {
 /// What the server answers, or nothing when the connection ends.
 fn get(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").unwrap();
     let _gone = stream.shutdown(Shutdown::Write);
     let mut text = String::new();

@@ -55,7 +55,7 @@ with_three_sources! {
         for (pod, source) in before.iter().zip(["file", "http", "push"]) {
             assert_eq!(pod["metadata"]["annotations"]["kubernetes.io/config.source"], source);
         }
-        for source in three.sources() {
+        for source in three.sources().unwrap() {
             assert_eq!((&source["condition"], &source["pods"]), (&json!("Ready"), &json!(1)), "{source}");
             assert!(source["readAt"].is_string() && source.get("problems").is_none(), "{source}");
         }
@@ -92,7 +92,10 @@ with_three_sources! {
         let shown = three.until_told(&problem);
         let of_file = shown.split("\nfile:\n").nth(1).unwrap_or_default();
         assert!(of_file.contains(&problem), "it stands with the source that lost: {shown}");
-        assert!(node.agent.table().unwrap().contains(&problem), "`pods` tells it, too");
+        eventually("`pods` tells it, too", || {
+            let shown = node.agent.table().map_err(|e| e.to_string())?;
+            if shown.contains(&problem) { Ok(()) } else { Err(shown) }
+        });
         three.assert_same("web-node1", &first);
 
         three.stop_serving("web");
@@ -101,7 +104,7 @@ with_three_sources! {
             other => Err(format!("{other:?}")),
         });
         three.until_ready("web-node1");
-        assert!(!three.table().contains("already wanted"), "the error is gone");
+        assert!(!three.table().unwrap().contains("already wanted"), "the error is gone");
         let log = fs::read_to_string(node.agent.log()).unwrap();
         assert_eq!(log.matches("already wanted").count(), 2, "once when it came, once when it went: {log}");
     }
@@ -231,27 +234,27 @@ impl Three {
     }
 
     /// The sources as `node-agent sources -o json` has them.
-    fn sources(&self) -> Vec<Value> {
-        let text = self.node.agent.ask(&["sources", "-o", "json"]).unwrap();
+    fn sources(&self) -> Result<Vec<Value>, String> {
+        let text = self.node.agent.ask(&["sources", "-o", "json"]).map_err(|e| e.to_string())?;
         let snapshot: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(snapshot["node"], "node1");
-        snapshot["sources"].as_array().unwrap().clone()
+        Ok(snapshot["sources"].as_array().unwrap().clone())
     }
 
-    fn table(&self) -> String {
-        self.node.agent.ask(&["sources"]).unwrap()
+    fn table(&self) -> Result<String, String> {
+        self.node.agent.ask(&["sources"]).map_err(|e| e.to_string())
     }
 
     fn until_told(&self, text: &str) -> String {
         eventually(&format!("`sources` tells {text:?}"), || {
-            let shown = self.table();
+            let shown = self.table()?;
             if shown.contains(text) { Ok(shown) } else { Err(shown) }
         })
     }
 
     fn until_source(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("the source {name} {what}"), || {
-            let sources = self.sources();
+            let sources = self.sources()?;
             let source = sources.iter().find(|source| source["name"] == name);
             source.filter(|source| is(source)).cloned().ok_or_else(|| format!("{sources:?}"))
         })

@@ -1,6 +1,6 @@
 //! Probes of real containers.
 
-use crate::node::{Log, Node, condition, eventually, id_of, on_both_lines, uid_of};
+use crate::node::{Log, Node, condition, eventually, id_of, on_both_lines, uid_of, was_restarted};
 
 /// A container of its own in a pod of its own, which ends at once when told to.
 fn apply(node: &Node, name: &str, command: &str, probes: &str) {
@@ -116,7 +116,7 @@ startupProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 1
 
         node.until_event("never", "Unhealthy", "Startup probe failed");
         node.until_event("never", "Killing", "Container app failed startup probe, will be restarted");
-        node.until_container("never", "app", "was restarted", |c| c["restartCount"] == 1);
+        node.until_container("never", "app", "was restarted", was_restarted);
     }
 
     fn a_probe_may_have_a_grace_period_of_its_own(node) {
@@ -129,7 +129,7 @@ containers:
   livenessProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 1, terminationGracePeriodSeconds: 1}
 ");
         // The first process of a container ignores TERM unless it handles it.
-        let app = node.until_container("stuck", "app", "was restarted", |c| c["restartCount"] == 1);
+        let app = node.until_container("stuck", "app", "was restarted", was_restarted);
         assert_eq!(app["lastState"]["terminated"]["exitCode"], 137);
     }
 }

@@ -181,7 +181,7 @@ fn kubectl_shows_the_logs_of_a_lone_node() {
     let crash = lone.manifest("crash", "echo $((++n)) of many; exit 1");
     lone.kubectl(&["apply", "-f", &crash]);
     eventually("it has crashed and was started again", || {
-        let pod = lone.pod("crash");
+        let pod = lone.try_pod("crash")?;
         let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64();
         if restarts > Some(0) { Ok(()) } else { Err(pod["status"].to_string()) }
     });

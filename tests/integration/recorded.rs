@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use testkit::env::{BUSYBOX, Line, pod};
+use testkit::env::{BUSYBOX, Line, pod, until};
 
-use crate::node::{Node, eventually, on_both_lines};
+use crate::node::{Node, SOON, on_both_lines};
 
 /// The image of the recordings.
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
@@ -44,8 +44,9 @@ on_both_lines! {
         }
         let (refused, pods): (Vec<_>, Vec<_>) =
             recordings.iter().partition(|(_, recording)| recording["refused"].is_string());
-        eventually("all pods are as they were recorded", || {
-            let view = node.agent.pods().unwrap();
+        // So many pods at once take a slow machine long.
+        let recorded = until("all pods are as they were recorded", 3 * SOON, || {
+            let view = node.agent.pods().map_err(|e| e.to_string())?;
             let mut differences = Vec::new();
             for (name, recording) in &pods {
                 let found = pod(&view, name).cloned().unwrap_or_default();
@@ -55,6 +56,7 @@ on_both_lines! {
             }
             if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
         });
+        recorded.unwrap();
         let shown = node.agent.table().unwrap();
         assert_eq!(refused.len(), 4);
         for (name, _) in refused {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::env::{BUSYBOX, output, pod};
@@ -51,7 +52,10 @@ on_both_lines! {
         node.until_gone("json");
         assert_eq!(names(&node), ["yaml-node1"]);
         assert_same_container(&node, "yaml", &yaml);
-        assert!(!node.agent.table().unwrap().contains("fifo"), "the problem went with its file");
+        eventually("the problem goes with its file", || {
+            let shown = node.agent.table().map_err(|e| e.to_string())?;
+            if shown.contains("fifo") { Err(shown) } else { Ok(()) }
+        });
     }
 
     fn a_broken_manifest_keeps_its_last_good_version_and_says_where_it_is_broken(node) {
@@ -66,8 +70,10 @@ on_both_lines! {
         until_told(&node, &[problem, "the last good version of this file keeps running", "never-good.yaml:4:"]);
         let table = node.agent.ask(&["pods"]).unwrap();
         assert!(!table.contains(problem), "problems go to stderr: {table}");
-        let log = fs::read_to_string(node.agent.log()).unwrap();
-        assert!(log.contains(problem), "{log}");
+        eventually("it is logged", || {
+            let log = fs::read_to_string(node.agent.log()).unwrap();
+            if log.contains(problem) { Ok(()) } else { Err(log) }
+        });
         let explained = node.agent.ask(&["explain", "web"]).unwrap();
         assert!(explained.contains("Manifest problems") && explained.contains(problem), "{explained}");
         let explained = node.agent.ask(&["explain", "never-good"]).unwrap();
@@ -77,7 +83,7 @@ on_both_lines! {
         // Mended as it was, nothing happens to it; mended otherwise, it is replaced.
         write("web", &good);
         eventually("the problem is gone", || {
-            let shown = node.agent.table().unwrap();
+            let shown = node.agent.table().map_err(|e| e.to_string())?;
             if shown.contains(problem) { Err(shown) } else { Ok(()) }
         });
         assert_same_container(&node, "web", &before);
@@ -131,9 +137,11 @@ on_both_lines! {
 
         // The old one is moved aside, the new one is written, the old one is removed.
         let aside = path.with_file_name("web.yaml~");
+        let began = Instant::now();
         fs::rename(&path, &aside).unwrap();
         fs::write(&path, sleeper("web", "three")).unwrap();
         fs::remove_file(&aside).unwrap();
+        let took = began.elapsed();
         before = until_replaced(&node, "web", &before);
 
         // Written beside it and renamed over it, twice the same text.
@@ -144,7 +152,10 @@ on_both_lines! {
         }
         until_replaced(&node, "web", &before);
         let log = fs::read_to_string(node.agent.log()).unwrap();
-        assert_eq!(log.matches("Container started").count(), 4, "one for each version: {log}");
+        let started = log.matches("Container started").count();
+        // Who takes longer than the agent waits for the end of a change has the old one run under its other name, too.
+        let is_quick = took < Duration::from_millis(40);
+        assert!(started == 4 || started > 4 && !is_quick, "{started}, one for each version: {log}");
     }
 
     fn names_that_leave_their_folder_are_refused(node) {
@@ -173,7 +184,7 @@ on_both_lines! {
 /// Waits until `node-agent pods` says all this, on stdout or stderr.
 fn until_told(node: &Node, expected: &[&str]) {
     eventually(&format!("the agent says {expected:?}"), || {
-        let shown = node.agent.table().unwrap();
+        let shown = node.agent.table().map_err(|e| e.to_string())?;
         if expected.iter().all(|text| shown.contains(text)) { Ok(()) } else { Err(shown) }
     });
 }

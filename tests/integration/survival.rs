@@ -218,7 +218,7 @@ on_both_lines! {
         node.containerd.kill9();
         let endpoint = node.containerd.endpoint();
         eventually("`pods` says that the runtime is gone", || {
-            let shown = node.agent.table().unwrap();
+            let shown = node.agent.table().map_err(|e| e.to_string())?;
             let says = shown.contains(&format!("The runtime at {endpoint} is not ready"));
             if says { Ok(()) } else { Err(shown) }
         });
@@ -277,13 +277,13 @@ fn until_restarted(node: &Node, name: &str, times: u32) {
 /// Waits until what is left of earlier instances is collected, so that nothing more is due.
 fn until_quiet(node: &Node) {
     eventually("no step is under way", || {
-        let waits: Vec<Value> = ["probed", "job", "bounced", "leaves"]
+        let mut pods = ["probed", "job", "bounced", "leaves"]
             .iter()
             .filter(|name| node.agent.manifests().join(format!("{name}.yaml")).exists())
-            .map(|name| node.explain(name))
-            .filter(|pod| !pod["doing"].is_null())
-            .collect();
-        if waits.is_empty() { Ok(()) } else { Err(format!("{waits:?}")) }
+            .map(|name| node.try_explain(name))
+            .collect::<Result<Vec<Value>, _>>()?;
+        pods.retain(|pod| !pod["doing"].is_null());
+        if pods.is_empty() { Ok(()) } else { Err(format!("{pods:?}")) }
     });
 }
 
