@@ -93,6 +93,7 @@ impl ClusterNode {
         if spec["terminationGracePeriodSeconds"].is_null() {
             spec["terminationGracePeriodSeconds"] = json!(1);
         }
+        make_patient(&mut spec);
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default"}, "spec": spec,
@@ -109,8 +110,19 @@ impl ClusterNode {
 
     /// Waits until the agent itself sees the pod so, whatever the API server knows.
     pub(crate) fn until_here(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        self.until_here_within(SOON, name, what, is)
+    }
+
+    /// As [`ClusterNode::until_here`], where a back-off may be what takes the time.
+    pub(crate) fn until_here_within(
+        &self,
+        limit: Duration,
+        name: &str,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
         let seen =
-            self.agent.wait_for(&format!("pod {name} {what} here"), SOON, |view| match pod(view, name) {
+            self.agent.wait_for(&format!("pod {name} {what} here"), limit, |view| match pod(view, name) {
                 Some(pod) if is(pod) => Ok(pod.clone()),
                 other => Err(format!("it is {other:?}")),
             });
@@ -124,6 +136,15 @@ impl ClusterNode {
 
     pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         self.cluster.kubectl(args).unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
+    }
+
+    /// Waits until kubectl says what `is` wants, and returns it: logs and events come a moment after what they tell of.
+    pub(crate) fn until_kubectl(&self, args: &[&str], is: impl Fn(&str) -> bool) -> String {
+        let said = until(&format!("kubectl {args:?} says it"), SOON, || {
+            let said = self.cluster.kubectl(args).map_err(|e| e.to_string())?;
+            if is(&said) { Ok(said) } else { Err(said) }
+        });
+        said.unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
     }
 
     fn log(&self) -> String {
@@ -141,6 +162,24 @@ pub(crate) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-nod
 
 pub(crate) fn pod_path(name: &str) -> String {
     format!("{PODS}/{name}")
+}
+
+/// A startup probe, so that a pod is ready only when it listens.
+pub(crate) fn listens_on(port: u16) -> Value {
+    json!({"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 60})
+}
+
+/// Lets the probes time out only when something hangs: with the second that is the default a busy machine fails them.
+pub(crate) fn make_patient(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                if let Some(probe) = container.get_mut(probe) {
+                    probe["timeoutSeconds"] = json!(30);
+                }
+            }
+        }
+    }
 }
 
 pub(crate) fn write_static(agent: &Agent, name: &str) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use testkit::env::{BUSYBOX, Line};
 
-use super::{ClusterNode, LEASE, condition, is_ready, pod_path};
+use super::{ClusterNode, LEASE, condition, is_ready, listens_on, pod_path};
 
 #[test]
 fn kubectl_sees_a_node_and_works_on_its_pods() {
@@ -25,6 +25,7 @@ fn kubectl_sees_a_node_and_works_on_its_pods() {
             "name": "app", "image": BUSYBOX,
             "command": ["sh", "-c", "echo hello from $0; trap 'exit 0' TERM; mkdir -p /www; echo page > /www/index.html; \
                 httpd -p 8080 -h /www; sleep 3600 & wait", "the pod"],
+            "startupProbe": listens_on(8080),
         }]}),
     );
     let pod = node.until_pod("web", "is ready", is_ready);
@@ -33,19 +34,18 @@ fn kubectl_sees_a_node_and_works_on_its_pods() {
     let table = node.kubectl(&["get", "pods", "-o", "wide"]);
     assert!(table.contains("Running") && table.contains("node1"), "{table}");
 
-    assert_eq!(node.kubectl(&["logs", "web"]), "hello from the pod\n");
+    node.until_kubectl(&["logs", "web"], |log| log == "hello from the pod\n");
     assert_eq!(node.kubectl(&["exec", "web", "--", "cat", "/www/index.html"]), "page\n");
     let failed = node.cluster.kubectl(&["exec", "web", "--", "sh", "-c", "echo out; exit 7"]).unwrap_err();
     assert!(failed.to_string().contains("exit code 7"), "{failed}");
-    let described = node.kubectl(&["describe", "pod", "web"]);
-    for reason in ["Pulled", "Created", "Started"] {
-        assert!(described.contains(reason), "{reason}: {described}");
-    }
+    node.until_kubectl(&["describe", "pod", "web"], |described| {
+        ["Pulled", "Created", "Started"].iter().all(|reason| described.contains(reason))
+    });
 
     node.kubectl(&["delete", "pod", "web", "--wait=false"]);
     node.until_gone("web");
-    let described = node.kubectl(&["get", "events", "--field-selector", "involvedObject.name=web"]);
-    assert!(described.contains("Killing"), "{described}");
+    let events = ["get", "events", "--field-selector", "involvedObject.name=web"];
+    node.until_kubectl(&events, |events| events.contains("Killing"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{ClusterNode, SOON, is_ready};
+use super::{ClusterNode, SOON, is_ready, listens_on};
 
 pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -133,7 +133,8 @@ pub(super) fn node_with_box(line: Line) -> ClusterNode {
     node.create(
         "box",
         json!({"containers": [{"name": "app", "image": BUSYBOX, "command":
-            ["sh", "-c", "echo serving; nc -ll -p 7000 -e cat & trap 'exit 0' TERM; sleep 3600 & wait"]}]}),
+            ["sh", "-c", "echo serving; nc -ll -p 7000 -e cat & trap 'exit 0' TERM; sleep 3600 & wait"],
+            "startupProbe": listens_on(7000)}]}),
     );
     node.until_pod("box", "is ready", is_ready);
     node
@@ -280,7 +281,8 @@ fn a_hundred_followed_logs_and_fifty_sessions_leave_nothing_behind() {
             rounds.push((before, during, until_let_go(&node, before).await));
         }
         let (start, (_, during, after)) = (rounds[0].0, rounds[3]);
-        assert!(during.threads <= start.threads + 4 && after.threads <= start.threads + 4, "{rounds:#?}");
+        // None for each stream; how many read files at the same time depends on how busy the machine is.
+        assert!(during.threads <= start.threads + 30 && after.threads <= start.threads + 30, "{rounds:#?}");
         // What the first crowds needed is kept for the next.
         let settled = rounds[1];
         assert!(during.resident <= settled.1.resident + (2 << 20), "{rounds:#?}");

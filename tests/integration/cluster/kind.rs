@@ -1,7 +1,6 @@
 //! `examples/kind`: what of it needs no Docker.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,8 +73,7 @@ fn the_login_and_the_configuration_of_the_kind_example_make_a_node() {
     output(Command::new(&program).arg("validate").arg(&own)).unwrap();
     output(Command::new(&program).arg("validate").arg(example("pod.yaml"))).unwrap();
 
-    // Free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = run.free_port().unwrap();
     let options = AgentOptions::new(program, &containerd.endpoint()).args([
         format!("--config={}", own.display()),
         format!("--kubeconfig={}", kubeconfig.display()),
@@ -103,7 +101,7 @@ fn the_login_and_the_configuration_of_the_kind_example_make_a_node() {
     pod["spec"]["containers"][0]["image"] = json!(testkit::env::BUSYBOX);
     node.cluster.apply(&pod).unwrap();
     node.until_pod("hello", "is ready", is_ready);
-    assert_eq!(node.kubectl(&["logs", "hello"]), "hello from hello\n");
+    node.until_kubectl(&["logs", "hello"], |log| log == "hello from hello\n");
     assert_eq!(node.kubectl(&["exec", "hello", "--", "hostname"]), "hello\n");
     node.kubectl(&["delete", "pod", "hello", "--grace-period=1", "--wait=false"]);
     node.until_gone("hello");

@@ -110,8 +110,11 @@ fn the_second_agent_of_a_node_name_says_so_and_writes_nothing_while_the_first_is
     write_static(&second, "own");
     until_local(&second, "own");
     until_said(&second, "another agent");
-    let log = fs::read_to_string(second.log()).unwrap();
-    assert!(log.contains("holds the node lease"), "{log}");
+    let logged = until("it is logged", SOON, || {
+        let log = fs::read_to_string(second.log()).unwrap();
+        if log.contains("holds the node lease") { Ok(()) } else { Err(log) }
+    });
+    logged.unwrap();
     node.create("more", json!({}));
     node.until_pod("more", "is ready", is_ready);
     let view = second.pods().unwrap();

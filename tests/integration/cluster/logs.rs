@@ -83,13 +83,9 @@ fn kubectl_logs_has_all_its_ways() {
     let node = ClusterNode::start(Line::V2_1);
     node.create("crash", app("echo one; usleep 300000; echo two >&2; usleep 300000; printf three; exit 1"));
     node.create("quiet", json!({"containers": [{"name": "app", "image": "localhost/none:1"}]}));
-    node.until_pod("crash", "backs off", |pod| {
-        status(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
-            && status(pod)["restartCount"].as_u64() >= Some(2)
-    });
     // The one that ended last, and the follower does not wait for the next.
     let all = "one\ntwo\nthree";
-    for (args, expected) in [
+    let ways = [
         (&["crash"][..], all),
         (&["crash", "--follow"], all),
         (&["crash", "--previous"], all),
@@ -98,15 +94,31 @@ fn kubectl_logs_has_all_its_ways() {
         (&["crash", "--limit-bytes=5"], "one\nt"),
         (&["crash", "--since=1h"], all),
         (&["crash", "--since-time=2100-01-01T00:00:00Z"], ""),
-    ] {
-        assert_eq!(node.kubectl(&[&["logs"], args].concat()), expected, "{args:?}");
+    ];
+    // All while it backs off: when the next instance has begun meanwhile, it is all asked again in the next, longer
+    // pause.
+    let (said, times, last) = loop {
+        let backs_off = |pod: &Value| {
+            status(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+                && status(pod)["restartCount"].as_u64() >= Some(2)
+        };
+        let before = node.until_here("crash", "backs off", backs_off);
+        let logs = |args: &[&str]| node.cluster.kubectl(&[&["logs"], args].concat());
+        let said = ways.map(|(args, _)| logs(args));
+        let stamped = logs(&["crash", "--timestamps", "--tail=3"]).unwrap_or_default();
+        let times: Vec<String> =
+            stamped.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        // From the time of the last row on.
+        let since = format!("--since-time={}", times.last().map_or("", String::as_str));
+        let last = logs(&["crash", &since]);
+        if status(&node.until_here("crash", "is there", |_| true)) == status(&before) {
+            break (said, times, last.unwrap());
+        }
+    };
+    for ((args, expected), said) in ways.iter().zip(said) {
+        assert_eq!(said.unwrap(), *expected, "{args:?}");
     }
-    let stamped = node.kubectl(&["logs", "crash", "--timestamps", "--tail=3"]);
-    let times: Vec<&str> = stamped.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    assert!(times.len() == 3 && times.is_sorted() && times.iter().all(|t| t.len() == 30), "{stamped}");
-    // From the time of the last row on.
-    let since = format!("--since-time={}", times[2]);
-    let last = node.kubectl(&["logs", "crash", &since]);
+    assert!(times.len() == 3 && times.is_sorted() && times.iter().all(|t| t.len() == 30), "{times:?}");
     // kubectl sends whole seconds.
     assert!(last.ends_with("three"), "{last}");
 
@@ -122,7 +134,8 @@ fn kubectl_logs_has_all_its_ways() {
 #[test]
 fn a_follower_has_the_last_word_of_its_container_and_ends_with_it() {
     let node = ClusterNode::start(Line::V1_6);
-    let turn = "echo start; until [ -f /go ]; do usleep 50000; done; seq 2000; echo last; exit 1";
+    // The `touch` has a second to end by itself: with the container's first process it would be killed.
+    let turn = "echo start; until [ -f /go ]; do usleep 50000; done; sleep 1; seq 2000; echo last; exit 1";
     node.create("app", app(turn));
     node.until_pod("app", "is ready", is_ready);
     let expected = format!("start\n{}last\n", (1..=2000).map(|n| format!("{n}\n")).collect::<String>());

@@ -65,7 +65,7 @@ fn objects_of_a_megabyte_do_what_small_ones_do() {
         let status = &pod["status"]["containerStatuses"][0];
         status["lastState"]["terminated"]["exitCode"] == 1 && status["restartCount"] != 0
     });
-    assert!(node.kubectl(&["logs", "too-large"]).contains("argument list too long"));
+    node.until_kubectl(&["logs", "too-large"], |log| log.contains("argument list too long"));
     for name in ["large", "too-large"] {
         node.delete(name);
         node.until_gone(name);
@@ -77,9 +77,10 @@ fn a_secret_that_vanishes_is_missed_at_the_next_start_and_its_return_is_noticed(
     let node = ClusterNode::start(Line::V1_6);
     node.write_data("Secret", "fleeting", &json!({"key": "value"}));
     let env = |optional: bool| json!([{"name": "V", "valueFrom": {"secretKeyRef": {"name": "fleeting", "key": "key", "optional": optional}}}]);
+    // The `touch` that ends it has a second to end before: with the container's first process it would be killed.
     let short = |optional: bool| {
         json!({"containers": [{"name": "app", "image": BUSYBOX, "env": env(optional),
-                               "command": ["sh", "-c", "while ! test -f /end; do sleep 1; done"]}]})
+                               "command": ["sh", "-c", "while ! test -f /end; do sleep 1; done; sleep 1"]}]})
     };
     for (name, optional) in [("needs", false), ("takes", true)] {
         node.create(name, short(optional));

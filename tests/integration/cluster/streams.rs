@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use testkit::env::{BUSYBOX, Line, until};
 
-use super::{ClusterNode, SOON, is_ready};
+use super::{ClusterNode, SOON, is_ready, listens_on};
 
 /// Runs a program with this on its stdin, which then ends.
 fn run(command: &mut Command, stdin: &[u8]) -> Output {
@@ -68,11 +68,11 @@ impl ClusterNode {
     fn create_box(&self, name: &str, host_network: bool) {
         let echo = "nc -ll -p 7000 -e cat & trap 'exit 0' TERM; sleep 3600 & wait";
         let command = if host_network { "sleep 3600" } else { echo };
-        self.create(
-            name,
-            json!({"hostNetwork": host_network, "containers": [
-                {"name": "app", "image": BUSYBOX, "command": ["sh", "-c", command]}]}),
-        );
+        let mut app = json!({"name": "app", "image": BUSYBOX, "command": ["sh", "-c", command]});
+        if !host_network {
+            app["startupProbe"] = listens_on(7000);
+        }
+        self.create(name, json!({"hostNetwork": host_network, "containers": [app]}));
     }
 }
 
@@ -104,10 +104,10 @@ fn kubectl_runs_commands_in_containers(line: Line) {
     assert_eq!((text(&done.stdout).as_str(), done.status.code()), ("enough\n", Some(3)), "{done:?}");
 
     // A terminal, with its size at the start and after.
-    let sizes = "until [ \"$(stty size)\" = \"20 40\" ]; do usleep 50000; done; echo small; \
+    let sizes = "until [ \"$(stty size)\" = \"20 40\" ]; do usleep 50000; done; echo small; touch /small; \
         until [ \"$(stty size)\" = \"33 77\" ]; do usleep 50000; done; tty; exit 5";
     let script = format!(
-        "stty rows 20 cols 40; (sleep 3; stty rows 33 cols 77 </dev/tty) & \
+        "stty rows 20 cols 40; (until kubectl exec box -- test -f /small 2>/dev/null; do sleep 0.2; done; stty rows 33 cols 77 </dev/tty) & \
          kubectl exec -it box -- sh -c '{sizes}'; echo code $?"
     );
     let shown = node.in_terminal(&script, b"");

@@ -51,8 +51,8 @@ fn pods_come_and_go_with_few_requests_and_without_delay() {
         node.until_here("gate", "has changed", |pod| is_ready(pod) == ready);
         let changed = Instant::now();
         node.until_pod("gate", "shows it", |pod| is_ready(pod) == ready);
-        // Not with the next round of anything.
-        assert!(changed.elapsed() < Duration::from_secs(5), "{:?}", changed.elapsed());
+        // Not with the next round of anything: the kubelet's come every ten seconds.
+        assert!(changed.elapsed() < Duration::from_secs(9), "{:?}", changed.elapsed());
     }
 
     let before = node.until_pod("plain", "is ready", is_ready);
@@ -70,7 +70,7 @@ fn pods_come_and_go_with_few_requests_and_without_delay() {
 fn a_pod_ends_with_its_last_word_whoever_wants_it_gone() {
     let node = ClusterNode::start(Line::V1_6);
     let slow = json!({
-        "terminationGracePeriodSeconds": 20,
+        "terminationGracePeriodSeconds": 120,
         "containers": [{"name": "app", "image": BUSYBOX, "command":
             ["sh", "-c", "trap 'sleep 2; exit 7' TERM; touch /trap; sleep 3600 & wait"],
             "readinessProbe": {"exec": {"command": ["test", "-f", "/trap"]}, "periodSeconds": 1}}],
@@ -102,7 +102,7 @@ fn a_pod_ends_with_its_last_word_whoever_wants_it_gone() {
     node.until_gone("slow");
     let took = asked.elapsed();
     assert!(
-        (Duration::from_secs(2)..Duration::from_secs(15)).contains(&took),
+        (Duration::from_secs(2)..Duration::from_secs(60)).contains(&took),
         "its own time to end: {took:?}"
     );
     let changes = node.cluster.changes_since(PODS, version.as_str().unwrap()).unwrap();
@@ -131,7 +131,9 @@ fn a_pod_ends_with_its_last_word_whoever_wants_it_gone() {
     let before = node.cluster.audit().unwrap().len();
     // Not a wait for anything: the time in which nothing may come.
     std::thread::sleep(Duration::from_secs(25));
-    let idle = node.cluster.audit().unwrap().split_off(before);
+    let mut idle = node.cluster.audit().unwrap().split_off(before);
+    // A watch is told of when it ends, as one may just now: each lasts some minutes.
+    idle.retain(|request| request.verb != "watch");
     assert!(idle.iter().all(is_heartbeat), "{idle:#?}");
     // The lease every ten seconds; the status of the node every five minutes, or after a change.
     assert!((2..=6).contains(&idle.len()), "{idle:#?}");
