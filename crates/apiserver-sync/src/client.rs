@@ -5,6 +5,7 @@
 //! connections, identity and rates. Knows nothing of what is asked, and sends nothing twice: who asks decides
 //! what may be repeated.
 
+mod answer;
 mod credentials;
 mod identity;
 mod kubeconfig;
@@ -22,17 +23,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use http_body_util::combinators::UnsyncBoxBody;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use kube::Client;
 use kube::client::{Body, ConfigExt as _};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
+use answer::Answer;
 use credentials::Exec;
 use identity::Keeper;
 use kubeconfig::Target;
@@ -43,7 +43,7 @@ use transport::{Pool, Stream};
 pub use limit::Limit;
 pub use requests::Counted;
 
-/// How long the server may take to begin its answer: what it sends itself ends within a minute.
+/// How long the server may take for an answer: what it sends itself ends within a minute.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What keeps a kubeconfig from being used.
@@ -107,7 +107,7 @@ struct NoAnswer(Duration);
 pub struct Lane {
     /// How many requests may be sent; `None`: as many as there are.
     pub limit: Option<Limit>,
-    /// How long the server may take to begin its answer; connecting counts.
+    /// How long the server may take for a whole answer, or to begin that of a watch; connecting counts.
     pub timeout: Duration,
     /// Whether it has connections of its own, so that it waits behind nobody's bytes.
     pub apart: bool,
@@ -249,32 +249,36 @@ struct Way {
 }
 
 impl Way {
-    async fn send(
-        self: Arc<Self>,
-        request: Request<Body>,
-    ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, BoxError> {
+    async fn send(self: Arc<Self>, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
         if let Some(bucket) = &self.bucket {
             bucket.take().await;
         }
-        let method = request.method().clone();
-        let asked = tokio::time::timeout(self.timeout, self.ask(request)).await;
+        let deadline = Instant::now() + self.timeout;
+        let (method, goes_on) = (request.method().clone(), goes_on(request.uri()));
+        let asked = timeout_at(deadline, self.ask(request)).await;
         let code = asked.as_ref().ok().and_then(|asked| Some(asked.as_ref().ok()?.0.status()));
         self.access.requests.count(method, code);
-        self.access.note(code.is_some());
-        let (answer, stream) = match asked {
-            Ok(answer) => answer?,
-            Err(_) => {
-                // The connection may be dead, which its pings would find out later than a lease can wait.
-                self.pool.forget();
-                return Err(NoAnswer(self.timeout).into());
+        // A refusal ends even where the answer would go on.
+        let due = code.is_some_and(|code| !goes_on || !code.is_success()).then_some(deadline);
+        if due.is_none() {
+            self.access.note(code.is_some());
+        }
+        match asked {
+            Ok(asked) => {
+                let (answer, stream) = asked?;
+                Ok(answer.map(|body| Answer::new(body, stream, due.map(|due| (due, self)))))
             }
-        };
-        // The body keeps its place on the connection until it is dropped.
-        let hold = move |frame| {
-            let _held = &stream;
-            frame
-        };
-        Ok(answer.map(|body| body.map_frame(hold).boxed_unsync()))
+            Err(_) => {
+                self.give_up();
+                Err(NoAnswer(self.timeout).into())
+            }
+        }
+    }
+
+    /// Nothing came in time: the connection may be dead, which its pings would find out later than a lease can wait.
+    fn give_up(&self) {
+        self.pool.forget();
+        self.access.note(false);
     }
 
     async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Stream), BoxError> {
@@ -297,4 +301,10 @@ impl Way {
         }
         Ok((answer, stream))
     }
+}
+
+/// Whether the answer goes on until somebody ends it: a watch, or a log that is followed.
+fn goes_on(uri: &Uri) -> bool {
+    let mut parts = uri.query().unwrap_or_default().split('&');
+    parts.any(|part| matches!(part, "watch=true" | "watch=1" | "follow=true" | "follow=1"))
 }

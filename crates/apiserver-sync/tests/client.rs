@@ -9,7 +9,8 @@ mod silence;
 use std::time::Duration;
 
 use apiserver_sync::client::{Lane, Limit};
-use kube::api::{Api, WatchParams};
+use futures::StreamExt as _;
+use kube::api::{Api, WatchEvent, WatchParams};
 use kube::{Client, Error};
 use kube_model::core::{ConfigMap, Node};
 use serde_json::{Value, json};
@@ -235,4 +236,49 @@ async fn a_server_that_does_not_answer_is_given_up_with_its_connection() {
     ask(&client, &mut server, |call| call.json(200, &node())).await.unwrap();
     assert_eq!(server.connections(), before + 1);
     drop(call);
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_given_up_with_its_connection_and_a_watch_goes_on() {
+    let mut server = Server::start().await;
+    let access = server.access();
+    let client = access.client(Lane::heartbeat(Duration::from_secs(2)));
+    let nodes: Api<Node> = Api::all(client.clone());
+    let params = WatchParams::default();
+    let (watch, stream) = tokio::join!(nodes.watch(&params, "1"), async { server.api.next().await.stream() });
+    let mut watch = std::pin::pin!(watch.unwrap());
+
+    let reached = access.reached();
+    for connections in [1, 2] {
+        let (got, stalled) = tokio::join!(nodes.get("node1"), async {
+            let stalled = server.api.next().await.stream();
+            stalled.text("{\"kind\": \"Node\",").await;
+            stalled
+        });
+        let error = text(&got.unwrap_err());
+        assert!(error.contains("no whole answer within 2s"), "{error}");
+        assert_eq!(server.connections(), connections);
+        stalled.closed().await;
+    }
+    assert!(!reached.has_changed().unwrap(), "its beginning alone is no answer");
+    ask(&client, &mut server, |call| call.json(200, &node())).await.unwrap();
+    assert_eq!(server.connections(), 3);
+    assert!(reached.has_changed().unwrap());
+
+    // It is older by now than an answer may be, and lives on a connection that is used no more.
+    stream.event("ADDED", &node()).await;
+    let event = watch.next().await.unwrap().unwrap();
+    assert!(matches!(event, WatchEvent::Added(_)), "{event:?}");
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_watch_must_end() {
+    let mut server = Server::start().await;
+    let client = server.access().client(Lane::heartbeat(Duration::from_secs(1)));
+    let nodes: Api<Node> = Api::all(client);
+    let params = WatchParams::default();
+    let (watch, _stalled) =
+        tokio::join!(nodes.watch(&params, "1"), async { server.api.next().await.stream_as(403) });
+    let error = text(&watch.err().unwrap());
+    assert!(error.contains("no whole answer within 1s"), "{error}");
 }

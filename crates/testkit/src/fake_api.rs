@@ -173,9 +173,14 @@ impl Call {
 
     /// Begins an answer that goes on.
     pub fn stream(self) -> Stream {
+        self.stream_as(200)
+    }
+
+    /// The same with any status.
+    pub fn stream_as(self, status: u16) -> Stream {
         let (sender, receiver) = mpsc::channel(16);
         let frames = ReceiverStream::new(receiver).map(|part: io::Result<Bytes>| part.map(Frame::data));
-        self.respond(200, http_body_util::BodyExt::boxed(StreamBody::new(frames)));
+        self.respond(status, http_body_util::BodyExt::boxed(StreamBody::new(frames)));
         Stream(sender)
     }
 
