@@ -23,18 +23,20 @@ pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
     let mut merged = server.clone();
     let ended = is_terminal(ours.phase.as_deref());
     let runs = all_containers(ours).any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
-    merged.phase.clone_from(&ours.phase);
-    // What runs may still write and serve: nobody may take its place yet.
-    if ended && runs {
-        merged.phase.clone_from(&server.phase);
-    }
+    let had_ended = is_terminal(server.phase.as_deref());
     // Once it has ended it stays so.
-    if is_terminal(server.phase.as_deref()) {
-        merged.phase.clone_from(&server.phase);
+    if !had_ended {
+        merged.phase.clone_from(&ours.phase);
     }
-    let ended = is_terminal(merged.phase.as_deref());
     merged.message.clone_from(&ours.message);
     merged.reason.clone_from(&ours.reason);
+    // What runs may still write and serve: nobody may take its place yet, nor read why it ended.
+    if ended && runs && !had_ended {
+        merged.phase.clone_from(&server.phase);
+        merged.message.clone_from(&server.message);
+        merged.reason.clone_from(&server.reason);
+    }
+    let ended = is_terminal(merged.phase.as_deref());
     merged.host_ip.clone_from(&ours.host_ip);
     merged.host_ips.clone_from(&ours.host_ips);
     // The addresses of a pod that ended are known no longer, but were its own.
@@ -190,6 +192,30 @@ mod tests {
         for (server, ours, want) in table {
             assert_eq!(merge(json!({"phase": server}), ours.clone())["phase"], want, "{server} and {ours}");
         }
+    }
+
+    #[test]
+    fn why_a_pod_ended_is_told_with_its_end() {
+        let running = json!([{"name": "c", "state": {"running": {}}, "image": "", "imageID": "", "ready": false,
+            "restartCount": 0}]);
+        let server = |phase| json!({"phase": phase, "reason": "Before", "message": "before"});
+        let ours = |containers: &Value| {
+            json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long",
+                "containerStatuses": containers})
+        };
+        let table = [
+            ("Running", ours(&running), ["Running", "Before", "before"]),
+            ("Running", ours(&json!([])), ["Failed", "DeadlineExceeded", "too long"]),
+            // Somebody else ended it: nothing is held back.
+            ("Failed", ours(&running), ["Failed", "DeadlineExceeded", "too long"]),
+        ];
+        for (phase, ours, want) in table {
+            let merged = merge(server(phase), ours.clone());
+            let got = ["phase", "reason", "message"].map(|field| merged[field].as_str().unwrap());
+            assert_eq!(got, want, "{phase} and {ours}");
+        }
+        let merged = merge(json!({"phase": "Running"}), ours(&running));
+        assert!(merged["reason"].is_null() && merged["message"].is_null(), "{merged}");
     }
 
     #[test]
