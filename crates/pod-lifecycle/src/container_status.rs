@@ -11,6 +11,7 @@ use kube_model::pod::ContainerKind;
 
 use crate::context::Context;
 use crate::inputs::{FailureReason, Intent};
+use crate::last_words;
 use crate::resources;
 use crate::restart::{self, EXIT_UNKNOWN, Verdict};
 use crate::waiting;
@@ -43,6 +44,8 @@ pub(crate) fn all(cx: Context<'_>) -> Statuses {
     if cx.is_over() {
         close(&mut statuses);
     }
+    let ephemeral = cx.spec.ephemeral_containers.as_ref().map_or(0, Vec::len);
+    last_words::limit(statuses.init.iter_mut().chain(&mut statuses.regular), ephemeral);
     statuses
 }
 

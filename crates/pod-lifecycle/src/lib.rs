@@ -23,6 +23,7 @@ mod decide;
 mod garbage;
 mod init;
 mod inputs;
+mod last_words;
 mod memory;
 mod phase;
 mod plan;
