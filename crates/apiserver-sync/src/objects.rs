@@ -150,12 +150,15 @@ impl Objects {
         Self { client, inner: Arc::default() }
     }
 
-    /// Watches what `pod` refers to, until [`Self::unregister`]. To be called again when the pod was changed.
+    /// Watches what `pod` refers to, until [`Self::unregister`]. To be called again when the pod was changed, or its
+    /// status at the server: one that has ended there starts nothing any more and needs nothing (reference 4.6).
     ///
     /// Must be called within a tokio runtime.
     pub fn register(&self, pod: &Pod) {
         let (uid, _) = pod::identity(pod);
-        let wanted = references(pod);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let ended = matches!(phase, Some("Succeeded" | "Failed"));
+        let wanted = if ended { BTreeSet::new() } else { references(pod) };
         let mut inner = self.inner();
         // What is new first: an object that stays is never without a user.
         for key in &wanted {

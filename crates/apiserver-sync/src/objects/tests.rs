@@ -102,6 +102,23 @@ async fn a_pod_that_changes_keeps_what_it_still_needs() {
 }
 
 #[tokio::test]
+async fn a_pod_that_has_ended_needs_nothing() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    let watch = serve(&mut api, &secret("5", "b2xk")).await;
+    for phase in ["Succeeded", "Failed"] {
+        let mut job = pod_of_secret("one");
+        job.status = serde_json::from_value(json!({"phase": "Running"})).unwrap();
+        objects.register(&job);
+        assert_eq!(objects.inner().watched.len(), 1);
+        job.status = serde_json::from_value(json!({"phase": phase})).unwrap();
+        objects.register(&job);
+        assert!(objects.inner().watched.is_empty(), "{phase}");
+    }
+    tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_immutable_is_not_watched() {
     let (mut api, objects) = start().await;
     objects.register(&pod_of_secret("one"));
