@@ -39,9 +39,10 @@ struct Similar {
     last: Timestamp,
 }
 
-/// An event that the server has.
+/// An event that has happened, told or not.
 struct Told {
-    name: String,
+    /// As the server has it, if it has it.
+    name: Option<String>,
     count: i32,
     first: Option<Time>,
     last: Timestamp,
@@ -104,27 +105,28 @@ impl Correlator {
             event.message = Some(format!("(combined from similar events): {message}"));
             key = kind;
         }
-        if !self.may_be_told(object, now) {
-            return Step::Drop;
-        }
         shrink(&mut self.told);
-        let Some(told) = self.told.get_mut(&key) else {
-            let name = event.metadata.name.clone().unwrap_or_default();
-            let first = event.first_timestamp.clone();
-            self.told.insert(key, Told { name, count: 1, first, last: now });
-            return Step::Create { event, key };
-        };
+        let first = || Told { name: None, count: 0, first: event.first_timestamp.clone(), last: now };
+        let told = self.told.entry(key).or_insert_with(first);
+        // Also what is not told has happened, and is in the number of those that are.
         told.count = told.count.saturating_add(1);
         told.last = now;
         event.count = Some(told.count);
         event.first_timestamp.clone_from(&told.first);
+        if !may_be_told(&mut self.budgets, object, now) {
+            return Step::Drop;
+        }
+        let Some(name) = told.name.clone() else {
+            told.name.clone_from(&event.metadata.name);
+            return Step::Create { event, key };
+        };
         let patch = json!({
             "count": event.count,
             "lastTimestamp": event.last_timestamp,
             "message": event.message,
         });
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        Step::Patch { namespace, name: told.name.clone(), patch, event, key }
+        Step::Patch { namespace, name, patch, event, key }
     }
 
     /// The event of a patch whose target is gone, as a new one.
@@ -132,7 +134,7 @@ impl Correlator {
         match step {
             Step::Patch { event, key, .. } => {
                 if let Some(told) = self.told.get_mut(&key) {
-                    told.name = event.metadata.name.clone().unwrap_or_default();
+                    told.name.clone_from(&event.metadata.name);
                 }
                 Step::Create { event, key }
             }
@@ -142,8 +144,10 @@ impl Correlator {
 
     /// The server has not got it: the next of its kind is created.
     pub(super) fn refused(&mut self, step: &Step) {
-        if let Step::Create { key, .. } = step {
-            self.told.remove(key);
+        if let Step::Create { key, .. } = step
+            && let Some(told) = self.told.get_mut(key)
+        {
+            told.name = None;
         }
     }
 
@@ -162,18 +166,18 @@ impl Correlator {
         similar.messages.remove(&message);
         true
     }
+}
 
-    fn may_be_told(&mut self, object: u64, now: Timestamp) -> bool {
-        shrink(&mut self.budgets);
-        let budget = self.budgets.entry(object).or_insert(Budget { tokens: BURST, last: now });
-        budget.tokens = (budget.tokens + seconds(budget.last, now) / REFILL_SECONDS).min(BURST);
-        budget.last = now;
-        let enough = budget.tokens >= 1.0;
-        if enough {
-            budget.tokens -= 1.0;
-        }
-        enough
+fn may_be_told(budgets: &mut HashMap<u64, Budget>, object: u64, now: Timestamp) -> bool {
+    shrink(budgets);
+    let budget = budgets.entry(object).or_insert(Budget { tokens: BURST, last: now });
+    budget.tokens = (budget.tokens + seconds(budget.last, now) / REFILL_SECONDS).min(BURST);
+    budget.last = now;
+    let enough = budget.tokens >= 1.0;
+    if enough {
+        budget.tokens -= 1.0;
     }
+    enough
 }
 
 #[cfg(test)]
@@ -239,6 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_told_is_counted_and_told_as_new_later() {
+        let mut correlator = Correlator::default();
+        for n in 0..30 {
+            correlator.take(event("a", "m"), at(n));
+        }
+        assert_eq!(correlator.take(event("a", "x"), at(30)), Step::Drop);
+        assert_eq!(show(&correlator.take(event("a", "m"), at(400))), "a.m:31");
+        let Step::Create { event: later, .. } = correlator.take(event("a", "x"), at(700)) else { panic!() };
+        assert_eq!(later.count, Some(2));
+        assert_eq!(show(&correlator.take(event("a", "x"), at(1000))), "a.x:3");
+    }
+
+    #[test]
     fn what_the_server_lost_or_refused_is_created_anew() {
         let mut correlator = Correlator::default();
         let created = correlator.take(event("a", "m"), at(0));
@@ -246,7 +263,8 @@ mod tests {
         let Step::Create { event: again, .. } = correlator.anew(patch) else { panic!() };
         assert_eq!(again.count, Some(2));
         correlator.refused(&created);
-        assert_eq!(show(&correlator.take(event("a", "m"), at(2))), "+a.m");
+        let Step::Create { event: again, .. } = correlator.take(event("a", "m"), at(2)) else { panic!() };
+        assert_eq!(again.count, Some(3));
     }
 
     #[test]
