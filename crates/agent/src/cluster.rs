@@ -5,6 +5,7 @@
 //! that is busy can make the node look dead.
 
 mod api;
+mod duplicates;
 pub(crate) mod facts;
 mod host;
 mod oom;
@@ -184,6 +185,7 @@ impl Cluster {
     /// Hears of all pods that are wanted, whenever they change.
     pub(crate) fn desired(&self) -> impl Fn(&PodManager) + use<> {
         let (objects, complete) = (self.objects.clone(), Arc::clone(&self.complete));
+        let duplicates = duplicates::Duplicates::new(self.recorder.clone());
         let known = std::sync::Mutex::new(std::collections::BTreeSet::<PodUid>::new());
         move |pods| {
             let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -198,6 +200,7 @@ impl Cluster {
                 stays
             });
             known.extend(pods.pods().map(|(uid, _)| uid.clone()));
+            duplicates.tell(pods);
             complete.store(pods.sources_ready(), std::sync::atomic::Ordering::Relaxed);
         }
     }

@@ -105,7 +105,7 @@ impl Sources {
     }
 
     /// Feeds `workers` until told to stop. How it stands with the sources goes to `shown`. `desired` hears of all
-    /// pods that are wanted whenever they change.
+    /// pods that are wanted whenever they change, and when others stand back for them.
     pub(crate) async fn feed<R: Runtime, P: Probes>(
         self,
         workers: Workers<R, P>,
@@ -169,13 +169,15 @@ async fn follow<R: Runtime, P: Probes>(
     left_out: &watch::Sender<Vec<Arc<PodView>>>,
     push: Option<&Push>,
 ) {
+    let mut conflicts = Vec::new();
     while let Some(changes) = mux.next().await {
         let views = mux.views();
         if log(&shown.borrow(), &views) {
             workers.bump();
         }
         shown.send_replace(views);
-        if !changes.is_empty() {
+        if !changes.is_empty() || mux.pods().conflicts() != conflicts {
+            conflicts = mux.pods().conflicts().to_vec();
             desired(mux.pods());
         }
         for change in changes {
