@@ -3,6 +3,7 @@
 //! Rule: reference 3.3 (which services are watched) and 4.5 (when they are needed).
 
 mod environment;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -68,7 +69,7 @@ impl Services {
 }
 
 async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, synced: watch::Sender<bool>) {
-    let api = Api::<Received>::all(client);
+    let api = Api::<Received>::all(pace::paced(client));
     // From the server's cache: with pages kube would leave out that it is meant.
     let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
     let with_address = config.clone().fields("spec.clusterIP!=None");

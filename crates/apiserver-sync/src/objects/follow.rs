@@ -44,7 +44,8 @@ pub(super) fn start(client: &Client, key: &Key) -> Watched {
     Watched { users: 0, known, _following: following }
 }
 
-/// A watch that ended sooner and without news counts as a failure.
+/// A watch that ended sooner and without news counts as a failure, and so does a version that is gone again so soon
+/// after the object was read anew because of that.
 const SHORT: Duration = Duration::from_secs(1);
 
 struct Follower {
@@ -73,6 +74,7 @@ impl Follower {
     async fn run(self) {
         let mut backoff = DefaultBackoff::default();
         let mut at: Option<String> = None;
+        let mut read_anew: Option<Instant> = None;
         loop {
             let step = match &at {
                 None => self.read().await,
@@ -81,7 +83,11 @@ impl Follower {
             match step {
                 Ok(End::Immutable) => return,
                 Ok(End::At(version)) => at = Some(version),
-                Err(Lost::Expired) if at.is_some() => at = None,
+                Err(Lost::Expired)
+                    if at.is_some() && read_anew.is_none_or(|before| before.elapsed() > SHORT) =>
+                {
+                    (at, read_anew) = (None, Some(Instant::now()));
+                }
                 Err(_) => {
                     at = None;
                     sleep(backoff.next().unwrap_or(MARGIN)).await;
@@ -146,7 +152,9 @@ impl Follower {
                 }
                 Ok(Err(error)) => return Err(self.fail(&error)),
                 // Ended as soon as it began: again and again would be too fast.
-                Ok(Ok(None)) if at == from && begun.elapsed() < SHORT => return Err(Lost::Failed),
+                Ok(Ok(None)) if at == from && begun.elapsed() < SHORT => {
+                    return Err(Lost::Failed);
+                }
                 // It ended, or died without a word.
                 Ok(Ok(None)) | Err(_) => return Ok(End::At(at)),
             }

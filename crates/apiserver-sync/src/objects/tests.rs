@@ -1,6 +1,7 @@
 use kube::Config;
 use serde_json::{Value, json};
 use testkit::fake_api::{FakeApi, Stream};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -196,8 +197,13 @@ async fn a_version_that_is_gone_is_read_anew_at_once() {
     let watch = serve(&mut api, &secret("5", "b2xk")).await;
     let gone = json!({"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410});
     watch.event("ERROR", &gone).await;
-    let _watch = serve(&mut api, &secret("50", "bmV3")).await;
+    let again = serve(&mut api, &secret("50", "bmV3")).await;
     until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+    // But a server that says so of each version is not asked without an end.
+    let told = Instant::now();
+    again.event("ERROR", &gone).await;
+    let _watch = serve(&mut api, &secret("60", "bmV3")).await;
+    assert!(told.elapsed() > Duration::from_millis(500), "{:?}", told.elapsed());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use kube::Config;
 use serde_json::{Value, json};
 use testkit::fake_api::FakeApi;
+use tokio::time::{Duration, Instant};
 
 use super::*;
 
@@ -42,6 +43,12 @@ async fn services_are_listed_and_followed_and_survive_a_lost_watch() {
     assert_eq!(api.next().await.query("resourceVersion").as_deref(), Some("11"));
     assert_eq!(host("WEB_SERVICE_HOST").as_deref(), Some("10.0.0.9"));
     assert_eq!(host("DB_SERVICE_HOST"), None);
+    // A server that ends each watch as soon as it began is not asked without a pause.
+    let begun = Instant::now();
+    for _ in 0..3 {
+        drop(api.next().await.stream());
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
