@@ -10,6 +10,7 @@ mod credentials;
 mod identity;
 mod kubeconfig;
 mod limit;
+mod refusal;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -266,7 +267,8 @@ impl Way {
         match asked {
             Ok(asked) => {
                 let (answer, stream) = asked?;
-                Ok(answer.map(|body| Answer::new(body, stream, due.map(|due| (due, self)))))
+                let answer = answer.map(|body| Answer::new(body, stream, due.map(|due| (due, self))));
+                refusal::with_its_time(answer).await
             }
             Err(_) => {
                 self.give_up();

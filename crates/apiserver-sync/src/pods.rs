@@ -28,6 +28,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::causes::retry_after;
 use decide::{Action, Facts};
 
 /// Requests under way at once; the client's own limit of requests a second comes on top.
@@ -266,7 +267,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             }
             Err(error) => error,
         };
-        entry.pause();
+        entry.pause(retry_after(&error));
         let status = match &error {
             Error::Api(status) => Some(status),
             _ => None,
@@ -375,8 +376,8 @@ impl Entry {
         }
     }
 
-    fn pause(&mut self) {
-        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(5)).min(PAUSE.1);
+    fn pause(&mut self, least: Duration) {
+        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(5)).min(PAUSE.1).max(least);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(Instant::now() + pause);
     }

@@ -18,9 +18,10 @@ use kube::{Api, Client, Resource};
 use kube_model::core;
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::causes::causes;
+use crate::causes::{causes, retry_after};
 
 pub use environment::{Port, Service, environment};
 
@@ -103,6 +104,8 @@ async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, sync
                     tracing::warn!("services can not be watched: {text}; what is known of them stays");
                     complaint = text;
                 }
+                // kube's own pause comes behind this one.
+                sleep(retry_after(&error)).await;
                 continue;
             }
         }

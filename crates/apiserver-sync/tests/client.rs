@@ -282,3 +282,13 @@ async fn the_refusal_of_a_watch_must_end() {
     let error = text(&watch.err().unwrap());
     assert!(error.contains("no whole answer within 1s"), "{error}");
 }
+
+#[tokio::test]
+async fn when_to_ask_again_is_in_the_error() {
+    let mut server = Server::start().await;
+    let client = server.access().client(fast());
+    let error = ask(&client, &mut server, |call| call.too_many_requests(7)).await.unwrap_err();
+    let Error::Api(status) = error else { panic!("{error}") };
+    assert_eq!((status.code, &*status.message), (429, "Too many requests, please try again later."));
+    assert_eq!(status.details.unwrap().retry_after_seconds, 7);
+}

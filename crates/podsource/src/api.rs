@@ -224,7 +224,8 @@ impl Source {
         self.failure = Some(self.pods.failure(message));
         self.accepted.mark_unchanged();
         self.publish();
-        let mut pause = pin!(sleep(self.backoff.next().unwrap_or(STREAM_TIMEOUT)));
+        let pause = self.backoff.next().unwrap_or(STREAM_TIMEOUT).max(retry_after(error));
+        let mut pause = pin!(sleep(pause));
         let reached = self.reached.as_mut().map(|reached| {
             reached.mark_unchanged();
             reached.clone()
@@ -274,6 +275,18 @@ async fn again(reached: Option<Receiver<()>>) {
         return sleep(SPREAD.mul_f64(fastrand::f64())).await;
     }
     std::future::pending::<()>().await;
+}
+
+/// How long the server wants to be left alone (`Retry-After`, if the client keeps it); zero where it says nothing.
+fn retry_after(error: &watcher::Error) -> Duration {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return Duration::ZERO,
+    };
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into()).min(STREAM_TIMEOUT)
 }
 
 /// An error with its causes in one line, without what was said already: many errors repeat their source.

@@ -164,6 +164,16 @@ impl Call {
         self.json(status, &body);
     }
 
+    /// Refuses as API Priority and Fairness does: no `Status`, and in a header when to ask again.
+    #[expect(clippy::expect_used, reason = "a test has nothing better to do")]
+    pub fn too_many_requests(self, seconds: u32) {
+        let body = Full::from("Too many requests, please try again later.\n");
+        let response = Response::builder().status(429).header("retry-after", seconds);
+        let body = body.map_err(|never: Infallible| match never {}).boxed();
+        // Whoever asked may have gone.
+        let _ = self.answer.send(response.body(body).expect("a status and a number"));
+    }
+
     /// Answers with any text.
     pub fn text(self, status: u16, body: &str) {
         let body =

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::object::Received;
 use super::{Error, Key, Known, Object, Watched};
-use crate::causes::causes;
+use crate::causes::{causes, retry_after};
 
 /// How long a watch lasts before it is begun anew, in seconds: between the two, so that those that began
 /// together do not end together.
@@ -66,8 +66,9 @@ enum End {
 enum Lost {
     /// The version is too old to be watched from.
     Expired,
-    /// Anything else; it was told if it concerns those who ask for the object.
-    Failed,
+    /// Anything else; it was told if it concerns those who ask for the object. The server wants to be left alone for
+    /// so long.
+    Failed(Duration),
 }
 
 impl Follower {
@@ -88,9 +89,10 @@ impl Follower {
                 {
                     (at, read_anew) = (None, Some(Instant::now()));
                 }
-                Err(_) => {
+                Err(lost) => {
                     at = None;
-                    sleep(backoff.next().unwrap_or(MARGIN)).await;
+                    let least = if let Lost::Failed(least) = lost { least } else { Duration::ZERO };
+                    sleep(backoff.next().unwrap_or(MARGIN).max(least)).await;
                 }
             }
         }
@@ -153,7 +155,7 @@ impl Follower {
                 Ok(Err(error)) => return Err(self.fail(&error)),
                 // Ended as soon as it began: again and again would be too fast.
                 Ok(Ok(None)) if at == from && begun.elapsed() < SHORT => {
-                    return Err(Lost::Failed);
+                    return Err(Lost::Failed(Duration::ZERO));
                 }
                 // It ended, or died without a word.
                 Ok(Ok(None)) | Err(_) => return Ok(End::At(at)),
@@ -175,7 +177,10 @@ impl Follower {
             KubeError::Api(status) if status.code == 403 => {
                 self.lost(Error::Forbidden { key: self.key.clone(), message: status.message.clone() })
             }
-            error => self.unavailable(causes(error)),
+            error => {
+                self.unavailable(causes(error));
+                Lost::Failed(retry_after(error))
+            }
         }
     }
 
@@ -190,7 +195,7 @@ impl Follower {
         if !matches!(*self.publish.borrow(), Some(Ok(_))) {
             self.tell(Err(error));
         }
-        Lost::Failed
+        Lost::Failed(Duration::ZERO)
     }
 
     fn tell(&self, known: Result<Arc<Object>, Error>) {
