@@ -156,9 +156,8 @@ impl Objects {
     /// Must be called within a tokio runtime.
     pub fn register(&self, pod: &Pod) {
         let (uid, _) = pod::identity(pod);
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let ended = matches!(phase, Some("Succeeded" | "Failed"));
-        let wanted = if ended { BTreeSet::new() } else { references(pod) };
+        let wanted =
+            if pod.status.as_ref().is_some_and(pod::has_ended) { BTreeSet::new() } else { references(pod) };
         let mut inner = self.inner();
         // What is new first: an object that stays is never without a user.
         for key in &wanted {

@@ -1,6 +1,6 @@
 //! Reading a pod: the questions that many crates ask of a `Pod`.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 use crate::{PodKey, PodUid, labels};
 
@@ -46,6 +46,11 @@ pub fn host_network(spec: &PodSpec) -> bool {
 /// `spec.terminationGracePeriodSeconds`, in seconds; 30 when unset.
 pub fn termination_grace_seconds(pod: &Pod) -> i64 {
     pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30)
+}
+
+/// Whether this is the status of a pod in its last phase, which it never leaves.
+pub fn has_ended(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
 }
 
 /// The value of an annotation.

@@ -1,6 +1,6 @@
 //! The phase of a pod, and reason and message that go with it (reference 4.7).
 
-use kube_model::core::{ContainerState, ContainerStatus};
+use kube_model::core::{ContainerState, ContainerStatus, PodStatus};
 use kube_model::observed;
 use kube_model::pod::ContainerKind;
 
@@ -48,7 +48,7 @@ pub(crate) struct Outcome {
     pub(crate) message: Option<String>,
 }
 
-/// A terminal phase stays. Else the deadline decides, then the containers; reason and message stay as long as
+/// A terminal phase stays, whoever wrote it: ours, or the server's copy of the pod (reference 4.2, 4.7). Else the deadline decides, then the containers; reason and message stay as long as
 /// the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
     if let Some(rejection) = &cx.inputs.memory.rejection {
@@ -58,9 +58,12 @@ pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
             message: Some(rejection.status_message()),
         };
     }
+    let terminal = |status: &PodStatus| status.phase.as_deref().and_then(Phase::terminal);
+    let told = cx.inputs.pod.status.as_ref().filter(|status| terminal(status).is_some());
     let previous = cx.previous();
+    let previous = previous.filter(|status| terminal(status).is_some()).or(told).or(previous);
     let previous_phase = previous.and_then(|s| s.phase.as_deref());
-    let sticky = previous_phase.and_then(Phase::terminal);
+    let sticky = previous.and_then(terminal);
     let phase = sticky.unwrap_or_else(|| match by_containers(cx, statuses) {
         // Of one that never got to run nobody can say that it succeeded.
         phase if cx.is_over() && !phase.is_terminal() => Phase::Failed,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::{PodKey, PodUid, Timestamp, pod};
 use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::cell::{Cell, is_terminal};
+use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
 use crate::registry::Inner;
 use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
@@ -188,7 +188,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let status = desired.pod.status.as_ref();
         let runs = self.observation.as_ref().is_some_and(|o| !o.pod.is_gone());
         self.memory.rejection = status.and_then(Rejection::told_by);
-        if runs || status.is_some_and(is_terminal) || self.inner.is_admitted(&self.uid) {
+        if runs || status.is_some_and(pod::has_ended) || self.inner.is_admitted(&self.uid) {
             return;
         }
         let runtime = &self.inner.context.runtime;

@@ -169,7 +169,7 @@ impl Cell {
 
     /// Whether the pod runs no more and will not run again.
     pub(crate) fn has_ended(&self) -> bool {
-        is_terminal(&self.lock().status)
+        pod::has_ended(&self.lock().status)
     }
 
     pub(crate) fn state(&self, uid: PodUid) -> PodState {
@@ -196,11 +196,6 @@ impl Cell {
             events: shown.events.iter().cloned().collect(),
         }
     }
-}
-
-/// Whether this is the last phase of a pod.
-pub(crate) fn is_terminal(status: &PodStatus) -> bool {
-    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
 }
 
 /// The kubelet's events for a wait that has just begun; waits that follow a failed step have had theirs.

@@ -50,6 +50,25 @@ fn a_node_that_was_given_up_says_that_it_is_there_and_hears_of_taints_and_cordon
 }
 
 #[test]
+fn a_pod_that_others_declare_ended_is_stopped() {
+    let node = ClusterNode::start(Line::V2_1);
+    node.create("lost", json!({}));
+    let ready = node.until_pod("lost", "is ready", is_ready);
+    let id = ready["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let status = json!({"phase": "Failed", "reason": "NodeLost", "message": "nobody heard of it"});
+    patch(&node, &format!("{}/status", super::pod_path("lost")), &json!({ "status": status }));
+    let ended = node.until_pod("lost", "has been stopped", |pod| {
+        pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object() && !is_ready(pod)
+    });
+    for field in ["phase", "reason", "message"] {
+        assert_eq!(ended["status"][field], status[field], "{ended}");
+    }
+    let tasks = node.containerd.ctr(&["tasks", "list"]).unwrap();
+    let id = id.strip_prefix("containerd://").unwrap();
+    assert!(!tasks.lines().any(|line| line.starts_with(id) && line.contains("RUNNING")), "{tasks}");
+}
+
+#[test]
 fn a_runtime_that_is_restarted_takes_no_node_out_of_service() {
     let mut node = ClusterNode::start(Line::V2_1);
     node.create("before", json!({}));

@@ -113,16 +113,23 @@ fn phases_follow_from_containers() {
 
 #[test]
 fn a_terminal_phase_stays_with_reason_and_message() {
-    let mut sim = Sim::started(pod(json!({ "containers": ["a"] })));
-    let mut status = sim.status();
-    status.phase = Some("Failed".into());
-    (status.reason, status.message) = (Some("Evicted".into()), Some("The node was low on resource".into()));
-    sim.memory.last_status = Some(Arc::new(status));
-    assert_eq!(sim.settle().progress, Progress::Ended);
-    let status = sim.status();
-    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
-    assert_eq!(status.message.as_deref(), Some("The node was low on resource"));
-    assert_eq!(sim.running(), [""; 0]);
+    // Whoever says so: an earlier round, or somebody else at the server while ours is another.
+    for ours in [true, false] {
+        let mut sim = Sim::started(pod(json!({ "containers": ["a"] })));
+        let mut status = sim.status();
+        status.phase = Some("Failed".into());
+        (status.reason, status.message) =
+            (Some("Evicted".into()), Some("The node was low on resource".into()));
+        match ours {
+            true => sim.memory.last_status = Some(Arc::new(status)),
+            false => sim.edit(|pod| pod.status = Some(status)),
+        }
+        assert_eq!(sim.settle().progress, Progress::Ended);
+        let status = sim.status();
+        assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+        assert_eq!(status.message.as_deref(), Some("The node was low on resource"));
+        assert_eq!(sim.running(), [""; 0]);
+    }
 }
 
 #[test]
