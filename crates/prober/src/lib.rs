@@ -16,6 +16,7 @@ pub mod exec;
 pub mod grpc;
 pub mod http;
 mod manager;
+mod tally;
 pub mod target;
 pub mod tcp;
 mod tls;
@@ -24,6 +25,7 @@ mod worker;
 pub use attempt::{HandlerError, Verdict};
 pub use exec::{Exec, ExecError, ExecOutput};
 pub use manager::{Prober, Running, Sink};
+pub use tally::{SECONDS, Tallied, Tally};
 
 /// What the probes call themselves towards servers: the kubelet's name with the Kubernetes version that this
 /// crate follows, because servers filter their access logs by it.

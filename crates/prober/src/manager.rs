@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::decide::{self, Settings};
 use crate::exec::Exec;
 use crate::http;
+use crate::tally::{self, Tallied};
 use crate::worker::{PodState, Shared, Target, Worker, outcome_of, probe_of};
 
 /// Hears what probing brings. Called from the workers' tasks: must not block.
@@ -60,6 +61,8 @@ struct Entry {
 struct Instance {
     id: Arc<str>,
     workers: BTreeMap<ProbeKind, AbortOnDropHandle<()>>,
+    /// How the probes went, handed on from instance to instance.
+    tallies: BTreeMap<ProbeKind, tally::Shared>,
 }
 
 const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness];
@@ -109,6 +112,10 @@ impl<E: Exec, S: Sink> Prober<E, S> {
                 None => {
                     if let Some(instance) = entry.instances.get_mut(&*container.name) {
                         instance.workers.clear();
+                        // It will not run again; a sidecar does whatever the pod's policy says.
+                        if kind == ContainerKind::Regular && spec.restart_policy.as_deref() == Some("Never") {
+                            instance.tallies.clear();
+                        }
                     }
                 }
             }
@@ -123,6 +130,7 @@ impl<E: Exec, S: Sink> Prober<E, S> {
         for kind in KINDS {
             let Some(probe) = probe_of(container, kind) else {
                 instance.workers.remove(&kind);
+                instance.tallies.remove(&kind);
                 state.update(&instance.id, |known| *outcome_of(known, kind) = None);
                 continue;
             };
@@ -153,6 +161,7 @@ impl<E: Exec, S: Sink> Prober<E, S> {
                 kind,
                 settings,
                 has_startup_probe: container.startup_probe.is_some(),
+                tally: instance.tallies.entry(kind).or_default().clone(),
                 first: Instant::now() + delay,
             };
             instance.workers.insert(kind, AbortOnDropHandle::new(tokio::spawn(worker.run())));
@@ -186,7 +195,26 @@ impl<E: Exec, S: Sink> Prober<E, S> {
         entry.terminating = true;
         for instance in entry.instances.values_mut() {
             instance.workers.retain(|kind, _| decide::runs(*kind, true));
+            instance.tallies.retain(|kind, _| decide::runs(*kind, true));
         }
+    }
+
+    /// How all probes went that are there now, also those that wait or are done with. In no order.
+    pub fn tallies(&self) -> Vec<Tallied> {
+        let pods = self.lock();
+        let mut tallies = Vec::new();
+        for entry in pods.values() {
+            let pod = entry.state.target().pod;
+            for (container, instance) in &entry.instances {
+                tallies.extend(instance.tallies.iter().map(|(kind, tally)| Tallied {
+                    pod: Arc::clone(&pod),
+                    container: Arc::clone(container),
+                    kind: *kind,
+                    tally: tally.lock().clone(),
+                }));
+            }
+        }
+        tallies
     }
 
     /// Ends all probes of the pod and forgets it.
@@ -215,7 +243,8 @@ impl Entry {
             state.outcomes.send_modify(|outcomes| {
                 Arc::make_mut(outcomes).0.entry(running.container_id.clone()).or_default();
             });
-            Instance { id: running.container_id.as_str().into(), workers: BTreeMap::new() }
+            let id = running.container_id.as_str().into();
+            Instance { id, workers: BTreeMap::new(), tallies: BTreeMap::new() }
         };
         match instances.entry(running.name.as_str().into()) {
             btree_map::Entry::Vacant(place) => place.insert(fresh()),
@@ -223,6 +252,7 @@ impl Entry {
                 if *place.get().id != *running.container_id {
                     let old = place.insert(fresh());
                     state.forget(&old.id);
+                    place.get_mut().tallies = old.tallies;
                 }
                 place.into_mut()
             }

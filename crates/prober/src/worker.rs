@@ -18,6 +18,7 @@ use crate::decide::{self, Settings, Tracker};
 use crate::exec::Exec;
 use crate::http;
 use crate::manager::Sink;
+use crate::tally;
 
 /// What all workers of a prober share.
 #[derive(Debug)]
@@ -105,6 +106,8 @@ pub(crate) struct Worker<E, S> {
     pub(crate) kind: ProbeKind,
     pub(crate) settings: Settings,
     pub(crate) has_startup_probe: bool,
+    /// Outlives this worker when the container is restarted.
+    pub(crate) tally: tally::Shared,
     /// When the first probe is due.
     pub(crate) first: Instant,
 }
@@ -122,8 +125,10 @@ impl<E: Exec, S: Sink> Worker<E, S> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !tracker.is_done() {
             ticks.tick().await;
+            let began = Instant::now();
             // Boxed, so that a probe costs its memory only while it runs.
             let result = Box::pin(self.attempt()).await;
+            self.tally.lock().count(&result, began.elapsed());
             let Some(verdict) = self.report(result) else { continue };
             if let Some(outcome) = tracker.record(verdict) {
                 self.publish(outcome);

@@ -474,6 +474,40 @@ async fn a_pod_without_probes_costs_nothing() {
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_outlives_the_container_and_goes_with_the_probe() {
+    let bed = Bed::new();
+    let mut probed =
+        pod(Container { liveness_probe: exec("alive", 3), readiness_probe: exec("ready", 3), ..app() });
+    let counted = || {
+        let mut counted: Vec<_> = bed.prober.tallies().into_iter().collect();
+        counted.sort_by_key(|tallied| tallied.kind);
+        let line = |t: Tallied| {
+            let (of, c) = (t.pod.metadata.uid.clone().unwrap_or_default(), t.tally);
+            format!("{of}/{} {:?} {} {} {}", t.container, t.kind, c.successful, c.failed, c.unknown)
+        };
+        counted.into_iter().map(line).collect::<Vec<_>>()
+    };
+    bed.fake.cannot_run("alive");
+    bed.sync(&probed, "c1");
+    pass(1).await;
+    assert_eq!(counted(), ["uid-1/app Liveness 0 0 1", "uid-1/app Readiness 1 0 0"]);
+    bed.fake.answer("alive", 1);
+    bed.sync(&probed, "c2");
+    pass(1).await;
+    assert_eq!(counted(), ["uid-1/app Liveness 0 1 1", "uid-1/app Readiness 2 0 0"]);
+    bed.prober.terminating(&UID.into());
+    assert_eq!(counted(), ["uid-1/app Readiness 2 0 0"]);
+    Arc::make_mut(&mut probed).spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    bed.prober.sync(&probed, None, &[]);
+    assert_eq!(counted(), [""; 0], "it will not run again");
+    bed.sync(&probed, "c3");
+    pass(1).await;
+    assert_eq!(counted(), ["uid-1/app Readiness 1 0 0"]);
+    bed.prober.remove(&UID.into());
+    assert_eq!(counted(), [""; 0]);
+}
+
 /// Tasks wait most of their life, so what they hold while they wait is what a probe costs.
 #[tokio::test]
 async fn a_waiting_worker_is_small() {
@@ -486,6 +520,7 @@ async fn a_waiting_worker_is_small() {
         kind: ProbeKind::Readiness,
         settings: Settings::from(&Probe::default()),
         has_startup_probe: false,
+        tally: tally::Shared::default(),
         first: Instant::now(),
     };
     let size = size_of_val(&worker.run());
