@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
+use crate::observer;
 use crate::registry::Inner;
 use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
 
@@ -198,6 +199,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
         }
         if let Err(admission::Rejection { reason, message }) = verdict {
+            self.inner.context.observer.rejected(&reason);
             self.cell.event(EventType::Warning, &reason, None, message.clone());
             self.memory.rejection = Some(Rejection { reason, message });
         }
@@ -213,6 +215,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let at = self.now();
         match self.observe().await {
             Ok(pod) => {
+                self.count_ends(&pod);
                 self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
                 self.must_observe = false;
                 Ok(())
@@ -251,8 +254,20 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return false;
         }
         let direct = known.direct && known.pod == told.pod;
+        self.count_ends(&told.pod);
         self.observation = Some(Observation { pod: told.pod, at: told.at, direct });
         true
+    }
+
+    /// Tells of containers that have ended since the last observation. What had ended before the first one is not
+    /// told: an earlier run of the agent may have seen it.
+    fn count_ends(&self, now: &ObservedPod) {
+        let Some(known) = &self.observation else { return };
+        for container in observer::ends(&known.pod, now) {
+            let desired = self.desired.borrow();
+            let spec = desired.pod.spec.as_ref().and_then(|spec| pod::container(spec, &container.name));
+            self.inner.context.observer.ended(spec.map(|(kind, _)| kind), container);
+        }
     }
 
     /// Makes a plan from what is known, and publishes the status that follows from it.

@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube_model::core::{Pod, PodStatus};
 use kube_model::view::{Activity, Event, EventType, PodState, PodView, Wait};
 use kube_model::{PodKey, PodUid, Timestamp, pod};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::observer::Observer;
 
 /// How many events a pod keeps: enough to see a crash loop's whole round, a few KiB at most.
 const EVENTS_KEPT: usize = 16;
@@ -44,7 +48,10 @@ pub(crate) struct Cell {
     changes: Changes,
     clock: Clock,
     events: Option<EventSink>,
+    observer: Arc<dyn Observer>,
     key: PodKey,
+    /// When the pod came.
+    came: Instant,
 }
 
 struct Shown {
@@ -64,6 +71,7 @@ impl Cell {
         changes: Changes,
         clock: Clock,
         events: Option<EventSink>,
+        observer: Arc<dyn Observer>,
     ) -> Self {
         let shown = Shown {
             pod,
@@ -74,7 +82,7 @@ impl Cell {
             doing: None,
             events: VecDeque::new(),
         };
-        Self { shown: Mutex::new(shown), changes, clock, events, key }
+        Self { shown: Mutex::new(shown), changes, clock, events, observer, key, came: Instant::now() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -86,6 +94,7 @@ impl Cell {
     pub(crate) fn publish(&self, pod: &Arc<Pod>, status: &Arc<PodStatus>, removing: bool, waits: Vec<Wait>) {
         let fresh: Vec<Wait>;
         let same_status;
+        let runs_now;
         {
             let mut shown = self.lock();
             same_status =
@@ -96,11 +105,17 @@ impl Cell {
             let known = |wait: &Wait| {
                 shown.waits.iter().any(|w| w.container == wait.container && w.reason == wait.reason)
             };
+            // One that ran before the agent started was never seen pending.
+            let (before, after) = (shown.status.phase.as_deref(), status.phase.as_deref());
+            runs_now = before == Some("Pending") && after == Some("Running");
             fresh = waits.iter().filter(|w| !known(w)).cloned().collect();
             shown.pod = Arc::clone(pod);
             shown.status = Arc::clone(status);
             shown.removing = removing;
             shown.waits = waits;
+        }
+        if runs_now {
+            self.observer.runs(self.came());
         }
         for wait in fresh {
             for (kind, reason, message) in events_of_wait(&wait, pod) {
@@ -165,6 +180,11 @@ impl Cell {
         shown.waits = Vec::new();
         drop(shown);
         self.changes.bump_statuses();
+    }
+
+    /// How long ago the pod came.
+    pub(crate) fn came(&self) -> Duration {
+        self.came.elapsed()
     }
 
     /// Whether the pod runs no more and will not run again.

@@ -11,10 +11,12 @@ mod actor;
 mod cache;
 mod cell;
 mod execute;
+mod observer;
 mod registry;
 mod traits;
 
 pub use cache::Listed;
 pub use cell::{Clock, EventSink, Reporter};
-pub use registry::{Context, Workers};
+pub use observer::Observer;
+pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
 pub use traits::{CleanUp, Node, Probes, Runtime, RuntimeDown, StartContainer, StepError};

@@ -1,5 +1,7 @@
 //! All actors of the node: starts, wakes and forgets them.
 
+mod working;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +20,19 @@ use tokio_util::task::TaskTracker;
 use crate::actor::{Actor, Desired, Wake};
 use crate::cache::{Cache, Listed, Reading};
 use crate::cell::{Cell, Changes, Clock, EventSink};
+use crate::observer::Observer;
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
+
+pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
 /// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 
 /// Grace period of a deleted pod at least, in seconds (reference 4.2; the planner makes it 2).
 const LEAST_GRACE_SECONDS: i64 = 1;
+
+/// The source of pods that no source has.
+const NOBODY: &str = "runtime";
 
 /// Pause before an actor that panicked is started anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(10);
@@ -41,6 +49,8 @@ pub struct Context<R, P> {
     pub clock: Clock,
     /// Who hears of events besides the view and the log.
     pub events: Option<EventSink>,
+    /// Who counts what happens; `()` for nobody.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// Handle to all pod actors. Cheap to clone; the actors end with [`Workers::shutdown`].
@@ -119,6 +129,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let mut state = self.inner.lock();
         if state.pods.get(&uid).is_some_and(|slot| slot.finished) {
             state.pods.remove(&uid);
+            self.inner.context.observer.restarted(&pod);
         }
         match state.pods.get_mut(&uid) {
             Some(slot) if slot.is_removed() => (slot.again, slot.kept) = (Some(pod), false),
@@ -334,6 +345,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             self.inner.changes.clone(),
             Arc::clone(&self.inner.context.clock),
             self.inner.context.events.clone(),
+            Arc::clone(&self.inner.context.observer),
         );
         state.arrivals += 1;
         let slot = Slot {
@@ -361,6 +373,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             state.cache.ours().filter(|(uid, _)| !state.pods.contains_key(uid)).collect();
         for (uid, key) in orphans {
             tracing::info!(pod = %key, %uid, "the runtime has a pod that no source wants: removing it");
+            self.inner.context.observer.orphaned();
             let since = (self.inner.context.clock)();
             let intent = Intent::Remove { since, grace_seconds: Some(ORPHAN_GRACE_SECONDS) };
             let pod = Arc::new(nobody(&uid, &key));
@@ -386,6 +399,11 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                 slot.cell.publish(&desired.pod, &Arc::new(pending()), false, vec![wait]);
             } else if let Some(slot) = state.pods.get_mut(&uid) {
                 slot.started = true;
+                let desired = slot.desired.borrow();
+                if desired.intent == Intent::Run {
+                    self.inner.context.observer.started(&desired.pod, slot.cell.came());
+                }
+                drop(desired);
                 self.spawn(uid, slot);
             }
         }
@@ -435,6 +453,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             if let Some(pod) = again {
                 // Its name may be another one now.
                 let (uid, key) = pod::identity(&pod);
+                self.inner.context.observer.restarted(&pod);
                 self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run });
             }
         }
@@ -523,7 +542,7 @@ fn nobody(uid: &PodUid, key: &PodKey) -> Pod {
     pod.metadata.uid = Some(uid.to_string());
     pod.metadata.namespace = Some(key.namespace.to_string());
     pod.metadata.name = Some(key.name.to_string());
-    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.to_owned(), "runtime".to_owned())].into());
+    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.to_owned(), NOBODY.to_owned())].into());
     pod.spec = Some(PodSpec { containers: Vec::<Container>::new(), ..PodSpec::default() });
     pod
 }

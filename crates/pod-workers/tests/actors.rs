@@ -7,6 +7,8 @@
 
 #[path = "actors/admission.rs"]
 mod admitted;
+#[path = "actors/counting.rs"]
+mod counting;
 #[path = "actors/deletion.rs"]
 mod deletion;
 mod support;

@@ -46,6 +46,7 @@ async fn a_pod_beyond_what_the_node_has_fails_for_good_and_another_takes_the_pla
     until_phase(&world, "u1", "Running").await;
     world.workers.set(Arc::new(common("u2")));
     until_phase(&world, "u2", "Failed").await;
+    assert!(world.counted.take().contains(&"rejected OutOfpods".to_owned()));
     let view =
         world.workers.views().into_iter().find(|v| v.pod.metadata.uid.as_deref() == Some("u2")).unwrap();
     assert_eq!(view.status.reason.as_deref(), Some("OutOfpods"));

@@ -7,12 +7,13 @@ use std::time::Duration;
 use kube_model::core::{Container as SpecContainer, Pod, PodSpec};
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox, SandboxState};
+use kube_model::pod::ContainerKind;
 use kube_model::probe::PodProbes;
 use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
 use pod_lifecycle::{FailureReason, StopCause};
 use pod_workers::{
-    CleanUp, Context, Listed, Node, Probes, Reporter, Runtime, StartContainer, StepError, Workers,
+    CleanUp, Context, Listed, Node, Observer, Probes, Reporter, Runtime, StartContainer, StepError, Workers,
 };
 use tokio::sync::{Notify, watch};
 
@@ -264,6 +265,43 @@ pub(crate) struct World {
     pub(crate) probes: Arc<NoProbes>,
     pub(crate) workers: Workers<Fake, NoProbes>,
     pub(crate) node: watch::Sender<Arc<Node>>,
+    pub(crate) counted: Arc<Counted>,
+}
+
+/// What the workers gave to count.
+#[derive(Default)]
+pub(crate) struct Counted(Mutex<Vec<String>>);
+
+impl Counted {
+    fn count(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    /// All since the last call.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Counted {
+    fn started(&self, pod: &Pod, waited: Duration) {
+        self.count(format!("started {} {}", pod::identity(pod).0, waited.as_secs()));
+    }
+    fn rejected(&self, reason: &str) {
+        self.count(format!("rejected {reason}"));
+    }
+    fn runs(&self, took: Duration) {
+        self.count(format!("runs {}", took.as_secs()));
+    }
+    fn ended(&self, kind: Option<ContainerKind>, container: &Container) {
+        self.count(format!("ended {kind:?} {} {}", container.name, container.exit_code));
+    }
+    fn orphaned(&self) {
+        self.count("orphaned".to_owned());
+    }
+    fn restarted(&self, pod: &Pod) {
+        self.count(format!("restarted {}", pod::identity(pod).0));
+    }
 }
 
 impl World {
@@ -278,15 +316,17 @@ impl World {
     pub(crate) fn unlisted(fake: Arc<Fake>) -> Self {
         let probes = Arc::new(NoProbes::default());
         let node = watch::Sender::new(Arc::new(Node::default()));
+        let counted = Arc::<Counted>::default();
         let context = Context {
             runtime: Arc::clone(&fake),
             probes: Arc::clone(&probes),
             node: node.subscribe(),
             clock: Arc::new(now),
             events: None,
+            observer: Arc::clone(&counted) as _,
         };
         let workers = Workers::new(context);
-        Self { fake, probes, workers, node }
+        Self { fake, probes, workers, node, counted }
     }
 
     pub(crate) fn new() -> Self {
