@@ -11,7 +11,7 @@ use kube_model::stats::Summary;
 
 use crate::auth::{Access, User};
 use crate::inside::Inside;
-use crate::metrics::{HttpMetrics, Page, Text};
+use crate::metrics::{HealthChecks, HttpMetrics, Page, Text};
 
 /// An answer that takes a while. Implementations have deadlines of their own.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, HostError>>;
@@ -122,12 +122,19 @@ pub struct Host {
     pub(crate) node: Arc<dyn Node>,
     pub(crate) stats: Arc<dyn Stats>,
     pub(crate) requests: Arc<HttpMetrics>,
+    pub(crate) checks: Arc<HealthChecks>,
 }
 
 impl Host {
     /// Puts the parts together.
     pub fn new(inside: Arc<Inside>, node: Arc<dyn Node>, stats: Arc<dyn Stats>) -> Self {
-        Self { inside, node, stats, requests: Arc::default() }
+        Self { inside, node, stats, requests: Arc::default(), checks: Arc::default() }
+    }
+
+    /// Counts health checks together with others, those of the server of `/healthz` alone.
+    pub fn counting(mut self, checks: Arc<HealthChecks>) -> Self {
+        self.checks = checks;
+        self
     }
 }
 

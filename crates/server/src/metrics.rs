@@ -2,19 +2,21 @@
 //!
 //! Must not measure anything but its own process and requests: the rest is given by [`crate::host`].
 
+mod health;
 mod pods;
 mod process;
 mod requests;
 mod resource;
 mod text;
 
+pub use health::HealthChecks;
 pub(crate) use pods::write as write_pods;
 pub(crate) use process::{write as write_process, write_start_time};
 pub(crate) use requests::{HttpMetrics, InFlight};
 pub(crate) use resource::write as write_resource;
 pub use text::{Histogram, Kind, Text};
 
-/// The endpoints that the agent adds metrics to.
+/// The endpoints that show counters; the agent adds to all but `/metrics/slis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// `/metrics`

@@ -88,3 +88,16 @@ fn the_address_is_free_again_after_the_end() {
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     Healthz::bind(address).unwrap();
 }
+
+#[test]
+fn a_check_is_counted_when_all_are_asked_for() {
+    let checks = Arc::<HealthChecks>::default();
+    let bound = Healthz::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let healthz = bound.counting(Arc::clone(&checks)).serve().unwrap();
+    ask(&healthz, "GET /healthz HTTP/1.0\r\n\r\n");
+    ask(&healthz, "GET /healthz/ping HTTP/1.0\r\n\r\n");
+    let mut out = crate::metrics::Text::default();
+    checks.write(&mut out);
+    let line = "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 1\n";
+    assert!(out.finish().ends_with(line));
+}

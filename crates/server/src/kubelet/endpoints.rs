@@ -158,7 +158,11 @@ fn healthz(service: &Service, query: &str) -> Response<Body> {
         if let Some(index) = excluded.iter().position(|excluded| excluded == name) {
             excluded.remove(index);
             lines += &format!("[+]{name} excluded: ok\n");
-        } else if let Err(error) = run_check(service, check) {
+            continue;
+        }
+        let result = run_check(service, check);
+        service.host.checks.count(name, result.is_ok());
+        if let Err(error) = result {
             tracing::warn!(check = name, %error, "Health check failed");
             lines += &format!("[-]{name} failed: reason withheld\n");
             failed = true;
@@ -183,7 +187,11 @@ fn healthz(service: &Service, query: &str) -> Response<Body> {
 async fn metrics(service: &Service, page: Page) -> Response<Body> {
     let host = &service.host;
     let mut out = Text::default();
-    host.node.write_metrics(page, &mut out);
+    if page == Page::Slis {
+        host.checks.write(&mut out);
+    } else {
+        host.node.write_metrics(page, &mut out);
+    }
     if page == Page::Main {
         let running = host.node.running_pods().await;
         metrics::write_pods(&mut out, &host.inside.view.snapshot(), running.as_deref().ok());

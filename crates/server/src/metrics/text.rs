@@ -120,6 +120,11 @@ impl Histogram {
         Self { bounds, counts: vec![0; bounds.len()], count: 0, sum: 0.0 }
     }
 
+    /// Of values that somebody else has counted: how many are in each bucket alone, how many there are, their sum.
+    pub fn counted(bounds: &'static [f64], counts: &[u64], count: u64, sum: f64) -> Self {
+        Self { bounds, counts: counts.to_vec(), count, sum }
+    }
+
     /// Counts a value.
     pub fn observe(&mut self, value: f64) {
         if let Some(count) =

@@ -218,13 +218,36 @@ async fn metrics_have_the_names_types_and_labels_of_the_kubelet() {
         "kubelet_active_pods{static=\"\"} 1\n",
         "kubelet_node_name{node=\"node1\"} 1\n",
         "kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"pods\",server_type=\"readwrite\"} 1\n",
-        "kubelet_cgroup_version 1\n",
+        "agents_own 1\n",
         "process_open_fds ",
     ] {
         assert!(main.contains(line), "{line}{main}");
     }
-    assert!(server.get("/metrics/probes").await.body.contains("prober_probe_total 1\n"));
-    assert!(server.get("/metrics/slis").await.body.contains("process_start_time_seconds "));
+    let probes = server.get("/metrics/probes").await.body;
+    assert!(
+        probes.contains("agents_probes 1\n") && probes.contains("process_start_time_seconds "),
+        "{probes}"
+    );
+}
+
+#[tokio::test]
+async fn health_checks_are_counted() {
+    let server = Server::start();
+    let slis = server.get("/metrics/slis").await.body;
+    assert!(slis.contains("process_start_time_seconds ") && !slis.contains("kubernetes_"), "{slis}");
+    *server.agent.stuck.lock().unwrap() = Some("the runtime does not answer".into());
+    server.get("/healthz?exclude=log").await;
+    server.get("/healthz/ping").await;
+    let slis = server.get("/metrics/slis").await.body;
+    for line in [
+        "kubernetes_healthcheck{name=\"ping\",type=\"healthz\"} 1",
+        "kubernetes_healthcheck{name=\"syncloop\",type=\"healthz\"} 0",
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 1",
+        "kubernetes_healthchecks_total{name=\"syncloop\",status=\"error\",type=\"healthz\"} 1",
+    ] {
+        assert!(slis.contains(&format!("{line}\n")), "{line}: {slis}");
+    }
+    assert!(!slis.contains("\"log\"") && !slis.contains("agents_"), "{slis}");
 }
 
 #[tokio::test]
