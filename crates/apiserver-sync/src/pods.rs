@@ -54,6 +54,8 @@ pub trait Local: Send + Sync + 'static {
     fn complete(&self) -> bool;
     /// The server does not take what is said of this pod.
     fn refused(&self, uid: &PodUid, message: String);
+    /// The server has a status, so long after it was to be sent first. Nobody need care.
+    fn told(&self, _took: Duration) {}
 }
 
 /// Keeps the server's pods true. `T` is what the watch of this node's pods publishes.
@@ -83,6 +85,8 @@ struct Entry {
     /// take to show what came of it.
     asked: Option<(Option<Arc<Pod>>, Instant)>,
     busy: bool,
+    /// Since when there is a status that the server does not have.
+    untold: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -216,6 +220,9 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             match decide::decide(&facts) {
                 Some(action) => {
                     entry.busy = true;
+                    if matches!(action, Action::Patch { .. }) {
+                        entry.untold.get_or_insert_with(Instant::now);
+                    }
                     let at_server = || pod.and_then(|pod| pod.metadata.uid.as_deref()).unwrap_or_default();
                     let uid = state.map_or_else(|| PodUid::new(at_server()), |state| state.uid.clone());
                     requests.push(self.request(key, uid, pod.cloned(), action));
@@ -252,6 +259,9 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         let error = match result {
             Ok(pod) => {
                 (entry.failures, entry.not_before) = (0, None);
+                if let Some(since) = sent.as_ref().and(entry.untold.take()) {
+                    self.local.told(since.elapsed());
+                }
                 if let (Some(pod), Some(sent), Some(upon)) = (pod, sent, upon.clone()) {
                     entry.answer = Some(Answer {
                         uid: pod.metadata.uid,

@@ -53,6 +53,9 @@ pub trait ImageService: Send + Sync {
         name: &str,
     ) -> impl Future<Output = Result<Keyring, PullSecretError>> + Send;
 
+    /// An image of this many bytes was pulled for a pod, which took so long including waiting. Nobody need care.
+    fn pulled(&self, _pod: &Pod, _size: u64, _took: Duration) {}
+
     /// The credentials of the node itself, good for every pod; none by default.
     fn node_keyring(&self) -> impl Future<Output = Keyring> + Send {
         std::future::ready(Keyring::default())
@@ -207,6 +210,7 @@ impl<S: ImageService> Images<S> {
                     let message = format!("Failed to inspect image {image:?}: gone after it was pulled");
                     ask.refuse("InspectFailed", Reason::ImageInspectError, message)
                 })?;
+                self.service.pulled(pod, info.size, waited);
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {} bytes.",
                     go_millis(took),

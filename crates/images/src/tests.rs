@@ -24,6 +24,8 @@ struct Runtime {
     of_node: &'static str,
     /// The only user that may pull; empty: all may.
     welcome: &'static str,
+    /// Sizes and times of pulls.
+    pulled: Mutex<Vec<(u64, Duration)>>,
 }
 
 struct Handle(Arc<Runtime>);
@@ -65,6 +67,10 @@ impl ImageService for Handle {
         }
         self.0.present.lock().unwrap().insert(image.to_owned());
         Ok(image.to_owned())
+    }
+
+    fn pulled(&self, _: &Pod, size: u64, took: Duration) {
+        self.0.pulled.lock().unwrap().push((size, took));
     }
 
     async fn pull_secret(&self, _pod: &Pod, name: &str) -> Result<Keyring, PullSecretError> {
@@ -146,6 +152,8 @@ async fn the_policy_decides_whether_an_image_is_pulled() {
         let got = node.ensure("u", "a", policy).await;
         assert_eq!(got.map(|_| ()).map_err(|e| e.reason), want, "{policy:?} {present}");
         assert_eq!(node.pulls().len(), pulls, "{policy:?} {present}");
+        let timed = node.runtime.pulled.lock().unwrap().clone();
+        assert_eq!(timed, vec![(7, Duration::from_secs(1)); pulls], "{policy:?} {present}");
     }
 }
 

@@ -25,6 +25,7 @@ struct TestLocal {
     pods: Mutex<Vec<PodState>>,
     changes: watch::Sender<u64>,
     refused: Mutex<Vec<String>>,
+    told: Mutex<Vec<Duration>>,
 }
 
 impl Local for TestLocal {
@@ -43,11 +44,19 @@ impl Local for TestLocal {
     fn refused(&self, _: &PodUid, message: String) {
         self.refused.lock().unwrap().push(message);
     }
+
+    fn told(&self, took: Duration) {
+        self.told.lock().unwrap().push(took);
+    }
 }
 
 fn start() -> Fixture {
-    let local =
-        TestLocal { pods: Mutex::default(), changes: watch::Sender::new(0), refused: Mutex::default() };
+    let local = TestLocal {
+        pods: Mutex::default(),
+        changes: watch::Sender::new(0),
+        refused: Mutex::default(),
+        told: Mutex::default(),
+    };
     let fixture = Fixture {
         requests: Arc::default(),
         answers: Arc::default(),
@@ -178,8 +187,14 @@ async fn a_server_that_fails_is_asked_again_ever_more_slowly_and_nothing_is_lost
     assert_eq!(fixture.settle().await.len(), 2);
     fixture.reached.send_replace(());
     assert_eq!(fixture.settle().await.len(), 3, "somebody has reached it");
+    assert!(fixture.local.told.lock().unwrap().is_empty());
     sleep(Duration::from_secs(20)).await;
     assert_eq!(fixture.settle().await.len(), 4);
+    let told = fixture.local.told.lock().unwrap().clone();
+    assert!(
+        matches!(*told, [took] if took > Duration::from_secs(2)),
+        "counted from the first attempt: {told:?}"
+    );
     sleep(Duration::from_secs(600)).await;
     assert_eq!(fixture.settle().await.len(), 4);
 }
