@@ -38,6 +38,7 @@ use server::auth::{Authentication, Authorization, ClientCa};
 use server::host::Host;
 use server::inside::Inside;
 use server::kubelet::{Handlers, KubeletServer, ServerError};
+use server::metrics::HealthChecks;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
+use crate::probes::AgentProbes;
 use crate::runtime::{NodeObject as NodeSource, References};
 use crate::{AgentWorkers, settings};
 
@@ -119,6 +121,8 @@ pub(crate) struct Parts {
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) probes: Arc<AgentProbes>,
+    pub(crate) checks: Arc<HealthChecks>,
 }
 
 impl Cluster {
@@ -224,7 +228,11 @@ impl Cluster {
         let other = self.other;
         let pods = apiserver_sync::pods::Pods {
             client: self.client.clone(),
-            local: Arc::new(pods::LocalPods { workers: parts.workers.clone(), complete: self.complete }),
+            local: Arc::new(pods::LocalPods {
+                workers: parts.workers.clone(),
+                complete: self.complete,
+                metrics: Arc::clone(&parts.metrics),
+            }),
             server: self.pods,
             pods: |state| state.seen.then_some(&*state.pods),
             node: node.subscribe(),
@@ -258,7 +266,12 @@ impl Cluster {
             }
         }));
         let (subscribed, is_other) = (node.subscribe(), other.subscribe());
-        let api = NodeClient::new(self.access.client(lane), &self.node_name, self.recorder.clone());
+        let api = NodeClient::new(
+            self.access.client(lane),
+            &self.node_name,
+            self.recorder.clone(),
+            Arc::clone(&parts.metrics),
+        );
         let reporter = Reporter {
             settings: node_reporter::Settings {
                 at_start: at_start(parts.cgroups.as_deref()),
@@ -274,6 +287,7 @@ impl Cluster {
         spawn(Box::pin(reporter.run()));
 
         let (access, recorder, name) = (self.access, self.recorder, self.node_name);
+        let metrics = parts.metrics;
         let (instance, duration, stop) = (self.instance, self.settings.lease_duration, stop.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -281,7 +295,7 @@ impl Cluster {
             .map_err(ClusterError::Thread)?;
         let renew = move || {
             runtime.block_on(stop.run_until_cancelled(async move {
-                let api = NodeClient::new(access.client(lane), &name, recorder);
+                let api = NodeClient::new(access.client(lane), &name, recorder, metrics);
                 let lease = Lease {
                     api: Arc::new(api),
                     name,
@@ -304,9 +318,10 @@ impl Cluster {
         parts: &Parts,
         spawn: &impl Fn(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
     ) -> Result<Option<u16>, ClusterError> {
-        let agent =
-            Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, self.access.clone()));
-        let host = Host::new(Arc::clone(&parts.inside), Arc::clone(&agent) as _, agent);
+        let (access, pods) = (self.access.clone(), self.pods.clone());
+        let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, access, pods));
+        let host = Host::new(Arc::clone(&parts.inside), Arc::clone(&agent) as _, agent)
+            .counting(Arc::clone(&parts.checks));
         let mut port = None;
         if let Some(server) = &self.settings.server {
             let bound = KubeletServer::bind(self.server_settings(server)?, host.clone())?;

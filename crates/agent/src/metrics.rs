@@ -1,6 +1,16 @@
-//! What the agent itself counts for `/metrics`: calls to the runtime, starts of pods and containers.
+//! What the agent itself counts for `/metrics` and `/metrics/probes`; here calls to the runtime, and starts of pods
+//! and containers.
 //!
 //! Names, labels and buckets are the kubelet's (reference 7.4). What is counted elsewhere is written elsewhere.
+
+pub(crate) mod info;
+mod node;
+mod pods;
+pub(crate) mod probes;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod timings;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,6 +19,8 @@ use std::time::Duration;
 use kube_model::pod::ContainerKind;
 use pod_lifecycle::FailureReason;
 use server::metrics::{Histogram, Kind, Text};
+
+pub(crate) use pods::write_working;
 
 /// Upper bounds for calls to the runtime, in seconds: fourteen of them, each 2.5 times the one before.
 const CALLS: &[f64] = &[
@@ -28,12 +40,24 @@ const CALLS: &[f64] = &[
     745.0580596923828,
 ];
 
-/// Upper bounds for the start of a sandbox: Prometheus' default ones.
-const SANDBOXES: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Prometheus' default upper bounds, in seconds.
+const DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Upper bounds for the start of a pod, in seconds.
+const STARTS: &[f64] = &[
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0,
+    480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+];
 
 /// The counters of one agent.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics(Mutex<Counts>);
+pub(crate) struct Metrics {
+    counts: Mutex<Counts>,
+    pods: pods::Pods,
+    timings: timings::Timings,
+    startup: startup::Startup,
+    node: node::Startup,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -74,7 +98,7 @@ impl Metrics {
         let mut counts = self.lock();
         counts.calls.entry(method).or_insert_with(|| Calls::new(CALLS)).count(took, failed);
         if method == "RunPodSandbox" {
-            counts.sandboxes.get_or_insert_with(|| Calls::new(SANDBOXES)).count(took, failed);
+            counts.sandboxes.get_or_insert_with(|| Calls::new(DEFAULT)).count(took, failed);
         }
     }
 
@@ -99,6 +123,10 @@ impl Metrics {
     }
 
     pub(crate) fn write(&self, out: &mut Text) {
+        self.node.write(out);
+        self.pods.write(out);
+        self.startup.write(out);
+        self.timings.write(out);
         let counts = self.lock();
         counts.write_calls(out);
         let mut counter = |name: &str, help: &str, samples: &[(Vec<(&str, &str)>, u64)]| {
@@ -138,9 +166,13 @@ impl Metrics {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        // Counters that a panic left half counted are still counters.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
     }
+}
+
+fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counters that a panic left half counted are still counters.
+    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Counts {
@@ -197,57 +229,5 @@ fn name(kind: ContainerKind) -> &'static str {
     match kind {
         ContainerKind::Init | ContainerKind::Sidecar => "init_container",
         ContainerKind::Regular => "container",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn methods_are_called_as_the_kubelet_calls_them() {
-        for (method, expected) in [
-            ("Version", "version"),
-            ("RunPodSandbox", "run_podsandbox"),
-            ("PodSandboxStatus", "podsandbox_status"),
-            ("ListContainers", "list_containers"),
-            ("ImageFsInfo", "image_fs_info"),
-        ] {
-            assert_eq!(operation(method), expected);
-        }
-    }
-
-    #[test]
-    fn what_was_counted_has_the_names_types_and_labels_of_the_kubelet() {
-        let metrics = Metrics::default();
-        metrics.called("RunPodSandbox", Duration::from_millis(20), true);
-        metrics.called("RunPodSandbox", Duration::from_millis(20), false);
-        metrics.called("ListImages", Duration::from_millis(4), false);
-        metrics.pod_starts();
-        metrics.container_starts(ContainerKind::Regular);
-        metrics.container_starts(ContainerKind::Sidecar);
-        metrics.container_failed(ContainerKind::Regular, FailureReason::RunContainerError);
-        let mut out = Text::default();
-        metrics.write(&mut out);
-        let page = out.finish();
-        let recorded = include_str!("../../../tests/fixtures/server/metrics.tsv");
-        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-            let (name, kind) = line.split_once(' ').unwrap();
-            // The recording does not have it: nothing had failed.
-            let rare = name == "kubelet_run_podsandbox_errors_total";
-            assert!(rare || recorded.contains(&format!("\n{name}\t{kind}\t")), "{line}");
-        }
-        for line in [
-            "kubelet_run_podsandbox_duration_seconds_bucket{runtime_handler=\"\",le=\"0.025\"} 2",
-            "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} 2",
-            "kubelet_runtime_operations_errors_total{operation_type=\"run_podsandbox\"} 1",
-            "kubelet_runtime_operations_duration_seconds_bucket{operation_type=\"list_images\",le=\"0.005\"} 1",
-            "kubelet_started_pods_total 1",
-            "kubelet_started_pods_errors_total 0",
-            "kubelet_started_containers_total{container_type=\"init_container\"} 1",
-            "kubelet_started_containers_errors_total{code=\"RunContainerError\",container_type=\"container\"} 1",
-        ] {
-            assert!(page.contains(&format!("{line}\n")), "{line}: {page}");
-        }
     }
 }

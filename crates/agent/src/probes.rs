@@ -16,7 +16,7 @@ use kube_model::probe::PodProbes;
 use kube_model::view::EventType;
 use kube_model::{PodUid, Timestamp};
 use pod_workers::{Node, Probes, Workers};
-use prober::{Exec, ExecError, ExecOutput, Prober, Running, Sink};
+use prober::{Exec, ExecError, ExecOutput, Prober, Running, Sink, Tallied};
 use tokio::sync::watch;
 
 use crate::runtime::CriRuntime;
@@ -112,6 +112,11 @@ impl AgentProbes {
             saving: Mutex::default(),
             node,
         }
+    }
+
+    /// How all probes went that are there now.
+    pub(crate) fn tallies(&self) -> Vec<Tallied> {
+        self.prober.tallies()
     }
 
     fn file(&self, uid: &PodUid) -> PathBuf {

@@ -14,10 +14,12 @@ use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
 use pod_workers::{Context, Node, RuntimeDown, Workers};
 use prober::Prober;
-use server::healthz::{BoundHealthz, Healthz, HealthzError};
+use server::healthz::{Healthz, HealthzError};
 use server::inside::Inside;
 use server::local::{LocalError, LocalSocket};
+use server::metrics::HealthChecks;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -109,6 +111,7 @@ impl Agent {
         // the last thing that can fail has been done.
         let local = LocalSocket::bind(&config.root_dir)?;
         let healthz = config.healthz.map(Healthz::bind).transpose()?;
+        let checks = Arc::<HealthChecks>::default();
         let cluster = match &config.cluster {
             Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
             None => None,
@@ -122,7 +125,9 @@ impl Agent {
             .build();
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
+            let began = Instant::now();
             cgroups.ensure_base(&settings::node_limits()?)?;
+            metrics.cgroup("create", began);
             Some(Arc::new(cgroups))
         } else {
             None
@@ -165,6 +170,7 @@ impl Agent {
                     config: Arc::clone(&cri),
                     places: Places::of_node(&config.root_dir, home),
                     references: references.clone(),
+                    metrics: Arc::clone(&metrics),
                 },
                 &settings::images(config),
             ),
@@ -182,8 +188,9 @@ impl Agent {
             node: node.subscribe(),
             clock: Arc::new(Timestamp::now),
             events: cluster.as_ref().map(Cluster::event_sink),
+            observer: Arc::clone(&metrics) as _,
         });
-        sink.connect(workers.clone(), probes);
+        sink.connect(workers.clone(), Arc::clone(&probes));
 
         let mut sources = Sources::start(config, node_name, live, &stop).await?;
         if let Some(cluster) = &cluster {
@@ -219,7 +226,9 @@ impl Agent {
                 pod_logs_dir: config.pod_logs_dir.clone(),
                 verbosity: live.verbosity.clone(),
                 node_settings: config.node.clone(),
-                metrics,
+                metrics: Arc::clone(&metrics),
+                probes,
+                checks: Arc::clone(&checks),
             };
             cluster.start(parts, &tasks, &stop)?;
         }
@@ -250,13 +259,14 @@ impl Agent {
                     of_cluster(pods);
                 }
             };
-            tasks.spawn(sources.feed(workers.clone(), shown, desired, stop.clone()));
+            let (fed, until) = (workers.clone(), stop.clone());
+            tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
             let (until, workers) = (stop.clone(), workers.clone());
             tasks.spawn(async move {
                 until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
             });
         }
-        let healthz = healthz.map(BoundHealthz::serve).transpose()?;
+        let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;
         Ok(Self { stop, tasks, workers, _healthz: healthz })
     }
 

@@ -21,6 +21,7 @@ use kube_model::observed::{Container, ObservedPod};
 use kube_model::{PodKey, PodUid};
 use pod_lifecycle::{FailureReason, StopCause};
 use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
@@ -96,7 +97,10 @@ impl Runtime for CriRuntime {
 
     async fn clean_up(&self, uid: &PodUid, key: &PodKey, extent: CleanUp) -> Result<(), StepError> {
         if let Some(cgroups) = &self.cgroups {
-            cgroups.remove_pod(uid).await.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+            let began = Instant::now();
+            let removed = cgroups.remove_pod(uid).await;
+            self.metrics.cgroup("destroy", began);
+            removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
         }
         if extent == CleanUp::Removed {
             self.images.forget(uid);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use kube_model::core::PodStatus;
-use kube_model::pod;
 use kube_model::view::{PodView, Problem, SourceCondition, SourceView};
+use kube_model::{Timestamp, pod};
 use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Live;
+use crate::metrics::Metrics;
 
 /// Shortest time between two reports to the push API of how the pods are.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
@@ -111,11 +112,12 @@ impl Sources {
         workers: Workers<R, P>,
         shown: watch::Sender<Vec<SourceView>>,
         desired: impl Fn(&PodManager),
+        metrics: &Metrics,
         stop: CancellationToken,
     ) {
         let left_out = watch::Sender::new(Vec::new());
         let mux = Mux::new(self.states.iter().cloned());
-        let follow = follow(mux, &workers, &shown, &desired, &left_out, self.push.as_ref());
+        let follow = follow(mux, &workers, &shown, &desired, metrics, &left_out, self.push.as_ref());
         let report = async {
             if let Some(push) = &self.push {
                 report(&push.handle, &workers, left_out.subscribe()).await;
@@ -166,6 +168,7 @@ async fn follow<R: Runtime, P: Probes>(
     workers: &Workers<R, P>,
     shown: &watch::Sender<Vec<SourceView>>,
     desired: &impl Fn(&PodManager),
+    metrics: &Metrics,
     left_out: &watch::Sender<Vec<Arc<PodView>>>,
     push: Option<&Push>,
 ) {
@@ -181,6 +184,7 @@ async fn follow<R: Runtime, P: Probes>(
             desired(mux.pods());
         }
         for change in changes {
+            metrics.heard(&change, Timestamp::now());
             match change {
                 // A new pod may be deleted already; then that is what is wanted.
                 Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
@@ -278,7 +282,6 @@ fn beyond<'a>(these: &'a [SourceView], those: &[SourceView]) -> Vec<(&'a SourceV
 
 #[cfg(test)]
 mod tests {
-    use kube_model::Timestamp;
     use kube_model::core::Pod;
     use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -1,5 +1,7 @@
 //! The Node and its lease at the API server, as `node-reporter` asks for them.
 
+use std::sync::Arc;
+
 use apiserver_sync::events::Recorder;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error};
@@ -9,6 +11,8 @@ use kube_model::view::EventType;
 use node_reporter::{ApiError, NodeApi};
 use serde_json::Value;
 
+use crate::metrics::Metrics;
+
 /// The namespace of all node leases.
 const LEASES: &str = "kube-node-lease";
 
@@ -17,15 +21,25 @@ pub(crate) struct NodeClient {
     leases: Api<Lease>,
     name: String,
     recorder: Recorder,
+    metrics: Arc<Metrics>,
 }
 
 impl NodeClient {
-    pub(crate) fn new(client: Client, name: &str, recorder: Recorder) -> Self {
+    pub(crate) fn new(client: Client, name: &str, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
         Self {
             nodes: Api::all(client.clone()),
             leases: Api::namespaced(client, LEASES),
             name: name.to_owned(),
             recorder,
+            metrics,
+        }
+    }
+
+    /// The server has this node; whether it knows that it is ready.
+    fn heard(&self, node: &Node) {
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        if conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+            self.metrics.node_ready();
         }
     }
 }
@@ -60,7 +74,11 @@ impl NodeApi for NodeClient {
     }
 
     async fn create_node(&self, node: &Node) -> Result<Node, ApiError> {
-        self.nodes.create(&PostParams::default(), node).await.map_err(error)
+        self.metrics.node_registers();
+        let node = self.nodes.create(&PostParams::default(), node).await.map_err(error)?;
+        self.metrics.node_registered();
+        self.heard(&node);
+        Ok(node)
     }
 
     async fn patch_node(&self, patch: &Value) -> Result<Node, ApiError> {
@@ -69,7 +87,10 @@ impl NodeApi for NodeClient {
 
     async fn patch_status(&self, patch: &Value) -> Result<Node, ApiError> {
         let patch = Patch::Strategic(patch);
-        self.nodes.patch_status(&self.name, &PatchParams::default(), &patch).await.map_err(error)
+        let node =
+            self.nodes.patch_status(&self.name, &PatchParams::default(), &patch).await.map_err(error)?;
+        self.heard(&node);
+        Ok(node)
     }
 
     async fn lease(&self) -> Result<Lease, ApiError> {

@@ -1,17 +1,23 @@
 //! What the kubelet's server asks of the agent.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver_sync::client::{Access, Counted};
+use cgroups::{Cgroups, Version};
 use cri_client::Client;
 use cri_client::v1::{ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxState};
+use kube_model::core::Pod;
 use kube_model::observed::ObservedPod;
+use kube_model::pod::annotation;
 use kube_model::stats::Summary;
 use kube_model::view::RuntimeView;
 use kube_model::{Timestamp, labels};
 use node_config::Cluster as Settings;
+use node_config::gates::Gates;
+use podsource::SourceState;
 use server::host::{Answer, Node, Stats};
 use server::metrics::{Kind, Page, Text};
 use stats::Depth;
@@ -19,9 +25,12 @@ use tokio::sync::watch;
 
 use super::Parts;
 use super::stats::NodeStats;
+use crate::AgentWorkers;
 use crate::logging::Verbosity;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
+use crate::probes::AgentProbes;
 use crate::runtime::read;
+use crate::settings;
 use crate::streams::failed;
 
 /// How long the runtime may be silent before the sync loop counts as stuck (reference 6.2).
@@ -34,13 +43,30 @@ pub(crate) struct AgentHost {
     configuration: serde_json::Value,
     stats: NodeStats,
     metrics: Arc<Metrics>,
+    workers: AgentWorkers,
+    probes: Arc<AgentProbes>,
+    /// The API server's pods of this node.
+    pods: watch::Receiver<Arc<SourceState>>,
+    gates: Gates,
+    cgroup_version: u8,
     access: Access,
 }
 
 impl AgentHost {
-    pub(crate) fn new(parts: &Parts, settings: &Settings, node_name: &str, access: Access) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        settings: &Settings,
+        node_name: &str,
+        access: Access,
+        pods: watch::Receiver<Arc<SourceState>>,
+    ) -> Self {
         Self {
             metrics: Arc::clone(&parts.metrics),
+            workers: parts.workers.clone(),
+            probes: Arc::clone(&parts.probes),
+            pods,
+            gates: settings.gates.clone(),
+            cgroup_version: cgroup_version(parts.cgroups.as_deref()),
             access,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
@@ -49,6 +75,22 @@ impl AgentHost {
             stats: NodeStats::new(parts, node_name, settings.runtime_cgroup.as_deref()),
         }
     }
+}
+
+impl AgentHost {
+    fn mirrors(&self) -> usize {
+        let is_mirror = |pod: &&Arc<Pod>| annotation(pod, labels::CONFIG_MIRROR).is_some();
+        self.pods.borrow().pods.iter().filter(is_mirror).count()
+    }
+}
+
+/// Also where the agent makes no cgroups.
+fn cgroup_version(cgroups: Option<&Cgroups>) -> u8 {
+    let v2 = match cgroups {
+        Some(cgroups) => cgroups.version() == Version::V2,
+        None => Path::new(settings::CGROUP_MOUNT).join("cgroup.controllers").exists(),
+    };
+    if v2 { 2 } else { 1 }
 }
 
 impl Node for AgentHost {
@@ -103,9 +145,19 @@ impl Node for AgentHost {
     }
 
     fn write_metrics(&self, page: Page, out: &mut Text) {
-        if page == Page::Main {
-            self.metrics.write(out);
-            write_requests(out, &self.access);
+        match page {
+            Page::Main => {
+                metrics::info::write_cgroup_version(out, self.cgroup_version);
+                metrics::info::write_mirrors(out, self.mirrors());
+                metrics::write_working(out, &self.workers.working());
+                self.metrics.write(out);
+                metrics::info::write_build(out);
+                metrics::info::write_gates(out, &self.gates);
+                write_requests(out, &self.access);
+            }
+            Page::Probes => metrics::probes::write(out, self.probes.tallies()),
+            // The server makes the health checks, so it counts them.
+            Page::Slis => {}
         }
     }
 }

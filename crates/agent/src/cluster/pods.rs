@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use apiserver_sync::pods::Local;
 use kube_model::PodUid;
@@ -9,10 +10,12 @@ use kube_model::view::{EventType, PodState};
 use tokio::sync::watch;
 
 use crate::AgentWorkers;
+use crate::metrics::Metrics;
 
 pub(crate) struct LocalPods {
     pub(crate) workers: AgentWorkers,
     pub(crate) complete: Arc<AtomicBool>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Local for LocalPods {
@@ -30,5 +33,9 @@ impl Local for LocalPods {
 
     fn refused(&self, uid: &PodUid, message: String) {
         self.workers.event(uid, None, EventType::Warning, "FailedSync", message);
+    }
+
+    fn told(&self, took: Duration) {
+        self.metrics.status_told(took);
     }
 }

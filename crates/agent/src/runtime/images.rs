@@ -1,12 +1,17 @@
 //! The runtime's image service as the `images` crate sees it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use cri_client::v1::{AuthConfig, ImageSpec, ImageStatusRequest, PullImageRequest};
 use cri_client::{Client, Code, Error, ErrorKind};
 use images::credentials::{Credential, Keyring, Places};
 use images::{ImageInfo, ImageService, ImageUser, PullSecretError, ServiceError};
+use kube_model::Timestamp;
 use kube_model::core::Pod;
 
 use super::References;
+use crate::metrics::Metrics;
 
 /// Asks the runtime for images.
 #[derive(Debug)]
@@ -17,6 +22,7 @@ pub(crate) struct CriImages {
     pub(crate) places: Places,
     /// `None` without an API server: then no pull secret can be had.
     pub(crate) references: Option<References>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl ImageService for CriImages {
@@ -58,6 +64,11 @@ impl ImageService for CriImages {
             Some(references) => references.pull_secret(pod, name).await,
             None => Err(PullSecretError::Missing),
         }
+    }
+
+    fn pulled(&self, pod: &Pod, size: u64, took: Duration) {
+        self.metrics.image_pulled(size, took);
+        self.metrics.pulled_for(pod, took, Timestamp::now());
     }
 
     async fn node_keyring(&self) -> Keyring {

@@ -6,6 +6,7 @@ use kube_model::core::Pod;
 use kube_model::qos::QosClass;
 use kube_model::{PodUid, resources};
 use pod_workers::{Probes, Workers};
+use tokio::time::Instant;
 
 use super::{CriRuntime, Files};
 
@@ -18,7 +19,10 @@ impl CriRuntime {
         let total = specs
             .map(|spec| resources::requests(spec).milli_cpu().unwrap_or(0))
             .fold(0_i64, i64::saturating_add);
-        if let Err(error) = cgroups.set_burstable_shares(total) {
+        let began = Instant::now();
+        let shared = cgroups.set_burstable_shares(total);
+        self.metrics.cgroup("update", began);
+        if let Err(error) = shared {
             tracing::error!("the CPU shares of burstable pods are not up to date: {error}");
         }
     }

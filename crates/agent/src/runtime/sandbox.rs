@@ -9,6 +9,7 @@ use kube_model::pod;
 use kube_model::qos::QosClass;
 use pod_lifecycle::FailureReason;
 use pod_workers::StepError;
+use tokio::time::Instant;
 
 use super::{CriRuntime, failed, gone_is_done};
 
@@ -27,9 +28,10 @@ impl CriRuntime {
         };
         prepared.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         if let Some(cgroups) = &self.cgroups {
-            cgroups
-                .ensure_pod(&uid, QosClass::of(pod), &PodLimits::of(pod))
-                .map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
+            let began = Instant::now();
+            let ensured = cgroups.ensure_pod(&uid, QosClass::of(pod), &PodLimits::of(pod));
+            self.metrics.cgroup("create", began);
+            ensured.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         }
         let fail = |e: &dyn std::error::Error| failed(FailureReason::FailedCreatePodSandBox, e);
         let config = cri_config::sandbox_config(pod, attempt, &self.config.load()).map_err(|e| fail(&e))?;

@@ -38,6 +38,8 @@ pub struct Cluster {
     pub lease_duration: Duration,
     /// What the node's status declares to be there, by the names of gates.
     pub declared_features: Vec<String>,
+    /// Which feature gates are on.
+    pub gates: Gates,
     /// Most images in the node's status; `None`: all.
     pub max_images: Option<usize>,
     /// Requests about pods.
@@ -167,6 +169,7 @@ impl Check<'_> {
                 self.not_negative("nodeLeaseDurationSeconds", config.node_lease_duration_seconds).into(),
             ),
             declared_features: gates(config).declared_features(),
+            gates: gates(config),
             max_images: usize::try_from(config.node_status_max_images).ok(),
             api: Rate {
                 qps: self.not_negative("kubeAPIQPS", config.kube_api_qps),

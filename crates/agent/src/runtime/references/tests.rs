@@ -168,6 +168,7 @@ async fn the_runtime_is_given_credentials_of_pull_secrets_then_of_the_node_until
     let refused = Fault::Fail(Code::Unknown, "pull access denied".to_owned());
     runtime.fault(refused, move |request: &PullImageRequest| user(request).as_deref() != Some("of-node"));
     let service = CriImages {
+        metrics: Arc::default(),
         client: Client::builder(&runtime.endpoint()).unwrap().build(),
         config: Arc::default(),
         places: images::credentials::Places {
