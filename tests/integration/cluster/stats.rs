@@ -17,6 +17,7 @@ fn busy() -> Value {
         "name": "app", "image": BUSYBOX,
         "command": ["sh", "-c", "echo started; head -c 1048576 /dev/zero > /big; while :; do :; done"],
         "resources": {"limits": {"memory": "64Mi"}},
+        "readinessProbe": {"exec": {"command": ["true"]}},
     }]})
 }
 
@@ -80,6 +81,45 @@ fn the_summary_tells_what_a_pod_uses(line: Line) {
         "resource_scrape_error 0",
     ] {
         assert!(metrics.lines().any(|l| l.starts_with(line)), "{line} in {metrics}");
+    }
+    the_counters_tell_what_happened(&node);
+}
+
+/// Two pods were started, and one of them is probed.
+fn the_counters_tell_what_happened(node: &ClusterNode) {
+    node.kubectl(&["get", "--raw", &format!("{PROXY}/healthz")]);
+    for (page, lines) in [
+        (
+            "/metrics",
+            &[
+                "kubelet_cgroup_version ",
+                "kubelet_cgroup_manager_duration_seconds_count{operation_type=\"create\"} ",
+                "kubelet_containers_per_pod_count_count 2",
+                "kubelet_mirror_pods 0",
+                "kubelet_node_name{node=\"node1\"} 1",
+                "kubelet_orphaned_runtime_pods_total 0",
+                "kubelet_pod_start_duration_seconds_count 2",
+                "kubelet_pod_start_sli_duration_seconds_count 2",
+                "kubelet_pod_start_total_duration_seconds_count 2",
+                "kubelet_pod_status_sync_duration_seconds_count ",
+                "kubelet_working_pods{config=\"desired\",lifecycle=\"sync\",static=\"\"} 2",
+                "kubernetes_build_info{",
+            ][..],
+        ),
+        (
+            "/metrics/probes",
+            &[
+                "prober_probe_duration_seconds_count{container=\"app\",namespace=\"default\",pod=\"busy\",\
+                 probe_type=\"Readiness\"} ",
+                "prober_probe_total{container=\"app\",namespace=\"default\",pod=\"busy\",pod_uid=\"",
+            ],
+        ),
+        ("/metrics/slis", &["kubernetes_healthcheck{name=\"syncloop\",type=\"healthz\"} 1"]),
+    ] {
+        let served = node.kubectl(&["get", "--raw", &format!("{PROXY}{page}")]);
+        for line in lines {
+            assert!(served.lines().any(|l| l.starts_with(line)), "{line} in {page}: {served}");
+        }
     }
 }
 
