@@ -7,6 +7,7 @@ mod attributes;
 mod authenticate;
 mod authorize;
 mod cache;
+mod tokens;
 
 use std::collections::BTreeMap;
 

@@ -14,12 +14,9 @@ use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::User;
-use super::cache::Cache;
+use super::tokens::Tokens;
 use crate::host::{HostError, TokenReviewer};
 use crate::tls::{Reloaded, TlsError, provider};
-
-/// Tokens whose owners are remembered.
-const MOST_TOKENS: usize = 4096;
 
 /// How users are recognised. Without anything in it nobody is.
 #[derive(Default)]
@@ -27,12 +24,6 @@ pub struct Authentication {
     anonymous: bool,
     client_ca: Option<ClientCa>,
     tokens: Option<Tokens>,
-}
-
-struct Tokens {
-    reviewer: Arc<dyn TokenReviewer>,
-    ttl: Duration,
-    known: Cache<String, Option<User>>,
 }
 
 /// Why a request is nobody's. For the log; the client only hears `Unauthorized`.
@@ -68,7 +59,7 @@ impl Authentication {
     /// Recognises bearer tokens; an answer of the reviewer holds for `ttl`.
     #[must_use]
     pub fn tokens(mut self, reviewer: Arc<dyn TokenReviewer>, ttl: Duration) -> Self {
-        self.tokens = Some(Tokens { reviewer, ttl, known: Cache::new(MOST_TOKENS) });
+        self.tokens = Some(Tokens::new(reviewer, ttl));
         self
     }
 
@@ -101,21 +92,6 @@ impl Authentication {
 impl std::fmt::Debug for Authentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authentication").field("anonymous", &self.anonymous).finish_non_exhaustive()
-    }
-}
-
-impl Tokens {
-    async fn owner(&self, token: &str) -> Result<User, Unauthenticated> {
-        let key = token.to_owned();
-        let owner = match self.known.get(&key) {
-            Some(owner) => owner,
-            None => {
-                let owner = self.reviewer.review(token).await.map_err(Unauthenticated::Review)?;
-                self.known.put(key, owner.clone(), self.ttl);
-                owner
-            }
-        };
-        owner.ok_or(Unauthenticated::Token)
     }
 }
 

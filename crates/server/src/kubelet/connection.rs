@@ -34,8 +34,13 @@ const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// Longest time to say goodbye to an idle client.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Longest request line with headers, in bytes.
-const MOST_HEADER_BYTES: u32 = 1 << 20;
+/// Longest request line with headers, in bytes: as Go's, as a command may be as long as the system allows and stands
+/// in the line. A connection has one at a time.
+const MOST_HEADER_BYTES: usize = 1 << 20;
+
+/// Longest headers of a request in HTTP/2, in bytes. Nothing long travels there, as commands need an upgrade; and a
+/// connection may have hundreds at once.
+const MOST_HEADER_BYTES_EACH: u32 = 32 * 1024;
 
 /// What requests of one connection share.
 pub(super) struct Connection {
@@ -130,11 +135,8 @@ where
     });
     {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_LIMIT)
-            .max_buf_size(MOST_HEADER_BYTES as usize);
-        http.http2().timer(TokioTimer::new()).max_header_list_size(MOST_HEADER_BYTES);
+        http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_LIMIT).max_buf_size(MOST_HEADER_BYTES);
+        http.http2().timer(TokioTimer::new()).max_header_list_size(MOST_HEADER_BYTES_EACH);
         let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), handle));
         // Cancel-safe: the connection is polled on afterwards, the idle time is over.
         let ended = tokio::select! {
