@@ -1,9 +1,11 @@
 //! How fast a lane may send: a token bucket as `client-go` has it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Requests per second over time, and at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,35 +27,69 @@ impl Limit {
 #[derive(Debug)]
 pub(super) struct Bucket {
     limit: Limit,
-    /// Tokens at a moment; below zero when requests wait for theirs.
-    level: Mutex<(f64, Instant)>,
+    /// Whoever is next holds it until there is a token; the others stand in its queue, which is fair.
+    level: Arc<Mutex<Level>>,
+}
+
+/// Tokens at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    tokens: f64,
+    at: Instant,
 }
 
 impl Bucket {
     pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, level: Mutex::new((limit.burst, Instant::now())) }
+        Self { limit, level: Arc::new(Mutex::new(Level { tokens: limit.burst, at: Instant::now() })) }
     }
 
-    /// Returns when the request may be sent. One that is given up while it waits has used its token.
+    /// Returns when the request may be sent. One that is given up while it waits leaves its place to the next and its
+    /// token in the bucket: who comes later waits only for those that are still there.
     pub(super) async fn take(&self) {
-        let wait = self.reserve(Instant::now());
-        if !wait.is_zero() {
-            sleep(wait).await;
+        let (limit, now) = (self.limit, Instant::now());
+        // Nobody stands in the queue.
+        if let Ok(mut level) = self.level.try_lock()
+            && level.due(limit, now) <= now
+        {
+            *level = level.taken(limit, now);
+            return;
         }
+        let level = Arc::clone(&self.level);
+        // On its own feet, so that a request that nobody drives for a while does not hold up those behind it.
+        let turn = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut level = level.lock().await;
+            let due = level.due(limit, Instant::now());
+            sleep_until(due).await;
+            *level = level.taken(limit, due);
+        }));
+        // It fails only when the runtime ends, and the request with it.
+        let _ended = turn.await;
+    }
+}
+
+impl Level {
+    fn grown(self, limit: Limit, now: Instant) -> Self {
+        let grown = now.saturating_duration_since(self.at).as_secs_f64() * limit.qps;
+        Self { tokens: (self.tokens + grown).min(limit.burst), at: now.max(self.at) }
     }
 
-    fn reserve(&self, now: Instant) -> Duration {
-        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tokens, at) = *level;
-        let grown = now.saturating_duration_since(at).as_secs_f64() * self.limit.qps;
-        let tokens = (tokens + grown).min(self.limit.burst) - 1.0;
-        *level = (tokens, now.max(at));
-        Duration::from_secs_f64((-tokens).max(0.0) / self.limit.qps)
+    /// When the next token is there.
+    fn due(self, limit: Limit, now: Instant) -> Instant {
+        let Self { tokens, at } = self.grown(limit, now);
+        at + Duration::from_secs_f64((1.0 - tokens).max(0.0) / limit.qps)
+    }
+
+    /// What is left of it at `due`.
+    fn taken(self, limit: Limit, due: Instant) -> Self {
+        let Self { tokens, at } = self.grown(limit, due);
+        Self { tokens: tokens - 1.0, at }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -76,11 +112,36 @@ mod tests {
     fn a_pause_fills_the_bucket_to_its_burst_and_not_beyond() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _inside = runtime.enter();
-        let bucket = Bucket::new(Limit::new(10, 2));
+        let limit = Limit::new(10, 2);
         let start = Instant::now();
-        let waits = |at: Instant| [(); 3].map(|()| bucket.reserve(at).as_millis());
-        assert_eq!(waits(start), [0, 0, 100]);
-        assert_eq!(waits(start + Duration::from_secs(60)), [0, 0, 100]);
+        let mut level = Level { tokens: 2.0, at: start };
+        let mut waits = |now: Instant| {
+            [(); 4].map(|()| {
+                let due = level.due(limit, now);
+                level = level.taken(limit, due);
+                (due - now).as_millis()
+            })
+        };
+        assert_eq!(waits(start), [0, 0, 100, 200]);
+        assert_eq!(waits(start + Duration::from_secs(60)), [0, 0, 100, 200]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_gave_up_hold_up_nobody() {
+        let bucket = Arc::new(Bucket::new(Limit::new(1, 1)));
+        let start = Instant::now();
+        bucket.take().await;
+        let mut crowd = JoinSet::new();
+        for _ in 0..1000 {
+            let bucket = Arc::clone(&bucket);
+            crowd.spawn(async move { bucket.take().await });
+        }
+        // The first gets its token.
+        crowd.join_next().await;
+        assert_eq!(start.elapsed().as_secs(), 1);
+        crowd.shutdown().await;
+        bucket.take().await;
+        assert_eq!(start.elapsed().as_secs(), 2);
     }
 
     #[test]
