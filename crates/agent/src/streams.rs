@@ -32,6 +32,8 @@ impl CriStreams {
 pub(crate) fn failed(error: Error) -> HostError {
     if error.is_not_found() {
         HostError::NotFound(error.message().to_owned())
+    } else if error.is_exhausted() {
+        HostError::Busy(error.message().to_owned())
     } else {
         HostError::Failed(error.to_string())
     }

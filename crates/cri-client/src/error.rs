@@ -93,6 +93,11 @@ impl Error {
         matches!(self.kind, ErrorKind::NotFound { .. })
     }
 
+    /// Whether the runtime has too much to do already, such as streams that nobody has come for yet.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self.kind, ErrorKind::Runtime { code: Code::ResourceExhausted, .. })
+    }
+
     /// Whether the runtime does not have this call.
     pub fn is_unimplemented(&self) -> bool {
         matches!(self.kind, ErrorKind::Unimplemented { .. })
@@ -204,6 +209,7 @@ mod tests {
             let error = error(&Status::new(code, "why"));
             assert_eq!(error.to_string(), format!("RunPodSandbox on unix:///run/x.sock: {text}"));
             assert_eq!(error.is_retryable(), retryable, "{code:?}");
+            assert_eq!(error.is_exhausted(), code == Code::ResourceExhausted);
             assert_eq!(error.message(), "why");
         }
     }
