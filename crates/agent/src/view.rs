@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use kube_model::PodUid;
+use kube_model::labels::CONFIG_MIRROR;
+use kube_model::pod::annotation;
 use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot};
 use pod_workers::Workers;
 use podsource::SourceState;
@@ -17,7 +20,8 @@ pub(crate) struct AgentView {
     pub(crate) workers: Workers<CriRuntime, AgentProbes>,
     /// As of the last change.
     pub(crate) sources: watch::Receiver<Vec<SourceView>>,
-    /// The same sources, for when they were last read: that changes without notice.
+    /// The same sources, for when they were last read, which changes without notice, and for the mirror pods among
+    /// theirs.
     pub(crate) states: Vec<watch::Receiver<Arc<SourceState>>>,
     pub(crate) runtime: watch::Receiver<RuntimeView>,
 }
@@ -38,6 +42,19 @@ impl View for AgentView {
             source.read_at = state.borrow().read_at;
         }
         SourcesSnapshot { node: self.node.clone(), sources }
+    }
+
+    fn mirror_uid(&self, namespace: &str, name: &str) -> Option<PodUid> {
+        self.states.iter().find_map(|state| {
+            let state = state.borrow();
+            let mirror = state.pods.iter().find(|pod| {
+                let meta = &pod.metadata;
+                meta.name.as_deref() == Some(name)
+                    && meta.namespace.as_deref() == Some(namespace)
+                    && annotation(pod, CONFIG_MIRROR).is_some()
+            })?;
+            mirror.metadata.uid.as_deref().map(PodUid::from)
+        })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -33,6 +33,7 @@ pub mod tls;
 #[cfg(test)]
 mod testing;
 
+use kube_model::PodUid;
 use kube_model::view::{SourcesSnapshot, ViewSnapshot};
 use tokio::sync::watch;
 
@@ -43,6 +44,9 @@ pub trait View: Send + Sync + 'static {
 
     /// Where the pods come from, at this moment.
     fn sources(&self) -> SourcesSnapshot;
+
+    /// The UID under which the API server shows the static pod of this name: that of its mirror pod, if it has one.
+    fn mirror_uid(&self, namespace: &str, name: &str) -> Option<PodUid>;
 
     /// A value that changes whenever a later snapshot may differ from an earlier one.
     fn changes(&self) -> watch::Receiver<u64>;

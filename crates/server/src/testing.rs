@@ -114,6 +114,11 @@ impl View for FakeView {
         sources_snapshot()
     }
 
+    /// The pod `static` has a mirror pod.
+    fn mirror_uid(&self, namespace: &str, name: &str) -> Option<PodUid> {
+        ((namespace, name) == ("default", "static")).then(|| PodUid::from("mirror-uid"))
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -31,13 +31,25 @@ fn stream_pod(inside: &Inside, target: PodTarget<'_>) -> Option<Arc<PodView>> {
     pods::find(&inside.view.snapshot(), target.namespace, target.pod)
 }
 
+/// Whether the UID in the path, if there is one, is the pod's. A static pod has two: who knows it from the API server
+/// knows that of its mirror pod only (reference 3.6).
+fn is_uid_of(inside: &Inside, pod: &PodView, target: PodTarget<'_>) -> bool {
+    target.uid.is_none_or(|uid| {
+        pod.pod.metadata.uid.as_deref() == Some(uid)
+            || inside
+                .view
+                .mirror_uid(target.namespace, target.pod)
+                .is_some_and(|mirror| mirror.as_str() == uid)
+    })
+}
+
 fn no_pod() -> Response<Body> {
     plain(StatusCode::NOT_FOUND, "pod does not exist")
 }
 
 /// The ID of a container that runs, if the UID in the path is its pod's.
-fn running_container(pod: &PodView, target: Target<'_>) -> Option<String> {
-    if target.pod.uid.is_some_and(|uid| pod.pod.metadata.uid.as_deref() != Some(uid)) {
+fn running_container(inside: &Inside, pod: &PodView, target: Target<'_>) -> Option<String> {
+    if !is_uid_of(inside, pod, target.pod) {
         return None;
     }
     let status = crate::logs::statuses(&pod.status).find(|status| status.name == target.container)?;
@@ -61,7 +73,7 @@ pub(super) async fn stream(
     let Some(pod) = stream_pod(inside, target.pod) else { return no_pod().into() };
     let container = target.container;
     let PodTarget { namespace, pod: name, .. } = target.pod;
-    let id = running_container(&pod, target);
+    let id = running_container(inside, &pod, target);
     let subresource = if kind == Stream::Exec { "exec" } else { "attach" };
     let url = match (kind, id) {
         (Stream::Exec, None) => {
@@ -106,13 +118,13 @@ pub(super) async fn port_forward(
         Err(error) => return text(StatusCode::BAD_REQUEST, error).into(),
     };
     let Some(pod) = stream_pod(inside, target) else { return no_pod().into() };
-    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
-    if target.uid.is_some_and(|wanted| wanted != uid) {
+    if !is_uid_of(inside, &pod, target) {
         return plain(StatusCode::NOT_FOUND, "pod not found").into();
     }
     if !streams::is_upgrade(request.headers()) {
         return upgrade_required().into();
     }
+    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
     let url = inside.streaming.port_forward(&PodUid::from(uid), ports).await;
     let translated = translation.map(|_| "portforward");
     Answered { translated, ..carry(url, request, translation, peer).await }
@@ -146,7 +158,7 @@ async fn carry(
 pub(super) async fn run(inside: &Inside, target: Target<'_>, query: &str) -> Response<Body> {
     let Some(pod) = stream_pod(inside, target.pod) else { return no_pod() };
     let failed = |error: String| text(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let Some(id) = running_container(&pod, target) else {
+    let Some(id) = running_container(inside, &pod, target) else {
         return failed(format!("container not found ({:?})", target.container));
     };
     let given =

@@ -285,6 +285,11 @@ async fn run_gives_what_a_command_wrote() {
         run("/run/default/web/other/app?cmd=id").await.answer(),
         (500, "container not found (\"app\")")
     );
+    server.view.set(snapshot(vec![running_pod("web", "w"), running_pod("static", "s")]));
+    assert_eq!(run("/run/default/static/mirror-uid/app?cmd=id").await.status, 200);
+    assert_eq!(run("/run/default/static/static-uid/app?cmd=id").await.status, 200);
+    assert_eq!(run("/run/default/web/mirror-uid/app?cmd=id").await.status, 500);
+    server.view.set(snapshot(vec![running_pod("web", "w"), pod("ended", "e", ended("e"), json!({}))]));
     assert_eq!(run("/run/default/nope/app?cmd=id").await.answer(), (404, "pod does not exist"));
     assert_eq!(run("/run/default/ended/app?cmd=id").await.answer(), (500, "container not found (\"app\")"));
     server.agent.output.lock().unwrap().exit_code = 3;
