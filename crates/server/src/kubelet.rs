@@ -10,6 +10,7 @@ mod path;
 mod pods;
 mod route;
 mod service;
+mod traffic;
 mod var_log;
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Connections: how many, how long they may idle, and what goes on in them after an upgrade.
+//! Connections: how many, how long they may go on without progress, and what goes on in them after an upgrade.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::service::Service;
+use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
 use crate::http1;
 
 /// Connections at once, streams after an upgrade too; more wait in the socket's backlog.
@@ -28,10 +29,7 @@ const MOST_CONNECTIONS: usize = 1024;
 /// Longest time for a TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest time without a request, and for sending one.
-const IDLE_LIMIT: Duration = Duration::from_secs(90);
-
-/// Longest time to say goodbye to an idle client.
+/// Longest time to say goodbye to a client that makes no progress.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest request line with headers, in bytes: as Go's, as a command may be as long as the system allows and stands
@@ -47,21 +45,36 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// What the client showed, its own first.
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    requests: watch::Sender<usize>,
+    traffic: watch::Sender<Traffic>,
     tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
-/// Keeps its connection from being idle.
-pub(super) struct Busy(Arc<Connection>);
+/// A request whose answer is not sent: it keeps its connection from being idle.
+pub(super) struct Busy {
+    traffic: watch::Sender<Traffic>,
+    untaken: bool,
+}
 
 impl Connection {
-    fn new(peer: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Arc<Self> {
-        Arc::new(Self { peer, certificates, requests: watch::channel(0).0, tunnel: Mutex::default() })
+    fn new(
+        peer: SocketAddr,
+        certificates: Vec<CertificateDer<'static>>,
+        traffic: watch::Sender<Traffic>,
+    ) -> Arc<Self> {
+        Arc::new(Self { peer, certificates, traffic, tunnel: Mutex::default() })
     }
 
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        self.requests.send_modify(|count| *count += 1);
-        Busy(Arc::clone(self))
+    pub(super) fn busy(&self) -> Busy {
+        self.traffic.send_modify(|traffic| {
+            traffic.begun = true;
+            traffic.open += 1;
+        });
+        Busy { traffic: self.traffic.clone(), untaken: false }
+    }
+
+    /// Says that a log or a stream was asked for: its reader may take a while.
+    pub(super) fn patient(&self) {
+        self.traffic.send_modify(|traffic| traffic.patient = true);
     }
 
     /// What goes on in the connection once it was upgraded. It is run in the place of the connection, so that it
@@ -69,25 +82,25 @@ impl Connection {
     pub(super) fn upgrade(&self, tunnel: BoxFuture<'static, ()>) {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
+}
 
-    /// Ends when there was no request for [`IDLE_LIMIT`].
-    async fn idle(&self) {
-        let mut requests = self.requests.subscribe();
-        loop {
-            // The sender is ours, so neither wait can fail.
-            drop(requests.wait_for(|count| *count == 0).await);
-            tokio::select! {
-                // Cancel-safe: a change that is missed shows in the count.
-                _ = requests.changed() => {}
-                () = tokio::time::sleep(IDLE_LIMIT) => return,
-            }
+impl Busy {
+    /// Whether there is a piece of the answer that the client has not taken, as far as is known.
+    pub(super) fn untaken(&mut self, untaken: bool) {
+        if untaken != self.untaken {
+            self.untaken = untaken;
+            self.traffic.send_modify(|traffic| match untaken {
+                true => traffic.untaken += 1,
+                false => traffic.untaken -= 1,
+            });
         }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.requests.send_modify(|count| *count -= 1);
+        self.untaken(false);
+        self.traffic.send_modify(|traffic| traffic.open -= 1);
     }
 }
 
@@ -104,14 +117,16 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service
     // A client that vanishes without a word is noticed after a while; small frames are not held back.
     let _best_effort = stream.set_nodelay(true);
     let _best_effort = keep_alive(&stream);
+    let traffic = watch::Sender::<Traffic>::default();
+    let stream = Watched::new(stream, traffic.clone());
     let Some(tls) = tls else {
-        return requests(stream, Connection::new(peer, vec![]), service).await;
+        return requests(stream, Connection::new(peer, vec![], traffic), service).await;
     };
     match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, Connection::new(peer, shown), service).await;
+            requests(stream, Connection::new(peer, shown, traffic), service).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -138,10 +153,10 @@ where
         http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_LIMIT).max_buf_size(MOST_HEADER_BYTES);
         http.http2().timer(TokioTimer::new()).max_header_list_size(MOST_HEADER_BYTES_EACH);
         let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), handle));
-        // Cancel-safe: the connection is polled on afterwards, the idle time is over.
+        // Cancel-safe: the connection is polled on afterwards, its time is over.
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
-            () = connection.idle() => {
+            () = stuck(&connection.traffic) => {
                 served.as_mut().graceful_shutdown();
                 tokio::time::timeout(GOODBYE_LIMIT, served).await.unwrap_or(Ok(()))
             }
@@ -152,6 +167,13 @@ where
     }
     let tunnel = connection.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(tunnel) = tunnel {
-        tunnel.await;
+        connection.traffic.send_modify(|traffic| traffic.upgraded = true);
+        tokio::select! {
+            () = tunnel => {}
+            // Given up on purpose.
+            () = stuck(&connection.traffic) => {
+                tracing::debug!(peer = %connection.peer, "A client does not read its stream");
+            }
+        }
     }
 }

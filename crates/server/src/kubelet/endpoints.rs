@@ -60,6 +60,7 @@ pub(super) async fn answer(
         }
         Route::StatsSummary => stats_summary(service, request.uri().query().unwrap_or_default()).await,
         Route::InPod(endpoint) => {
+            connection.patient();
             let peer = Some(connection.peer.ip());
             let Answered { response, tunnel, translated } =
                 in_pod(&host.inside, endpoint, request, peer, service.handlers.extend_websockets).await;
@@ -73,7 +74,10 @@ pub(super) async fn answer(
             }
             response
         }
-        Route::VarLog(path) => var_log::answer(path).await,
+        Route::VarLog(path) => {
+            connection.patient();
+            var_log::answer(path).await
+        }
         Route::DebugFlags => debug_flags(service, request).await,
         Route::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         Route::Unmatched => plain(StatusCode::NOT_FOUND, "404: Page Not Found"),

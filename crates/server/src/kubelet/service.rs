@@ -46,7 +46,7 @@ impl Service {
         let server_type = if self.auth.is_some() { "readwrite" } else { "readonly" };
         let counted = Arc::new(self.host.requests.begin(request.method(), request.uri().path(), server_type));
         let response = self.answer(request, connection, &counted).await;
-        response.map(|body| Tracked { body, _counted: counted, _busy: busy }.boxed_unsync())
+        response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync())
     }
 
     async fn answer(
@@ -120,7 +120,7 @@ fn redirect(to: &str, query: Option<&str>) -> Response<Body> {
 struct Tracked {
     body: Body,
     _counted: Arc<InFlight>,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl hyper::body::Body for Tracked {
@@ -131,7 +131,13 @@ impl hyper::body::Body for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        // Whoever asks for the next piece has taken the last one.
+        self.busy.untaken(false);
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(_))) {
+            self.busy.untaken(true);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -77,14 +77,40 @@ async fn a_connection_is_used_again_and_odd_ones_do_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_is_sent_away() {
     let server = Server::start_read_only();
-    for said in [&b""[..], b"GET /healthz HTTP/1.1\r\nHo", b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n"] {
+    for (said, wait) in [
+        (&b""[..], 10..=20),
+        (b"GET /healthz HTTP/1.1\r\nHo", 10..=20),
+        (b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n", 85..=100),
+        (b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\nGET", 85..=100),
+    ] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(said).await.unwrap();
         let began = tokio::time::Instant::now();
         let mut answer = vec![];
         stream.read_to_end(&mut answer).await.unwrap();
         let waited = began.elapsed().as_secs();
-        assert!((85..=100).contains(&waited), "{waited} s after {}", said.escape_ascii());
+        assert!(wait.contains(&waited), "{waited} s after {}", said.escape_ascii());
+    }
+}
+
+/// More than all the buffers on the way hold.
+const LONG: usize = 32 << 20;
+
+#[tokio::test]
+async fn a_reader_of_a_log_may_stop_for_hours_but_not_for_ever() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let row = format!("2026-11-23T11:55:00.5Z stdout F {}\n", "x".repeat(8000));
+    server.log("w", &row.repeat(LONG / row.len()));
+    // The paused clock may jump while something is on its way yet, so the second is for several times the limit.
+    for (hours, all) in [(3, true), (48, false)] {
+        let (response, _task) = server.client().open("GET", "/containerLogs/default/web/app", &[]).await;
+        let mut body = response.into_body();
+        body.frame().await.unwrap().unwrap();
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(hours * 60 * 60)).await;
+        tokio::time::resume();
+        assert_eq!(body.collect().await.is_ok(), all, "after {hours} hours");
     }
 }
 

@@ -45,6 +45,20 @@ impl Follower {
 }
 
 #[tokio::test]
+async fn a_follower_may_wait_for_hours() {
+    let server = Server::start();
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let path = server.log("w", &row("one"));
+    let follower = Follower::start(&server.client(), "/containerLogs/default/web/app?follow=true").await;
+    follower.has("one\n").await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(10 * 60 * 60)).await;
+    tokio::time::resume();
+    append(&path, &row("two"));
+    follower.has("one\ntwo\n").await;
+}
+
+#[tokio::test]
 async fn a_log_is_read_as_it_was_asked_for() {
     let server = Server::start();
     server.view.set(snapshot(vec![pod("web", "now", json!({ "running": {} }), ended("old"))]));

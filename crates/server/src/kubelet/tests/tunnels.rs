@@ -122,6 +122,21 @@ async fn an_upgrade_is_carried_to_the_runtime_and_back() {
 }
 
 #[tokio::test]
+async fn a_stream_may_be_silent_for_hours() {
+    let (server, runtime) = (Server::start(), Runtime::start(SWITCHING).await);
+    serve_web(&server, &runtime);
+    let (mut stream, _task) = upgraded(&server, EXEC).await;
+    let mut bytes = [0; 6];
+    stream.read_exact(&mut bytes).await.unwrap();
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(10 * 60 * 60)).await;
+    tokio::time::resume();
+    stream.write_all(b"hello").await.unwrap();
+    stream.read_exact(&mut bytes[..5]).await.unwrap();
+    assert_eq!(&bytes[..5], b"HELLO");
+}
+
+#[tokio::test]
 async fn fifty_sessions_run_at_once_and_a_client_that_vanishes_ends_the_runtimes_leg() {
     let (server, runtime) = (Server::start(), Runtime::start(SWITCHING).await);
     serve_web(&server, &runtime);

@@ -1,0 +1,167 @@
+//! What goes on in a connection, and how long it may go on without progress: each holds one of the places that all
+//! clients share.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+/// Longest time until the first request has come, header and all.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest time without a request, and for sending one (reference 7.1).
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Longest time that somebody who reads a log or a stream may take nothing of what there is: as the kubelet's write
+/// timeout (reference 7.1), as they may stand in a pager. Who waits for what is not there yet may wait for ever.
+const STALL_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// What goes on in a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Traffic {
+    /// Whether there was a request.
+    pub(super) begun: bool,
+    /// Requests whose answers are not sent.
+    pub(super) open: usize,
+    /// Those among them of whose answers the client does not take the piece that is next.
+    pub(super) untaken: usize,
+    /// Whether the client reads nothing of what is sent.
+    pub(super) blocked: bool,
+    /// Whether the client asked for a log or a stream.
+    pub(super) patient: bool,
+    /// Whether the connection is a stream by now.
+    pub(super) upgraded: bool,
+}
+
+impl Traffic {
+    /// How long it may stay as it is.
+    fn limit(self) -> Option<Duration> {
+        let reader = if self.patient { STALL_LIMIT } else { IDLE_LIMIT };
+        match self {
+            Self { blocked: true, .. } => Some(reader),
+            Self { upgraded: true, .. } => None,
+            Self { begun: false, .. } => Some(FIRST_LIMIT),
+            Self { open: 0, .. } => Some(IDLE_LIMIT),
+            Self { open, untaken, .. } => (open == untaken).then_some(reader),
+        }
+    }
+}
+
+/// Ends when nothing has moved for too long.
+pub(super) async fn stuck(traffic: &watch::Sender<Traffic>) {
+    let mut changes = traffic.subscribe();
+    loop {
+        let limit = changes.borrow_and_update().limit();
+        let limit = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Cancel-safe; the sender is the caller's, so it cannot fail.
+            _ = changes.changed() => {}
+            () = limit => return,
+        }
+    }
+}
+
+/// A socket that tells when the client does not read. It belongs below TLS, which would hide how much it reads.
+pub(super) struct Watched<S> {
+    stream: S,
+    traffic: watch::Sender<Traffic>,
+    blocked: bool,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, traffic: watch::Sender<Traffic>) -> Self {
+        Self { stream, traffic, blocked: false }
+    }
+
+    fn wrote<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        if self.blocked != polled.is_pending() {
+            self.blocked = polled.is_pending();
+            self.traffic.send_modify(|traffic| traffic.blocked = self.blocked);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_others_wait_is_waited_for_the_shorter_the_less_is_known_of_them() {
+        let nothing = Traffic::default();
+        let begun = Traffic { begun: true, ..nothing };
+        let answering = Traffic { open: 2, ..begun };
+        let reading = Traffic { patient: true, ..answering };
+        let stream = Traffic { open: 0, upgraded: true, ..reading };
+        for (what, traffic, limit) in [
+            ("no request yet", nothing, Some(FIRST_LIMIT)),
+            ("between requests", begun, Some(IDLE_LIMIT)),
+            ("the agent is to say something", answering, None),
+            ("one answer is not read", Traffic { untaken: 1, ..answering }, None),
+            ("no answer is read", Traffic { untaken: 2, ..answering }, Some(IDLE_LIMIT)),
+            ("nothing is read", Traffic { blocked: true, ..answering }, Some(IDLE_LIMIT)),
+            ("a log has nothing new", reading, None),
+            ("no log is read on", Traffic { untaken: 2, ..reading }, Some(STALL_LIMIT)),
+            ("nothing of a log is read", Traffic { blocked: true, ..reading }, Some(STALL_LIMIT)),
+            (
+                "the last of a log is not read",
+                Traffic { open: 0, blocked: true, ..reading },
+                Some(STALL_LIMIT),
+            ),
+            ("a stream is silent", stream, None),
+            ("a stream is not read", Traffic { blocked: true, ..stream }, Some(STALL_LIMIT)),
+        ] {
+            assert_eq!(traffic.limit(), limit, "{what}");
+        }
+    }
+}
