@@ -51,7 +51,8 @@ pub struct Settings {
     pub hostname_override: Option<String>,
     /// The node's addresses; empty: found out. `0.0.0.0` and `::` prefer a family.
     pub node_ips: Vec<IpAddr>,
-    /// Time between two full comparisons of a pod. Accepted; the agent is driven by events.
+    /// Time between two full comparisons of a pod. Accepted; the agent is driven by events. In a
+    /// cluster it counts for [`Cluster::sync_loop_limit`].
     pub sync_frequency: Duration,
     /// Where `/healthz` is served; `None`: nowhere.
     pub healthz: Option<SocketAddr>,

@@ -33,9 +33,6 @@ use crate::runtime::read;
 use crate::settings;
 use crate::streams::failed;
 
-/// How long the runtime may be silent before the sync loop counts as stuck (reference 6.2).
-const SILENCE: Duration = Duration::from_secs(180);
-
 pub(crate) struct AgentHost {
     runtime: Client,
     runtime_view: watch::Receiver<RuntimeView>,
@@ -50,6 +47,8 @@ pub(crate) struct AgentHost {
     gates: Gates,
     cgroup_version: u8,
     access: Access,
+    /// How long the runtime may be silent before the sync loop counts as stuck.
+    patience: Duration,
 }
 
 impl AgentHost {
@@ -68,6 +67,7 @@ impl AgentHost {
             gates: settings.gates.clone(),
             cgroup_version: cgroup_version(parts.cgroups.as_deref()),
             access,
+            patience: settings.sync_loop_limit,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
             verbosity: parts.verbosity.clone(),
@@ -129,7 +129,7 @@ impl Node for AgentHost {
     fn sync_loop(&self) -> Result<(), String> {
         let view = self.runtime_view.borrow();
         let silent = Timestamp::now().duration_since(view.since).unsigned_abs();
-        if view.ready || silent < SILENCE {
+        if view.ready || silent < self.patience {
             return Ok(());
         }
         Err(format!("the container runtime has not answered for {} s: {}", silent.as_secs(), view.message))

@@ -50,6 +50,8 @@ pub struct Cluster {
     pub server: Option<KubeletServer>,
     /// Where the part of it is served that needs no rights; `None`: nowhere.
     pub read_only: Option<SocketAddr>,
+    /// How long nobody may have looked after the pods before `/healthz/syncloop` fails.
+    pub sync_loop_limit: Duration,
     /// The cgroup of the runtime, which is measured as such.
     pub runtime_cgroup: Option<String>,
     /// The configuration in force, for `/configz`; without its secrets.
@@ -181,6 +183,9 @@ impl Check<'_> {
             },
             server: self.server(config, flags),
             read_only: self.port("readOnlyPort", config.read_only_port, config),
+            // Reference 4.1; upstream `pkg/kubelet/kubelet.go` `SyncLoopHealthCheck`.
+            sync_loop_limit: (2 * self.duration("syncFrequency", config.sync_frequency))
+                .max(Duration::from_secs(5 * 60)),
             runtime_cgroup: Some(flags.runtime_cgroups.clone()).filter(|cgroup| !cgroup.is_empty()),
             configuration: shown(config),
         })

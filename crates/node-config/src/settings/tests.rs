@@ -242,6 +242,7 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     );
     assert_eq!((cluster.max_images, cluster.external_cloud, all.node.max_pods), (None, true, 110));
     assert_eq!(cluster.read_only, Some("[::1]:8".parse().unwrap()));
+    assert_eq!(cluster.sync_loop_limit, Duration::from_secs(300));
     let server = cluster.server.unwrap();
     assert_eq!(server.address, "[::1]:7".parse().unwrap());
     // A configuration file turns on what is safe.
@@ -250,6 +251,8 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     assert_eq!(settings("", &["--config=/c"]).unwrap().cluster, None);
     let off = settings("enableServer: false", &["--config=/c", "--kubeconfig=/k"]).unwrap();
     assert_eq!(off.cluster.unwrap().server, None);
+    let odd = settings("syncFrequency: 3m\n", &["--config=/c", "--kubeconfig=/k"]).unwrap();
+    assert_eq!(odd.cluster.unwrap().sync_loop_limit, Duration::from_secs(360));
     for (config, wrong) in [
         ("tlsCertFile: /x", "tlsCertFile"),
         ("tlsPrivateKeyFile: /x", "tlsPrivateKeyFile"),
