@@ -11,16 +11,19 @@ pub(crate) enum Check {
     Ping,
     Log,
     SyncLoop,
+    DevicePlugin,
 }
 
 impl Check {
-    pub(crate) const ALL: [Self; 3] = [Self::Ping, Self::Log, Self::SyncLoop];
+    /// In the order in which the kubelet runs them.
+    pub(crate) const ALL: [Self; 4] = [Self::Ping, Self::Log, Self::SyncLoop, Self::DevicePlugin];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ping => "ping",
             Self::Log => "log",
             Self::SyncLoop => "syncloop",
+            Self::DevicePlugin => "device-plugin",
         }
     }
 }

@@ -20,6 +20,7 @@ fn each_endpoint_is_found_with_its_methods_only() {
         ("GET", "/healthz/ping", Route::HealthCheck(Check::Ping)),
         ("GET", "/healthz/log", Route::HealthCheck(Check::Log)),
         ("GET", "/healthz/syncloop", Route::HealthCheck(Check::SyncLoop)),
+        ("GET", "/healthz/device-plugin", Route::HealthCheck(Check::DevicePlugin)),
         ("GET", "/healthz/nope", Route::NotFound),
         ("GET", "/healthz/", Route::NotFound),
         ("GET", "/pods", Route::Pods),

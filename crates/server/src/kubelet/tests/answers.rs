@@ -143,18 +143,22 @@ async fn health_names_what_is_stuck_only_where_it_is_asked_for() {
     let server = Server::start();
     assert_eq!(server.get("/healthz").await.answer(), (200, "ok"));
     assert_eq!(server.get("/healthz/syncloop").await.answer(), (200, "ok"));
+    assert_eq!(server.get("/healthz/device-plugin").await.answer(), (200, "ok"));
     assert_eq!(
         server.get("/healthz?verbose&exclude=log&exclude=x").await.answer(),
         (
             200,
-            "[+]ping ok\n[+]log excluded: ok\n[+]syncloop ok\nwarn: some health checks cannot be excluded: no matches \
-             for \"x\"\nhealthz check passed\n"
+            "[+]ping ok\n[+]log excluded: ok\n[+]syncloop ok\n[+]device-plugin ok\nwarn: some health checks cannot be \
+             excluded: no matches for \"x\"\nhealthz check passed\n"
         )
     );
     *server.agent.stuck.lock().unwrap() = Some("the runtime does not answer".into());
     assert_eq!(
         server.get("/healthz").await.answer(),
-        (500, "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n")
+        (
+            500,
+            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\n[+]device-plugin ok\nhealthz check failed\n"
+        )
     );
     assert_eq!(
         server.get("/healthz/syncloop").await.answer(),
