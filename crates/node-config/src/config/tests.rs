@@ -138,7 +138,8 @@ fn each_field_is_in_one_of_the_lists() {
     for name in all() {
         assert!(paths.iter().any(|path| within(path, name)), "{name} is no field");
     }
-    assert_eq!(effect("evictionHard[a.b]"), Some((Effect::NotYet, "evictionHard")));
+    assert_eq!(effect("evictionHard[a.b]"), Some((Effect::Heeded, "evictionHard")));
+    assert_eq!(effect("evictionSoft[a.b]"), Some((Effect::NotYet, "evictionSoft")));
     assert_eq!(effect("hairpinMode"), Some((Effect::Nothing, "hairpinMode")));
     assert_eq!(effect("portx"), None);
 }
