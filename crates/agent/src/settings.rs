@@ -55,6 +55,7 @@ pub(crate) fn limits(node: &node_config::NodeSettings) -> node_reporter::Limits 
         pods_per_core: node.pods_per_core,
         reserved: node.reserved.clone(),
         thresholds: node.eviction_hard.iter().filter_map(threshold).collect(),
+        ephemeral_storage: node.ephemeral_storage,
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn reporter(
         register: cluster.register_node,
         labels: node.labels.clone(),
         taints: cluster.taints.clone(),
+        controller_attach_detach: node.controller_attach_detach,
         external_cloud: cluster.external_cloud,
         provider_id: cluster.provider_id.clone(),
         port,

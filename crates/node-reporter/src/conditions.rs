@@ -4,7 +4,7 @@ use kube_model::Timestamp;
 use kube_model::core::NodeCondition;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::facts::{Facts, Settings, Signal};
+use crate::facts::{Facts, Limits, Settings, Signal};
 use crate::resources::Resources;
 
 /// One of the three pressures.
@@ -69,10 +69,11 @@ impl Pressure {
 }
 
 /// Whether the node can run pods.
-pub(crate) fn ready(facts: &Facts, capacity: &Resources) -> NodeCondition {
+pub(crate) fn ready(limits: &Limits, facts: &Facts, capacity: &Resources) -> NodeCondition {
     let mut errors = facts.runtime.problems.clone();
-    let needed = ["cpu", "memory", "pods", "ephemeral-storage"];
-    let missing: Vec<&str> = needed.into_iter().filter(|name| !capacity.contains_key(*name)).collect();
+    let storage = limits.ephemeral_storage.then_some("ephemeral-storage");
+    let needed = ["cpu", "memory", "pods"].into_iter().chain(storage);
+    let missing: Vec<&str> = needed.filter(|name| !capacity.contains_key(*name)).collect();
     if !missing.is_empty() {
         errors.push(format!("missing node capacity for resources: {}", missing.join(", ")));
     }
@@ -145,13 +146,17 @@ mod tests {
     fn the_ready_condition_says_everything_that_is_wrong() {
         let mut facts = facts();
         let (mut capacity, _) = resources(&settings().limits, &facts);
-        let message = |facts: &Facts, capacity: &Resources| ready(facts, capacity).message.unwrap();
+        let mut limits = settings().limits;
+        limits.ephemeral_storage = false;
+        assert_eq!(ready(&limits, &facts, &capacity).status, "True");
+        limits.ephemeral_storage = true;
+        let message = |facts: &Facts, capacity: &Resources| ready(&limits, facts, capacity).message.unwrap();
         assert_eq!(message(&facts, &capacity), "missing node capacity for resources: ephemeral-storage");
         capacity.insert("ephemeral-storage".to_owned(), Default::default());
-        assert_eq!(ready(&facts, &capacity).status, "True");
+        assert_eq!(ready(&limits, &facts, &capacity).status, "True");
         facts.runtime.problems = vec!["container runtime is down".to_owned(), "other".to_owned()];
         assert_eq!(message(&facts, &capacity), "[container runtime is down, other]");
-        assert_eq!(ready(&facts, &capacity).reason.as_deref(), Some("KubeletNotReady"));
+        assert_eq!(ready(&limits, &facts, &capacity).reason.as_deref(), Some("KubeletNotReady"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// Taints of a Node that is created.
     pub taints: Vec<Taint>,
+    /// Whether volumes are attached to the node by the cluster's controller.
+    pub controller_attach_detach: bool,
     /// Whether addresses, provider id and the like are another controller's business.
     pub external_cloud: bool,
     /// `spec.providerID`; may be empty.
@@ -55,6 +57,8 @@ pub struct Limits {
     pub reserved: Reservation,
     /// From where on a condition tells of pressure.
     pub thresholds: Vec<Threshold>,
+    /// Whether ephemeral storage is told of at all: not where the root file system cannot be measured.
+    pub ephemeral_storage: bool,
 }
 
 /// Kept for the system and for Kubernetes itself, by resource: thousandths for `cpu`, else bytes or a count.

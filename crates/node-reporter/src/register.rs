@@ -47,7 +47,9 @@ pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) ->
     let mut node = Node::default();
     node.metadata.name = Some(settings.name.clone());
     node.metadata.labels = Some(labels(&settings.name, &facts.hardware.architecture, &settings.labels));
-    node.metadata.annotations = Some(BTreeMap::from([(ATTACH.to_owned(), "true".to_owned())]));
+    if let Some(attach) = attach(settings) {
+        node.metadata.annotations = Some(BTreeMap::from([(ATTACH.to_owned(), attach.to_owned())]));
+    }
     let mut taints = settings.taints.clone();
     if settings.external_cloud && !taints.iter().any(|t| t.key == UNINITIALIZED) {
         taints.push(Taint {
@@ -66,6 +68,11 @@ pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) ->
     node
 }
 
+/// What the annotation says; without it the node's own agent attaches its volumes.
+fn attach(settings: &Settings) -> Option<&'static str> {
+    settings.controller_attach_detach.then_some("true")
+}
+
 /// What has to be patched on a Node that is there already; labels and taints of the command line are not.
 pub(crate) fn reconcile(settings: &Settings, facts: &Facts, node: &Node) -> Option<Value> {
     let wanted = labels(&settings.name, &facts.hardware.architecture, &settings.labels);
@@ -81,9 +88,9 @@ pub(crate) fn reconcile(settings: &Settings, facts: &Facts, node: &Node) -> Opti
     if !patch.is_empty() {
         metadata.insert("labels".to_owned(), patch.into());
     }
-    let attach = node.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH));
-    if attach.map(String::as_str) != Some("true") {
-        metadata.insert("annotations".to_owned(), json!({ATTACH: "true"}));
+    let attached = node.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH));
+    if attached.map(String::as_str) != attach(settings) {
+        metadata.insert("annotations".to_owned(), json!({ATTACH: attach(settings)}));
     }
     (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
 }
@@ -135,5 +142,19 @@ mod tests {
             reconcile(&settings, &facts(), &node),
             Some(json!({"metadata": {"labels": {HOSTNAME: "node1"}, "annotations": {ATTACH: "true"}}}))
         );
+    }
+
+    #[test]
+    fn who_attaches_volumes_itself_does_not_say_that_the_controller_does() {
+        let mut settings = settings();
+        let mut node = initial(&settings, &facts(), NodeStatus::default());
+        settings.controller_attach_detach = false;
+        assert_eq!(
+            reconcile(&settings, &facts(), &node),
+            Some(json!({"metadata": {"annotations": {ATTACH: null}}}))
+        );
+        node = initial(&settings, &facts(), NodeStatus::default());
+        assert_eq!(node.metadata.annotations, None);
+        assert_eq!(reconcile(&settings, &facts(), &node), None);
     }
 }

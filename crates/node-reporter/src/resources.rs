@@ -27,7 +27,9 @@ pub fn resources(limits: &Limits, facts: &Facts) -> (Resources, Resources) {
         (MEMORY.to_owned(), hardware.memory),
         (PODS.to_owned(), pods),
     ]);
-    if let Some(disk) = facts.stocks.get(&Signal::NodefsAvailable) {
+    if limits.ephemeral_storage
+        && let Some(disk) = facts.stocks.get(&Signal::NodefsAvailable)
+    {
         capacity.insert(STORAGE.to_owned(), disk.capacity);
     }
     for (size, bytes) in &hardware.hugepages {
@@ -113,6 +115,18 @@ mod tests {
             text(&allocatable),
             "cpu=2 ephemeral-storage=262436578977 hugepages-1Gi=0 hugepages-2Mi=0 memory=24581684Ki pods=200"
         );
+    }
+
+    #[test]
+    fn ephemeral_storage_is_left_out_where_it_is_not_isolated() {
+        let mut limits = settings().limits;
+        limits.ephemeral_storage = false;
+        limits.reserved = BTreeMap::from([("ephemeral-storage".to_owned(), 1 << 20)]);
+        let mut facts = facts();
+        facts.stocks.insert(Signal::NodefsAvailable, Stock { capacity: 1 << 30, available: 1 << 29 });
+        let (capacity, allocatable) = resources(&limits, &facts);
+        assert_eq!(text(&capacity), "cpu=2 memory=1Gi pods=110");
+        assert_eq!(capacity, allocatable);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) fn status(
             tell(pressure.event(high));
         }
     }
-    let ready = conditions::ready(facts, &capacity);
+    let ready = conditions::ready(&settings.limits, facts, &capacity);
     let is_ready = ready.status == "True";
     if conditions::set(&mut conditions, ready, now) == Some(true) {
         tell(if is_ready { "NodeReady" } else { "NodeNotReady" });

@@ -125,6 +125,10 @@ pub struct NodeSettings {
     pub reserved: BTreeMap<String, i64>,
     /// From where on something is scarce, by signal.
     pub eviction_hard: BTreeMap<String, Least>,
+    /// Whether the node tells of its ephemeral storage.
+    pub ephemeral_storage: bool,
+    /// Whether volumes are attached to the node by the cluster's controller.
+    pub controller_attach_detach: bool,
 }
 
 /// What cannot be set was refused before.
@@ -149,6 +153,8 @@ impl Check<'_> {
             pods_per_core: config.pods_per_core.into(),
             reserved: self.reserved(config),
             eviction_hard: self.eviction_hard(config),
+            ephemeral_storage: config.local_storage_capacity_isolation,
+            controller_attach_detach: config.enable_controller_attach_detach,
         }
     }
 

@@ -25,6 +25,8 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
             pods_per_core: 0,
             reserved: BTreeMap::new(),
             eviction_hard: BTreeMap::new(),
+            ephemeral_storage: true,
+            controller_attach_detach: true,
         },
         cluster: None,
         container_runtime_endpoint: "unix:///run/containerd/containerd.sock".into(),
@@ -240,6 +242,7 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
             ("nodefs.available".to_owned(), Least::Part(0.03)),
         ])
     );
+    assert!(all.node.ephemeral_storage && all.node.controller_attach_detach);
     assert_eq!((cluster.max_images, cluster.external_cloud, all.node.max_pods), (None, true, 110));
     assert_eq!(cluster.read_only, Some("[::1]:8".parse().unwrap()));
     assert_eq!(cluster.sync_loop_limit, Duration::from_secs(300));
@@ -251,8 +254,11 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     assert_eq!(settings("", &["--config=/c"]).unwrap().cluster, None);
     let off = settings("enableServer: false", &["--config=/c", "--kubeconfig=/k"]).unwrap();
     assert_eq!(off.cluster.unwrap().server, None);
-    let odd = settings("syncFrequency: 3m\n", &["--config=/c", "--kubeconfig=/k"]).unwrap();
+    let odd =
+        "syncFrequency: 3m\nlocalStorageCapacityIsolation: false\nenableControllerAttachDetach: false\n";
+    let odd = settings(odd, &["--config=/c", "--kubeconfig=/k"]).unwrap();
     assert_eq!(odd.cluster.unwrap().sync_loop_limit, Duration::from_secs(360));
+    assert!(!odd.node.ephemeral_storage && !odd.node.controller_attach_detach);
     for (config, wrong) in [
         ("tlsCertFile: /x", "tlsCertFile"),
         ("tlsPrivateKeyFile: /x", "tlsPrivateKeyFile"),
