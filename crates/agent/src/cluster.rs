@@ -118,6 +118,8 @@ pub(crate) struct Parts {
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
     pub(crate) verbosity: Verbosity,
+    /// The addresses that the configuration gives the node.
+    pub(crate) given_ips: Vec<std::net::IpAddr>,
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
     pub(crate) metrics: Arc<Metrics>,
@@ -275,7 +277,13 @@ impl Cluster {
         let reporter = Reporter {
             settings: node_reporter::Settings {
                 at_start: at_start(parts.cgroups.as_deref()),
-                ..settings::reporter(&self.settings, &parts.node_settings, &self.node_name, port)
+                ..settings::reporter(
+                    &self.settings,
+                    &parts.node_settings,
+                    &self.node_name,
+                    &parts.given_ips,
+                    port,
+                )
             },
             api: Arc::new(api),
             machine: Arc::new(machine),

@@ -225,6 +225,7 @@ impl Agent {
                 root_dir: config.root_dir.clone(),
                 pod_logs_dir: config.pod_logs_dir.clone(),
                 verbosity: live.verbosity.clone(),
+                given_ips: config.node_ips.clone(),
                 node_settings: config.node.clone(),
                 metrics: Arc::clone(&metrics),
                 probes,

@@ -64,6 +64,7 @@ pub(crate) fn reporter(
     cluster: &node_config::Cluster,
     node: &node_config::NodeSettings,
     name: &str,
+    given_ips: &[IpAddr],
     port: Option<u16>,
 ) -> node_reporter::Settings {
     node_reporter::Settings {
@@ -74,6 +75,7 @@ pub(crate) fn reporter(
         taints: cluster.taints.clone(),
         controller_attach_detach: node.controller_attach_detach,
         external_cloud: cluster.external_cloud,
+        provided_ips: given_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect(),
         provider_id: cluster.provider_id.clone(),
         port,
         limits: limits(node),

@@ -24,6 +24,8 @@ pub struct Settings {
     pub controller_attach_detach: bool,
     /// Whether addresses, provider id and the like are another controller's business.
     pub external_cloud: bool,
+    /// The addresses that the node was given by its configuration; told to the cloud's controller, if there is one.
+    pub provided_ips: Vec<IpAddr>,
     /// `spec.providerID`; may be empty.
     pub provider_id: String,
     /// Port of the agent's own server; `None`: it has none.

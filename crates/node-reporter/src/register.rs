@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::facts::{Facts, Settings};
 
 const ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -47,9 +48,10 @@ pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) ->
     let mut node = Node::default();
     node.metadata.name = Some(settings.name.clone());
     node.metadata.labels = Some(labels(&settings.name, &facts.hardware.architecture, &settings.labels));
-    if let Some(attach) = attach(settings) {
-        node.metadata.annotations = Some(BTreeMap::from([(ATTACH.to_owned(), attach.to_owned())]));
-    }
+    let annotations = annotations(settings).into_iter();
+    let annotations: BTreeMap<String, String> =
+        annotations.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    node.metadata.annotations = Some(annotations).filter(|all| !all.is_empty());
     let mut taints = settings.taints.clone();
     if settings.external_cloud && !taints.iter().any(|t| t.key == UNINITIALIZED) {
         taints.push(Taint {
@@ -68,9 +70,14 @@ pub(crate) fn initial(settings: &Settings, facts: &Facts, status: NodeStatus) ->
     node
 }
 
-/// What the annotation says; without it the node's own agent attaches its volumes.
-fn attach(settings: &Settings) -> Option<&'static str> {
-    settings.controller_attach_detach.then_some("true")
+/// Our annotations, also those that must not be there: who attaches volumes if not the node's own agent, and which
+/// addresses the cloud's controller is to take for the node's.
+fn annotations(settings: &Settings) -> [(&'static str, Option<String>); 2] {
+    let provided: Vec<String> = settings.provided_ips.iter().map(ToString::to_string).collect();
+    [
+        (ATTACH, settings.controller_attach_detach.then(|| "true".to_owned())),
+        (PROVIDED_IP, (settings.external_cloud && !provided.is_empty()).then(|| provided.join(","))),
+    ]
 }
 
 /// What has to be patched on a Node that is there already; labels and taints of the command line are not.
@@ -88,9 +95,11 @@ pub(crate) fn reconcile(settings: &Settings, facts: &Facts, node: &Node) -> Opti
     if !patch.is_empty() {
         metadata.insert("labels".to_owned(), patch.into());
     }
-    let attached = node.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH));
-    if attached.map(String::as_str) != attach(settings) {
-        metadata.insert("annotations".to_owned(), json!({ATTACH: attach(settings)}));
+    let annotated = |name: &str| node.metadata.annotations.as_ref().and_then(|a| a.get(name));
+    let differ = annotations(settings).into_iter().filter(|(name, value)| annotated(name) != value.as_ref());
+    let differ: Map<String, Value> = differ.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    if !differ.is_empty() {
+        metadata.insert("annotations".to_owned(), differ.into());
     }
     (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
 }
@@ -105,6 +114,7 @@ mod tests {
         let mut settings = settings();
         settings.labels = BTreeMap::from([("kubernetes.io/arch".to_owned(), "z80".to_owned())]);
         settings.external_cloud = true;
+        settings.provided_ips = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         let node = initial(&settings, &facts(), NodeStatus::default());
         assert_eq!(
             serde_json::to_value(node).unwrap(),
@@ -117,7 +127,10 @@ mod tests {
                         "beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux",
                         "kubernetes.io/arch": "z80", "kubernetes.io/hostname": "node1", "kubernetes.io/os": "linux"
                     },
-                    "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+                    "annotations": {
+                        "alpha.kubernetes.io/provided-node-ip": "10.0.0.1,fd00::1",
+                        "volumes.kubernetes.io/controller-managed-attach-detach": "true"
+                    },
                 },
                 "spec": {"taints": [
                     {"key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true", "effect": "NoSchedule"}

@@ -23,6 +23,7 @@ pub(crate) fn settings() -> Settings {
         taints: Vec::new(),
         controller_attach_detach: true,
         external_cloud: false,
+        provided_ips: Vec::new(),
         provider_id: String::new(),
         port: Some(10250),
         limits: Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() },
