@@ -2,13 +2,13 @@
 
 mod apply;
 mod fields;
+mod json;
 mod lists;
 mod strategic;
 #[cfg(test)]
 mod tests;
 
 use kube_model::Timestamp;
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::error::{ApiError, Cause};
@@ -39,6 +39,9 @@ pub(crate) enum PatchError {
     /// It is no patch of this kind.
     #[error("{0}")]
     Malformed(String),
+    /// It asks for more than one request may.
+    #[error("Request entity too large: {0}")]
+    TooLarge(String),
     /// It is one, but not for this pod: a `test` that fails, a path that is not there.
     #[error("the server rejected our request due to an error in our request: {0}")]
     Unprocessable(String),
@@ -52,6 +55,7 @@ impl PatchError {
     pub(crate) fn into_api(self, name: &str) -> ApiError {
         match self {
             Self::Malformed(_) => ApiError::bad_request(self.to_string()),
+            Self::TooLarge(_) => ApiError::new(413, "RequestEntityTooLarge", self.to_string()),
             // Without the name: kubectl shows the message only of an error that is about no object.
             Self::Unprocessable(_) => ApiError::new(422, "Invalid", self.to_string()),
             Self::Conflict(causes) => ApiError::apply_conflict(name, causes),
@@ -66,12 +70,7 @@ impl PatchError {
 pub(crate) fn apply(kind: &PatchType, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let mut patched = current.clone();
     match kind {
-        PatchType::Json => {
-            let patch = json_patch::Patch::deserialize(patch)
-                .map_err(|error| PatchError::Malformed(format!("not a JSON patch: {error}")))?;
-            json_patch::patch(&mut patched, &patch)
-                .map_err(|error| PatchError::Unprocessable(error.to_string()))?;
-        }
+        PatchType::Json => json::apply(&mut patched, patch)?,
         PatchType::Merge => json_patch::merge(&mut patched, patch),
         PatchType::Strategic => strategic::merge(&mut patched, patch.clone())?,
         PatchType::Apply { manager, force, now } => {

@@ -22,6 +22,8 @@ async fn each_bad_request_has_its_code_reason_and_words() {
     let long = "x".repeat(300);
     let web = || manifest("web");
     let other = |from: &str, to: &str| post(manifest("other").replace(from, to));
+    let double = |index| json!({"op": "copy", "from": "/metadata", "path": format!("/metadata/{index}")});
+    let bomb = serde_json::Value::from_iter((0..40).map(double)).to_string();
     let mut wrong = Vec::new();
     let apply = "/api/v1/namespaces/default/pods/other";
     for (ask, code, reason, words) in [
@@ -218,6 +220,7 @@ async fn each_bad_request_has_its_code_reason_and_words() {
             "BadRequest",
             "no object",
         ),
+        (patch("json-patch+json", &bomb), 422, "Invalid", "exceeding the limit"),
         (patch("merge-patch+json", "[]"), 400, "BadRequest", ""),
         (
             patch("merge-patch+json", "{\"metadata\":{\"name\":\"x\"}}"),
