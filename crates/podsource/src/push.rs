@@ -101,10 +101,11 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Pods at once; the default is 1000.
     pub pods: usize,
-    /// Connections at once; the default is 256. A further one takes the place of the one that is idle longest. Half
-    /// of them may be watches and logs.
+    /// Connections at once; the default is 256. A further one takes the place of the one that is idle longest, or
+    /// longest sends its request. Half of them may be watches and logs.
     pub connections: usize,
-    /// How long a connection may be idle, or take for the head of a request or the start of TLS; the default is 30 s.
+    /// How long a connection may be idle, take for the head of a request or the start of TLS, or take nothing of what
+    /// it is sent; the default is 30 s.
     pub idle: Duration,
     /// How long a request may take that is not a watch or a log; the default is 60 s, as in the API server.
     pub request: Duration,

@@ -1,12 +1,19 @@
 //! The connections that are open: a fixed number of places. A new connection may have the place of the one that
-//! has been idle the longest, so that idle ones cost nobody anything, however many there are.
+//! has been idle the longest, so that idle ones cost nobody anything, however many there are. One that still sends its
+//! request counts as idle, or else a few bytes would hold a place; but none has to go in its first moments: what it
+//! sent may be there and only not be read yet.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+/// How long a connection is left alone after it came, or after an answer: enough for a client that has something to
+/// say, and for us to read it.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// All connections.
 #[derive(Debug)]
@@ -41,27 +48,33 @@ impl Connections {
         loop {
             // Made before the look, so that no notice falls between the two; dropping it loses nothing.
             let freed = self.freed.notified();
-            if let Some(connection) = self.try_enter() {
-                return connection;
+            match self.try_enter(Instant::now()) {
+                Ok(connection) => return connection,
+                Err(None) => freed.await,
+                // Whichever is first: a place that is free, or one that has been idle for long enough.
+                Err(Some(at)) => drop(timeout_at(at, freed).await),
             }
-            freed.await;
         }
     }
 
-    fn try_enter(self: &Arc<Self>) -> Option<Connection> {
+    /// A place, or when one may be had if none becomes free before.
+    fn try_enter(self: &Arc<Self>, now: Instant) -> Result<Connection, Option<Instant>> {
         let mut open = self.open();
         if open.places.len() >= self.most {
             let idle = open.places.iter().filter(|(_, place)| place.busy == 0);
-            let (&longest, place) = idle.min_by_key(|(_, place)| place.idle_since)?;
+            let (&longest, place) = idle.min_by_key(|(_, place)| place.idle_since).ok_or(None)?;
+            let at = place.idle_since + GRACE;
+            if at > now {
+                return Err(Some(at));
+            }
             place.evict.cancel();
             open.places.remove(&longest);
         }
         let id = open.next;
         open.next += 1;
         let evict = CancellationToken::new();
-        let place = Place { busy: 0, idle_since: Instant::now(), evict: evict.clone() };
-        open.places.insert(id, place);
-        Some(Connection { id, evicted: evict, all: Arc::clone(self) })
+        open.places.insert(id, Place { busy: 0, idle_since: now, evict: evict.clone() });
+        Ok(Connection { id, evicted: evict, all: Arc::clone(self) })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -84,12 +97,11 @@ impl Connection {
         self.evicted.cancelled().await;
     }
 
-    /// Marks the connection as busy until the guard is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        if let Some(place) = self.all.open().places.get_mut(&self.id) {
-            place.busy += 1;
-        }
-        Busy(Arc::clone(self))
+    /// Marks the connection as busy until the guard is dropped. `None` if another one has got its place: what it
+    /// asks for must not be done, because it will have no answer.
+    pub(super) fn busy(self: &Arc<Self>) -> Option<Busy> {
+        self.all.open().places.get_mut(&self.id)?.busy += 1;
+        Some(Busy(Arc::clone(self)))
     }
 }
 
@@ -132,9 +144,10 @@ mod tests {
     async fn the_connection_that_is_idle_longest_has_to_go() {
         let all = Connections::new(3);
         let (a, b, c) = (enter(&all).await, enter(&all).await, enter(&all).await);
-        let busy = a.busy();
+        let busy = a.busy().unwrap();
         let d = enter(&all).await;
         assert!(!a.evicted.is_cancelled() && b.evicted.is_cancelled() && !c.evicted.is_cancelled());
+        assert!(b.busy().is_none(), "it has no place to be busy at");
         drop(busy);
         let e = enter(&all).await;
         assert!(c.evicted.is_cancelled(), "it was idle before the first one was");
@@ -144,14 +157,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_connection_has_a_moment_to_say_something() {
+        let all = Connections::new(1);
+        let started = Instant::now();
+        let first = Arc::new(all.enter().await);
+        let second = Arc::new(all.enter().await);
+        assert_eq!(started.elapsed(), GRACE);
+        assert!(first.evicted.is_cancelled());
+        // And so it has after an answer.
+        tokio::time::advance(GRACE).await;
+        drop(second.busy());
+        let mut waiting = Box::pin(all.enter());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(waiting.as_mut().now_or_never().is_some(), "it left by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn with_all_busy_a_new_one_waits_until_a_request_or_a_connection_ends() {
         let all = Connections::new(2);
         let (a, b) = (enter(&all).await, enter(&all).await);
-        let (busy, _watching) = (a.busy(), b.busy());
+        let (busy, _watching) = (a.busy().unwrap(), b.busy().unwrap());
         let mut waiting = Box::pin(all.enter());
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(busy);
-        let c = Arc::new(waiting.as_mut().now_or_never().expect("one is idle"));
+        let c = Arc::new(waiting.as_mut().await);
         let _watching_too = c.busy();
         assert!(a.evicted.is_cancelled());
         let mut waiting = Box::pin(all.enter());

@@ -2,14 +2,17 @@
 //!
 //! HTTP/2 is left out: with it one connection could hold any number of requests, and kubectl needs none of it.
 
+mod received;
+mod stalled;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -25,6 +28,7 @@ use super::error::ApiError;
 use super::listen::{Io, Listener};
 use super::reload::Reloaded;
 use super::rest::{self, Api, Refusal};
+use stalled::Stalling;
 
 /// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet.
 const BUFFER: usize = 64 << 10;
@@ -100,7 +104,7 @@ async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shar
     };
     tokio::select! {
         () = work => {}
-        // It is idle: no request is lost.
+        // It is idle: nothing that was asked for has been done without an answer.
         () = connection.evicted() => {}
     }
 }
@@ -108,13 +112,13 @@ async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shar
 async fn serve_http(stream: Box<dyn Io>, peer: Peer, connection: &Arc<Connection>, shared: &Arc<Shared>) {
     let service = hyper::service::service_fn(|request: axum::http::Request<Incoming>| {
         let (connection, shared) = (Arc::clone(connection), Arc::clone(shared));
-        async move { Ok::<_, Infallible>(answer(request.map(Body::new), peer, &connection, &shared).await) }
+        async move { Ok::<_, Infallible>(answer(request, peer, &connection, &shared).await) }
     });
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.api.limits.idle)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, shared.api.limits.idle)), service);
     let mut http = std::pin::pin!(http);
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
@@ -128,19 +132,32 @@ async fn serve_http(stream: Box<dyn Io>, peer: Peer, connection: &Arc<Connection
     }
 }
 
-async fn answer(mut request: Request, peer: Peer, connection: &Arc<Connection>, shared: &Shared) -> Response {
-    // A watch holds on to it for as long as it sends.
-    let busy = Arc::new(connection.busy());
-    if let Err(error) = shared.access.check(peer, request.uri(), request.headers()) {
-        return Refusal::from(error).into_response();
-    }
-    request.extensions_mut().insert(busy);
-    let answered = timeout(shared.api.limits.request, shared.router.clone().oneshot(request)).await;
-    answered.map_or_else(
-        |_| {
-            let why = "Timeout: the request did not complete within the allotted time";
-            Refusal::from(ApiError::new(504, "Timeout", why)).into_response()
-        },
-        |answer| answer.unwrap_or_else(|never| match never {}),
-    )
+async fn answer(
+    request: axum::http::Request<Incoming>,
+    peer: Peer,
+    connection: &Arc<Connection>,
+    shared: &Shared,
+) -> Response {
+    let (request, busy) = received::request(request, connection);
+    let answered = match shared.access.check(peer, request.uri(), request.headers()) {
+        Err(error) => Refusal::from(error).into_response(),
+        Ok(()) => {
+            let answered = timeout(shared.api.limits.request, shared.router.clone().oneshot(request)).await;
+            answered.map_or_else(
+                |_| {
+                    let why = "Timeout: the request did not complete within the allotted time";
+                    Refusal::from(ApiError::new(504, "Timeout", why)).into_response()
+                },
+                |answer| answer.unwrap_or_else(|never| match never {}),
+            )
+        }
+    };
+    // Until the last of the answer is written; a watch is busy for as long as it sends.
+    let busy = busy.get_or_init(|| connection.busy().map(Arc::new)).clone();
+    answered.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _busy = &busy;
+            frame
+        }))
+    })
 }

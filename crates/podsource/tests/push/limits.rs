@@ -139,6 +139,64 @@ async fn idle_connections_are_bounded_and_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn more_clients_than_places_all_get_an_answer() {
+    let node = Node::with(|settings| settings.limits.connections = 8).await;
+    let post = |index: usize| {
+        let node = &node;
+        async move {
+            let stream = node.connect().await;
+            let ask = ask("POST", PODS).header("connection", "close").body(manifest(&format!("p{index}")));
+            ask.send(stream).await.map(|reply| reply.code)
+        }
+    };
+    let answers = futures::future::join_all((0..64).map(post)).await;
+    assert!(answers.iter().all(|answer| *answer == Ok(201)), "{answers:?}");
+    assert_eq!(pods(&node).await, 64);
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_hold_no_places() {
+    let node = Node::with(|settings| settings.limits.connections = 8).await;
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        slow.push(begin(&node, &(head("Content-Length: 100") + "apiVersion: v1\n")).await);
+    }
+    timeout(Duration::from_secs(5), node.create("web")).await.expect("one of them makes room");
+    assert_eq!(pods(&node).await, 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_nobody_reads_gives_its_place_back() {
+    let node = Node::with(|settings| {
+        short_idle(settings);
+        settings.limits.connections = 2;
+    })
+    .await;
+    let many = vec![format!("    - {{name: A, value: {}}}\n", "x".repeat(100_000)); 20].concat();
+    for index in 0..8 {
+        node.send(ask("POST", PODS).body(manifest(&format!("p{index}")) + "    env:\n" + &many))
+            .await
+            .expect(201);
+    }
+    // Sixteen megabytes: more than the sockets hold.
+    let watch = format!("GET {PODS}?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let _unread = begin(&node, &watch).await;
+    let another = async {
+        loop {
+            let mut stream = begin(&node, &watch).await;
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).await.unwrap();
+            match &start {
+                b"HTTP/1.1 200" => break,
+                start => assert_eq!(start, b"HTTP/1.1 429"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SOON, another).await.expect("the place of the first one");
+}
+
+#[tokio::test]
 async fn bodies_together_are_bounded_and_free_again_when_their_clients_go() {
     let node = Node::with(|settings| settings.limits.body_bytes = 2000).await;
     let mut halves = Vec::new();

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -13,16 +12,9 @@ use kube_model::core::{Container, Pod};
 
 use super::query::Query;
 use super::{Answer, At, Shared, key, negotiate};
-use crate::push::connections::Busy;
 use crate::push::error::ApiError;
 
-pub(super) async fn get(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    query: Query,
-    uri: Uri,
-    Extension(busy): Extension<Arc<Busy>>,
-) -> Answer {
+pub(super) async fn get(State(api): Shared, At(at): At<(String, String)>, query: Query, uri: Uri) -> Answer {
     let Some(logs) = api.logs.get() else {
         return Err(ApiError::new(404, "NotFound", "the logs of pods are not served here").into());
     };
@@ -47,7 +39,7 @@ pub(super) async fn get(
     // Whoever still follows when the server ends has had everything so far.
     let ending = api.ending.clone().cancelled_owned();
     let pieces = log.take_until(ending).map(move |piece| {
-        let (_place, _busy) = (&permit, &busy);
+        let _place = &permit;
         Ok::<_, Infallible>(piece)
     });
     Ok(negotiate::with_type(StatusCode::OK, "text/plain", Body::from_stream(pieces)))

@@ -6,7 +6,6 @@ mod patch;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::USER_AGENT;
@@ -20,7 +19,6 @@ use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Include};
 use super::{Answer, Api, At, Shared, body, key, watch};
 use crate::manifest::submitted::{self, Submitted};
-use crate::push::connections::Busy;
 use crate::push::error::ApiError;
 use crate::push::patch as patches;
 use crate::push::store::Object;
@@ -90,13 +88,8 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
     }
 }
 
-pub(super) async fn list_all(
-    State(api): Shared,
-    wanted: Wanted,
-    query: Query,
-    Extension(busy): Extension<Arc<Busy>>,
-) -> Answer {
-    show(&api, None, wanted, &query, busy)
+pub(super) async fn list_all(State(api): Shared, wanted: Wanted, query: Query) -> Answer {
+    show(&api, None, wanted, &query)
 }
 
 pub(super) async fn list(
@@ -104,9 +97,8 @@ pub(super) async fn list(
     At(namespace): At<String>,
     wanted: Wanted,
     query: Query,
-    Extension(busy): Extension<Arc<Busy>>,
 ) -> Answer {
-    show(&api, Some((namespace, None)), wanted, &query, busy)
+    show(&api, Some((namespace, None)), wanted, &query)
 }
 
 /// One pod; with `watch` its changes.
@@ -115,10 +107,9 @@ pub(super) async fn get(
     At(at): At<(String, String)>,
     wanted: Wanted,
     query: Query,
-    Extension(busy): Extension<Arc<Busy>>,
 ) -> Answer {
     if query.flag("watch") {
-        return show(&api, Some((at.0, Some(at.1))), wanted, &query, busy);
+        return show(&api, Some((at.0, Some(at.1))), wanted, &query);
     }
     let object = api.store.get(&key(at))?;
     if wanted.table {
@@ -128,17 +119,11 @@ pub(super) async fn get(
     Ok(wanted.answer(StatusCode::OK, &object))
 }
 
-fn show(
-    api: &Arc<Api>,
-    at: Option<(String, Option<String>)>,
-    wanted: Wanted,
-    query: &Query,
-    busy: Arc<Busy>,
-) -> Answer {
+fn show(api: &Arc<Api>, at: Option<(String, Option<String>)>, wanted: Wanted, query: &Query) -> Answer {
     let (namespace, name) = at.map_or((None, None), |(namespace, name)| (Some(namespace), name));
     let selection = Selection { namespace, name, options: ListOptions::read(query, FIELDS)? };
     if selection.options.watch {
-        return watch::answer(api, selection, wanted, Include::read(query)?, busy);
+        return watch::answer(api, selection, wanted, Include::read(query)?);
     }
     let (mut objects, version) = api.store.list();
     objects.retain(|object| selection.matches(object));

@@ -21,7 +21,6 @@ use super::negotiate::{self, Form, Wanted};
 use super::pods::Selection;
 use super::table::{self, Include};
 use super::{Answer, Api};
-use crate::push::connections::Busy;
 use crate::push::error::ApiError;
 use crate::push::store::{Change, Event, Object, Watch};
 
@@ -32,13 +31,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
 /// Begins a watch of what is selected.
-pub(super) fn answer(
-    api: &Arc<Api>,
-    selection: Selection,
-    wanted: Wanted,
-    include: Include,
-    busy: Arc<Busy>,
-) -> Answer {
+pub(super) fn answer(api: &Arc<Api>, selection: Selection, wanted: Wanted, include: Include) -> Answer {
     if wanted.form == Form::Yaml {
         let message = "a watch is served as application/json only";
         return Err(ApiError::new(406, "NotAcceptable", message).into());
@@ -47,7 +40,7 @@ pub(super) fn answer(
     let many = |_| ApiError::new(429, "TooManyRequests", "too many watches at once, please try again later");
     let permit = permit.map_err(many)?;
     let view = View { selection, table: wanted.table.then_some(include), head: true };
-    let watching = Watching::begin(api, view, permit, busy);
+    let watching = Watching::begin(api, view, permit);
     Ok(negotiate::with_type(StatusCode::OK, "application/json", Body::from_stream(lines(watching))))
 }
 
@@ -62,11 +55,10 @@ struct Watching {
     bookmark: Option<Instant>,
     ending: CancellationToken,
     _permit: OwnedSemaphorePermit,
-    _busy: Arc<Busy>,
 }
 
 impl Watching {
-    fn begin(api: &Api, mut view: View, permit: OwnedSemaphorePermit, busy: Arc<Busy>) -> Self {
+    fn begin(api: &Api, mut view: View, permit: OwnedSemaphorePermit) -> Self {
         let options = view.selection.options();
         let (bookmarks, initial) = (options.bookmarks, options.send_initial_events);
         let end = Instant::now() + options.timeout.unwrap_or(TIMEOUT).min(LONGEST);
@@ -92,7 +84,6 @@ impl Watching {
             bookmark: bookmarks.then(|| Instant::now() + BOOKMARK_PERIOD),
             ending: api.ending.clone(),
             _permit: permit,
-            _busy: busy,
         }
     }
 
