@@ -3,6 +3,8 @@
 //! Rule: upstream `pkg/apis/core/validation/validation.go` `ValidatePodUpdate`, and `ValidateObjectMetaUpdate` of
 //! `k8s.io/apimachinery/pkg/api/validation`. The rest of both is validation that holds for new pods, too.
 
+use std::collections::BTreeSet;
+
 use kube_model::core::{Container, Pod, PodSpec, Toleration};
 use kube_model::quantity::Quantity;
 use serde_json::Value;
@@ -49,7 +51,7 @@ fn finalizers(old: &Pod, new: &Pod, causes: &mut Vec<Cause>) {
     if old.metadata.deletion_timestamp.is_none() {
         return;
     }
-    let had = old.metadata.finalizers.as_deref().unwrap_or_default();
+    let had: BTreeSet<&String> = old.metadata.finalizers.iter().flatten().collect();
     let added = new.metadata.finalizers.iter().flatten().filter(|finalizer| !had.contains(finalizer));
     let added: Vec<_> = added.map(|finalizer| format!("{finalizer:?}")).collect();
     if !added.is_empty() {
@@ -126,8 +128,11 @@ fn active_deadline(old: &PodSpec, new: &PodSpec, causes: &mut Vec<Cause>) {
 }
 
 fn tolerations(old: &PodSpec, new: &PodSpec, causes: &mut Vec<Cause>) {
-    let plain = |toleration: &Toleration| Toleration { toleration_seconds: None, ..toleration.clone() };
-    let kept: Vec<_> = new.tolerations.iter().flatten().map(plain).collect();
+    let plain = |toleration: &Toleration| {
+        let Toleration { key, operator, value, effect, .. } = toleration.clone();
+        (key, operator, value, effect)
+    };
+    let kept: BTreeSet<_> = new.tolerations.iter().flatten().map(plain).collect();
     if !old.tolerations.iter().flatten().all(|before| kept.contains(&plain(before))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         causes.push(forbidden("spec.tolerations", why));

@@ -12,12 +12,15 @@ use super::{handler, resources, security, syntax, volume};
 pub(super) struct Context<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) kind: ContainerKind,
+    /// Names of its volumes.
+    volumes: &'a BTreeSet<&'a str>,
 }
 
 pub(super) fn check_all(report: &mut Report, field: &Field, spec: &PodSpec) {
     if spec.containers.is_empty() {
         report.required(&field.child("containers"), "");
     }
+    let volumes = spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
     let mut names = BTreeSet::new();
     let regular = fields(field, "containers", spec, |kind| kind == ContainerKind::Regular);
     // Regular containers first: a name that stands in both lists is the init container's mistake.
@@ -27,7 +30,7 @@ pub(super) fn check_all(report: &mut Report, field: &Field, spec: &PodSpec) {
         if !container.name.is_empty() && !names.insert(container.name.as_str()) {
             report.duplicate(&field.child("name"), &container.name);
         }
-        check(report, &field, container, &Context { spec, kind });
+        check(report, &field, container, &Context { spec, kind, volumes: &volumes });
         if kind == ContainerKind::Init {
             // It runs before all others, so that it may use their ports.
             unique_host_ports(report, &field, container, &mut BTreeSet::new());
@@ -85,7 +88,7 @@ fn check(report: &mut Report, field: &Field, container: &Container, context: &Co
             _ => {}
         }
     }
-    mounts(report, &field.child("volumeMounts"), container, context.spec);
+    mounts(report, &field.child("volumeMounts"), container, context.volumes);
     for (index, device) in container.volume_devices.iter().flatten().enumerate() {
         // Only volumes with a claim can be devices, and static pods can have no claims.
         report.not_found(&field.child("volumeDevices").index(index).child("name"), &device.name);
@@ -196,13 +199,13 @@ fn check_env(report: &mut Report, field: &Field, env: &EnvVar) {
     }
 }
 
-fn mounts(report: &mut Report, field: &Field, container: &Container, spec: &PodSpec) {
+fn mounts(report: &mut Report, field: &Field, container: &Container, volumes: &BTreeSet<&str>) {
     let mut paths = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let field = field.index(index);
         if mount.name.is_empty() {
             report.required(&field.child("name"), "");
-        } else if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
+        } else if !volumes.contains(mount.name.as_str()) {
             report.not_found(&field.child("name"), &mount.name);
         }
         if mount.mount_path.is_empty() {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::PatchError;
 use super::fields::{Fields, identity};
-use super::lists::{is_atomic, ordered};
+use super::lists::{bounded, is_atomic, ordered, places};
 use crate::push::error::Cause;
 
 /// Longest name of a manager, in bytes.
@@ -246,6 +246,7 @@ fn unique_items(name: &str, value: &Value, path: &str) -> Result<(), PatchError>
         }
         Value::Array(items) => {
             let Some(identity) = identity(name) else { return Ok(()) };
+            bounded(name, items)?;
             let mut before = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
                 if !before.insert(identity(item)) {
@@ -272,15 +273,17 @@ fn merge(name: &str, live: Value, config: &Value) -> Value {
         }
         (Value::Array(live), Value::Array(config)) => {
             let Some(identity) = identity(name) else { return config.clone().into() };
-            let same = |a: &Value, b: &Value| identity(a) == identity(b);
+            let identity = |item: &Value| Some(identity(item));
+            let places = places(&live, identity);
             let mut items = live.clone();
             for item in config {
-                match items.iter_mut().find(|other| same(other, item)) {
+                let place = identity(item).and_then(|identity| places.get(&identity));
+                match place.and_then(|place| items.get_mut(*place)) {
                     Some(before) => *before = merge("", before.take(), item),
                     None => items.push(item.clone()),
                 }
             }
-            ordered(items, config, &live, same).into()
+            ordered(items, config, &live, identity).into()
         }
         (_, config) => config.clone(),
     }

@@ -2,7 +2,7 @@
 //!
 //! Rule: upstream `sigs.k8s.io/structured-merge-diff/fieldpath`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -55,7 +55,7 @@ impl Fields {
         let object = json.as_object().map(Map::iter).into_iter().flatten();
         let below: BTreeMap<_, _> = object
             .filter(|(name, _)| *name != ".")
-            .map(|(name, json)| (name.clone(), Self::from_json(json)))
+            .map(|(name, json)| (canonical(name), Self::from_json(json)))
             .collect();
         Self { here: below.is_empty() || json.get(".").is_some(), below }
     }
@@ -90,17 +90,26 @@ impl Fields {
         }
     }
 
-    /// Those of these fields that `new` has and that are not the same in `old`.
+    /// Those of these fields that `new` has and that are not the same in `old`, of two pods.
     pub(super) fn changed(&self, old: Option<&Value>, new: Option<&Value>) -> Self {
+        self.changed_in("", old, new)
+    }
+
+    /// The same of two values of the field `name`.
+    fn changed_in(&self, name: &str, old: Option<&Value>, new: Option<&Value>) -> Self {
         let mut changed = Self::default();
         let added = old.is_none() && new.is_some();
         // The fields of an item speak for themselves.
         changed.here = self.here && (added || (self.below.is_empty() && !same(old, new)));
-        for (name, fields) in &self.below {
-            let below = |value| at(value, name);
-            let fields = fields.changed(old.and_then(below), new.and_then(below));
+        if self.below.is_empty() {
+            return changed;
+        }
+        let (old, new) = (Below::of(name, old), Below::of(name, new));
+        for (element, fields) in &self.below {
+            let name = field_name(element);
+            let fields = fields.changed_in(name.unwrap_or_default(), old.at(element), new.at(element));
             if !fields.is_empty() {
-                changed.below.insert(name.clone(), fields);
+                changed.below.insert(element.clone(), fields);
             }
         }
         changed
@@ -135,22 +144,52 @@ impl Fields {
         }
     }
 
-    /// Takes these fields out of `value`, but for those in `kept` and what these stand in.
-    pub(super) fn prune(&self, value: &mut Value, kept: &Self) {
-        let nothing = Self::default();
-        for (element, fields) in &self.below {
-            let kept = kept.below.get(element).unwrap_or(&nothing);
-            let Some(inner) = at_mut(value, element) else { continue };
-            if fields.here && kept.is_empty() {
-                remove(value, element);
-                continue;
-            }
-            let was_empty = is_empty(inner);
-            fields.prune(inner, kept);
-            if is_empty(inner) && !was_empty && kept.is_empty() {
-                remove(value, element);
-            }
+    /// Takes these fields out of a pod, but for those in `kept` and what these stand in.
+    pub(super) fn prune(&self, pod: &mut Value, kept: &Self) {
+        self.prune_in("", pod, kept);
+    }
+
+    /// The same of a value of the field `name`.
+    fn prune_in(&self, name: &str, value: &mut Value, kept: &Self) {
+        if self.below.is_empty() {
+            return;
         }
+        let nothing = Self::default();
+        let kept_below = |element: &str| kept.below.get(element).unwrap_or(&nothing);
+        match value {
+            Value::Object(object) => {
+                for (element, fields) in &self.below {
+                    let Some(name) = field_name(element) else { continue };
+                    let Some(inner) = object.get_mut(name) else { continue };
+                    if fields.take_from(name, inner, kept_below(element)) {
+                        object.remove(name);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(identity) = identity(name) else { return };
+                let elements: Vec<String> = items.iter().map(identity).collect();
+                let mut seen = HashMap::new();
+                for (element, item) in elements.iter().zip(items.iter_mut()) {
+                    let Some(fields) = self.below.get(element) else { continue };
+                    // Of items with one key the first tells, and they go together.
+                    seen.entry(element).or_insert_with(|| fields.take_from("", item, kept_below(element)));
+                }
+                let mut gone = elements.iter().map(|element| seen.get(element) == Some(&true));
+                items.retain(|_| !gone.next().unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes these fields out of `inner`, the value of the field `name`; true when it has to go as a whole.
+    fn take_from(&self, name: &str, inner: &mut Value, kept: &Self) -> bool {
+        if self.here && kept.is_empty() {
+            return true;
+        }
+        let was_empty = is_empty(inner);
+        self.prune_in(name, inner, kept);
+        is_empty(inner) && !was_empty && kept.is_empty()
     }
 }
 
@@ -193,41 +232,49 @@ pub(super) fn identity(name: &str) -> Option<impl Fn(&Value) -> String> {
     Some(move |item: &Value| element(kind, item))
 }
 
-fn at<'a>(value: &'a Value, element: &str) -> Option<&'a Value> {
-    match element.split_once(':')? {
-        ("f", name) => value.get(name),
-        _ => value.as_array()?.iter().find(|item| is_item(item, element)),
-    }
+/// The name in a path element of a field.
+fn field_name(element: &str) -> Option<&str> {
+    element.strip_prefix("f:")
 }
 
-fn at_mut<'a>(value: &'a mut Value, element: &str) -> Option<&'a mut Value> {
-    match element.split_once(':')? {
-        ("f", name) => value.get_mut(name),
-        _ => value.as_array_mut()?.iter_mut().find(|item| is_item(item, element)),
-    }
+/// A path element as [`element`] writes it: clients may write the same keys in another way.
+fn canonical(element: &str) -> String {
+    let read = match element.split_once(':') {
+        Some(("k", keys)) => serde_json::from_str::<Map<String, Value>>(keys).map(|keys| ("k", keys.into())),
+        Some(("v", value)) => serde_json::from_str::<Value>(value).map(|value| ("v", value)),
+        _ => return element.to_owned(),
+    };
+    read.map_or_else(|_| element.to_owned(), |(kind, value)| format!("{kind}:{value}"))
 }
 
-fn remove(value: &mut Value, element: &str) {
-    match (value, element.split_once(':')) {
-        (Value::Object(fields), Some((_, name))) => {
-            fields.remove(name);
+/// What stands below a place, by path elements. Lists are looked through once, not for each of their items.
+enum Below<'a> {
+    Object(&'a Map<String, Value>),
+    Items(HashMap<String, &'a Value>),
+    Nothing,
+}
+
+impl<'a> Below<'a> {
+    /// Of a value of the field `name`.
+    fn of(name: &str, value: Option<&'a Value>) -> Self {
+        match (value, identity(name)) {
+            (Some(Value::Object(object)), _) => Self::Object(object),
+            (Some(Value::Array(items)), Some(identity)) => {
+                let mut by_identity = HashMap::with_capacity(items.len());
+                for item in items {
+                    by_identity.entry(identity(item)).or_insert(item);
+                }
+                Self::Items(by_identity)
+            }
+            _ => Self::Nothing,
         }
-        (Value::Array(items), _) => items.retain(|item| !is_item(item, element)),
-        _ => {}
     }
-}
 
-fn is_item(item: &Value, element: &str) -> bool {
-    match element.split_once(':') {
-        Some(("k", keys)) => {
-            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-            !keys.is_empty()
-                && keys.iter().all(|(name, value)| match item.get(name) {
-                    Some(is) => is == value,
-                    None => default_key(name).is_some_and(|default| value == default),
-                })
+    fn at(&self, element: &str) -> Option<&'a Value> {
+        match self {
+            Self::Object(object) => object.get(field_name(element)?),
+            Self::Items(items) => items.get(element).copied(),
+            Self::Nothing => None,
         }
-        Some(("v", value)) => serde_json::from_str::<Value>(value).is_ok_and(|value| *item == value),
-        _ => false,
     }
 }

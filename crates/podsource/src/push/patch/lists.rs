@@ -3,7 +3,11 @@
 //! Rule: the tags `patchMergeKey`, `listType` and `listMapKey` of upstream's `k8s.io/api/core/v1/types.go` and
 //! `k8s.io/apimachinery/pkg/apis/meta/v1/types.go`. All other lists are replaced as a whole.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
+
+use super::PatchError;
 
 /// A list whose items are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,29 +78,61 @@ pub(super) fn is_atomic(name: &str) -> bool {
     )
 }
 
+/// A longer list in a patch is refused: no pod has one.
+const MOST_ITEMS: usize = 10_000;
+
+/// Refuses a list of a patch that is too long.
+pub(super) fn bounded(name: &str, items: &[Value]) -> Result<(), PatchError> {
+    if items.len() <= MOST_ITEMS {
+        return Ok(());
+    }
+    Err(PatchError::TooLarge(format!(
+        "the list {name} of the patch has {} items, and {MOST_ITEMS} are the most that are merged",
+        items.len()
+    )))
+}
+
+/// Where the items of a list stand, by what tells them apart; of two of one name the first.
+pub(super) fn places(items: &[Value], identity: impl Fn(&Value) -> Option<String>) -> HashMap<String, usize> {
+    let mut places = HashMap::with_capacity(items.len());
+    for (place, item) in items.iter().enumerate() {
+        if let Some(identity) = identity(item) {
+            places.entry(identity).or_insert(place);
+        }
+    }
+    places
+}
+
 /// The items that stand in `order`, in that order, and between them the others, as near as can be to where they stood
 /// `before`. Rule: upstream `mergeSortedSlice` of `strategicpatch`, and the same in `structured-merge-diff`.
 pub(super) fn ordered(
     items: Vec<Value>,
     order: &[Value],
     before: &[Value],
-    same: impl Fn(&Value, &Value) -> bool,
+    identity: impl Fn(&Value) -> Option<String>,
 ) -> Vec<Value> {
-    let position = |list: &[Value], item: &Value| list.iter().position(|other| same(item, other));
-    let (mut named, mut others): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| position(order, item).is_some());
-    named.sort_by_key(|item| position(order, item));
-    others.sort_by_key(|item| position(before, item).unwrap_or(usize::MAX));
+    let (in_order, in_before) = (places(order, &identity), places(before, &identity));
+    let (mut named, mut others) = (Vec::new(), Vec::new());
+    for item in items {
+        let identity = identity(&item);
+        let place = |list: &HashMap<String, usize>| identity.as_ref().and_then(|is| list.get(is).copied());
+        match place(&in_order) {
+            Some(at) => named.push((at, place(&in_before), item)),
+            None => others.push((place(&in_before), item)),
+        }
+    }
+    named.sort_by_key(|(at, ..)| *at);
+    others.sort_by_key(|(before, _)| before.unwrap_or(usize::MAX));
     let mut all = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
-    for item in named {
-        if let Some(at) = position(before, &item) {
-            while let Some(other) = others.next_if(|other| position(before, other).is_some_and(|o| o < at)) {
+    for (_, before, item) in named {
+        if let Some(at) = before {
+            while let Some((_, other)) = others.next_if(|(before, _)| before.is_some_and(|o| o < at)) {
                 all.push(other);
             }
         }
         all.push(item);
     }
-    all.extend(others);
+    all.extend(others.map(|(_, item)| item));
     all
 }

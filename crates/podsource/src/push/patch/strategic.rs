@@ -3,10 +3,12 @@
 //!
 //! Rule: upstream `k8s.io/apimachinery/pkg/util/strategicpatch/patch.go`; the kinds of lists in [`super::lists`].
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
-use super::lists::{List, list, ordered};
+use super::lists::{List, bounded, list, ordered, places};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -58,7 +60,8 @@ fn merge_object(current: Value, mut patch: Object) -> Result<Object, PatchError>
     for (name, value) in deleted {
         let Value::Array(gone) = value else { return Err(not_a_list(DELETE_ITEMS, &name)) };
         if let Some(Value::Array(items)) = current.get_mut(&name) {
-            items.retain(|item| !gone.contains(item));
+            let gone: HashSet<String> = gone.iter().map(Value::to_string).collect();
+            items.retain(|item| !gone.contains(&item.to_string()));
         }
     }
     for (name, value) in fields {
@@ -84,7 +87,7 @@ fn merge_object(current: Value, mut patch: Object) -> Result<Object, PatchError>
         if let Some(Value::Array(items)) = current.get_mut(&name) {
             let Value::Array(order) = order else { return Err(not_a_list(SET_ORDER, &name)) };
             let before = items.clone();
-            *items = ordered(std::mem::take(items), &order, &before, same(merge_key(&name)));
+            *items = ordered(std::mem::take(items), &order, &before, identity(merge_key(&name)));
         }
     }
     Ok(current)
@@ -103,7 +106,8 @@ fn retain_keys(current: &mut Object, patch: &Object, retained: &Value) -> Result
     let Value::Array(retained) = retained else {
         return Err(malformed(format!("{RETAIN_KEYS} must be a list")));
     };
-    let named = |name: &str| retained.iter().any(|key| key == name);
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let named = |name: &str| retained.contains(name);
     let stray = |(name, value): &(&String, &Value)| {
         let directive = name.starts_with(SET_ORDER) || name.starts_with(DELETE_ITEMS);
         !value.is_null() && !directive && !named(name)
@@ -136,16 +140,14 @@ fn merge_list(
         Some(Value::Array(order)) => Some(order),
         Some(_) => return Err(not_a_list(SET_ORDER, name)),
     };
-    let key = merge_key(name);
+    bounded(name, &patch)?;
+    let identity = identity(merge_key(name));
     let patched: Vec<Value> = patch.iter().filter(|item| item.get(DIRECTIVE).is_none()).cloned().collect();
     let merged = match list(name) {
         Some(List::Set) => {
             let mut items = before.clone();
-            for item in patch {
-                if !items.contains(&item) {
-                    items.push(item);
-                }
-            }
+            let mut known: HashSet<String> = items.iter().map(Value::to_string).collect();
+            items.extend(patch.into_iter().filter(|item| known.insert(item.to_string())));
             items
         }
         Some(List::Map { merge_key: Some(key), .. }) => merge_items(name, key, before.clone(), patch)?,
@@ -154,14 +156,16 @@ fn merge_list(
             return Ok(items);
         }
     };
-    if let Some(order) = &order
-        && let Some(stray) = patched.iter().find(|item| !order.iter().any(|other| same(key)(item, other)))
-    {
-        return Err(malformed(format!(
-            "{SET_ORDER}{name} must have all items of the patch, and {stray} is missing"
-        )));
+    if let Some(order) = &order {
+        let in_order: HashSet<String> = order.iter().filter_map(&identity).collect();
+        let stray = |item: &&Value| identity(item).is_none_or(|identity| !in_order.contains(&identity));
+        if let Some(stray) = patched.iter().find(stray) {
+            return Err(malformed(format!(
+                "{SET_ORDER}{name} must have all items of the patch, and {stray} is missing"
+            )));
+        }
     }
-    Ok(ordered(merged, order.as_ref().unwrap_or(&patched), &before, same(key)))
+    Ok(ordered(merged, order.as_ref().unwrap_or(&patched), &before, identity))
 }
 
 fn merge_items(
@@ -176,36 +180,44 @@ fn merge_items(
             malformed(format!("map: {item} in {name} does not contain declared merge key: {key}"))
         })
     };
-    let (mut replaced, mut merged) = (false, Vec::new());
+    let (mut replaced, mut merged, mut gone) = (false, Vec::new(), HashSet::new());
     for item in patch {
         match item.get(DIRECTIVE) {
             None => merged.push(item),
             Some(Value::String(directive)) if directive == "delete" => {
-                let gone = key_of(&item)?;
-                items.retain(|item| item.get(key) != Some(&gone));
+                gone.insert(key_of(&item)?.to_string());
             }
             Some(Value::String(directive)) if directive == "replace" => replaced = true,
             Some(other) => return Err(unknown_directive(other)),
         }
     }
+    let identity = identity(Some(key));
     if replaced {
         items.clear();
     }
+    items.retain(|item| identity(item).is_none_or(|identity| !gone.contains(&identity)));
+    let mut places = places(&items, identity);
     for item in merged {
-        let value = key_of(&item)?;
-        match (items.iter_mut().find(|before| before.get(key) == Some(&value)), item) {
+        let value = key_of(&item)?.to_string();
+        let before = places.get(&value).and_then(|place| items.get_mut(*place));
+        match (before, item) {
             (Some(before), Value::Object(item)) => *before = merge_object(before.take(), item)?.into(),
-            (_, item) => items.extend(clean(item)),
+            (_, item) => {
+                if let Some(item) = clean(item) {
+                    places.entry(value).or_insert(items.len());
+                    items.push(item);
+                }
+            }
         }
     }
     Ok(items)
 }
 
-/// Whether two items are the same one.
-fn same(key: Option<&str>) -> impl Fn(&Value, &Value) -> bool {
-    move |a, b| match key {
-        None => a == b,
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+/// What tells an item apart from others.
+fn identity(key: Option<&str>) -> impl Fn(&Value) -> Option<String> {
+    move |item| match key {
+        None => Some(item.to_string()),
+        Some(key) => item.get(key).map(Value::to_string),
     }
 }
 

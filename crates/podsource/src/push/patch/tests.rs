@@ -367,6 +367,64 @@ fn to_apply_the_same_again_changes_nothing() {
     assert_eq!(apply(&later, &both, &config), Ok(both), "nor does it change the order of the managers");
 }
 
+#[test]
+fn long_lists_take_no_longer_than_they_are() {
+    let began = std::time::Instant::now();
+    let texts = |prefix: &str| (0..10_000).map(|i| format!("{prefix}/{i}")).collect::<Value>();
+    let named = |prefix: &str| {
+        (0..10_000).map(|i| json!({"name": format!("{prefix}{i}"), "value": "x"})).collect::<Value>()
+    };
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    let env = |list: Value| json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "env": list}]}});
+    let deleted =
+        (0..10_000).map(|i| json!({"$patch": "delete", "name": format!("a{i}")})).collect::<Value>();
+    for (current, patch, at, items) in [
+        (finalizers(texts("a")), finalizers(texts("b")), "/metadata/finalizers", 20_000),
+        (env(named("a")), env(named("b")), "/spec/containers/0/env", 20_000),
+        (env(named("a")), env(deleted), "/spec/containers/0/env", 0),
+    ] {
+        let merged = strategic(&current, &patch).unwrap();
+        assert_eq!(merged.pointer(at).and_then(Value::as_array).map(Vec::len), Some(items));
+    }
+    for (first, second, at) in [
+        (finalizers(texts("a")), finalizers(texts("b")), "/metadata/finalizers"),
+        (env(named("a")), env(named("b")), "/spec/containers/0/env"),
+    ] {
+        let applied = apply(&applied_by("one", false), &first, &first).unwrap();
+        let applied = apply(&applied_by("two", false), &applied, &second).unwrap();
+        let list = |pod: &Value| pod.pointer(at).and_then(Value::as_array).map(Vec::len);
+        assert_eq!(list(&applied), Some(20_000));
+        let mut fewer = applied.clone();
+        track(&applied, &mut fewer, "edit", Timestamp::UNIX_EPOCH);
+        let fewer = apply(&applied_by("two", false), &fewer, &json!({"metadata": {"name": "web"}})).unwrap();
+        assert_eq!(list(&fewer), Some(10_000));
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    let more = finalizers(vec!["a/b"; 10_001].into());
+    for kind in [PatchType::Strategic, applied_by("one", false)] {
+        let error = apply(&kind, &finalizers(json!(["a/b"])), &more).unwrap_err().into_api("web");
+        assert_eq!((error.code, error.reason), (413, "RequestEntityTooLarge"));
+        assert!(
+            error.message.contains("the list finalizers of the patch has 10001 items"),
+            "{}",
+            error.message
+        );
+    }
+}
+
+#[test]
+fn keys_that_a_client_wrote_in_another_way_are_the_same() {
+    let ports = json!([{"containerPort": 80, "protocol": "UDP"}]);
+    let pod = |ports: &Value| json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "ports": ports}]}});
+    let mut live = apply(&applied_by("one", false), &Value::Null, &pod(&ports)).unwrap();
+    let at = "/metadata/managedFields/0/fieldsV1/f:spec/f:containers/k:{\"name\":\"a\"}/f:ports";
+    let fields = live.pointer_mut(at).unwrap();
+    let inner = fields["k:{\"containerPort\":80,\"protocol\":\"UDP\"}"].take();
+    *fields = json!({"k:{ \"protocol\": \"UDP\", \"containerPort\": 80 }": inner});
+    let without = apply(&applied_by("one", false), &live, &pod(&json!([]))).unwrap();
+    assert_eq!(without["spec"]["containers"][0]["ports"], json!([]));
+}
+
 /// JSON without nulls, as a pod has it.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
