@@ -49,10 +49,18 @@ impl Digest {
     }
 }
 
-/// What is shown of `pod` while it has this `status` (its own is not read), and is being `removed` or not.
+/// The phase of a pod that is shown with this `status`: as long as nothing has been decided about it, what its own
+/// status says, and that of a new pod if that says nothing either.
+pub fn phase<'a>(pod: &'a Pod, status: &'a PodStatus) -> &'a str {
+    let own = || pod.status.as_ref()?.phase.as_deref();
+    status.phase.as_deref().or_else(own).unwrap_or("Pending")
+}
+
+/// What is shown of `pod` while it has this `status` (of its own only the [`phase`] may be read), and is being `removed`
+/// or not.
 pub fn digest(pod: &Pod, status: &PodStatus, removed: bool) -> Digest {
     let spec = pod.spec.as_ref();
-    let phase = status.phase.as_deref().unwrap_or("Unknown");
+    let phase = phase(pod, status);
     let mut shown = status.reason.clone().unwrap_or_else(|| phase.to_owned());
     let sidecars = spec
         .map_or(0, |spec| pod::containers(spec).filter(|(kind, _)| *kind == ContainerKind::Sidecar).count());

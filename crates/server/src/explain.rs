@@ -42,7 +42,7 @@ fn is_file(problem: &Problem, name: &str) -> bool {
 
 fn head(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String {
     let digest = summary::digest(&pod.pod, &pod.status, pod.removing);
-    let phase = pod.status.phase.as_deref().unwrap_or("Unknown");
+    let phase = summary::phase(&pod.pod, &pod.status);
     let mut out = String::new();
     let mut line = |key: &str, value: String| {
         // Writing to a string cannot fail.

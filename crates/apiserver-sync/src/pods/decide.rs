@@ -86,7 +86,7 @@ fn delete(pod: &Pod) -> Option<Action> {
 }
 
 fn patch(facts: &Facts<'_>, local: &PodState, pod: &Pod) -> Option<Action> {
-    // Nothing has been decided about it yet.
+    // Nothing has been decided about it yet: what the server has from before a restart must stay.
     local.status.phase.as_ref()?;
     let none = PodStatus::default();
     let server = match facts.answered {
@@ -203,6 +203,18 @@ mod tests {
         let mut want = pod(create["body"].clone());
         want.metadata.uid = None;
         assert_eq!(mirror::of(&static_pod, &node), want);
+    }
+
+    #[test]
+    fn of_a_pod_of_which_nothing_is_known_yet_the_server_is_told_nothing() {
+        let meta = json!({"name": "p", "namespace": "d", "uid": "1",
+            "annotations": {"kubernetes.io/config.source": "api"}});
+        let server = pod(json!({"metadata": meta, "status": {"phase": "Running", "qosClass": "Burstable"}}));
+        for status in [json!({}), json!({"qosClass": "BestEffort"})] {
+            let status = serde_json::from_value(status).unwrap();
+            let local = super::super::tests::state(server.clone(), status, false);
+            assert_eq!(show(Some(&local), Some(&server), true), "nothing");
+        }
     }
 
     #[test]

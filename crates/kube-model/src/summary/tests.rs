@@ -82,7 +82,7 @@ fn one_container_pods_show_the_reason_that_matters() {
         ),
         (json!({ "phase": "Failed", "reason": "DeadlineExceeded" }), "0/1", "DeadlineExceeded"),
         (json!({ "phase": "Pending" }), "0/1", "Pending"),
-        (json!({}), "0/1", "Unknown"),
+        (json!({}), "0/1", "Pending"),
     ] {
         let (found_ready, found_word, _) = shown(&pod(status.clone()));
         assert_eq!((found_ready.as_str(), found_word.as_str()), (ready, word), "{status}");

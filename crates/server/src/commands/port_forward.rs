@@ -79,7 +79,7 @@ pub fn port_forward(
         let client = Client::new(request.pod.root_dir);
         let snapshot = client.snapshot().await?;
         let pod = target::pod(&snapshot, &request.pod)?;
-        let phase = pod.status.phase.as_deref().unwrap_or("Unknown");
+        let phase = kube_model::summary::phase(&pod.pod, &pod.status);
         if phase != "Running" {
             return Err(CommandError::NoPorts { pod: target::shown(pod), phase: phase.to_owned() });
         }

@@ -169,6 +169,9 @@ impl Memory {
     }
 
     fn set_status(&mut self, key: &PodKey, status: &Arc<PodStatus>) {
+        if is_unknown(status) {
+            return;
+        }
         let Some(pushed) = self.pushed.get(key) else { return };
         if same(&pushed.object.status, status) {
             return;
@@ -192,14 +195,15 @@ impl Memory {
         }
         for (key, view) in now {
             let before = self.others.get(key);
-            if before.is_some_and(|old| same(&old.pod, &view.pod) && same(&old.status, &view.status)) {
+            let status = match before {
+                _ if !is_unknown(&view.status) => Arc::clone(&view.status),
+                Some(before) => Arc::clone(&before.status),
+                None => Arc::new(rules::first_status(&view.pod)),
+            };
+            if before.is_some_and(|old| same(&old.pod, &view.pod) && same(&old.status, &status)) {
                 continue;
             }
-            let object = Object {
-                pod: Arc::clone(&view.pod),
-                status: Arc::clone(&view.status),
-                resource_version: self.next(),
-            };
+            let object = Object { pod: Arc::clone(&view.pod), status, resource_version: self.next() };
             let before = self.others.insert(key.clone(), object.clone());
             self.record(before.map_or(Change::Added, Change::Modified), object);
         }
@@ -235,6 +239,12 @@ impl Memory {
             self.forgotten = oldest.object.resource_version;
         }
     }
+}
+
+/// Whether the agent has not decided anything about the pod yet, for example because the runtime does not answer. Then
+/// what was known of it stays.
+fn is_unknown(status: &PodStatus) -> bool {
+    status.phase.is_none()
 }
 
 /// Whether two are the same; those that share their memory are known to be.

@@ -62,12 +62,19 @@ pub(super) fn initial_status(pod: &Pod) -> PodStatus {
     }
 }
 
+/// The status of a pod of another source of which the agent has not said anything yet: what its source says, a pod of
+/// the API server may have run before.
+pub(super) fn first_status(pod: &Pod) -> PodStatus {
+    let said = pod.status.as_ref().filter(|status| status.phase.is_some());
+    said.cloned().unwrap_or_else(|| initial_status(pod))
+}
+
 /// Puts the server's own fields into the new version of a pod, after a look at those that the client assumed.
 pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
     let name = old.metadata.name.as_deref().unwrap_or_default();
     let wanted = Preconditions {
         uid: new.metadata.uid.take(),
-        resource_version: new.metadata.resource_version.take(),
+        resource_version: assumed(new.metadata.resource_version.take())?,
     };
     wanted.check(old)?;
     let (meta, of_old) = (&mut new.metadata, &old.metadata);
@@ -101,6 +108,19 @@ pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
         new.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
     }
     Ok(())
+}
+
+/// The version that a client assumes. None and 0 are any. What is no version can not be the present one, but it is no
+/// conflict either: the client would only try again. Rule: upstream `k8s.io/apiserver/pkg/storage/api_object_versioner.go`.
+fn assumed(version: Option<String>) -> Result<Option<String>, ApiError> {
+    let Some(version) = version.filter(|version| !version.is_empty()) else { return Ok(None) };
+    match version.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(version)),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "metadata.resourceVersion: Invalid value: {version:?}: {error}"
+        ))),
+    }
 }
 
 /// What a request says of the pod that it means. `None` is not checked.

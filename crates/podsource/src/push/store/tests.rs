@@ -126,6 +126,37 @@ fn pod_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+#[test]
+fn a_status_that_says_nothing_is_not_shown() {
+    let of = |name: &str, status: Option<PodStatus>| {
+        let mut pod = Pod { status, ..Pod::default() };
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.namespace = Some("default".to_owned());
+        pod.metadata.uid = Some(name.to_owned());
+        pod.spec.get_or_insert_default();
+        Arc::new(pod)
+    };
+    let running = PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() };
+    let (web, fixed, api) = (of("web", None), of("static", None), of("api", Some(running)));
+    let mut memory = memory::Memory::new(vec![Pod::clone(&web)], Vec::new(), 1);
+    let show = |memory: &memory::Memory| -> Vec<String> {
+        let shown = memory.list().into_iter();
+        shown.map(|object| format!("{} {}", object.key().name, phase(&object))).collect()
+    };
+    let nothing = |pod: &Arc<Pod>| Arc::new(PodView { status: Arc::default(), ..view(pod, "") });
+    let all = [nothing(&web), nothing(&fixed), nothing(&api)];
+    memory.observe(&all);
+    assert_eq!(show(&memory), ["api Running", "static Pending", "web Pending"]);
+    let qos = memory.list().iter().map(|object| object.status.qos_class.clone()).next_back().flatten();
+    assert_eq!(qos.as_deref(), Some("BestEffort"));
+    let version = memory.revision();
+    memory.observe(&all);
+    assert_eq!(memory.revision(), version, "nothing is new");
+    memory.observe(&[&web, &fixed, &api].map(|pod| Arc::new(view(pod, "Running"))));
+    memory.observe(&all);
+    assert_eq!(show(&memory), ["api Running", "static Running", "web Running"]);
+}
+
 #[tokio::test]
 async fn a_pod_gets_what_the_server_gives_and_comes_back_after_a_restart() {
     let dir = TempDir::new().unwrap();
