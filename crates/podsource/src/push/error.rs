@@ -17,8 +17,10 @@ pub(crate) struct ApiError {
     pub(crate) reason: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
-    /// Name of the pod concerned; empty if it is about none.
+    /// Name of the object concerned; empty if it is about none.
     pub(crate) name: String,
+    /// What kind of object that is: `pods`.
+    pub(crate) resource: &'static str,
     /// What is wrong with which field.
     pub(crate) causes: Vec<Cause>,
 }
@@ -45,7 +47,8 @@ impl fmt::Display for ApiError {
 impl ApiError {
     /// An error that is about no pod.
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), name: String::new(), causes: Vec::new() }
+        let (name, causes) = (String::new(), Vec::new());
+        Self { code, reason, message: message.into(), name, resource: "pods", causes }
     }
 
     fn of(name: &str, code: u16, reason: &'static str, message: String) -> Self {
@@ -60,6 +63,11 @@ impl ApiError {
     /// 404: there is no such pod.
     pub(crate) fn not_found(key: &PodKey) -> Self {
         Self::of(&key.name, 404, "NotFound", format!("pods {:?} not found", key.name))
+    }
+
+    /// 404: there is no such object of another kind.
+    pub(crate) fn no_such(resource: &'static str, name: &str) -> Self {
+        Self { resource, ..Self::of(name, 404, "NotFound", format!("{resource} {name:?} not found")) }
     }
 
     /// 409: the name is taken.
@@ -136,15 +144,21 @@ impl ApiError {
             message: text(&cause.message),
             reason: text(cause.reason),
         });
+        let kind = match (self.name.is_empty(), self.reason) {
+            (true, _) => "",
+            (false, "Invalid") => "Pod",
+            (false, _) => self.resource,
+        };
         let details = StatusDetails {
             causes: Some(causes.collect()).filter(|causes: &Vec<_>| !causes.is_empty()),
-            kind: text(if self.reason == "Invalid" { "Pod" } else { "pods" }),
+            kind: text(kind),
             name: text(&self.name),
             ..StatusDetails::default()
         };
         Status {
             code: Some(self.code.into()),
-            details: Some(details).filter(|_| !self.name.is_empty()),
+            // Clients look into it without asking whether it is there; upstream leaves it out of this one only.
+            details: Some(details).filter(|_| self.code != 401),
             message: text(&self.message),
             reason: text(self.reason),
             status: text("Failure"),

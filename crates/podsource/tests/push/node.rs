@@ -199,6 +199,7 @@ impl Reply {
         assert_eq!((&status["kind"], &status["apiVersion"]), (&json!("Status"), &json!("v1")), "{self:?}");
         assert_eq!(status["status"], "Failure");
         assert_eq!(status["code"], self.code);
+        assert_eq!(status["details"].is_object(), self.code != 401, "{self:?}");
         let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
         (self.code, text("reason"), text("message"))
     }

@@ -10,11 +10,12 @@ use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Tim
 use kube_model::view::{self, EventType, PodView};
 use kube_model::{Timestamp, age, pod};
 
-use super::namespaces::{no_watch, not_found, show};
+use super::namespaces::{no_watch, show};
 use super::negotiate::Wanted;
 use super::query::{ListOptions, Query};
 use super::table::{Column, Row, ago};
 use super::{Answer, Api, At, Shared};
+use crate::push::error::ApiError;
 
 /// What field selectors of events may name.
 const FIELDS: &[&str] = &[
@@ -55,7 +56,7 @@ pub(super) async fn get(
     wanted: Wanted,
 ) -> Answer {
     let found = all(&api, Some(&namespace)).find(|event| event.metadata.name.as_ref() == Some(&name));
-    let event = found.ok_or_else(|| not_found("events", &name))?;
+    let event = found.ok_or_else(|| ApiError::no_such("events", &name))?;
     Ok(wanted.no_table().answer(StatusCode::OK, &event))
 }
 

@@ -89,7 +89,7 @@ pub(super) async fn get(State(api): Shared, At(name): At<String>, wanted: Wanted
     list.retain(|namespace| namespace.name == name);
     match &list[..] {
         [one] if !wanted.table => Ok(wanted.answer(StatusCode::OK, one)),
-        [] => Err(not_found("namespaces", &name).into()),
+        [] => Err(ApiError::no_such("namespaces", &name).into()),
         _ => show(&list, &version, "NamespaceList", wanted, &query),
     }
 }
@@ -113,9 +113,4 @@ pub(super) fn no_watch(options: &ListOptions, resource: &str) -> Result<(), ApiE
         return Err(ApiError::new(405, "MethodNotAllowed", message));
     }
     Ok(())
-}
-
-/// 404 about something that is no pod.
-pub(super) fn not_found(resource: &str, name: &str) -> ApiError {
-    ApiError::new(404, "NotFound", format!("{resource} {name:?} not found"))
 }
