@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -108,16 +109,23 @@ impl Listener {
         }
     }
 
-    /// The next connection. Nothing is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Io>> {
+    /// The next connection, and who is at its other end. Nothing is lost when the future is dropped.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Arc<str>)> {
         Ok(match self {
             Self::Tcp(listener) => {
-                let stream = listener.accept().await?.0;
+                let (stream, address) = listener.accept().await?;
                 // Answers and watch events are small and each is waited for.
                 stream.set_nodelay(true)?;
-                Box::new(stream)
+                (Box::new(stream), address.to_string().into())
             }
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => {
+                let stream = listener.accept().await?.0;
+                let from = match stream.peer_cred() {
+                    Ok(peer) => format!("uid {}, pid {}", peer.uid(), peer.pid().unwrap_or_default()),
+                    Err(_) => "a local process".to_owned(),
+                };
+                (Box::new(stream), from.into())
+            }
         })
     }
 }

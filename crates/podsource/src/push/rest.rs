@@ -1,6 +1,7 @@
 //! The API: which address leads where, and how a refusal looks.
 
 mod body;
+pub(super) mod client;
 mod discovery;
 mod events;
 mod log;

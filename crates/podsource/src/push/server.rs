@@ -27,6 +27,7 @@ use super::connections::{Connection, Connections};
 use super::error::ApiError;
 use super::listen::{Io, Listener};
 use super::reload::Reloaded;
+use super::rest::client::Origin;
 use super::rest::{self, Api, Refusal};
 use stalled::Stalling;
 
@@ -61,9 +62,9 @@ pub(super) async fn serve(
     let accept = async {
         loop {
             match listener.accept().await {
-                Ok(stream) => {
+                Ok((stream, from)) => {
                     let connection = Arc::new(connections.enter().await);
-                    tasks.spawn(serve_connection(stream, connection, Arc::clone(&shared)));
+                    tasks.spawn(serve_connection(stream, Origin(from), connection, Arc::clone(&shared)));
                 }
                 // A client that went away, or no file descriptors left: both pass.
                 Err(error) => {
@@ -80,7 +81,12 @@ pub(super) async fn serve(
     let _late = timeout(DRAIN, tasks.wait()).await;
 }
 
-async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shared: Arc<Shared>) {
+async fn serve_connection(
+    stream: Box<dyn Io>,
+    from: Origin,
+    connection: Arc<Connection>,
+    shared: Arc<Shared>,
+) {
     let work = async {
         let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
             None => (stream, Peer { certified: false }),
@@ -100,7 +106,7 @@ async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shar
                 }
             }
         };
-        serve_http(stream, peer, &connection, &shared).await;
+        serve_http(stream, peer, &from, &connection, &shared).await;
     };
     tokio::select! {
         () = work => {}
@@ -109,8 +115,15 @@ async fn serve_connection(stream: Box<dyn Io>, connection: Arc<Connection>, shar
     }
 }
 
-async fn serve_http(stream: Box<dyn Io>, peer: Peer, connection: &Arc<Connection>, shared: &Arc<Shared>) {
-    let service = hyper::service::service_fn(|request: axum::http::Request<Incoming>| {
+async fn serve_http(
+    stream: Box<dyn Io>,
+    peer: Peer,
+    from: &Origin,
+    connection: &Arc<Connection>,
+    shared: &Arc<Shared>,
+) {
+    let service = hyper::service::service_fn(|mut request: axum::http::Request<Incoming>| {
+        request.extensions_mut().insert(from.clone());
         let (connection, shared) = (Arc::clone(connection), Arc::clone(shared));
         async move { Ok::<_, Infallible>(answer(request, peer, &connection, &shared).await) }
     });

@@ -119,6 +119,24 @@ async fn each_bad_request_has_its_code_reason_and_words() {
         ),
         (ask("DELETE", &format!("{WEB}?gracePeriodSeconds=x")), 400, "BadRequest", "gracePeriodSeconds"),
         (ask("DELETE", WEB).body("{\"gracePeriodSeconds\": \"x\"}"), 400, "BadRequest", "bad DeleteOptions"),
+        (
+            ask("DELETE", &format!("{WEB}?propagationPolicy=Later")),
+            422,
+            "Invalid",
+            "propagationPolicy: Unsupported value: \"Later\"",
+        ),
+        (
+            ask("DELETE", WEB).body("{\"propagationPolicy\": \"later\"}"),
+            422,
+            "Invalid",
+            "propagationPolicy: Unsupported value: \"later\"",
+        ),
+        (
+            ask("DELETE", WEB).body("{\"propagationPolicy\": \"Orphan\", \"orphanDependents\": true}"),
+            422,
+            "Invalid",
+            "cannot be both set",
+        ),
         (ask("DELETE", WEB).body("{\"dryRun\": [\"x\"]}"), 422, "Invalid", "dryRun: Unsupported value"),
         (
             ask("DELETE", WEB).body("{\"preconditions\": {\"uid\": \"other\"}}"),
@@ -191,6 +209,12 @@ async fn each_bad_request_has_its_code_reason_and_words() {
             409,
             "Conflict",
             "the object has been modified",
+        ),
+        (
+            ask("PUT", WEB).body(web().replace("metadata:", "metadata:\n  resourceVersion: now")),
+            400,
+            "BadRequest",
+            "metadata.resourceVersion: Invalid value: \"now\"",
         ),
         (
             ask("PUT", WEB).body(web().replace("name: app", "name: renamed")),
@@ -279,6 +303,23 @@ async fn every_mistake_is_a_cause_with_its_field() {
     assert_eq!(cause("spec.containers[0].image")["reason"], "FieldValueRequired");
     assert_eq!(cause("spec.restartPolicy")["reason"], "FieldValueNotSupported");
     assert_eq!(cause("spec.containers[0].ports[0].containerPort")["reason"], "FieldValueInvalid");
+}
+
+#[tokio::test]
+async fn an_error_about_no_pod_has_its_causes_too() {
+    let node = Node::new().await;
+    let status =
+        node.send(ask("POST", &format!("{PODS}?dryRun=yes")).body(manifest("web"))).await.expect(422);
+    assert_eq!(
+        status["details"],
+        json!({"causes": [{
+            "reason": "FieldValueNotSupported", "field": "dryRun",
+            "message": "Unsupported value: \"yes\": supported values: \"All\"",
+        }]})
+    );
+    // kubectl debug asks for this one, and falls over an error without details.
+    let status = node.send(ask("PATCH", &format!("{WEB}/ephemeralcontainers"))).await.expect(404);
+    assert_eq!(status["details"], json!({}));
 }
 
 #[tokio::test]

@@ -354,3 +354,44 @@ async fn discovery_says_what_there_is() {
     let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert!(patch["parameters"].to_string().contains("fieldValidation"));
 }
+
+#[tokio::test]
+async fn each_change_has_a_line_in_the_log_that_says_who_made_it() {
+    #[derive(Clone, Default)]
+    struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let written = Written::default();
+    let writer = written.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _log = tracing::subscriber::set_default(log);
+    let node = Node::new().await;
+    node.send(ask("POST", &format!("{PODS}?dryRun=All")).body(manifest("tried"))).await.expect(201);
+    node.send(ask("POST", PODS).header("user-agent", "curl/8").body(manifest("web"))).await.expect(201);
+    let labels = json!({ "metadata": { "labels": { "a": "b" } } }).to_string();
+    let patch = ask("PATCH", &format!("{PODS}/web?fieldManager=me%0Ame"));
+    node.send(patch.kind("application/merge-patch+json").body(labels)).await.expect(200);
+    node.send(ask("DELETE", &format!("{PODS}/web?gracePeriodSeconds=0"))).await.expect(200);
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("was changed")).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for (line, verb, manager) in
+        [(lines[0], "create", "curl"), (lines[1], "patch", "me\\nme"), (lines[2], "delete", "unknown")]
+    {
+        for part in [
+            format!("verb=\"{verb}\" pod=default/web"),
+            format!("manager={manager} "),
+            "127.0.0.1:".to_owned(),
+        ] {
+            assert!(line.contains(&part), "{part}: {line}");
+        }
+    }
+}

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
 use kube_model::core::Pod;
 use kube_model::{PodKey, Timestamp};
 use serde_json::json;
 
+use super::client::Client;
 use super::negotiate::{self, Wanted};
 use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Include};
@@ -40,9 +40,6 @@ const FIELDS: &[&str] = &[
 
 pub(super) use delete::{delete, delete_all};
 pub(super) use patch::patch;
-
-/// Most characters of the name of a field manager.
-const LONGEST_MANAGER: usize = 128;
 
 /// Which pods a list or watch is about.
 pub(super) struct Selection {
@@ -147,6 +144,7 @@ pub(super) async fn create(
     At(namespace): At<String>,
     wanted: Wanted,
     query: Query,
+    client: Client,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -159,6 +157,7 @@ pub(super) async fn create(
     name(&mut pod);
     complete(&mut pod)?;
     let object = api.store.create(pod, options.dry_run).await?;
+    client.changed("create", &object, options.dry_run);
     Ok(negotiate::warn(wanted.no_table().answer(StatusCode::CREATED, &object), &warnings))
 }
 
@@ -206,6 +205,7 @@ pub(super) async fn replace(
     At(at): At<(String, String)>,
     wanted: Wanted,
     query: Query,
+    client: Client,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -218,7 +218,7 @@ pub(super) async fn replace(
     must_be_in(&mut pod, &key.namespace)?;
     must_be_named(&pod, &key)?;
     complete(&mut pod)?;
-    let manager = manager(&options, &headers);
+    let manager = client.manager.clone();
     let change = move |old: &Pod| {
         // Who owns fields matters from the first server-side apply on.
         if old.metadata.managed_fields.is_none() {
@@ -230,16 +230,8 @@ pub(super) async fn replace(
         typed(new, &mut |_| {}).map_err(ApiError::internal)
     };
     let object = api.store.update(key, options.dry_run, change).await?;
+    client.changed("update", &object, options.dry_run);
     Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &object), &warnings))
-}
-
-/// Who changes something: the client by its own word, or else by the name of its program.
-/// Rule: upstream `k8s.io/apiserver/pkg/endpoints/handlers/create.go`, `managerOrUserAgent`.
-fn manager(options: &WriteOptions, headers: &HeaderMap) -> String {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-    let program = agent.and_then(|agent| agent.split('/').next()).filter(|program| !program.is_empty());
-    let name = options.field_manager.as_deref().or(program).unwrap_or("unknown");
-    name.chars().take(LONGEST_MANAGER).collect()
 }
 
 fn must_be_named(pod: &Pod, key: &PodKey) -> Result<(), ApiError> {

@@ -63,12 +63,31 @@ pub(super) fn dry_run(values: &mut dyn Iterator<Item = &str>) -> Result<bool, Ap
     })
 }
 
+/// Checks what is to become of what a deleted pod owns: here nothing is owned, but a mistake is one.
+/// Rule: upstream `k8s.io/apimachinery/pkg/apis/meta/v1/validation`, `ValidateDeleteOptions`.
+pub(super) fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<(), ApiError> {
+    const FIELD: &str = "propagationPolicy";
+    match policy {
+        Some(policy) if orphan.is_some() => {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let message = format!("Invalid value: {policy:?}: {why}");
+            Err(invalid(FIELD, "FieldValueInvalid", message))
+        }
+        None | Some("Foreground" | "Background" | "Orphan") => Ok(()),
+        Some(other) => Err(unsupported(FIELD, other, &["Foreground", "Background", "Orphan", "nil"])),
+    }
+}
+
 /// An option with a value that it can not have.
 fn unsupported(option: &str, value: &str, supported: &[&str]) -> ApiError {
     let list = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
     let message = format!("Unsupported value: {value:?}: supported values: {list}");
+    invalid(option, "FieldValueNotSupported", message)
+}
+
+fn invalid(option: &str, reason: &'static str, message: String) -> ApiError {
     let text = format!("{option}: {message}");
-    let cause = Cause { reason: "FieldValueNotSupported", message, field: option.to_owned() };
+    let cause = Cause { reason, message, field: option.to_owned() };
     ApiError { causes: vec![cause], ..ApiError::new(422, "Invalid", text) }
 }
 

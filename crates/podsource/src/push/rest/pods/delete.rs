@@ -8,6 +8,7 @@ use kube_model::yaml;
 use serde::Deserialize as _;
 use serde_json::json;
 
+use super::super::client::Client;
 use super::super::negotiate::{self, Wanted};
 use super::super::query::{self, ListOptions, Query};
 use super::super::{Answer, At, Shared, body, key};
@@ -26,6 +27,8 @@ impl Deletion {
     /// From the body if there is one, else from the query.
     fn read(query: &Query, text: &[u8]) -> Result<Self, ApiError> {
         if text.trim_ascii().is_empty() {
+            let orphan = query.text("orphanDependents").map(|_| query.flag("orphanDependents"));
+            query::propagation(query.text("propagationPolicy"), orphan)?;
             return Ok(Self {
                 preconditions: Preconditions::default(),
                 grace: query.number("gracePeriodSeconds")?,
@@ -35,6 +38,7 @@ impl Deletion {
         let bad = |error: String| ApiError::bad_request(format!("bad DeleteOptions: {error}"));
         let value = yaml::parse(text).map_err(|error| bad(error.to_string()))?.value;
         let options = DeleteOptions::deserialize(value).map_err(|error| bad(error.to_string()))?;
+        query::propagation(options.propagation_policy.as_deref(), options.orphan_dependents)?;
         let preconditions = options.preconditions.unwrap_or_default();
         let mut dry_run = options.dry_run.iter().flatten().map(String::as_str);
         Ok(Self {
@@ -53,12 +57,14 @@ pub(in crate::push::rest) async fn delete(
     At(at): At<(String, String)>,
     wanted: Wanted,
     query: Query,
+    client: Client,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let text = body::read(&api, &headers, body).await?;
     let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
     let object = api.store.delete(key(at), preconditions, grace, dry_run).await?;
+    client.changed("delete", &object, dry_run);
     Ok(wanted.no_table().answer(StatusCode::OK, &object))
 }
 
@@ -68,6 +74,7 @@ pub(in crate::push::rest) async fn delete_all(
     At(namespace): At<String>,
     wanted: Wanted,
     query: Query,
+    client: Client,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -79,7 +86,10 @@ pub(in crate::push::rest) async fn delete_all(
     let (objects, _) = api.store.list();
     for object in objects.iter().filter(|object| selection.matches(object)) {
         match api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
-            Ok(object) => deleted.push(object),
+            Ok(object) => {
+                client.changed("delete", &object, dry_run);
+                deleted.push(object);
+            }
             // It went by itself.
             Err(error) if error.code == 404 => {}
             Err(error) if error.code == 403 => warnings.push(error.message),

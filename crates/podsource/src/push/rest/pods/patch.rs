@@ -10,10 +10,11 @@ use kube_model::{PodKey, Timestamp};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::super::client::Client;
 use super::super::negotiate::{self, Wanted};
 use super::super::query::{Query, WriteOptions};
 use super::super::{Answer, At, Shared, body, key};
-use super::{complete, manager, must_be_in, must_be_named};
+use super::{complete, must_be_in, must_be_named};
 use crate::manifest::submitted::{self, Submitted};
 use crate::push::error::ApiError;
 use crate::push::patch::{self, PatchType};
@@ -23,6 +24,7 @@ pub(in crate::push::rest) async fn patch(
     At(at): At<(String, String)>,
     wanted: Wanted,
     query: Query,
+    client: Client,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -30,7 +32,7 @@ pub(in crate::push::rest) async fn patch(
     let kind = patch_type(&headers, &options)?;
     let text = body::read(&api, &headers, body).await?;
     let (key, dry_run) = (key(at), options.dry_run);
-    let manager = manager(&options, &headers);
+    let manager = client.manager.clone();
     let patch = Arc::new(Patch::read(key.clone(), kind, manager, &text.bytes, options)?);
     let (warn, warned) = oneshot::channel();
     let of_old = Arc::clone(&patch);
@@ -40,15 +42,16 @@ pub(in crate::push::rest) async fn patch(
         let _ = warn.send(warnings);
         Ok(pod)
     };
-    let (code, object, warnings) = match api.store.update(key, dry_run, change).await {
-        Ok(object) => (StatusCode::OK, object, warned.await.unwrap_or_default()),
+    let (verb, code, object, warnings) = match api.store.update(key, dry_run, change).await {
+        Ok(object) => ("patch", StatusCode::OK, object, warned.await.unwrap_or_default()),
         // Server-side apply makes what is not there.
         Err(error) if error.code == 404 && matches!(patch.kind, PatchType::Apply { .. }) => {
             let (pod, warnings) = patch.apply(&Value::Null)?;
-            (StatusCode::CREATED, api.store.create(pod, dry_run).await?, warnings)
+            ("create", StatusCode::CREATED, api.store.create(pod, dry_run).await?, warnings)
         }
         Err(error) => return Err(error.into()),
     };
+    client.changed(verb, &object, dry_run);
     Ok(negotiate::warn(wanted.no_table().answer(code, &object), &warnings))
 }
 
