@@ -64,6 +64,11 @@ impl Sources {
             let settings = http::Settings {
                 headers: manifest.headers.clone(),
                 ca_file: manifest.ca_file.clone(),
+                redirects: if manifest.any_redirects {
+                    http::Redirects::Any
+                } else {
+                    http::Redirects::SameHost
+                },
                 check_frequency: live.http_check_frequency.subscribe(),
                 cache_dir: Some(dir(http::SOURCE)),
                 ..http::Settings::new(&manifest.url, node_name)

@@ -55,6 +55,7 @@ pub struct KubeletFlags {
     pub manifest_server_tls_private_key_file: String,
     pub manifest_server_token_file: String,
     pub manifest_url_ca_file: String,
+    pub manifest_url_redirects: String,
     pub max_housekeeping_interval: GoDuration,
     pub node_ip: String,
     pub node_labels: BTreeMap<String, String>,

@@ -18,16 +18,19 @@ pub struct ManifestUrl {
     pub headers: Vec<(String, String)>,
     /// The authorities that the server's certificate is checked against; `None`: the system's.
     pub ca_file: Option<PathBuf>,
+    /// Whether redirects may lead to other servers.
+    pub any_redirects: bool,
 }
 
 impl fmt::Debug for ManifestUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, headers, ca_file } = self;
+        let Self { url, headers, ca_file, any_redirects } = self;
         let headers: Vec<_> = headers.iter().map(|(name, _)| (name, MASK)).collect();
         f.debug_struct("ManifestUrl")
             .field("url", &masked_url(url))
             .field("headers", &headers)
             .field("ca_file", ca_file)
+            .field("any_redirects", any_redirects)
             .finish()
     }
 }
@@ -83,16 +86,31 @@ impl Check<'_> {
         config: &KubeletConfiguration,
         flags: &KubeletFlags,
     ) -> Option<ManifestUrl> {
+        const REDIRECTS: &str = "--manifest-url-redirects";
+        const SAME_HOST: &str = "same-host";
         let (url, ca_file) = (&config.static_pod_url, &flags.manifest_url_ca_file);
+        let redirects = &flags.manifest_url_redirects;
+        if ![SAME_HOST, "any"].contains(&redirects.as_str()) {
+            self.fail(REDIRECTS, redirects, "must be same-host or any");
+        }
         if url.is_empty() {
+            let needed = "needs --manifest-url or staticPodURL";
             if !ca_file.is_empty() {
-                self.fail("--manifest-url-ca-file", ca_file, "needs --manifest-url or staticPodURL");
+                self.fail("--manifest-url-ca-file", ca_file, needed);
+            }
+            if redirects == "any" {
+                self.fail(REDIRECTS, redirects, needed);
             }
             return None;
         }
         let headers = config.static_pod_url_header.iter();
         let headers = headers.flat_map(|(name, values)| values.iter().map(|v| (name.clone(), v.clone())));
-        Some(ManifestUrl { url: url.clone(), headers: headers.collect(), ca_file: non_empty(ca_file) })
+        Some(ManifestUrl {
+            url: url.clone(),
+            headers: headers.collect(),
+            ca_file: non_empty(ca_file),
+            any_redirects: redirects != SAME_HOST,
+        })
     }
 
     /// What strangers could reach without a secret is refused.
@@ -179,7 +197,9 @@ mod tests {
         assert_eq!(url.url, "https://user:hunter2@pods.example/node?key=hunter2");
         let headers: Vec<_> = url.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(headers, [("Authorization", "Bearer hunter2"), ("X-A", "1"), ("X-A", "2")]);
-        assert_eq!(url.ca_file, Some("/etc/ca.pem".into()));
+        assert_eq!((&url.ca_file, url.any_redirects), (&Some("/etc/ca.pem".into()), false));
+        let any = self::settings(&[line[0], "--manifest-url-redirects=any"]).unwrap();
+        assert!(any.manifest_url.unwrap().any_redirects);
         assert!(settings.warnings.iter().all(|w| w.contains("is deprecated")), "{:?}", settings.warnings);
 
         let effective = load(&Folder::default(), &line).unwrap();
@@ -205,6 +225,11 @@ mod tests {
                 &["--manifest-url=http://x", "--manifest-url-header=A:hunter2\r\nB: hunter2"],
                 "staticPodURLHeader.A \"<masked>\" must not have control characters",
             ),
+            (
+                &["--manifest-url=http://x", "--manifest-url-redirects=all"],
+                "--manifest-url-redirects \"all\" must be same-host or any",
+            ),
+            (&["--manifest-url-redirects=any"], "--manifest-url-redirects \"any\" needs --manifest-url"),
             (&["--manifest-url-ca-file=/ca"], "--manifest-url-ca-file \"/ca\" needs --manifest-url"),
         ] {
             let got = settings(line).unwrap_err();

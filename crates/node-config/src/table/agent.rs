@@ -47,6 +47,8 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "`file` with the bearer tokens that are let in to the pod API, one a line"),
     own("manifest-url-ca-file", "", &at(|f| &mut f.flags.manifest_url_ca_file),
         "`file` with the authorities that the certificate of manifest-url is checked against, instead of the system's"),
+    own("manifest-url-redirects", "same-host", &at(|f| &mut f.flags.manifest_url_redirects),
+        "which redirects of manifest-url are followed: same-host, or any; another server never gets the headers and credentials"),
     not_yet("max-housekeeping-interval", "15s", &at(|f| &mut f.flags.max_housekeeping_interval),
         "longest time between two measurements of containers"),
     kubelet("node-ip", "", &at(|f| &mut f.flags.node_ip),
