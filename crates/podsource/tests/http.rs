@@ -3,6 +3,7 @@
 
 #[path = "http/answers.rs"]
 mod answers;
+mod broken;
 #[path = "http/cache.rs"]
 mod cache;
 #[path = "http/redirects.rs"]

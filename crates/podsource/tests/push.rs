@@ -8,6 +8,7 @@
 
 #[path = "push/access.rs"]
 mod access;
+mod broken;
 #[path = "push/kubectl.rs"]
 mod kubectl;
 #[path = "push/limits.rs"]

@@ -115,6 +115,22 @@ async fn a_document_that_can_not_be_used_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_no_manifest_for_a_file_is_none_here() {
+    let server = Server::start().await;
+    let mut source = running(&server).await;
+    // Nothing at all says that nothing is wanted, as for the kubelet.
+    for broken in broken::all().into_iter().filter(|broken| !broken.text.is_empty()) {
+        server.answers_text(broken.text.clone());
+        println!("{}", broken.what);
+        let said = broken.told();
+        stays(&mut source, &server, if said.is_empty() { "the last good version" } else { &said }).await;
+    }
+    server.answers_text(broken::GOOD);
+    source.poll();
+    source.until_images(&["x"]).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_broken_changes_nothing() {
     let server = Server::start().await;
     let mut source = running(&server).await;

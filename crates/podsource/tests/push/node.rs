@@ -123,12 +123,12 @@ pub(crate) struct Ask {
     method: String,
     path: String,
     headers: Vec<(String, String)>,
-    body: String,
+    body: Vec<u8>,
 }
 
 /// A request that curl would make.
 pub(crate) fn ask(method: &str, path: &str) -> Ask {
-    Ask { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: String::new() }
+    Ask { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
 }
 
 impl Ask {
@@ -137,7 +137,7 @@ impl Ask {
         self
     }
 
-    pub(crate) fn body(mut self, body: impl Into<String>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
@@ -162,8 +162,9 @@ impl Ask {
             for (name, value) in &self.headers {
                 request = request.header(name, value);
             }
-            let request =
-                request.body(Full::<bytes::Bytes>::from(self.body)).map_err(|error| error.to_string())?;
+            let request = request
+                .body(Full::<bytes::Bytes>::new(self.body.into()))
+                .map_err(|error| error.to_string())?;
             let (head, body) =
                 sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
@@ -220,6 +221,7 @@ pub(crate) async fn rest_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
 impl Ask {
     /// For messages.
     pub(crate) fn shown(&self) -> String {
-        format!("{} {} {:?} {:?}", self.method, self.path, self.headers, self.body)
+        let body = String::from_utf8_lossy(&self.body);
+        format!("{} {} {:?} {body:?}", self.method, self.path, self.headers)
     }
 }

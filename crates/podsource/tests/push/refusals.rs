@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
+use crate::broken;
 use crate::node::{Ask, Node, PODS, ask, manifest};
 
 const YAML: &str = "application/yaml";
 const WEB: &str = "/api/v1/namespaces/default/pods/web";
 
-fn post(body: impl Into<String>) -> Ask {
+fn post(body: impl Into<Vec<u8>>) -> Ask {
     ask("POST", PODS).kind(YAML).body(body)
 }
 
@@ -282,6 +283,35 @@ async fn each_bad_request_has_its_code_reason_and_words() {
     let list = node.send(ask("GET", "/api/v1/pods")).await.expect(200);
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "nothing came of it");
     assert_eq!(list["items"][0]["spec"]["containers"][0]["image"], "busybox:1");
+}
+
+#[tokio::test]
+async fn what_is_no_manifest_for_a_file_is_none_here() {
+    let node = Node::new().await;
+    let mut wrong = Vec::new();
+    for broken in broken::all() {
+        let (code, reason, message) = node.send(post(broken.text.clone())).await.error();
+        // Bodies have a limit of their own, and a name may be made.
+        let words = match broken.what {
+            "too large" => "limit is 3145728",
+            _ => broken.said,
+        };
+        let place = match broken.at.split_once(':') {
+            Some((line, column)) if code == 400 => format!("line {line}, column {column}: "),
+            _ => String::new(),
+        };
+        let expected = [(400, "BadRequest"), (413, "RequestEntityTooLarge"), (422, "Invalid")];
+        if !expected.contains(&(code, reason.as_str()))
+            || !message.contains(words)
+            || !message.contains(&place)
+        {
+            wrong.push(format!("{}: {code} {reason}: {message}", broken.what));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let list = node.send(ask("GET", "/api/v1/pods")).await.expect(200);
+    assert_eq!(list["items"], json!([]));
+    node.send(post(broken::GOOD)).await.expect(201);
 }
 
 #[tokio::test]
