@@ -321,6 +321,13 @@ fn with(place: &str, lines: &str) -> String {
 #[test]
 fn each_invalid_field_is_named_with_its_reason() {
     let app = "spec.containers[0]";
+    let term =
+        "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]";
+    let node_affinity = |terms: &str| {
+        format!(
+            "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: {terms}}}}}}}"
+        )
+    };
     #[rustfmt::skip]
     let cases: &[(&str, &str, &str, &str)] = &[
         ("metadata", "namespace: x", "metadata.name", "Required value"),
@@ -328,6 +335,25 @@ fn each_invalid_field_is_named_with_its_reason() {
         ("metadata", "name: web\nannotations: {a b: c}", "metadata.annotations[a b]", "name part"),
         ("metadata", "name: web\nannotations: {kubernetes.io/config.mirror: x}", "metadata.annotations[kubernetes.io/config.mirror]", "Forbidden"),
         ("metadata", "name: web\ndeletionTimestamp: 2026-01-01T00:00:00Z", "metadata.deletionTimestamp", "Forbidden"),
+        ("metadata", "name: web\ngenerateName: Web-", "metadata.generateName", "lower case"),
+        ("metadata", "name: web\ngenerateName: \"-\"", "metadata.generateName", "Invalid value"),
+        ("metadata", "name: web\nfinalizers: [mine]", "metadata.finalizers[0]", "neither a standard finalizer name nor is it fully qualified"),
+        ("metadata", "name: web\nfinalizers: [a b/c]", "metadata.finalizers[0]", "Invalid value"),
+        ("metadata", "name: web\nfinalizers: [orphan, foregroundDeletion]", "metadata.finalizers", "finalizer orphan and foregroundDeletion cannot be both set"),
+        ("metadata", "name: web\nownerReferences: [{apiVersion: a/b/c, kind: K, name: own, uid: u}]", "metadata.ownerReferences[0].apiVersion", "version must not be empty"),
+        ("metadata", "name: web\nownerReferences: [{apiVersion: v1, kind: K, name: \"\", uid: u}]", "metadata.ownerReferences[0].name", "must not be empty"),
+        ("metadata", "name: web\nownerReferences: [{apiVersion: v1, kind: Event, name: own, uid: u}]", "metadata.ownerReferences[0]", "disallowed from being an owner"),
+        ("metadata", "name: web\nownerReferences: [{apiVersion: v1, kind: K, name: own, uid: u, controller: true}, {apiVersion: v1, kind: K, name: m, uid: v, controller: true}]", "metadata.ownerReferences", "for own and m"),
+        ("spec", "schedulingGates: [{name: a.b/c}]", "spec.nodeName", "cannot be set until all schedulingGates have been cleared"),
+        ("spec", &node_affinity("[]"), "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms", "at least one node selector term"),
+        ("spec", &node_affinity("[{matchExpressions: [{key: a, operator: Like}]}]"), &format!("{term}.matchExpressions[0].operator"), "not a valid selector operator"),
+        ("spec", &node_affinity("[{matchExpressions: [{key: a, operator: In}]}]"), &format!("{term}.matchExpressions[0].values"), "'In' or 'NotIn'"),
+        ("spec", &node_affinity("[{matchExpressions: [{key: a, operator: Exists, values: [x]}]}]"), &format!("{term}.matchExpressions[0].values"), "Forbidden"),
+        ("spec", &node_affinity("[{matchExpressions: [{key: a, operator: Gt, values: [\"1\", \"2\"]}]}]"), &format!("{term}.matchExpressions[0].values"), "single value"),
+        ("spec", &node_affinity("[{matchExpressions: [{key: a b, operator: Exists}]}]"), &format!("{term}.matchExpressions[0].key"), "Invalid value"),
+        ("spec", &node_affinity("[{matchFields: [{key: spec.x, operator: In, values: [a]}]}]"), &format!("{term}.matchFields[0].key"), "not a valid field selector key"),
+        ("spec", &node_affinity("[{matchFields: [{key: metadata.name, operator: In, values: [a, b]}]}]"), &format!("{term}.matchFields[0].values"), "only one value"),
+        ("spec", "affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 0, preference: {}}]}}", "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight", "1-100"),
         ("spec", "restartPolicy: Sometimes", "spec.restartPolicy", "Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""),
         ("spec", "dnsPolicy: none", "spec.dnsPolicy", "Unsupported value"),
         ("spec", "dnsPolicy: None", "spec.dnsConfig.nameservers", "Required value"),

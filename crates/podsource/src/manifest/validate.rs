@@ -1,10 +1,11 @@
 //! Upstream's validation of a new pod, for the fields that a node acts on, and what a static pod may not refer
 //! to. Finds everything at once.
 //!
-//! Not checked, because nothing on a node depends on them: affinity, topology spread, scheduling gates, and
-//! the parameters of volume plugins that need an API server.
-//! Rules: upstream `pkg/apis/core/validation/validation.go`.
+//! Not checked, because nothing on a node depends on them: affinity to other pods, topology spread, and the parameters
+//! of volume plugins that need an API server.
+//! Rules: upstream `pkg/apis/core/validation/validation.go`, `k8s.io/apimachinery/pkg/api/validation/objectmeta.go`.
 
+mod affinity;
 mod container;
 mod handler;
 mod metadata;

@@ -1,4 +1,4 @@
-//! Name, namespace, labels and annotations. They become folder names, environment and runtime labels.
+//! Name, namespace, labels and annotations, who owns the pod and who holds it. The first become folder names, environment and runtime labels.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,21 @@ use super::syntax;
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
 pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
+    if let Some(base) = meta.generate_name.as_deref().filter(|base| !base.is_empty()) {
+        // More will follow, so that it may end in a dash.
+        let as_name = base
+            .strip_suffix('-')
+            .filter(|base| !base.is_empty())
+            .map_or(base.to_owned(), |base| format!("{base}a"));
+        report.check(&field.child("generateName"), base, syntax::dns_subdomain(&as_name));
+    }
     let name = meta.name.as_deref().unwrap_or_default();
     report.check(&field.child("name"), name, syntax::dns_subdomain(name));
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     report.check(&field.child("namespace"), namespace, syntax::dns_label(namespace));
     labels(report, &field.child("labels"), meta.labels.as_ref());
+    owners(report, &field.child("ownerReferences"), meta);
+    finalizers(report, &field.child("finalizers"), meta);
 
     let field = field.child("annotations");
     let annotations = || meta.annotations.iter().flatten();
@@ -25,6 +35,62 @@ pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     }
     if annotations().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
         report.too_long(&field, MAX_ANNOTATIONS);
+    }
+}
+
+fn owners(report: &mut Report, field: &Field, meta: &ObjectMeta) {
+    let mut controller: Option<&str> = None;
+    for (index, owner) in meta.owner_references.iter().flatten().enumerate() {
+        let at = field.index(index);
+        let version = match owner.api_version.split('/').collect::<Vec<_>>()[..] {
+            [version] | [_, version] => version,
+            _ => "",
+        };
+        if version.is_empty() {
+            report.invalid(&at.child("apiVersion"), &owner.api_version, "version must not be empty");
+        }
+        for (name, value) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
+            if value.is_empty() {
+                report.invalid(&at.child(name), value, "must not be empty");
+            }
+        }
+        if (owner.api_version.as_str(), owner.kind.as_str()) == ("v1", "Event") {
+            report.invalid(&at, &owner.kind, "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if owner.controller == Some(true) {
+            if let Some(other) = controller {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {other} \
+                     and {}",
+                    owner.name
+                );
+                report.invalid(field, &owner.name, why);
+            }
+            controller = Some(&owner.name);
+        }
+    }
+}
+
+fn finalizers(report: &mut Report, field: &Field, meta: &ObjectMeta) {
+    const ORPHAN: &str = "orphan";
+    const FOREGROUND: &str = "foregroundDeletion";
+    let all = meta.finalizers.as_deref().unwrap_or_default();
+    for (index, name) in all.iter().enumerate() {
+        let field = field.index(index);
+        let complaint = syntax::qualified_name(name);
+        if complaint.is_none()
+            && !name.contains('/')
+            && !["kubernetes", ORPHAN, FOREGROUND].contains(&&**name)
+        {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            report.invalid(&field, name, why);
+        }
+        report.check(&field, name, complaint);
+    }
+    let has = |wanted: &str| all.iter().any(|name| name == wanted);
+    if has(ORPHAN) && has(FOREGROUND) {
+        let why = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        report.invalid(field, all, why);
     }
 }
 

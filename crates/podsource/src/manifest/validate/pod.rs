@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kube_model::core::{HostAlias, PodDNSConfig, PodSpec, Toleration};
 
 use super::super::invalid::{Field, Report};
-use super::{container, metadata, resources, security, syntax, volume};
+use super::{affinity, container, metadata, resources, security, syntax, volume};
 
 /// Largest `activeDeadlineSeconds`.
 const MAX_SECONDS: i64 = i32::MAX as i64;
@@ -58,6 +58,14 @@ pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
     for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         let field = field.child("readinessGates").index(index).child("conditionType");
         report.check(&field, &gate.condition_type, syntax::qualified_name(&gate.condition_type));
+    }
+    if let Some(wanted) = &spec.affinity {
+        affinity::check(report, &field.child("affinity"), wanted);
+    }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        // Every pod of these sources is on its node from the beginning.
+        report
+            .forbidden(&field.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
     security::pod(report, field, spec);
     resources::pod(report, field, spec);

@@ -5,7 +5,7 @@
 //! `pkg/registry/core/pod/strategy.go`.
 
 use kube_model::core::{Pod, PodStatus};
-use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use kube_model::qos::QosClass;
 use kube_model::{Timestamp, labels, pod};
 
@@ -30,6 +30,7 @@ pub(super) fn before_create(
     meta.deletion_timestamp = None;
     meta.deletion_grace_period_seconds = None;
     meta.generation = Some(1);
+    readable_managers(meta);
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(labels::CONFIG_SOURCE.to_owned(), SOURCE.to_owned());
     annotations.insert(labels::CONFIG_HASH.to_owned(), uid.clone());
@@ -51,6 +52,19 @@ pub(super) fn before_create(
     }
     pod.status = None;
     Ok(())
+}
+
+/// A client may say which fields have which managers, as when it restores a pod. If one of them can not be read, all are
+/// forgotten. Rule: upstream `k8s.io/apimachinery/pkg/util/managedfields/internal/fieldmanager.go`.
+fn readable_managers(meta: &mut ObjectMeta) {
+    let readable = |entry: &ManagedFieldsEntry| {
+        entry.fields_type.as_deref() == Some("FieldsV1")
+            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.is_object())
+            && matches!(entry.operation.as_deref(), Some("Apply" | "Update"))
+    };
+    if meta.managed_fields.as_ref().is_some_and(|entries| !entries.iter().all(readable)) {
+        meta.managed_fields = None;
+    }
 }
 
 /// The status of a pod of which the agent has not said anything yet.
@@ -78,6 +92,7 @@ pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
     };
     wanted.check(old)?;
     let (meta, of_old) = (&mut new.metadata, &old.metadata);
+    readable_managers(meta);
     if meta.name != of_old.name
         || meta.namespace.as_ref().is_some_and(|n| Some(n) != of_old.namespace.as_ref())
     {
@@ -264,6 +279,29 @@ mod tests {
                 }
             };
             assert_eq!(found, expected, "{spec:?} {before:?} {phase} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn managers_that_a_client_brings_stay_if_they_can_be_read() {
+        let good = serde_json::json!({"manager": "m", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {}}});
+        let mut cases = vec![(good.clone(), true)];
+        for (field, value) in
+            [("operation", "Take".into()), ("fieldsType", "FieldsV2".into()), ("fieldsV1", 7.into())]
+        {
+            let mut bad = good.clone();
+            bad[field] = value;
+            cases.push((bad, false));
+        }
+        for (entry, stays) in cases {
+            let mut pod = pod(None, None);
+            pod.metadata.managed_fields = Some(vec![
+                serde_json::from_value(good.clone()).unwrap(),
+                serde_json::from_value(entry.clone()).unwrap(),
+            ]);
+            let now = Timestamp::from_second(900).unwrap();
+            before_create(&mut pod, "uid".to_owned(), "node1", now).unwrap();
+            assert_eq!(pod.metadata.managed_fields.is_some(), stays, "{entry}");
         }
     }
 
