@@ -1,4 +1,6 @@
-//! `cargo xtask bench --sources`: what the pod sources cost, each alone, through its example program.
+//! `cargo xtask bench --sources`: what the pod sources cost, each alone and all together, through example programs.
+
+mod together;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -30,7 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) fn run() -> Result<()> {
     let mut report = Report::default();
-    let measured = file(&mut report).and_then(|()| push(&mut report));
+    let measured =
+        file(&mut report).and_then(|()| push(&mut report)).and_then(|()| together::run(&mut report));
     // What was measured before a failure is worth seeing too.
     report.print();
     let path = target_dir().join("bench/sources.json");
@@ -265,7 +268,7 @@ impl Drop for Source {
     }
 }
 
-/// Builds an example of `podsource`, which needs this feature, and returns its path.
+/// Builds an example of `podsource`, which needs these features, and returns its path.
 fn release_example(name: &str, feature: &str) -> Result<PathBuf> {
     ui::step(&format!("building the example {name}"));
     let build = ["build", "--release", "--package", "podsource", "--features", feature, "--example", name];
