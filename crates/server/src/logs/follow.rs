@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream};
+use tokio::time::{Instant, sleep_until};
 
 use super::row::{Rows, UnsupportedFormat};
 use super::watch::{LogWatch, Watched};
@@ -22,6 +23,9 @@ const BLOCK: usize = 32 * 1024;
 /// How long a runtime may go on writing to a log after it has begun the next one: the last rows are still on their
 /// way through its buffers.
 const SETTLED: Duration = Duration::from_millis(100);
+
+/// How long it may go on writing after it has told that the container has ended, for the same reason.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why a log cannot be read. It is told to the client, at the end of what was sent before.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +59,11 @@ enum Mode {
 struct Follower {
     watched: Watched,
     ended: BoxFuture<'static, ()>,
-    /// Whether the container has ended: what is there now is all there will be.
-    is_over: bool,
+    /// Until when more may come, once the container has ended. One that had ended before anybody waited for it has
+    /// written everything.
+    over: Option<Instant>,
+    /// Whether anything was waited for.
+    waited: bool,
     /// The file that came in the place of ours.
     next: Option<File>,
 }
@@ -89,7 +96,7 @@ impl LogStream {
                 let watched = watch.folder(folder);
                 let watched =
                     watched.map_err(|source| LogError::Watch { path: folder.to_owned(), source })?;
-                Mode::Follow(Follower { watched, ended, is_over: false, next: None })
+                Mode::Follow(Follower { watched, ended, over: None, waited: false, next: None })
             }
         };
         Ok(Self { path, file: Arc::new(file), offset, rows: Rows::new(options), mode, finished: false })
@@ -164,7 +171,8 @@ impl LogStream {
             self.rows.new_file();
             return Ok(());
         }
-        match replaced(Arc::clone(&self.file), self.path.clone(), self.offset, follower.is_over).await? {
+        let is_over = follower.over.is_some_and(|over| over <= Instant::now());
+        match replaced(Arc::clone(&self.file), self.path.clone(), self.offset, is_over).await? {
             // The old one is read once more.
             Replaced::By(file) => {
                 tokio::time::sleep(SETTLED).await;
@@ -174,17 +182,36 @@ impl LogStream {
                 self.offset = 0;
                 self.rows.new_file();
             }
-            Replaced::No if follower.is_over => {
+            Replaced::No if is_over => {
                 self.finished = true;
                 self.rows.finish()?;
             }
-            Replaced::No => tokio::select! {
-                // Cancel-safe: a change stays marked, and the future of the end is kept.
-                () = changed(&mut follower.watched) => {}
-                () = &mut follower.ended => follower.is_over = true,
-            },
+            Replaced::No => follower.wait().await,
         }
         Ok(())
+    }
+}
+
+impl Follower {
+    /// Returns when there may be more, or nothing more will come.
+    async fn wait(&mut self) {
+        if let Some(over) = self.over {
+            // Cancel-safe: a change stays marked.
+            tokio::select! {
+                () = changed(&mut self.watched) => {}
+                () = sleep_until(over) => {}
+            }
+            return;
+        }
+        if !std::mem::replace(&mut self.waited, true) && (&mut self.ended).now_or_never().is_some() {
+            self.over = Some(Instant::now());
+            return;
+        }
+        // Cancel-safe, too: the future of the end is kept.
+        tokio::select! {
+            () = &mut self.ended => self.over = Some(Instant::now() + LAST_WORDS),
+            () = changed(&mut self.watched) => {}
+        }
     }
 }
 
