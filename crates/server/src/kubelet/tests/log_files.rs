@@ -144,7 +144,7 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
     // A runtime may tell of the end of a container before it has written its last words.
     let before = follower.text();
     server.view.set(snapshot(vec![pod("web", "w", ended("w"), json!({}))]));
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     append(&path, &row("last"));
     tokio::time::timeout(DEADLINE, follower.task).await.unwrap().unwrap();
     let after = String::from_utf8(follower.received.lock().unwrap().clone()).unwrap();
