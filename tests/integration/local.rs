@@ -27,9 +27,10 @@ const SPEC: &str = "
     command: [sh, -c, 'for i in 1 2 3; do echo count $i; sleep 1; done; exit 4']
 ";
 
-/// A node on which the web server serves.
+/// A node on which the web server serves and the other container was started.
 fn apply(node: &Node) {
     node.apply("web", SPEC);
+    node.until_phase("web", "Running");
     node.until_container("web", "web", "serves", |status| status["ready"] == true);
 }
 
@@ -213,7 +214,12 @@ impl Forwarding {
         let address = line
             .strip_prefix("Forwarding from ")
             .and_then(|rest| rest.strip_suffix(&format!(" -> {remote}")));
-        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| {
+            let _ended = self.child.kill();
+            let mut errors = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("{line}{errors}")
+        })
     }
 }
 
