@@ -213,12 +213,15 @@ fn client(ca: &Ca) -> io::Result<Upstream> {
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only()
         .enable_http1()
         .enable_http2()
-        .build();
+        .wrap_connector(tcp);
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
@@ -230,6 +233,8 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, shared: Arc<S
 }
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
+    // Else what is passed on waits for acknowledgements.
+    let _best_effort = stream.set_nodelay(true);
     // A client that does not trust the certificate, or goes away, is its own affair.
     let Ok(stream) = tls.accept(stream).await else { return };
     let mut cuts = shared.cuts.subscribe();
