@@ -230,6 +230,15 @@ async fn kubectl_watches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_debug_is_refused_and_does_not_fall_over() {
+    let lone = Lone::new().await;
+    lone.said(&["run", "web", "--image=busybox:1"]).await;
+    let complaint = lone.complaint(&["debug", "web", "--image=busybox:1"], "").await;
+    assert!(complaint.contains("ephemeral containers are disabled"), "{complaint}");
+    assert!(!complaint.contains("panic"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_needs_no_more_than_the_manifest() {
     let lone = Lone::new().await;
     let file = lone.home.path().join("pod.yaml");
