@@ -104,9 +104,11 @@ pub struct Limits {
     /// Connections at once; the default is 256. A further one takes the place of the one that is idle longest, or
     /// longest sends its request. Half of them may be watches and logs.
     pub connections: usize,
-    /// How long a connection may be idle, take for the head of a request or the start of TLS, or take nothing of what
-    /// it is sent; the default is 30 s.
+    /// How long a connection may be idle, or take for the head of a request or the start of TLS; the default is 30 s.
     pub idle: Duration,
+    /// How long a client may take nothing of what it is sent, as one does who reads a log page by page; the default
+    /// is 10 min.
+    pub stall: Duration,
     /// How long a request may take that is not a watch or a log; the default is 60 s, as in the API server.
     pub request: Duration,
 }
@@ -118,6 +120,7 @@ impl Default for Limits {
             pods: 1000,
             connections: 256,
             idle: Duration::from_secs(30),
+            stall: Duration::from_secs(600),
             request: Duration::from_secs(60),
         }
     }

@@ -131,7 +131,7 @@ async fn serve_http(
         .timer(TokioTimer::new())
         .header_read_timeout(shared.api.limits.idle)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Stalling::new(stream, shared.api.limits.idle)), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, shared.api.limits.stall)), service);
     let mut http = std::pin::pin!(http);
     let ended = tokio::select! {
         ended = http.as_mut() => ended,

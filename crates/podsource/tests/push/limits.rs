@@ -161,14 +161,14 @@ async fn bodies_that_do_not_come_hold_no_places() {
     for _ in 0..8 {
         slow.push(begin(&node, &(head("Content-Length: 100") + "apiVersion: v1\n")).await);
     }
-    timeout(Duration::from_secs(5), node.create("web")).await.expect("one of them makes room");
+    timeout(SOON, node.create("web")).await.expect("one of them makes room");
     assert_eq!(pods(&node).await, 1);
 }
 
 #[tokio::test]
 async fn a_watch_that_nobody_reads_gives_its_place_back() {
     let node = Node::with(|settings| {
-        short_idle(settings);
+        settings.limits.stall = Duration::from_secs(1);
         settings.limits.connections = 2;
     })
     .await;

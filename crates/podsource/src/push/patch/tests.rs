@@ -399,7 +399,8 @@ fn long_lists_take_no_longer_than_they_are() {
         let fewer = apply(&applied_by("two", false), &fewer, &json!({"metadata": {"name": "web"}})).unwrap();
         assert_eq!(list(&fewer), Some(10_000));
     }
-    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    // Minutes, if each item were looked for in the others.
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
     let more = finalizers(vec!["a/b"; 10_001].into());
     for kind in [PatchType::Strategic, applied_by("one", false)] {
         let error = apply(&kind, &finalizers(json!(["a/b"])), &more).unwrap_err().into_api("web");
