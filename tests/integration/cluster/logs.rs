@@ -17,6 +17,7 @@ use crate::node::cri;
 struct Follower {
     child: Child,
     received: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Follower {
@@ -26,13 +27,13 @@ impl Follower {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let (received, mut stdout) = (Arc::<Mutex<String>>::default(), child.stdout.take().unwrap());
         let into = Arc::clone(&received);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut bytes = vec![0; 64 * 1024];
             while let Ok(read @ 1..) = stdout.read(&mut bytes) {
                 into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
             }
         });
-        Self { child, received }
+        Self { child, received, reader: Some(reader) }
     }
 
     fn text(&self) -> String {
@@ -47,13 +48,14 @@ impl Follower {
         seen.unwrap();
     }
 
-    /// Waits until it ends by itself, which is success.
+    /// Waits until it ends by itself, which is success, and until all that it said is here.
     fn until_ended(&mut self) {
         let ended = until("the follower ends", SOON, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),
             other => Err(format!("{other:?}: {}", self.text())),
         });
         assert!(ended.unwrap().success());
+        self.reader.take().unwrap().join().unwrap();
     }
 }
 
