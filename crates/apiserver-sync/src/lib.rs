@@ -9,5 +9,6 @@ pub mod client;
 pub mod events;
 pub mod node;
 pub mod objects;
+mod pace;
 pub mod pods;
 pub mod services;

@@ -9,9 +9,11 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use kube_model::core::Node;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::causes::causes;
+use crate::causes::{causes, retry_after};
+use crate::pace::paced;
 
 /// Watches the Node of this name until `cancel` is cancelled; `None` while there is none, or it is not known.
 /// A change of `reached` ends the pause after a failure. Must be called within a tokio runtime.
@@ -25,7 +27,8 @@ pub fn watch(
     // From the server's cache: with pages kube would leave out that it is meant.
     let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
     let config = config.fields(&format!("metadata.name={name}"));
-    let events = move || watcher(Api::all(client.clone()), config.clone()).default_backoff().boxed();
+    let api = Api::all(paced(client));
+    let events = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
     tokio::spawn(async move { cancel.run_until_cancelled(follow(events, reached, publish)).await });
     known
 }
@@ -38,20 +41,26 @@ async fn follow<S>(
     S: Stream<Item = Result<Event<Node>, watcher::Error>> + Unpin,
 {
     let mut events = begin();
-    let (mut listed, mut failing) = (None, false);
+    let (mut listed, mut pause, mut complaint) = (None, None, String::new());
     loop {
-        // Both arms are cancel-safe: a stream keeps what it has not delivered, and so does `changed`.
+        // All arms are cancel-safe: a stream keeps what it has not delivered, and so does `changed`; what is left of a
+        // pause does not matter once the server can be reached again.
         let event = tokio::select! {
-            event = events.next() => event,
-            Ok(()) = reached.changed(), if failing => {
-                events = begin();
+            event = async { sleep(pause.unwrap_or_default()).await; events.next().await } => event,
+            Ok(()) = reached.changed(), if pause.is_some() => {
+                (events, pause) = (begin(), None);
                 continue;
             }
         };
         let Some(event) = event else { return };
-        failing = event.is_err();
+        // kube's own pause comes behind the one that the server wants.
+        pause = event.as_ref().err().map(|error| retry_after(error));
         match event {
-            Ok(Event::Init) => listed = None,
+            Ok(Event::Init) => {
+                // Only the beginning of a try.
+                listed = None;
+                continue;
+            }
             Ok(Event::InitApply(node)) => listed = Some(Arc::new(node)),
             Ok(Event::InitDone) => {
                 publish.send_replace(listed.take());
@@ -62,8 +71,15 @@ async fn follow<S>(
             Ok(Event::Delete(_)) => {
                 publish.send_replace(None);
             }
-            // Who writes the Node tells of a server that does not answer.
-            Err(error) => tracing::debug!("the node can not be watched: {}", causes(&error)),
+            Err(error) => {
+                let text = causes(&error);
+                if text != complaint {
+                    tracing::warn!("the node can not be watched: {text}; what is known of it stays");
+                    complaint = text;
+                }
+                continue;
+            }
         }
+        complaint.clear();
     }
 }

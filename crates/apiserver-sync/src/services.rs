@@ -3,7 +3,6 @@
 //! Rule: reference 3.3 (which services are watched) and 4.5 (when they are needed).
 
 mod environment;
-mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +21,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::{causes, retry_after};
+use crate::pace::paced;
 
 pub use environment::{Port, Service, environment};
 
@@ -70,7 +70,7 @@ impl Services {
 }
 
 async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, synced: watch::Sender<bool>) {
-    let api = Api::<Received>::all(pace::paced(client));
+    let api = Api::<Received>::all(paced(client));
     // From the server's cache: with pages kube would leave out that it is meant.
     let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
     let with_address = config.clone().fields("spec.clusterIP!=None");
@@ -80,7 +80,11 @@ async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, sync
     let write = || known.write().unwrap_or_else(PoisonError::into_inner);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                // Only the beginning of a try.
+                listed.clear();
+                continue;
+            }
             Ok(Event::InitApply(service)) => {
                 listed.insert(service.key(), service.into());
             }

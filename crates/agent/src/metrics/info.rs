@@ -1,6 +1,6 @@
 //! What does not change while the agent runs, said as metrics.
 
-use std::env::consts::{ARCH, OS};
+use std::env::consts::OS;
 
 use node_config::gates::{Gate, Gates};
 use server::metrics::{Kind, Text};
@@ -10,11 +10,7 @@ pub(crate) fn write_build(out: &mut Text) {
     let version = node_config::KUBERNETES_VERSION;
     let mut parts = version.split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let arch = match ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let arch = crate::node::architecture();
     let name = "kubernetes_build_info";
     out.metric(name, Kind::Gauge, "[ALPHA] The release of Kubernetes that this agent follows; always 1");
     let labels = [

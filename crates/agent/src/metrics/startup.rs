@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kube_model::core::{ContainerStatus, Pod, PodSpec};
-use kube_model::pod::{ContainerKind, containers, host_network, identity, is_static};
+use kube_model::pod::{ContainerKind, containers, has_ended, host_network, identity, is_static};
 use kube_model::{PodUid, Timestamp};
 use pod_manager::Change;
 use server::metrics::{Histogram, Kind, Text};
@@ -116,8 +116,7 @@ fn is_lost(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| {
         let unscheduled =
             |c: &kube_model::core::PodCondition| c.type_ == "PodScheduled" && c.status == "False";
-        matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
-            || status.conditions.iter().flatten().any(unscheduled)
+        has_ended(status) || status.conditions.iter().flatten().any(unscheduled)
     })
 }
 

@@ -2,6 +2,7 @@
 //! `pkg/kubelet/status/status_manager.go` `mergePodStatus`, `pkg/kubelet/types/pod_status.go`.
 
 use kube_model::core::{ContainerStatus, PodCondition, PodStatus};
+use kube_model::pod::has_ended;
 
 /// Conditions that the kubelet owns; all others are left as they are.
 const OWNED: [&str; 8] = [
@@ -21,9 +22,9 @@ const SHARED: &str = "DisruptionTarget";
 /// The server's status with what this node knows in it. What others own stays as it is.
 pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
     let mut merged = server.clone();
-    let ended = is_terminal(ours.phase.as_deref());
+    let ended = has_ended(ours);
     let runs = all_containers(ours).any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
-    let had_ended = is_terminal(server.phase.as_deref());
+    let had_ended = has_ended(server);
     // Once it has ended it stays so.
     if !had_ended {
         merged.phase.clone_from(&ours.phase);
@@ -36,7 +37,7 @@ pub(super) fn merged(server: &PodStatus, ours: &PodStatus) -> PodStatus {
         merged.message.clone_from(&server.message);
         merged.reason.clone_from(&server.reason);
     }
-    let ended = is_terminal(merged.phase.as_deref());
+    let ended = has_ended(&merged);
     merged.host_ip.clone_from(&ours.host_ip);
     merged.host_ips.clone_from(&ours.host_ips);
     // The addresses of a pod that ended are known no longer, but were its own.
@@ -127,10 +128,6 @@ fn all_containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> 
         .chain(&status.container_statuses)
         .chain(&status.ephemeral_container_statuses)
         .flatten()
-}
-
-pub(super) fn is_terminal(phase: Option<&str>) -> bool {
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube_model::observed::{ContainerState, ObservedPod};
-use kube_model::pod::is_static;
+use kube_model::pod::{has_ended, is_static};
 use kube_model::view::{PodView, ViewSnapshot};
 
 use super::{Kind, Text};
@@ -22,7 +22,7 @@ pub(crate) fn write(out: &mut Text, view: &ViewSnapshot, running: Option<&[Arc<O
         out,
         "kubelet_active_pods",
         "[ALPHA] Pods that have not ended; static is true if they are not from the API server",
-        &|pod| !pod.removing && !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        &|pod| !pod.removing && !has_ended(&pod.status),
     );
     by_static(
         out,

@@ -1,4 +1,5 @@
-//! Name, namespace, labels and annotations, who owns the pod and who holds it. The first become folder names, environment and runtime labels.
+//! Name, namespace, labels and annotations, which become folder names, environment and runtime labels; who owns the pod
+//! and who holds it.
 
 use std::collections::BTreeMap;
 

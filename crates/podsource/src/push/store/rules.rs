@@ -192,8 +192,7 @@ pub(super) fn delete(pod: &Pod, status: &PodStatus, grace: Option<i64>, now: Tim
         },
         _ => (now, grace.unwrap_or_else(|| pod::termination_grace_seconds(pod))),
     };
-    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    match if over { 0 } else { grace } {
+    match if pod::has_ended(status) { 0 } else { grace } {
         0 => Deletion::Now,
         grace => Deletion::Graceful(Box::new(deleted(pod, since, if grace < 0 { 1 } else { grace }))),
     }

@@ -13,7 +13,7 @@ use tower::service_fn;
 const PACE: Duration = Duration::from_millis(500);
 
 /// `client`, with [`PACE`] between the beginnings of its requests.
-pub(super) fn paced(client: Client) -> Client {
+pub(crate) fn paced(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
     let free = Arc::new(Mutex::new(Instant::now()));
     let service = service_fn(move |request| {
