@@ -55,8 +55,11 @@ pub(crate) fn status(
     }
     let ready = conditions::ready(&settings.limits, facts, &capacity);
     let is_ready = ready.status == "True";
-    if conditions::set(&mut conditions, ready, now) == Some(true) {
-        tell(if is_ready { "NodeReady" } else { "NodeNotReady" });
+    match conditions::set(&mut conditions, ready, now) {
+        Some(true) if !is_ready => tell("NodeNotReady"),
+        // A kubelet's node is never ready from the beginning; ours is if the runtime answers fast enough.
+        Some(true) | None if is_ready => tell("NodeReady"),
+        _ => {}
     }
     status.conditions = Some(conditions);
 
@@ -185,6 +188,8 @@ mod tests {
         );
         let (second, events) = status(&settings, &facts, [true, false, false], &first, at(3));
         assert_eq!(reasons(&events), ["NodeHasInsufficientMemory", "NodeReady"]);
+        let (_, events) = status(&settings, &facts, [false; 3], &NodeStatus::default(), at(3));
+        assert_eq!(reasons(&events), [&pressures[..], &["NodeReady"]].concat(), "ready from the beginning");
         facts.hardware.boot_id = "other".to_owned();
         let (_, events) = status(&settings, &facts, [true, false, false], &second, at(4));
         assert_eq!(reasons(&events), ["Rebooted"]);
