@@ -263,9 +263,14 @@ impl Cluster {
     /// Runs `kubectl` as admin and returns what it printed on stdout.
     ///
     /// # Errors
-    /// When it fails.
+    /// When it fails, or does not end within four minutes (status 124); what it printed until then is told.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
-        output(self.kubectl_command().args(args))
+        let kubectl = self.kubectl_command();
+        let mut limited = Command::new("timeout");
+        limited.args(["--kill-after=5", "240"]).arg(kubectl.get_program()).args(args);
+        limited.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.current_dir(&self.dir);
+        output(&mut limited)
     }
 
     /// `kubectl apply` with an object or a list.
