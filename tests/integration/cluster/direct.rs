@@ -56,7 +56,7 @@ impl Direct {
             let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
             self.tls.connect(name, stream).await
         };
-        tokio::time::timeout(SOON, connected).await.expect("nobody answers").unwrap()
+        tokio::time::timeout(SOON, connected).await.unwrap().unwrap()
     }
 
     /// Sends the head of a request, with an `Authorization` for this token.
