@@ -15,6 +15,7 @@ use hyper::body::{Frame, Incoming};
 use super::connection::Connection;
 use super::route::{Check, InPod, PodTarget, Route, Target};
 use super::service::Service;
+use super::traffic::IDLE_LIMIT;
 use super::{pods, var_log};
 use crate::http1::{Body, plain, text, whole};
 use crate::inside::Inside;
@@ -242,7 +243,8 @@ async fn debug_flags(service: &Service, request: Request<Incoming>) -> Response<
     if request.method() != Method::PUT {
         return said(StatusCode::NOT_ACCEPTABLE, "unsupported http method".to_owned());
     }
-    let Ok(body) = Limited::new(request.into_body(), MOST_LEVEL_BYTES).collect().await else {
+    let body = Limited::new(request.into_body(), MOST_LEVEL_BYTES).collect();
+    let Ok(Ok(body)) = tokio::time::timeout(IDLE_LIMIT, body).await else {
         return said(StatusCode::BAD_REQUEST, "error reading request body".to_owned());
     };
     let level = String::from_utf8_lossy(&body.to_bytes()).into_owned();

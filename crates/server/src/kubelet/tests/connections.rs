@@ -103,6 +103,22 @@ async fn a_client_that_says_nothing_is_sent_away() {
     }
 }
 
+#[tokio::test]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let server = Server::start();
+    let mut stream = server.client().connect().await;
+    let head = b"PUT /debug/flags/v HTTP/1.1\r\nHost: n\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // What is left is to wait for the body.
+    tokio::time::pause();
+    let mut answer = [0; 24];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400 Bad Request");
+}
+
 /// More than all the buffers on the way hold.
 const LONG: usize = 32 << 20;
 
