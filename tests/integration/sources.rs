@@ -163,6 +163,9 @@ on_both_lines! {
         let own = node.agent.root().parent().unwrap().to_owned();
         node.agent.write_manifest("good.yaml", &good).unwrap();
         let uid = uid_of(&node.until_ready("good"));
+        // Links to logs come a moment after the container.
+        let links = own.join("containers");
+        eventually("the log is linked", || fs::exists(&links).unwrap().then_some(()).ok_or("no folder".to_owned()));
         let (before, pods) = (entries(&own), node.agent.root().join("pods"));
         for (file, old, new) in [
             ("name", "name: good", "name: ../../escape"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kube_model::core::Pod;
 use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::{API_SOURCE, annotation, identity};
-use kube_model::{PodKey, PodUid};
+use kube_model::{PodKey, PodUid, Timestamp};
 
 use compare::{Difference, difference};
 
@@ -21,7 +21,7 @@ use compare::{Difference, difference};
 pub enum Change {
     /// Not desired any more.
     Remove(PodUid),
-    /// Desired from now on.
+    /// Desired from now on. The oldest comes first: a full node turns away the last ones.
     Add(Arc<Pod>),
     /// Desired differently: spec, labels or annotations.
     Update(Arc<Pod>),
@@ -103,10 +103,10 @@ impl PodManager {
         for (uid, new) in &mut self.pods {
             let pod = &new.pod;
             match old.remove(uid) {
-                None => adds.push(Change::Add(pod.clone())),
+                None => adds.push(pod.clone()),
                 Some(old) if old.key != new.key => {
                     changes.push(Change::Remove(uid.clone()));
-                    adds.push(Change::Add(pod.clone()));
+                    adds.push(pod.clone());
                 }
                 Some(old) => match difference(&old.pod, pod) {
                     Difference::Desired if pod.metadata.deletion_timestamp.is_some() => {
@@ -119,7 +119,9 @@ impl PodManager {
             }
         }
         changes.extend(old.into_keys().map(Change::Remove));
-        for more in [&mut adds, &mut updates, &mut deletes, &mut reconciles] {
+        adds.sort_by_key(|pod| age(pod));
+        changes.extend(adds.into_iter().map(Change::Add));
+        for more in [&mut updates, &mut deletes, &mut reconciles] {
             changes.append(more);
         }
         changes
@@ -191,6 +193,13 @@ impl PodManager {
             self.pods.insert(uid, Desired { source, key, pod: pod.clone() });
         }
     }
+}
+
+/// When a pod was created, static ones first; within a second in the order in which the API server wrote them.
+fn age(pod: &Pod) -> (Option<Timestamp>, Option<u64>) {
+    let meta = &pod.metadata;
+    let version = meta.resource_version.as_ref().and_then(|version| version.parse().ok());
+    (meta.creation_timestamp.as_ref().map(|time| time.0), version)
 }
 
 #[cfg(test)]

@@ -39,6 +39,18 @@ fn a_set_replaces_the_previous_one_of_its_source_only() {
 }
 
 #[test]
+fn of_pods_that_come_together_the_oldest_comes_first() {
+    let old = |uid: &str, created: &str, version: &str| {
+        build(json!({"metadata": {"uid": uid, "namespace": "default", "name": uid,
+                     "creationTimestamp": created, "resourceVersion": version}}))
+    };
+    let (noon, later) = ("2026-01-01T12:00:00Z", "2026-01-01T12:00:01Z");
+    let set = vec![old("a", later, "9"), old("b", noon, "100"), old("c", noon, "20"), pod("d", "d")];
+    let mut pods = PodManager::new(["api"]);
+    assert_eq!(show(&pods.apply("api", set)), ["+d", "+c", "+b", "+a"]);
+}
+
+#[test]
 fn a_new_uid_under_an_old_name_is_another_pod() {
     let mut pods = PodManager::new(["file"]);
     pods.apply("file", vec![pod("1", "web")]);

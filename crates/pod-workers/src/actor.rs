@@ -17,6 +17,7 @@ use crate::execute::{self, Done, Step};
 use crate::observer;
 use crate::registry::Inner;
 use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
+use crate::turns::Turn;
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -81,6 +82,8 @@ pub(crate) struct Actor<R, P> {
     must_observe: bool,
     /// Whether it is known if the node takes the pod.
     judged: bool,
+    /// Its place among those of which that is to be found out.
+    turn: Option<Turn>,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -96,6 +99,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         cell: Arc<Cell>,
         wake: Arc<Wake>,
         desired: watch::Receiver<Desired>,
+        turn: Option<Turn>,
     ) -> Self {
         let node = inner.context.node.clone();
         Self {
@@ -110,6 +114,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             observation: None,
             must_observe: false,
             judged: false,
+            turn,
             failures: 0,
             last: None,
             released: false,
@@ -127,6 +132,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 continue;
             }
             if let Err(error) = self.refresh().await {
+                self.turn = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
@@ -182,6 +188,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
     /// taken by an earlier run of the agent.
     async fn admit(&mut self, desired: &Desired) {
+        let turn = self.turn.take();
         if self.judged || desired.intent != Intent::Run {
             return;
         }
@@ -192,10 +199,15 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         if runs || status.is_some_and(pod::has_ended) || self.inner.is_admitted(&self.uid) {
             return;
         }
+        if let Some(turn) = &turn {
+            turn.comes().await;
+        }
         let runtime = &self.inner.context.runtime;
         let mut verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
         if verdict.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
-            // Somebody may have given the node a label, or taken a taint from it, since it was last read.
+            // Somebody may have given the node a label, or taken a taint from it, since it was last read. That may
+            // take long.
+            drop(turn);
             verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
         }
         if let Err(admission::Rejection { reason, message }) = verdict {
@@ -228,11 +240,13 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     /// Asks the runtime, and says so when the answer takes its time.
-    async fn observe(&self) -> Result<ObservedPod, StepError> {
+    async fn observe(&mut self) -> Result<ObservedPod, StepError> {
         let mut asked = pin!(self.inner.context.runtime.observe(&self.uid, &self.key));
         if let Ok(answer) = tokio::time::timeout(PROMPT, &mut asked).await {
             return answer;
         }
+        // The others need not wait until the runtime tells of this one.
+        self.turn = None;
         self.cell.doing(Some("asking the runtime about the pod".to_owned()));
         let answer = asked.await;
         self.cell.doing(None);

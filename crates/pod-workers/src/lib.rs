@@ -14,6 +14,7 @@ mod execute;
 mod observer;
 mod registry;
 mod traits;
+mod turns;
 
 pub use cache::Listed;
 pub use cell::{Clock, EventSink, Reporter};

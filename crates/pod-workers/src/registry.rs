@@ -22,6 +22,7 @@ use crate::cache::{Cache, Listed, Reading};
 use crate::cell::{Cell, Changes, Clock, EventSink};
 use crate::observer::Observer;
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
+use crate::turns::Turns;
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
@@ -67,6 +68,7 @@ impl<R, P> Clone for Workers<R, P> {
 pub(crate) struct Inner<R, P> {
     pub(crate) context: Context<R, P>,
     state: Mutex<State>,
+    turns: Arc<Turns>,
     changes: Changes,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -113,6 +115,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let inner = Inner {
             context,
             state: Mutex::default(),
+            turns: Arc::default(),
             changes: Changes::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -414,6 +417,8 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let stop = self.inner.stop.clone();
         let (key, cell, wake) = (slot.key.clone(), Arc::clone(&slot.cell), Arc::clone(&slot.wake));
         let desired = slot.desired.subscribe();
+        // One that is on its way out is not judged.
+        let mut turn = (!slot.is_removed()).then(|| self.inner.turns.enter(slot.arrival));
         self.inner.tasks.spawn(async move {
             let ended = stop
                 .run_until_cancelled(async {
@@ -421,7 +426,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                         let inner = Arc::clone(&workers.inner);
                         let identity = (uid.clone(), key.clone());
                         let (cell, wake) = (Arc::clone(&cell), Arc::clone(&wake));
-                        let actor = Actor::new(inner, identity, cell, wake, desired.clone());
+                        let actor = Actor::new(inner, identity, cell, wake, desired.clone(), turn.take());
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {
                             Ok(()) => return,

