@@ -63,11 +63,11 @@ pub fn container_config(
 fn build(
     inputs: ContainerInputs<'_>,
     spec: &PodSpec,
-    env: Env,
+    mut env: Env,
     settings: &Settings,
 ) -> Result<ContainerConfig, FieldError> {
     let ContainerInputs { pod, container, restart_count, .. } = inputs;
-    let words = |field: &str, list: &Option<Vec<String>>| {
+    let mut words = |field: &str, list: &Option<Vec<String>>| {
         let words = list.iter().flatten().map(|word| env.expand(word));
         words.collect::<Result<_, _>>().map_err(|problem| FieldError::new(field, problem))
     };
@@ -101,7 +101,7 @@ fn build(
             )?),
         }),
         stop_signal: stop_signal(container)?.into(),
-        envs: env.0.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
+        envs: env.variables.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
         ..ContainerConfig::default()
     })
 }

@@ -1,4 +1,6 @@
-//! How a pod resolves names. Rule: reference 4.5; upstream `pkg/kubelet/network/dns/dns.go`.
+//! How a pod resolves names. Rule: upstream `pkg/kubelet/network/dns/dns.go`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube_model::core::{Pod, PodDNSConfig};
 use kube_model::pod::host_network;
@@ -20,9 +22,9 @@ const MAX_SEARCH: usize = 253;
 pub struct ResolvConf {
     /// In the order of the file.
     pub servers: Vec<String>,
-    /// Of the last `search` line, without trailing dots.
+    /// Of the last `search` line, without trailing dots; the root alone is none.
     pub searches: Vec<String>,
-    /// Of the last `options` line.
+    /// Of all `options` lines; of two with one name the last.
     pub options: Vec<String>,
 }
 
@@ -41,6 +43,7 @@ impl ResolvConf {
     /// A `nameserver` line has no address.
     pub fn parse(text: &str) -> Result<Self, ResolvConfError> {
         let mut conf = Self::default();
+        let mut options = Options::default();
         for (i, line) in text.lines().enumerate() {
             let mut words = line.split_whitespace();
             match words.next() {
@@ -50,12 +53,14 @@ impl ResolvConf {
                 }
                 Some("search") => {
                     // With and without a dot it is one domain, and counts once.
-                    conf.searches = words.map(|w| w.strip_suffix('.').unwrap_or(w).to_owned()).collect();
+                    let domains = words.filter(|word| *word != ".");
+                    conf.searches = domains.map(|w| w.strip_suffix('.').unwrap_or(w).to_owned()).collect();
                 }
-                Some("options") => conf.options = words.map(str::to_owned).collect(),
+                Some("options") => options.set(words.map(|word| (option_name(word), word.to_owned()))),
                 _ => {}
             }
         }
+        conf.options = options.list;
         Ok(conf)
     }
 }
@@ -130,18 +135,41 @@ fn merge(config: &mut DnsConfig, own: &PodDNSConfig) {
     config.servers = unique(std::mem::take(&mut config.servers));
     config.searches.extend(own.searches.iter().flatten().cloned());
     config.searches = unique(std::mem::take(&mut config.searches));
-    for option in own.options.iter().flatten() {
+    let mut options = Options::default();
+    options.set(config.options.iter().map(|option| (option_name(option), option.clone())));
+    options.set(own.options.iter().flatten().map(|option| {
         let name = option.name.as_deref().unwrap_or_default();
-        let text = match option.value.as_deref() {
-            Some(value) if !value.is_empty() => format!("{name}:{value}"),
-            _ => name.to_owned(),
-        };
-        let same = |o: &String| o.split_once(':').map_or(o.as_str(), |(n, _)| n) == name;
-        match config.options.iter().position(same) {
-            Some(i) => config.options[i] = text,
-            None => config.options.push(text),
+        let value = option.value.as_deref().filter(|value| !value.is_empty());
+        (name, value.map_or_else(|| name.to_owned(), |value| format!("{name}:{value}")))
+    }));
+    config.options = options.list;
+}
+
+/// Options of a resolver, of each name one: a later one takes the place of the one before.
+#[derive(Default)]
+struct Options {
+    list: Vec<String>,
+    /// Where in the list a name stands: nobody bounds how many a pod has.
+    at: BTreeMap<String, usize>,
+}
+
+impl Options {
+    /// Takes names and the options themselves.
+    fn set<'a>(&mut self, options: impl Iterator<Item = (&'a str, String)>) {
+        for (name, option) in options {
+            match self.at.get(name) {
+                Some(&at) => self.list[at] = option,
+                None => {
+                    self.at.insert(name.to_owned(), self.list.len());
+                    self.list.push(option);
+                }
+            }
         }
     }
+}
+
+fn option_name(option: &str) -> &str {
+    option.split_once(':').map_or(option, |(name, _)| name)
 }
 
 /// Leaves out what resolvers would not read.
@@ -178,13 +206,8 @@ fn fit(config: &mut DnsConfig, warnings: &mut Vec<DnsWarning>) {
 }
 
 fn unique(list: Vec<String>) -> Vec<String> {
-    let mut out: Vec<String> = Vec::with_capacity(list.len());
-    for item in list {
-        if !out.contains(&item) {
-            out.push(item);
-        }
-    }
-    out
+    let mut known = BTreeSet::new();
+    list.into_iter().filter(|item| known.insert(item.clone())).collect()
 }
 
 #[cfg(test)]
@@ -272,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_searches_nowhere_gives_its_pods_no_empty_domain() {
+        let mut node = settings();
+        node.dns.host = Some(ResolvConf::parse("nameserver 1.1.1.1\nsearch .\n").unwrap());
+        assert_eq!(lines(r#"{"dnsPolicy":"Default"}"#, &node), "1.1.1.1 |  |  | ");
+        assert_eq!(lines("{}", &node), "10.96.0.10 | ns.svc.c.local svc.c.local c.local | ndots:5 | ");
+    }
+
+    #[test]
+    fn options_without_number_take_no_time() {
+        let options: Vec<_> = (0..100_000).map(|i| format!(r#"{{"name":"o{i}"}}"#)).collect();
+        let spec = format!(r#"{{"dnsPolicy":"None","dnsConfig":{{"options":[{}]}}}}"#, options.join(","));
+        let (config, _) = pod_dns(&pod(&spec), &settings());
+        assert_eq!(config.options.len(), options.len());
+    }
+
+    #[test]
     fn a_resolv_conf_is_read_as_resolvers_do() {
         let text = "# nameserver 9.9.9.9\n;x\nnameserver 1.1.1.1\n\tnameserver  ::1 # v6\nsearch a b.\nsearch c. d\n\
                     options ndots:2 rotate\nsortlist 1.2.3.4\n";
@@ -281,6 +320,13 @@ mod tests {
             options: vec!["ndots:2".into(), "rotate".into()],
         };
         assert_eq!(ResolvConf::parse(text), Ok(want));
+        let searches = |text: &str| ResolvConf::parse(text).unwrap().searches.join("|");
+        for (line, want) in [("search .", ""), ("search . a.", "a"), ("search a . b", "a|b"), ("search", "")]
+        {
+            assert_eq!(searches(line), want, "{line}");
+        }
+        let options = ResolvConf::parse("options ndots:2 rotate\noptions ndots:5 edns0\n").unwrap().options;
+        assert_eq!(options, ["ndots:5", "rotate", "edns0"]);
         assert_eq!(ResolvConf::parse("search a\nnameserver\n"), Err(ResolvConfError { line: 2 }));
     }
 }

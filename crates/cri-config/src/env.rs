@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube_model::core::{Container, EnvFromSource, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
-use kube_model::expansion::expand;
+use kube_model::expansion::{Budget, expand};
 use kube_model::pod;
 use kube_model::quantity::Quantity;
 use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, pod_level};
@@ -22,7 +22,11 @@ pub use references::{Data, Kind, Missing, References, references};
 /// The variables of one container with their values: bytes, because a Secret may hold any. (The kubelet sends them
 /// in random order.)
 #[derive(Default)]
-pub(crate) struct Env(pub(crate) BTreeMap<String, Vec<u8>>);
+pub(crate) struct Env {
+    pub(crate) variables: BTreeMap<String, Vec<u8>>,
+    /// For all that is expanded for the container.
+    budget: Budget,
+}
 
 impl Env {
     /// Services are the weakest, then `envFrom` in order, then `env` in order: what comes later replaces what was
@@ -37,11 +41,12 @@ impl Env {
     ) -> Result<Self, ConfigError> {
         let scope = Scope { pod, spec, container, pod_ips, settings, references };
         let services = references.into_iter().flat_map(|found| found.services);
-        let mut env = Self(services.map(|(n, v)| (n.clone(), v.clone().into_bytes())).collect());
+        let services = services.map(|(n, v)| (n.clone(), v.clone().into_bytes()));
+        let mut env = Self { variables: services.collect(), budget: Budget::default() };
         for from in container.env_from.iter().flatten() {
             let prefix = from.prefix.as_deref().unwrap_or_default();
             let data = scope.whole(from)?.into_iter().flatten();
-            env.0.extend(data.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
+            env.variables.extend(data.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
         }
         for var in container.env.iter().flatten() {
             let value = match (var.value.as_deref().unwrap_or_default(), &var.value_from) {
@@ -54,17 +59,18 @@ impl Env {
                 }
             };
             // An optional source that is not there leaves what was there before.
-            env.0.extend(value.map(|value| (var.name.clone(), value)));
+            env.variables.extend(value.map(|value| (var.name.clone(), value)));
         }
         Ok(env)
     }
 
     /// # Errors
-    /// The variable that `text` refers to and that is no text itself.
-    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
+    /// The variable that `text` refers to and that is no text itself, or a text that becomes too long.
+    pub(crate) fn expand(&mut self, text: &str) -> Result<String, String> {
+        let Self { variables, budget } = self;
         let binary = Cell::new(None);
-        let expanded = expand(text, |name| {
-            let (name, value) = self.0.get_key_value(name)?;
+        let expanded = expand(text, budget, |name| {
+            let (name, value) = variables.get_key_value(name)?;
             Some(match std::str::from_utf8(value) {
                 Ok(value) => Cow::Borrowed(value),
                 Err(_) => {
@@ -74,7 +80,7 @@ impl Env {
             })
         });
         match binary.get() {
-            None => Ok(expanded),
+            None => expanded.map_err(|error| error.to_string()),
             Some(name) => Err(format!("$({name}) is not UTF-8 text, which is all that can be put in here")),
         }
     }

@@ -3,11 +3,12 @@
 //! The command itself runs behind [`Exec`], because it goes through the container runtime.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use kube_model::core::{Container, ExecAction};
-use kube_model::expansion::expand;
+use kube_model::expansion::{Budget, TooLong, expand};
 
 use crate::OUTPUT_CAP;
 use crate::attempt::{HandlerError, Verdict};
@@ -52,7 +53,8 @@ pub(crate) async fn probe<E: Exec>(
     container_id: &str,
     timeout: Duration,
 ) -> Result<Verdict, HandlerError> {
-    let command = command(action, container);
+    let command = command(action, container)
+        .map_err(|error| HandlerError::Exec(format!("exec.command of the probe: {error}")))?;
     let shown = command.join(" ");
     match exec.exec(container_id, command, timeout).await {
         Ok(ended) if ended.exit_code == 0 => Ok(Verdict::Success),
@@ -68,12 +70,16 @@ pub(crate) async fn probe<E: Exec>(
 /// The command with `$(NAME)` replaced from the container's `env`, whose `valueFrom` entries are unknown here and
 /// count as empty; a name that is not in `env` stays as it is, `$$` is one dollar sign
 /// (upstream `ExpandContainerCommandOnlyStatic`).
-fn command(action: &ExecAction, container: &Container) -> Vec<String> {
-    let value = |name: &str| {
-        let found = container.env.iter().flatten().rev().find(|e| e.name == name)?;
-        Some(Cow::Borrowed(found.value.as_deref().unwrap_or_default()))
-    };
-    action.command.iter().flatten().map(|word| expand(word, value)).collect()
+fn command(action: &ExecAction, container: &Container) -> Result<Vec<String>, TooLong> {
+    let words = || action.command.iter().flatten();
+    // Most commands refer to nothing.
+    let env = container.env.iter().flatten().filter(|_| words().any(|word| word.contains('$')));
+    let values: BTreeMap<_, _> =
+        env.map(|e| (e.name.as_str(), e.value.as_deref().unwrap_or_default())).collect();
+    let mut budget = Budget::default();
+    words()
+        .map(|word| expand(word, &mut budget, |name| values.get(name).copied().map(Cow::Borrowed)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -138,7 +144,12 @@ mod tests {
         ];
         for (given, expected) in cases {
             let action = ExecAction { command: Some(vec![given.into()]) };
-            assert_eq!(command(&action, &container), [expected], "{given}");
+            assert_eq!(command(&action, &container), Ok(vec![expected.into()]), "{given}");
         }
+        let long = "y".repeat(kube_model::expansion::MAX_BYTES / 2);
+        let container = Container { env: Some(vec![env("A", Some(&long))]), ..Default::default() };
+        let command = |text: &str| command(&ExecAction { command: Some(vec![text.into()]) }, &container);
+        assert_eq!(command("$(A)").map(|words| words[0].len()), Ok(long.len()));
+        assert_eq!(command("$(A)$(A)$(A)"), Err(TooLong));
     }
 }

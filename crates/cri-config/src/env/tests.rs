@@ -20,7 +20,7 @@ fn env_with(spec_json: &str, references: Option<&References<'_>>) -> Result<Stri
     let env = Env::new(&pod, spec(&pod), &spec(&pod).containers[0], &ips, &settings, references)
         .map_err(|e| e.to_string())?;
     let line = |(name, value): (&String, &Vec<u8>)| format!("{name}={}", value.escape_ascii());
-    Ok(env.0.iter().map(line).collect::<Vec<_>>().join("\n"))
+    Ok(env.variables.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn data(values: &[(&str, &[u8])]) -> Data {
@@ -38,6 +38,21 @@ fn a_value_sees_the_variables_before_it() {
             {"name":"A","value":"$(A)!"},{"name":"E"}]"#,
     );
     assert_eq!(env(&spec).unwrap(), "A=$(B)!\nB=1\nC=1$(B)\nE=");
+}
+
+#[test]
+fn what_references_build_is_bounded_and_the_variable_is_named() {
+    let of = |last: usize| {
+        let line = |i: usize| match i {
+            0 => r#"{"name":"V0","value":"xxxxxxxxxxxxxxxx"}"#.to_owned(),
+            i => format!(r#"{{"name":"V{i}","value":"{}"}}"#, format!("$(V{})", i - 1).repeat(4)),
+        };
+        with_env(&format!("[{}]", (0..=last).map(line).collect::<Vec<_>>().join(",")))
+    };
+    assert!(env(&of(8)).unwrap().ends_with(&"x".repeat(16 << 16)));
+    let expected = "pod ns/web, container app: env[V10].value: what its references stand for is too long: the variables, \
+                    command and arguments of a container may come to 6291456 bytes";
+    assert_eq!(env(&of(19)).unwrap_err(), expected);
 }
 
 #[test]
