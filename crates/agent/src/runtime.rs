@@ -59,6 +59,11 @@ impl Runtime for CriRuntime {
         self.node.get(fresh).await
     }
 
+    fn unsupported(&self, pod: &Pod) -> Option<String> {
+        let fields: Vec<String> = cri_config::unsupported(pod).iter().map(ToString::to_string).collect();
+        (!fields.is_empty()).then(|| fields.join("; "))
+    }
+
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
         self.metrics.pod_starts();
         self.run_sandbox(pod, attempt).await.inspect_err(|_| self.metrics.pod_failed())

@@ -1,5 +1,6 @@
-//! What a pod can ask for that the agent does not do yet. Such a pod is refused as a whole: to run it without
-//! would be worse than not to run it. This is the only list; it shrinks as the agent grows.
+//! What a pod can ask for that the agent does not do yet. Nothing of such a pod is started, whoever created it: to run
+//! it without would be worse than not to run it. This is the only list, but for ephemeral containers, which hold up
+//! nothing but themselves (`pod-lifecycle` says so of them); it shrinks as the agent grows.
 
 use std::fmt;
 
@@ -50,11 +51,6 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
         add(any(claims.map(Vec::len)), &path("resources.claims"), NO_CLAIMS);
     }
     add(any(spec.resource_claims.as_ref().map(Vec::len)), "resourceClaims", NO_CLAIMS);
-    add(
-        any(spec.ephemeral_containers.as_ref().map(Vec::len)),
-        "ephemeralContainers",
-        "ephemeral containers are not supported yet",
-    );
     add(
         spec.runtime_class_name.as_ref().is_some_and(|n| !n.is_empty()),
         "runtimeClassName",
@@ -136,7 +132,8 @@ mod tests {
                  spec.containers[c].resources.claims",
             ),
             (r#"{"resourceClaims":[{"name":"x"}]}"#, "spec.resourceClaims"),
-            (r#"{"ephemeralContainers":[{"name":"x"}]}"#, "spec.ephemeralContainers"),
+            // They hold up nothing but themselves.
+            (r#"{"ephemeralContainers":[{"name":"x"}]}"#, ""),
             (r#"{"runtimeClassName":"gvisor"}"#, "spec.runtimeClassName"),
             (r#"{"overhead":{"cpu":"1"}}"#, "spec.overhead"),
             (r#"{"hostUsers":false,"os":{"name":"windows"}}"#, "spec.hostUsers spec.os.name"),

@@ -2,8 +2,8 @@
 
 use kube_model::Timestamp;
 use kube_model::core::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, LinuxContainerUser,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
+    ContainerUser, LinuxContainerUser,
 };
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::observed;
@@ -14,7 +14,7 @@ use crate::inputs::{FailureReason, Intent};
 use crate::last_words;
 use crate::resources;
 use crate::restart::{self, EXIT_UNKNOWN, Verdict};
-use crate::waiting;
+use crate::waiting::{self, waiting};
 
 /// Statuses in the order of the spec, init containers and sidecars first.
 pub(crate) struct Statuses {
@@ -27,6 +27,42 @@ impl Statuses {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ContainerStatus> {
         self.init.iter().chain(&self.regular)
     }
+
+    /// At the end of a pod, a container that nobody saw end is taken to have failed, so that the pod does not look
+    /// as if it succeeded. Those that were never tried stay waiting: of init containers all but the first after the
+    /// last one tried, regular ones if the pod was never initialised. Rule: upstream
+    /// `pkg/kubelet/status/status_manager.go` `TerminatePod`.
+    pub(crate) fn close(&mut self) {
+        let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
+        let tried = |s: &ContainerStatus| {
+            s.state.as_ref().is_some_and(|state| state.waiting.is_none()) || ended(&s.last_state).is_some()
+        };
+        let last_init_done = self.init.last().is_none_or(|s| {
+            [&s.state, &s.last_state].into_iter().filter_map(ended).any(|ended| ended.exit_code == 0)
+        });
+        if last_init_done || self.regular.iter().any(tried) {
+            self.regular.iter_mut().for_each(not_located);
+        }
+        let tried = self.init.iter().rposition(tried).unwrap_or(0);
+        self.init.iter_mut().take(tried + 1).for_each(not_located);
+    }
+
+    /// What containers wait for that should run and cannot; how they ended before is their last state. One of a pod
+    /// that has ended, or is about to, waits for nothing.
+    pub(crate) fn show_waits(&mut self, cx: Context<'_>) {
+        if matches!(cx.inputs.intent, Intent::Remove { .. }) {
+            return;
+        }
+        let states: Vec<_> = cx.containers().map(|(kind, c)| waiting_state(cx, kind, c)).collect();
+        if states.iter().all(Option::is_none) || restart::all_done(cx) {
+            return;
+        }
+        let all = self.init.iter_mut().chain(&mut self.regular);
+        for (status, state) in all.zip(states).filter_map(|(status, state)| Some((status, state?))) {
+            let ended = status.state.replace(state).filter(|s| s.terminated.is_some());
+            status.last_state = ended.or(status.last_state.take());
+        }
+    }
 }
 
 /// A time as the API has it: whole seconds.
@@ -34,7 +70,7 @@ pub(crate) fn time(timestamp: Timestamp) -> Time {
     Time(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
 }
 
-/// The status of every container of the spec.
+/// The status of every container of the spec by how its instances are; [`Statuses::show_waits`] completes them.
 pub(crate) fn all(cx: Context<'_>) -> Statuses {
     let mut statuses = Statuses { init: Vec::new(), regular: Vec::new() };
     for (kind, container) in cx.containers() {
@@ -42,30 +78,11 @@ pub(crate) fn all(cx: Context<'_>) -> Statuses {
         list.push(one(cx, kind, container));
     }
     if cx.is_over() {
-        close(&mut statuses);
+        statuses.close();
     }
     let ephemeral = cx.spec.ephemeral_containers.as_ref().map_or(0, Vec::len);
     last_words::limit(statuses.init.iter_mut().chain(&mut statuses.regular), ephemeral);
     statuses
-}
-
-/// At the end of a pod, a container that nobody saw end is taken to have failed, so that the pod does not look
-/// as if it succeeded. Those that were never tried stay waiting: of init containers all but the first after the
-/// last one tried, regular ones if the pod was never initialised. Rule: upstream
-/// `pkg/kubelet/status/status_manager.go` `TerminatePod`.
-fn close(statuses: &mut Statuses) {
-    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
-    let tried = |s: &ContainerStatus| {
-        s.state.as_ref().is_some_and(|state| state.waiting.is_none()) || ended(&s.last_state).is_some()
-    };
-    let last_init_done = statuses.init.last().is_none_or(|s| {
-        [&s.state, &s.last_state].into_iter().filter_map(ended).any(|ended| ended.exit_code == 0)
-    });
-    if last_init_done || statuses.regular.iter().any(tried) {
-        statuses.regular.iter_mut().for_each(not_located);
-    }
-    let tried = statuses.init.iter().rposition(tried).unwrap_or(0);
-    statuses.init.iter_mut().take(tried + 1).for_each(not_located);
 }
 
 fn not_located(status: &mut ContainerStatus) {
@@ -74,17 +91,17 @@ fn not_located(status: &mut ContainerStatus) {
     }
 }
 
+/// The status of a container that the spec has in none of its two lists.
+pub(crate) fn by_instances(cx: Context<'_>, container: &Container) -> ContainerStatus {
+    one(cx, ContainerKind::Regular, container)
+}
+
 fn one(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
     let mut instances = cx.inputs.observed.containers.iter().filter(|i| i.name == container.name);
-    let mut status = match instances.next() {
+    match instances.next() {
         Some(newest) => present(cx, kind, container, newest, instances.next()),
         None => absent(cx, kind, container),
-    };
-    if let Some(state) = waiting_state(cx, kind, container) {
-        let ended = status.state.replace(state).filter(|s| s.terminated.is_some());
-        status.last_state = ended.or(status.last_state);
     }
-    status
 }
 
 fn present(
@@ -106,9 +123,13 @@ fn present(
     };
     let counted = matches!(&state.terminated, Some(t) if t.reason.as_deref() == Some(STATUS_UNKNOWN));
     // The older instance may have been removed since it was last shown.
+    let older = older.or_else(|| cx.inputs.memory.older(newest));
     let last_state = match older.filter(|i| i.state == observed::ContainerState::Exited) {
         Some(older) => Some(ended(cx, older)),
-        None => cx.previous_of(newest).and_then(|s| s.last_state.clone()),
+        None => cx.previous_of(newest).and_then(|s| s.last_state.clone()).filter(|last| {
+            // While a container waits for its restart, its last state is this instance.
+            last.terminated.as_ref().is_none_or(|t| t.container_id.as_deref() != Some(id.as_str()))
+        }),
     };
     let ready = match kind {
         ContainerKind::Init => newest.state == observed::ContainerState::Exited && newest.exit_code == 0,
@@ -209,13 +230,6 @@ fn ended(cx: Context<'_>, instance: &observed::Container) -> ContainerState {
     }
 }
 
-fn waiting(reason: &str, message: Option<String>) -> ContainerState {
-    ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
-        ..ContainerState::default()
-    }
-}
-
 /// The state of a container whose turn has not come: nothing is wrong with it, but maybe with the pod.
 fn waiting_to_start(cx: Context<'_>) -> ContainerState {
     let initializing = cx.spec.init_containers.as_ref().is_some_and(|all| !all.is_empty());
@@ -226,7 +240,8 @@ fn waiting_to_start(cx: Context<'_>) -> ContainerState {
     )
 }
 
-/// `waiting` for a container that should run and cannot: a failed attempt to start it, or a crash back-off.
+/// `waiting` for a container that should run and cannot: the node lacks what it names, an attempt to start it
+/// failed, or a crash back-off.
 ///
 /// The kubelet shows a crash back-off only from its next sync on, often when the wait is over; here it shows
 /// at once.
@@ -235,16 +250,17 @@ fn waiting_state(cx: Context<'_>, kind: ContainerKind, container: &Container) ->
     let memory = cx.inputs.memory;
     let failure = memory.failures.get(&container.name);
     let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));
-    if (failure.is_none() && crash.is_none())
-        || matches!(cx.inputs.intent, Intent::Remove { .. })
+    let lacking = cx.inputs.unsupported;
+    if (failure.is_none() && crash.is_none() && lacking.is_none())
         || restart::verdict(cx, kind, container) != Verdict::Start
     {
         return None;
     }
-    let (reason, message) = match (failure, crash) {
-        (Some(failure), _) => waiting::describe_failure(container, failure, now),
-        (None, Some(crash)) => waiting::describe_crash(cx, container, crash),
-        (None, None) => return None,
+    let (reason, message) = match (lacking, failure, crash) {
+        (Some(lacking), ..) => (waiting::UNSUPPORTED, lacking.to_owned()),
+        (None, Some(failure), _) => waiting::describe_failure(container, failure, now),
+        (None, None, Some(crash)) => waiting::describe_crash(cx, container, crash),
+        (None, None, None) => return None,
     };
     Some(waiting(reason, Some(message)))
 }

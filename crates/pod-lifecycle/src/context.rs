@@ -39,7 +39,7 @@ impl<'a> Context<'a> {
         self.ends_by_removal() && self.inputs.observed.is_gone()
     }
 
-    /// Whether the spec names this container; ephemeral ones count, though nobody starts them yet.
+    /// Whether the spec names this container; ephemeral ones count.
     pub(crate) fn is_known(self, name: &str) -> bool {
         pod::container(self.spec, name).is_some()
             || self.spec.ephemeral_containers.iter().flatten().any(|c| c.name == name)
@@ -70,8 +70,8 @@ impl<'a> Context<'a> {
 
     pub(crate) fn previous_container(self, name: &str) -> Option<&'a ContainerStatus> {
         let status = self.previous()?;
-        let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-        all.into_iter().find(|s| s.name == name)
+        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        all.chain(&status.ephemeral_container_statuses).flatten().find(|s| s.name == name)
     }
 
     /// `status.containerID` of an instance.

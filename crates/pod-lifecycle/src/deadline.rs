@@ -6,7 +6,7 @@ use kube_model::k8s_openapi::jiff::SignedDuration;
 use crate::context::Context;
 
 /// `status.reason` of a pod that ran too long.
-pub(crate) const REASON: &str = "DeadlineExceeded";
+pub const REASON: &str = "DeadlineExceeded";
 /// `status.message` of a pod that ran too long.
 pub(crate) const MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 

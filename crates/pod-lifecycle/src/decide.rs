@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::inputs::{FailureReason, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
-use crate::{container_status, deadline, garbage, init, phase, sandbox, termination, waiting};
+use crate::{container_status, deadline, ephemeral, garbage, init, phase, sandbox, termination, waiting};
 
 /// What to do next for a pod. Pure: the same inputs give the same plan.
 ///
@@ -67,10 +67,31 @@ fn run(cx: Context<'_>, draft: &mut Draft) -> Progress {
     if let Some(at) = deadline::at(cx) {
         draft.wake(at);
     }
+    let progress = go_on(cx, draft);
+    draft.waits.extend(ephemeral::waits(cx));
+    progress
+}
+
+fn go_on(cx: Context<'_>, draft: &mut Draft) -> Progress {
+    if let Some(lacking) = cx.inputs.unsupported {
+        return keep_what_runs(cx, draft, lacking);
+    }
     match sandbox::usable(cx) {
         Err(attempt) => replace_sandbox(cx, draft, attempt),
         Ok(sandbox) => run_containers(cx, draft, sandbox),
     }
+}
+
+/// The node lacks what the spec names: what runs stays as it is, whoever started it, until the pod ends by itself.
+/// So does the kubelet while volumes are not mounted: upstream `pkg/kubelet/kubelet.go` `SyncPod` touches no
+/// container before they are.
+fn keep_what_runs(cx: Context<'_>, draft: &mut Draft, lacking: &str) -> Progress {
+    if restart::all_done(cx) {
+        stop_pod(cx, draft, StopCause::PodEnded);
+    } else {
+        draft.waits.push(wait(None, waiting::UNSUPPORTED, lacking.to_owned()));
+    }
+    Progress::Going
 }
 
 /// Stops what runs, takes the network down, and creates a new sandbox: each when what comes before is seen to

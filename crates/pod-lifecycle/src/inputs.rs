@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use kube_model::Timestamp;
 use kube_model::core::{Pod, PodStatus};
-use kube_model::observed::ObservedPod;
+use kube_model::observed::{Container, ObservedPod};
 use kube_model::probe::PodProbes;
 
 /// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
@@ -24,6 +24,9 @@ pub struct Inputs<'a> {
     pub memory: &'a Memory,
     /// Facts of the node.
     pub node: &'a NodeFacts,
+    /// What the spec names and the node cannot give its containers: fields and reasons. Then nothing of the pod is
+    /// started, and nothing that runs is stopped to be started anew.
+    pub unsupported: Option<&'a str>,
     /// The present.
     pub now: Timestamp,
 }
@@ -48,6 +51,8 @@ pub enum Intent {
 pub struct Memory {
     /// Crash back-off per container name.
     pub crash_backoff: BTreeMap<String, crate::backoff::CrashBackoff>,
+    /// The instance that ended before the newest one, per container name: the runtime may have it no more.
+    pub(crate) older: BTreeMap<String, Container>,
     /// The last failed attempt per container name; an entry goes when an attempt succeeds.
     pub failures: BTreeMap<String, Failure>,
     /// The last failed attempt of the pod as a whole (sandbox, directories, cgroup, ...).
@@ -94,8 +99,6 @@ pub enum FailureReason {
     FailedPrepare,
     /// Stopping or removing something failed.
     FailedKillPod,
-    /// The pod asks for something this agent does not build yet, or cannot do without an API server.
-    Unsupported,
 }
 
 impl FailureReason {
@@ -127,7 +130,6 @@ impl FailureReason {
             Self::FailedCreatePodSandBox => "FailedCreatePodSandBox",
             Self::FailedPrepare => "FailedPrepare",
             Self::FailedKillPod => "FailedKillPod",
-            Self::Unsupported => "Unsupported",
         }
     }
 }

@@ -20,6 +20,7 @@ mod container_status;
 mod context;
 mod deadline;
 mod decide;
+mod ephemeral;
 mod garbage;
 mod init;
 mod inputs;
@@ -35,6 +36,7 @@ mod status;
 mod termination;
 mod waiting;
 
+pub use deadline::REASON as DEADLINE_EXCEEDED;
 pub use decide::plan;
 pub use inputs::{Failure, FailureReason, Inputs, Intent, Memory, NodeFacts};
 pub use plan::{Action, Plan, Progress, StopCause};

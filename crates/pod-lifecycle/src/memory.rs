@@ -4,7 +4,7 @@
 use kube_model::Timestamp;
 use kube_model::core::Pod;
 use kube_model::k8s_openapi::jiff::SignedDuration;
-use kube_model::observed::ObservedPod;
+use kube_model::observed::{Container, ContainerState, ObservedPod};
 use kube_model::pod;
 
 use crate::backoff::CrashBackoff;
@@ -19,6 +19,7 @@ impl Memory {
         let Some(spec) = &pod.spec else { return };
         self.crash_backoff.retain(|name, _| pod::container(spec, name).is_some());
         self.failures.retain(|name, _| pod::container(spec, name).is_some());
+        self.older.retain(|name, _| pod::container(spec, name).is_some());
         for (_, container) in pod::containers(spec) {
             let name = &container.name;
             let backoff =
@@ -27,10 +28,20 @@ impl Memory {
                 backoff.start_afresh(container);
                 self.failures.remove(name);
             }
-            if let Some(newest) = observed.newest(name) {
+            let mut instances = observed.containers.iter().filter(|i| i.name == *name);
+            if let Some(newest) = instances.next() {
                 backoff.observe(newest, now);
             }
+            let ended = instances.next().filter(|older| older.state == ContainerState::Exited);
+            if let Some(older) = ended.filter(|older| self.older.get(name) != Some(older)) {
+                self.older.insert(name.clone(), older.clone());
+            }
         }
+    }
+
+    /// The instance that ended before `newest`, the last time that both were there.
+    pub(crate) fn older(&self, newest: &Container) -> Option<&Container> {
+        self.older.get(&newest.name).filter(|older| older.restart_count < newest.restart_count)
     }
 
     /// An attempt to start `container` failed. `retry_at`: when the one who failed wants to be asked again

@@ -49,6 +49,12 @@ pub(crate) fn verdict(cx: Context<'_>, kind: ContainerKind, container: &Containe
     }
 }
 
+/// Whether every regular container has ended for good: then the pod has, for sidecars alone do not keep it alive.
+pub(crate) fn all_done(cx: Context<'_>) -> bool {
+    let regular = |(kind, _): &(ContainerKind, _)| *kind == ContainerKind::Regular;
+    cx.containers().filter(regular).all(|(kind, container)| verdict(cx, kind, container) == Verdict::Done)
+}
+
 /// Whether an ended instance is followed by another one.
 pub(crate) fn restarts(
     cx: Context<'_>,

@@ -10,7 +10,7 @@ use crate::container_status::{self, time};
 use crate::context::Context;
 use crate::inputs::Inputs;
 use crate::phase::{self, Phase};
-use crate::{conditions, deadline, rejection, resources};
+use crate::{conditions, deadline, ephemeral, rejection, resources};
 
 /// The status of a pod now.
 ///
@@ -25,6 +25,11 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     }
     let mut statuses = container_status::all(cx);
     let outcome = phase::outcome(cx, &statuses);
+    if !outcome.phase.is_terminal() {
+        statuses.show_waits(cx);
+    } else if !inputs.observed.any_running() {
+        statuses.close();
+    }
     let conditions = conditions::all(cx, &statuses, outcome.phase);
     let pod_ips = pod_ips(cx);
     let host_ips: Vec<_> = inputs.node.host_ips.iter().map(ToString::to_string).collect();
@@ -42,6 +47,7 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
         host_ips: list(host_ips.into_iter().map(|ip| HostIP { ip })),
         init_container_statuses: list(statuses.init.into_iter()),
         container_statuses: list(statuses.regular.into_iter()),
+        ephemeral_container_statuses: list(ephemeral::statuses(cx).into_iter()),
         qos_class: Some(QosClass::of(inputs.pod).as_str().to_owned()),
         resources: Some(resources),
         allocated_resources,

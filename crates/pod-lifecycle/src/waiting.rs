@@ -1,7 +1,7 @@
 //! What a container that does not run waits for, in the kubelet's words (reference 4.9).
 
 use kube_model::Timestamp;
-use kube_model::core::Container;
+use kube_model::core::{Container, ContainerState, ContainerStateWaiting};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::view::Wait;
 
@@ -12,6 +12,17 @@ use crate::inputs::{Failure, FailureReason};
 /// For this long after a failed pull its own error is shown, then `ImagePullBackOff`, in seconds. The kubelet
 /// changes at its next sync, 10 to 15 s later.
 const SHOW_PULL_ERROR_SECONDS: i64 = 5;
+
+/// Waiting reason where the spec names what the node cannot give.
+pub(crate) const UNSUPPORTED: &str = "Unsupported";
+
+/// The state of a container that waits.
+pub(crate) fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..ContainerState::default()
+    }
+}
 
 /// When what is shown of a failed pull changes without a new attempt.
 pub(crate) fn pull_error_shown_until(failure: &Failure) -> Option<Timestamp> {

@@ -77,6 +77,8 @@ pub(crate) struct Actor<R, P> {
     desired: watch::Receiver<Desired>,
     node: watch::Receiver<Arc<Node>>,
     memory: Memory,
+    /// What the node cannot give the pod, found out anew when that changes.
+    unsupported: Option<(Arc<Pod>, Option<String>)>,
     observation: Option<Observation>,
     /// Whether the next round has to begin with a direct reading.
     must_observe: bool,
@@ -111,6 +113,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             desired,
             node,
             memory: Memory::default(),
+            unsupported: None,
             observation: None,
             must_observe: false,
             judged: false,
@@ -299,6 +302,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             Intent::Remove { .. } => probes.terminating(&self.uid),
         }
         let results = probes.results(&self.uid);
+        let known = self.unsupported.take().filter(|(pod, _)| Arc::ptr_eq(pod, &desired.pod));
+        let judge = || (Arc::clone(&desired.pod), self.inner.context.runtime.unsupported(&desired.pod));
+        let unsupported = self.unsupported.insert(known.unwrap_or_else(judge)).1.as_deref();
         let inputs = Inputs {
             pod: &desired.pod,
             intent: desired.intent,
@@ -306,6 +312,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             probes: &results,
             memory: &self.memory,
             node: &node.facts,
+            unsupported,
             now,
         };
         let mut plan = pod_lifecycle::plan(&inputs);

@@ -95,6 +95,7 @@ impl Cell {
         let fresh: Vec<Wait>;
         let same_status;
         let runs_now;
+        let too_long;
         {
             let mut shown = self.lock();
             same_status =
@@ -108,6 +109,7 @@ impl Cell {
             // One that ran before the agent started was never seen pending.
             let (before, after) = (shown.status.phase.as_deref(), status.phase.as_deref());
             runs_now = before == Some("Pending") && after == Some("Running");
+            too_long = ran_too_long(&shown.status, status, pod);
             fresh = waits.iter().filter(|w| !known(w)).cloned().collect();
             shown.pod = Arc::clone(pod);
             shown.status = Arc::clone(status);
@@ -116,6 +118,10 @@ impl Cell {
         }
         if runs_now {
             self.observer.runs(self.came());
+        }
+        if too_long {
+            let message = status.message.clone().unwrap_or_default();
+            self.event(EventType::Normal, pod_lifecycle::DEADLINE_EXCEEDED, None, message);
         }
         for wait in fresh {
             for (kind, reason, message) in events_of_wait(&wait, pod) {
@@ -218,6 +224,19 @@ impl Cell {
     }
 }
 
+/// Whether the pod's deadline ends it just now. Of one that was found ended an earlier run of the agent has told.
+fn ran_too_long(before: &PodStatus, after: &PodStatus, pod: &Pod) -> bool {
+    let exceeded = |s: &PodStatus| s.reason.as_deref() == Some(pod_lifecycle::DEADLINE_EXCEEDED);
+    let before = if before.phase.is_some() { Some(before) } else { pod.status.as_ref() };
+    let mut statuses = after.container_statuses.iter().chain(&after.init_container_statuses).flatten();
+    let mut runs = || statuses.any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()));
+    exceeded(after)
+        && match before.filter(|status| status.phase.is_some()) {
+            Some(before) => !exceeded(before),
+            None => runs(),
+        }
+}
+
 /// The kubelet's events for a wait that has just begun; waits that follow a failed step have had theirs.
 fn events_of_wait(wait: &Wait, pod: &Pod) -> Vec<(EventType, &'static str, String)> {
     match (wait.reason.as_str(), &wait.container) {
@@ -234,6 +253,9 @@ fn events_of_wait(wait: &Wait, pod: &Pod) -> Vec<(EventType, &'static str, Strin
                 (EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}")),
                 (EventType::Warning, "Failed", "Error: ImagePullBackOff".to_owned()),
             ]
+        }
+        ("Unsupported", _) => {
+            vec![(EventType::Warning, "Unsupported", format!("Not started: {}", wait.message))]
         }
         ("NetworkNotReady", _) => vec![(EventType::Warning, "NetworkNotReady", wait.message.clone())],
         _ => Vec::new(),

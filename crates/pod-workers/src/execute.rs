@@ -70,6 +70,11 @@ async fn one<R: Runtime>(
     let reporter = |container: Option<&str>| Reporter::new(Arc::clone(cell), container);
     let outcome = match action {
         Action::CreateSandbox { attempt } => {
+            if !observed.sandboxes.is_empty() {
+                // The kubelet's text, though what is killed has been.
+                let text = "Pod sandbox changed, it will be killed and re-created.";
+                cell.event(EventType::Normal, "SandboxChanged", None, text.to_owned());
+            }
             let result = runtime.create_sandbox(pod, *attempt, &reporter(None)).await;
             if let Err(e) = &result {
                 let event = e.reason.as_str();

@@ -26,6 +26,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// The node as pods are admitted to it: as it is known, or `fresh` from the API server where there is one.
     fn node(&self, fresh: bool) -> impl Future<Output = Arc<admission::Node>> + Send;
 
+    /// What the pod's spec names and the node cannot give its containers, with reasons. Nothing of such a pod is
+    /// started, whoever created it.
+    fn unsupported(&self, pod: &Pod) -> Option<String>;
+
     /// Makes the pod's directories and cgroup, then creates and starts a sandbox.
     fn create_sandbox(
         &self,

@@ -11,6 +11,8 @@ mod admitted;
 mod counting;
 #[path = "actors/deletion.rs"]
 mod deletion;
+#[path = "actors/lifecycle.rs"]
+mod lifecycle;
 mod support;
 
 use std::sync::Arc;

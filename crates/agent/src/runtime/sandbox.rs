@@ -16,11 +16,6 @@ use super::{CriRuntime, failed, gone_is_done};
 impl CriRuntime {
     /// Makes what the pod needs on the node, then its sandbox.
     pub(super) async fn run_sandbox(&self, pod: &Arc<Pod>, attempt: u32) -> Result<(), StepError> {
-        let unsupported = cri_config::unsupported(pod);
-        if !unsupported.is_empty() {
-            let fields: Vec<String> = unsupported.iter().map(ToString::to_string).collect();
-            return Err(StepError::new(FailureReason::Unsupported, fields.join("; ")));
-        }
         let (uid, key) = pod::identity(pod);
         let prepared = {
             let (uid, key) = (uid.clone(), key);

@@ -6,6 +6,7 @@ mod backoff;
 mod failures;
 mod init;
 mod invariants;
+mod lacking;
 mod later;
 mod recordings;
 mod restart;

@@ -59,6 +59,8 @@ pub(crate) struct Sim {
     pub(crate) ip: IpAddr,
     /// Every attempt to create a sandbox fails before the runtime is asked, with this message.
     pub(crate) sandbox_fails: Option<String>,
+    /// What the node cannot give the pod.
+    pub(crate) unsupported: Option<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) calls: Vec<Call>,
     /// When containers started.
@@ -82,6 +84,7 @@ impl Sim {
             now: Timestamp::from_second(1_700_000_000).unwrap(),
             ip: IpAddr::from([10, 88, 0, 2]),
             sandbox_fails: None,
+            unsupported: None,
             behaviours: BTreeMap::new(),
             calls: Vec::new(),
             starts: Vec::new(),
@@ -99,6 +102,7 @@ impl Sim {
             probes: &self.probes,
             memory: &self.memory,
             node: &self.node,
+            unsupported: self.unsupported.as_deref(),
             now: self.now,
         }
     }

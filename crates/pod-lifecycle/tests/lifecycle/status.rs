@@ -248,3 +248,43 @@ fn the_generation_is_passed_on() {
     assert_eq!(sim.status().observed_generation, Some(3));
     assert_eq!(condition(&sim, "Ready").observed_generation, Some(3));
 }
+
+/// A sidecar that crashes while the regular container does its work, and is found in each state when that ends.
+#[test]
+fn an_ended_pod_has_no_waiting_container_and_the_last_state_is_the_instance_before() {
+    for (case, work_seconds, instance) in [
+        ("it runs and is stopped", 2, 1),
+        ("it waits for its restart", 8, 1),
+        ("it waits for the next one", 25, 2),
+    ] {
+        let side = json!({ "name": "side", "restartPolicy": "Always" });
+        let mut sim = Sim::new(pod(
+            json!({ "restartPolicy": "Never", "initContainers": [side], "containers": ["main"] }),
+        ));
+        sim.behaviours.insert("side".into(), exits(1));
+        let mut work = exits(0);
+        work.exit.as_mut().unwrap().after_seconds = work_seconds;
+        sim.behaviours.insert("main".into(), work);
+        if case == "it runs and is stopped" {
+            sim.behaviours.get_mut("side").unwrap().exit.as_mut().unwrap().after_seconds = 2;
+        }
+        // While it waits, its last state is the instance that has just ended.
+        let before_the_end = sim.after(work_seconds - 1);
+        sim.run(before_the_end, |_, _| false);
+        if case != "it runs and is stopped" {
+            let status = sim.container_status("side");
+            assert!(status.state.unwrap().waiting.is_some(), "{case}");
+            let last = status.last_state.unwrap().terminated.unwrap();
+            assert_eq!(last.container_id, Some(format!("containerd://$CONTAINER_side_{instance}")), "{case}");
+        }
+        assert_eq!(sim.run(sim.after(60), |_, _| false).progress, Progress::Ended, "{case}");
+        assert_eq!(sim.phase(), "Succeeded", "{case}");
+        let status = sim.container_status("side");
+        let ended = |state: Option<kube_model::core::ContainerState>| {
+            state.unwrap().terminated.and_then(|t| t.container_id)
+        };
+        let id = |n: i32| Some(format!("containerd://$CONTAINER_side_{n}"));
+        assert_eq!((ended(status.state), status.restart_count), (id(instance), instance), "{case}");
+        assert_eq!(ended(status.last_state), id(instance - 1), "{case}");
+    }
+}

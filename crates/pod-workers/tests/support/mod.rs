@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// Steps (by all of their record) that take half a second.
     pub(crate) late: BTreeSet<&'static str>,
     pub(crate) panic_once: bool,
+    /// What the node cannot give any pod.
+    pub(crate) unsupported: Option<&'static str>,
     /// The node as it is known, and as it is when it is asked for anew.
     pub(crate) node: admission::Node,
     pub(crate) fresh_node: admission::Node,
@@ -113,6 +115,10 @@ impl Fake {
 }
 
 impl Runtime for Fake {
+    fn unsupported(&self, _: &Pod) -> Option<String> {
+        self.state.lock().unwrap().unsupported.map(str::to_owned)
+    }
+
     async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
         self.call(format!("observe {uid}")).await?;
         let state = self.state.lock().unwrap();

@@ -1,0 +1,90 @@
+//! What becomes of pods whose node lacks something, whose time is over, or whose sandbox dies.
+
+use std::sync::Arc;
+
+use kube_model::observed::SandboxState;
+use kube_model::view::PodView;
+
+use crate::support::{Fake, World, a_pod};
+
+fn events<'a>(view: &'a PodView, reason: &'a str) -> impl Iterator<Item = (u32, &'a str)> {
+    view.events.iter().filter(move |e| e.reason == reason).map(|e| (e.count, e.message.as_str()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    world.fake.state.lock().unwrap().unsupported = Some("spec.volumes[data].emptyDir: no");
+    let before = world.fake.calls();
+
+    let again = World::over(Arc::clone(&world.fake));
+    again.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    again.workers.sources_ready();
+    let told = |views: &[Arc<PodView>], _: &Fake| {
+        views
+            .iter()
+            .any(|v| events(v, "Unsupported").eq([(1, "Not started: spec.volumes[data].emptyDir: no")]))
+    };
+    again.until("told", told).await;
+    again.until_running().await;
+    again.fake.exit("c2", 1);
+    again.relist();
+    again
+        .until("it waits", |views, _| {
+            let status = views[0].status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap();
+            status.waiting.is_some_and(|w| w.reason.as_deref() == Some("Unsupported"))
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert_eq!(again.fake.calls(), before);
+    // A change of the pod is judged anew.
+    again.fake.state.lock().unwrap().unsupported = None;
+    again.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
+    again.until("restarted", restarted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_deadline_is_told_once() {
+    let world = World::new();
+    let mut pod = a_pod("u1", "web-node1");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(8);
+    world.workers.set(Arc::new(pod.clone()));
+    let told = |views: &[Arc<PodView>], fake: &Fake| {
+        let text = "Pod was active on the node longer than the specified deadline";
+        let ended = fake.calls().iter().any(|call| call.starts_with("clean_up"));
+        ended && views.iter().any(|v| events(v, "DeadlineExceeded").eq([(1, text)]))
+    };
+    world.until("ended and told", told).await;
+    world.workers.shutdown().await;
+
+    let again = World::over(Arc::clone(&world.fake));
+    again.workers.set(Arc::new(pod));
+    again.workers.sources_ready();
+    let failed =
+        |views: &[Arc<PodView>], _: &Fake| views.iter().any(|v| v.status.phase.as_deref() == Some("Failed"));
+    again.until("failed", failed).await;
+    assert_eq!(events(&again.workers.views()[0], "DeadlineExceeded").count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_died_is_replaced_and_that_is_told() {
+    let world = World::new();
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.until_running().await;
+    assert_eq!(events(&world.workers.views()[0], "SandboxChanged").count(), 0);
+    for pod in world.fake.state.lock().unwrap().pods.values_mut() {
+        pod.sandboxes[0].state = SandboxState::NotReady;
+    }
+    world.fake.exit("c2", 137);
+    world.relist();
+    let told = |views: &[Arc<PodView>], fake: &Fake| {
+        let text = "Pod sandbox changed, it will be killed and re-created.";
+        fake.calls().contains(&"create_sandbox u1 1".to_owned())
+            && views.iter().any(|v| events(v, "SandboxChanged").eq([(1, text)]))
+    };
+    world.until("replaced and told", told).await;
+}
