@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use testkit::env::{output, succeed, target_dir};
+use testkit::tools::output;
 
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
@@ -32,11 +31,4 @@ pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
 /// Whether `cargo NAME` can be called.
 pub(crate) fn has_subcommand(name: &str) -> bool {
     output(&mut cargo([name, "--version"])).is_ok()
-}
-
-/// Builds the agent's release binary and returns its path.
-pub(crate) fn release_agent() -> Result<PathBuf> {
-    succeed(&mut cargo(["build", "--release", "--package", "node-agent"]))
-        .context("cannot build the agent")?;
-    target_dir().join("release/node-agent").canonicalize().context("the agent was built but is not in target")
 }

@@ -1,21 +1,25 @@
 //! `cargo xtask demo`: the agent on a real containerd, by itself or as a node of a cluster, step by step.
 
+#[cfg(feature = "stage")]
 mod cluster;
+#[cfg(feature = "stage")]
 mod cluster_steps;
+#[cfg(feature = "stage")]
+mod play;
+#[cfg(feature = "stage")]
 mod screen;
+#[cfg(feature = "stage")]
 mod stage;
+#[cfg(feature = "stage")]
 mod steps;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Result, bail};
 use clap::ValueEnum;
-use testkit::env::{Line, clean, interrupted};
+use testkit::tools::Line;
 
-use crate::{cargo, ui};
-use cluster::ClusterStage;
-use stage::Stage;
+#[cfg(feature = "stage")]
+pub(crate) use play::run;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -31,7 +35,7 @@ pub(crate) struct Options {
     /// Which containerd
     #[arg(long, value_enum, default_value = "2.1")]
     containerd: ContainerdLine,
-    /// Use this agent instead of building the release binary
+    /// Use this agent instead of building one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 }
@@ -54,86 +58,4 @@ impl From<ContainerdLine> for Line {
             ContainerdLine::New => Self::V2_1,
         }
     }
-}
-
-pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Some(dir) = &options.end {
-        clean(dir)?;
-        ui::say(format!("ended and removed {}", dir.display()));
-        return Ok(());
-    }
-    let binary = match &options.binary {
-        Some(path) => path.canonicalize()?,
-        None => {
-            ui::step("building the agent");
-            cargo::release_agent()?
-        }
-    };
-    let start = Instant::now();
-    if options.cluster {
-        let mut stage = ClusterStage::set(options.containerd.into(), &binary)?;
-        let played = play(&mut stage, cluster_steps::STEPS, |_| {})?;
-        return end(played, start, || if options.keep { stage.keep() } else { stage.strike() });
-    }
-    let mut stage = Stage::set(options.containerd.into(), &binary)?;
-    let played = play(&mut stage, &steps::STEPS, |stage| stage.screen.settle(&stage.agent))?;
-    end(played, start, || if options.keep { stage.keep() } else { stage.strike() })
-}
-
-/// One step.
-struct Step<S> {
-    /// What must come true.
-    title: &'static str,
-    /// What is done for it.
-    tells: &'static str,
-    /// Does it, and returns what was seen.
-    act: fn(&mut S) -> Result<String>,
-}
-
-/// How it went: a line for each step, and the titles of those that failed.
-struct Played {
-    lines: Vec<String>,
-    failed: Vec<&'static str>,
-}
-
-/// Does all steps in order; a failed one does not keep the next from being tried.
-fn play<S>(stage: &mut S, steps: &[Step<S>], settle: impl Fn(&mut S)) -> Result<Played> {
-    let mut played = Played { lines: Vec::new(), failed: Vec::new() };
-    for step in steps {
-        ui::step(step.title);
-        ui::say(format!("    {}", step.tells));
-        let began = Instant::now();
-        let done = (step.act)(stage);
-        if interrupted() {
-            bail!("interrupted");
-        }
-        settle(stage);
-        let seconds = began.elapsed().as_secs_f32();
-        let line = match &done {
-            Ok(seen) => format!("✓ {} ({seconds:.1} s): {seen}", step.title),
-            Err(error) => {
-                played.failed.push(step.title);
-                // The whole error, with the agent's log, stands above; the summary has its first line.
-                ui::failed(error);
-                let text = format!("{error:#}");
-                format!("✗ {} ({seconds:.1} s): {}", step.title, text.lines().next().unwrap_or_default())
-            }
-        };
-        ui::say(format!("    {line}"));
-        played.lines.push(line);
-    }
-    Ok(played)
-}
-
-/// The summary, and then what becomes of the stage.
-fn end(played: Played, start: Instant, leave: impl FnOnce() -> Result<()>) -> Result<()> {
-    ui::step(&format!("summary, after {:.0} s", start.elapsed().as_secs_f32()));
-    for line in &played.lines {
-        ui::say(line);
-    }
-    leave()?;
-    if played.failed.is_empty() {
-        return Ok(());
-    }
-    bail!("{} of {} steps: {}", played.failed.len(), played.lines.len(), played.failed.join("; "));
 }

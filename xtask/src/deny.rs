@@ -1,7 +1,7 @@
 //! `cargo xtask deny`: licences, duplicate versions, sources and advisories of the dependencies.
 
 use anyhow::{Context, Result};
-use testkit::env::{output, succeed};
+use testkit::tools::{output, succeed};
 
 use crate::cargo::{cargo, has_subcommand};
 use crate::ui;

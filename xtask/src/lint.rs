@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: what can be told without running a test.
 
 use anyhow::{Context, Result};
-use testkit::env::{output, succeed};
+use testkit::tools::{output, succeed};
 
 use crate::cargo::{cargo, has_subcommand};
 use crate::steps::Report;
@@ -57,7 +57,7 @@ fn architecture() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    let features = crate::test::RUNTIME_TESTS;
+    let features = crate::test::ALL_TESTS;
     Ok(succeed(&mut cargo([
         "clippy",
         "--workspace",

@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod lint;
+mod stage;
 mod steps;
 mod test;
 mod ui;
@@ -46,11 +47,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let done = match arguments.task {
+        #[cfg(feature = "stage")]
         Task::Demo(options) => demo::run(&options),
+        #[cfg(not(feature = "stage"))]
+        Task::Demo(_) => stage::demo(),
         Task::Test(options) => test::run(&options),
         Task::Lint(options) => lint::run(&options),
         Task::Arch(options) => arch::run(&options),
+        #[cfg(feature = "stage")]
         Task::Bench(options) => bench::run(&options),
+        #[cfg(not(feature = "stage"))]
+        Task::Bench(_) => stage::bench(),
         Task::KubeApiserver => kube_apiserver(),
         Task::Deny => deny::run(),
     };
@@ -64,6 +71,6 @@ fn main() -> ExitCode {
 }
 
 fn kube_apiserver() -> anyhow::Result<()> {
-    ui::say(testkit::env::build_kube_apiserver()?.display().to_string());
+    ui::say(testkit::tools::build_kube_apiserver()?.display().to_string());
     Ok(())
 }

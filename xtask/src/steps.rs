@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use testkit::env::interrupted;
+use testkit::tools::interrupted;
 
 use crate::ui;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use testkit::env::{
+use testkit::tools::{
     BINARY_VARIABLE, KUBE_APISERVER_VARIABLE, Tools, build_kube_apiserver, succeed, target_dir,
 };
 
@@ -28,43 +28,48 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (name, check) in lint::CHECKS {
         report.step(name, check);
     }
-    report.step("examples in the docs", doc_tests);
-    report.step("unit tests", unit_tests);
-    if !options.fast {
-        report.step("what the integration tests need", || {
-            Tools::ensure()?;
-            Tools::ensure_cluster()?;
-            Ok(succeed(&mut cargo(["build", "--package", "node-agent"]))?)
+    if options.fast {
+        report.step("unit tests", || Ok(succeed(&mut runner(&["--workspace", "--exclude", "integration"]))?));
+        report.step("examples in the docs", || {
+            Ok(succeed(&mut cargo(["test", "--quiet", "--workspace", "--doc"]))?)
         });
-        let mut apiserver = options.kube_apiserver.clone();
-        if apiserver.is_none() {
-            report.step("kube-apiserver 1.20 from Debian's source (once)", || {
-                apiserver = Some(build_kube_apiserver()?);
-                Ok(())
-            });
-        }
-        report
-            .step("integration tests on containerd 1.6 and 2.1", || integration_tests(apiserver.as_deref()));
+        return report.finish();
     }
+    report.step("what the integration tests need", || {
+        Tools::ensure()?;
+        Tools::ensure_cluster()?;
+        Ok(())
+    });
+    let mut apiserver = options.kube_apiserver.clone();
+    if apiserver.is_none() {
+        report.step("kube-apiserver 1.20 from Debian's source (once)", || {
+            apiserver = Some(build_kube_apiserver()?);
+            Ok(())
+        });
+    }
+    report.step("building the agent and the tests", build);
+    report
+        .step("unit tests, and integration tests on containerd 1.6 and 2.1", || tests(apiserver.as_deref()));
+    report.step("examples in the docs", || Ok(succeed(cargo(["test", "--quiet", "--doc"]).args(SELECTION))?));
     report.finish()
 }
 
-fn doc_tests() -> Result<()> {
-    Ok(succeed(&mut cargo(["test", "--quiet", "--workspace", "--doc"]))?)
+/// Everything, with the features that hold back tests which need root and real programs. Each step builds with this
+/// same selection, because cargo unites the features of what is selected: with another one it would compile half of
+/// the dependencies, and all of ours, once more.
+const SELECTION: [&str; 3] = ["--workspace", "--features", ALL_TESTS];
+
+/// The features of [`SELECTION`].
+pub(crate) const ALL_TESTS: &str =
+    "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests,xtask/stage";
+
+/// The agent's binary is built with the tests, and so with what they switch on in dependencies of both.
+fn build() -> Result<()> {
+    Ok(succeed(cargo(["build", "--bins", "--tests"]).args(SELECTION))?)
 }
 
-fn unit_tests() -> Result<()> {
-    Ok(succeed(&mut runner(&["--workspace", "--exclude", "integration"]))?)
-}
-
-/// Tests that need root and real programs, by the features that hold them back elsewhere.
-pub(crate) const RUNTIME_TESTS: &str =
-    "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests";
-
-fn integration_tests(apiserver: Option<&Path>) -> Result<()> {
-    let packages =
-        ["--package=integration", "--package=testkit", "--package=apiserver-sync", "--package=podsource"];
-    let mut command = runner(&[&packages[..], &["--features", RUNTIME_TESTS]].concat());
+fn tests(apiserver: Option<&Path>) -> Result<()> {
+    let mut command = runner(&SELECTION);
     command.env(BINARY_VARIABLE, target_dir().join("debug/node-agent"));
     if let Some(path) = apiserver {
         // The tests run in other folders than this one.

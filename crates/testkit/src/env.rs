@@ -23,42 +23,31 @@
 //! ```
 
 mod agent;
-mod apt;
 mod ca;
 mod cleanup;
 mod cluster;
-mod command;
 mod containerd;
 mod cri;
 mod daemon;
-mod error;
 mod images;
-mod kube_apiserver;
 mod network;
-mod packages;
 pub(crate) mod port;
 mod proc;
 mod run;
 mod view;
-mod wait;
 
-pub use agent::{Agent, AgentOptions, BINARY_VARIABLE, binary};
+pub use agent::{Agent, AgentOptions, binary};
 pub use ca::{Ca, Identity};
 pub use cleanup::{clean, clean_leftovers};
 pub use cluster::{AuditedRequest, Cluster, ClusterOptions, Login};
-pub use command::{output, succeed};
-pub use containerd::{Containerd, Line};
-pub use error::Error;
+pub use containerd::Containerd;
 pub use images::{BUSYBOX, PAUSE};
-pub use kube_apiserver::{KUBE_APISERVER_VARIABLE, build_kube_apiserver, kube_apiserver};
-pub use packages::Tools;
 pub use proc::{Usage, usage};
-pub use run::{Run, target_dir};
+pub use run::Run;
 pub use view::{container_status, is_ready, pod};
-pub use wait::{interrupt, interrupted, until, until_every};
 
-/// Tells the person at the terminal what is being done; test runners capture it.
-#[expect(clippy::print_stderr, reason = "progress of a tool that people start by hand")]
-pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
-}
+pub use crate::tools::{
+    BINARY_VARIABLE, Error, KUBE_APISERVER_VARIABLE, Line, Tools, build_kube_apiserver, interrupt,
+    interrupted, kube_apiserver, output, succeed, target_dir, until, until_every,
+};
+use crate::tools::{command, error, say};

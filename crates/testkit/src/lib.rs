@@ -1,6 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "nodes")]
 pub mod env;
+#[cfg(feature = "nodes")]
 pub mod fake_api;
+#[cfg(feature = "nodes")]
 pub mod fake_cri;
+#[cfg(feature = "nodes")]
 pub mod proxy;
+pub mod tools;

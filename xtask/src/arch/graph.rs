@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use testkit::env::output;
+use testkit::tools::output;
 
 use super::table::{FOREIGN, Place, find};
 use crate::cargo::cargo;

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testkit::env::BUSYBOX;
 
-use super::Step;
 use super::cluster::ClusterStage;
+use super::play::Step;
 
 /// Pods of the "deployment".
 const REPLICAS: usize = 3;

@@ -1,5 +1,6 @@
 //! The pod table, redrawn in place on a terminal and printed after each step elsewhere.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use testkit::env::Agent;
@@ -18,7 +19,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { live: ui::is_terminal(), drawn_lines: 0, drawn_at: None }
+        Self { live: std::io::stdout().is_terminal(), drawn_lines: 0, drawn_at: None }
     }
 
     /// Called at each look of a waiting step.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testkit::env::{container_status, is_ready, pod};
 
-use super::Step;
+use super::play::Step;
 use super::stage::{Stage, container_id, example};
 
 /// In this order.

@@ -14,16 +14,12 @@ use serde_json::Value;
 
 use super::command::{both_streams, output};
 use super::error::{At, tail};
-use super::{Error, Run, say, target_dir, until};
+use super::{BINARY_VARIABLE, Error, Run, say, target_dir, until};
 
 /// How long the agent may take until it is healthy.
 const START: Duration = Duration::from_secs(60);
 /// How many lines of the agent's log go into an error.
 const TAIL: usize = 60;
-
-/// The environment variable that names the agent's binary.
-pub const BINARY_VARIABLE: &str = "NODE_AGENT_BINARY";
-
 /// The agent's binary for tests: what [`BINARY_VARIABLE`] names, else cargo's debug build.
 ///
 /// # Errors

@@ -9,33 +9,10 @@ use std::time::Duration;
 
 use super::command::output;
 use super::error::{At, tail};
-use super::{BUSYBOX, Error, PAUSE, Run, Tools, cri, images, network, until};
+use super::{BUSYBOX, Error, Line, PAUSE, Run, Tools, cri, images, network, until};
 
 /// How long containerd may take until it serves.
 const START: Duration = Duration::from_secs(60);
-
-/// Which containerd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// Debian 12's: 1.6, without a stream of container events.
-    V1_6,
-    /// Debian testing's: 2.1 or later, with events.
-    V2_1,
-}
-
-impl Line {
-    /// Both lines, older first.
-    pub const ALL: [Self; 2] = [Self::V1_6, Self::V2_1];
-
-    /// The line as people write it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V1_6 => "1.6",
-            Self::V2_1 => "2.1",
-        }
-    }
-}
 
 /// A running containerd. Dropping it kills containerd alone; its pods go when the [`Run`] goes.
 #[derive(Debug)]

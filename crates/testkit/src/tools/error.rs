@@ -55,6 +55,7 @@ pub enum Error {
         last: String,
     },
     /// A key or certificate could not be made.
+    #[cfg(feature = "nodes")]
     #[error("cannot make {what}")]
     Certificate {
         /// Which.
@@ -102,6 +103,7 @@ impl<T> At<T> for std::io::Result<T> {
 }
 
 /// The last `lines` lines of a log file, or why it cannot be read.
+#[cfg(feature = "nodes")]
 pub(crate) fn tail(path: &std::path::Path, lines: usize) -> String {
     match std::fs::read(path) {
         Ok(bytes) => {

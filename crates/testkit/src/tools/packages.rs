@@ -8,10 +8,38 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, Kind};
-use super::containerd::Line;
 use super::error::At;
 use super::{Error, say};
-use crate::env::run::target_dir;
+
+/// Which containerd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Debian 12's: 1.6, without a stream of container events.
+    V1_6,
+    /// Debian testing's: 2.1 or later, with events.
+    V2_1,
+}
+
+impl Line {
+    /// Both lines, older first.
+    pub const ALL: [Self; 2] = [Self::V1_6, Self::V2_1];
+
+    /// The line as people write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1_6 => "1.6",
+            Self::V2_1 => "2.1",
+        }
+    }
+}
+
+/// The folder that cargo builds into.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    workspace.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
 
 /// A package, and the Debian suite that it is taken from.
 struct Package {
@@ -125,6 +153,7 @@ impl Tools {
     }
 
     /// Where the images are kept that were built from these tools.
+    #[cfg(feature = "nodes")]
     pub(crate) fn images(&self) -> PathBuf {
         self.dir.join("images")
     }

@@ -13,6 +13,7 @@ pub fn output(command: &mut Command) -> Result<String, Error> {
 }
 
 /// As [`output`], with what it printed on stderr after it.
+#[cfg(feature = "nodes")]
 pub(crate) fn both_streams(command: &mut Command) -> Result<String, Error> {
     capture(command).map(|(stdout, stderr)| stdout + &stderr)
 }
