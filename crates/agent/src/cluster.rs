@@ -28,7 +28,7 @@ use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, PodUid, Timestamp};
 use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
 use pod_manager::PodManager;
@@ -111,7 +111,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Parts {
     pub(crate) workers: AgentWorkers,
     pub(crate) runtime: cri_client::Client,
-    pub(crate) runtime_view: watch::Receiver<RuntimeView>,
+    pub(crate) runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     pub(crate) node: watch::Receiver<Arc<Node>>,
     pub(crate) inside: Arc<Inside>,
     pub(crate) cgroups: Option<Arc<Cgroups>>,

@@ -17,7 +17,7 @@ use cri_config::observe::{ListedPod, identity, listed_pods, observed_pod};
 use cri_config::paths::pod_dir;
 use futures::{Stream, StreamExt, stream};
 use kube_model::view::RuntimeView;
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, PodUid, Timestamp};
 use pod_workers::{Listed, Node, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -47,7 +47,7 @@ pub(crate) struct Feed<R, P> {
     pub(crate) client: Client,
     pub(crate) workers: Workers<R, P>,
     pub(crate) node: watch::Sender<Arc<Node>>,
-    pub(crate) view: watch::Sender<RuntimeView>,
+    pub(crate) view: watch::Sender<RuntimeView<Monotonic>>,
     pub(crate) stop: CancellationToken,
     /// Where the folders of this agent's pods are.
     pub(crate) root_dir: PathBuf,
@@ -113,7 +113,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
     async fn follow(
         &self,
         mut events: impl Stream<Item = EventItem> + Unpin,
-        mut listed_at: Timestamp,
+        mut listed_at: Monotonic,
     ) -> cri_client::Error {
         loop {
             match events.next().await {
@@ -161,8 +161,8 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
 
     /// Lists all pods of the runtime and reads each that is ours: the actors need not ask one by one. Returns the
     /// time before which events are old news.
-    async fn survey(&self) -> Result<Timestamp, cri_client::Error> {
-        let at = Timestamp::now();
+    async fn survey(&self) -> Result<Monotonic, cri_client::Error> {
+        let at = self.workers.clock().mono();
         let (sandboxes, containers) = self.list().await?;
         let mut ours: BTreeMap<PodUid, (Vec<PodSandbox>, Vec<Container>)> = BTreeMap::new();
         for sandbox in sandboxes {
@@ -202,8 +202,10 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         Ok((sandboxes.items, containers.containers))
     }
 
-    async fn event(&self, event: ContainerEventResponse, listed_at: Timestamp) {
-        let Ok(at) = Timestamp::from_nanosecond(i128::from(event.created_at)) else { return };
+    async fn event(&self, event: ContainerEventResponse, listed_at: Monotonic) {
+        let Ok(happened) = Timestamp::from_nanosecond(i128::from(event.created_at)) else { return };
+        let now = self.workers.clock().now();
+        let at = now.placed(happened);
         if at < listed_at {
             return;
         }
@@ -213,7 +215,11 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         if let Some(pod) = observed_pod(vec![sandbox], containers)
             && self.is_here(&pod.uid)
         {
-            self.workers.runtime_event(at, pod);
+            // One from the future is from before the clock was set back: nobody knows how old it is.
+            match happened > now.wall {
+                true => self.workers.look(&pod.uid),
+                false => self.workers.runtime_event(at, pod),
+            }
         }
     }
 
@@ -232,7 +238,7 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
 
     /// Publishes how it stands with the runtime, to the pods and to those who look, if it changed.
     fn publish(&self, version: Option<&VersionResponse>, down: Option<String>, network: Option<String>) {
-        let now = Timestamp::now();
+        let now = self.workers.clock().mono();
         if let Some(message) = &down
             && self.node.borrow().runtime_down.as_ref().is_none_or(|d| d.message != *message)
         {

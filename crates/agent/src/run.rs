@@ -12,7 +12,7 @@ use kube_model::view::{RuntimeView, SourceView};
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
-use pod_workers::{Context, Node, RuntimeDown, Workers};
+use pod_workers::{Clock, Context, Node, RuntimeDown, Workers};
 use prober::Prober;
 use server::healthz::{Healthz, HealthzError};
 use server::inside::Inside;
@@ -137,10 +137,12 @@ impl Agent {
         let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(|cgroups| cgroups.version()))?;
         let cri = Arc::new(ArcSwap::from_pointee(cri));
 
-        let now = Timestamp::now();
+        let clock = Clock::new(Timestamp::now);
         let waiting = "has not answered yet";
-        let down =
-            RuntimeDown { message: format!("{} {waiting}", config.container_runtime_endpoint), since: now };
+        let down = RuntimeDown {
+            message: format!("{} {waiting}", config.container_runtime_endpoint),
+            since: clock.mono(),
+        };
         let facts = NodeFacts { host_ips: node_ips, ..NodeFacts::default() };
         let node = watch::Sender::new(Arc::new(Node { facts, runtime_down: Some(down) }));
         let runtime_view = watch::Sender::new(RuntimeView {
@@ -150,11 +152,11 @@ impl Agent {
             ready: false,
             answers: false,
             message: waiting.to_owned(),
-            since: now,
+            since: clock.mono(),
         });
 
         let sink = Arc::new(ProbeSink::default());
-        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), now);
+        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), clock.wall());
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let references = cluster.as_ref().map(Cluster::references);
         let runtime = CriRuntime {
@@ -186,7 +188,7 @@ impl Agent {
             runtime: Arc::clone(&runtime),
             probes: Arc::clone(&probes),
             node: node.subscribe(),
-            clock: Arc::new(Timestamp::now),
+            clock: clock.clone(),
             events: cluster.as_ref().map(Cluster::event_sink),
             observer: Arc::clone(&metrics) as _,
         });

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kube_model::PodUid;
 use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::annotation;
 use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot};
+use kube_model::{Monotonic, PodUid};
 use pod_workers::Workers;
 use podsource::SourceState;
 use server::View;
@@ -23,7 +23,7 @@ pub(crate) struct AgentView {
     /// The same sources, for when they were last read, which changes without notice, and for the mirror pods among
     /// theirs.
     pub(crate) states: Vec<watch::Receiver<Arc<SourceState>>>,
-    pub(crate) runtime: watch::Receiver<RuntimeView>,
+    pub(crate) runtime: watch::Receiver<RuntimeView<Monotonic>>,
 }
 
 impl View for AgentView {
@@ -32,7 +32,7 @@ impl View for AgentView {
             node: self.node.clone(),
             pods: self.workers.views(),
             problems: self.sources.borrow().iter().flat_map(|source| &source.problems).cloned().collect(),
-            runtime: self.runtime.borrow().clone(),
+            runtime: self.runtime.borrow().shown(self.workers.clock().now()),
         }
     }
 

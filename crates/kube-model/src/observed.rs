@@ -18,7 +18,7 @@ pub struct ObservedPod {
     pub key: PodKey,
     /// Newest first.
     pub sandboxes: Vec<Sandbox>,
-    /// Newest first, over all containers of the pod.
+    /// Newest first of each name: by restart count.
     pub containers: Vec<Container>,
 }
 
@@ -43,12 +43,13 @@ impl ObservedPod {
         self.containers.iter().any(|c| c.state == ContainerState::Running)
     }
 
-    /// Brings sandboxes and containers into the documented order.
+    /// Brings sandboxes and containers into the documented order. Their numbers go before their times: the clock may
+    /// have been set back between two of them.
     pub fn sort(&mut self) {
         self.sandboxes
-            .sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));
+            .sort_by(|a, b| (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id)));
         self.containers.sort_by(|a, b| {
-            (b.created_at, b.restart_count, &b.id).cmp(&(a.created_at, a.restart_count, &a.id))
+            (b.restart_count, b.created_at, &b.id).cmp(&(a.restart_count, a.created_at, &a.id))
         });
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::{PodKey, PodUid};
+use crate::{Monotonic, Now, PodKey, PodUid};
 
 /// Everything that the local view shows at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,10 +25,10 @@ pub struct ViewSnapshot {
     pub runtime: RuntimeView,
 }
 
-/// The container runtime as the agent sees it.
+/// The container runtime as the agent sees it; in memory with [`Monotonic`] time, as a [`Wait`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RuntimeView {
+pub struct RuntimeView<T = Timestamp> {
     /// Where it is reached: `unix:///run/containerd/containerd.sock`.
     pub endpoint: String,
     /// Its name (`containerd`); empty until it answered once.
@@ -46,7 +46,22 @@ pub struct RuntimeView {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Since when it is ready, or is not.
-    pub since: Timestamp,
+    pub since: T,
+}
+
+impl RuntimeView<Monotonic> {
+    /// With its time as the wall clock goes `now`.
+    pub fn shown(&self, now: Now) -> RuntimeView {
+        RuntimeView {
+            endpoint: self.endpoint.clone(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            ready: self.ready,
+            answers: self.answers,
+            message: self.message.clone(),
+            since: now.shown(self.since),
+        }
+    }
 }
 
 /// One pod as the agent sees it.
@@ -90,10 +105,11 @@ pub struct PodState {
     pub finished: bool,
 }
 
-/// Something that a pod waits for.
+/// Something that a pod waits for. In memory its times are [`Monotonic`], so that it stays the same when the
+/// clock is set; they become wall time when it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Wait {
+pub struct Wait<T = Timestamp> {
     /// The container concerned, or `None` for the whole pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -103,10 +119,23 @@ pub struct Wait {
     pub message: String,
     /// Since when, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
+    pub since: Option<T>,
     /// When it is tried again, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
+    pub until: Option<T>,
+}
+
+impl Wait<Monotonic> {
+    /// With its times as the wall clock goes `now`.
+    pub fn shown(&self, now: Now) -> Wait {
+        Wait {
+            container: self.container.clone(),
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            since: self.since.map(|at| now.shown(at)),
+            until: self.until.map(|at| now.shown(at)),
+        }
+    }
 }
 
 /// A step that is under way.

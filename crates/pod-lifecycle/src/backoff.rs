@@ -2,14 +2,13 @@
 //! (reference 4.4).
 //!
 //! Every end of a container that is to run again counts, whatever its exit code; the wait is measured from
-//! `finishedAt`. It starts afresh when the image or the resources change (Top 40 #16).
+//! `finishedAt`, which is placed on the monotonic timeline when it is first seen. It starts afresh when the image or the resources change (Top 40 #16).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use kube_model::Timestamp;
 use kube_model::core::Container;
 use kube_model::k8s_openapi::jiff::SignedDuration;
-use kube_model::observed;
+use kube_model::{Monotonic, Now, observed};
 
 /// Delay before the second restart in a row, in seconds.
 const INITIAL_SECONDS: i64 = 10;
@@ -25,6 +24,8 @@ pub struct CrashBackoff {
     fingerprint: u64,
     /// ID of the instance last seen.
     instance: Option<String>,
+    /// When that instance began, as far as it was seen to be there at all.
+    began: Option<Monotonic>,
     /// What the end of that instance costs, or of the next one if it has already been counted.
     next_delay_seconds: i64,
     /// The wait that the end of `instance` brought.
@@ -37,15 +38,21 @@ pub struct CrashWait {
     /// Its whole length, in seconds.
     pub delay_seconds: i64,
     /// When the container ended.
-    pub since: Timestamp,
+    pub since: Monotonic,
     /// When it may start again.
-    pub until: Timestamp,
+    pub until: Monotonic,
 }
 
 impl CrashBackoff {
     /// The state for a container of which no instance has been seen.
     pub fn new(container: &Container) -> Self {
-        Self { fingerprint: fingerprint(container), instance: None, next_delay_seconds: 0, wait: None }
+        Self {
+            fingerprint: fingerprint(container),
+            instance: None,
+            began: None,
+            next_delay_seconds: 0,
+            wait: None,
+        }
     }
 
     /// Whether image or resources differ from those that this state was made for.
@@ -55,7 +62,7 @@ impl CrashBackoff {
 
     /// Forgets the past: the container was changed. The end of the instance that ran until now is its first.
     pub fn start_afresh(&mut self, container: &Container) {
-        *self = Self { instance: self.instance.take(), ..Self::new(container) };
+        *self = Self { instance: self.instance.take(), began: self.began, ..Self::new(container) };
     }
 
     /// Takes note of the newest instance.
@@ -63,35 +70,37 @@ impl CrashBackoff {
     /// The first instance seen may be one of many when the agent was restarted: its restart count then stands
     /// for crashes in a row, so that a crash loop does not start over with short delays. The kubelet forgets
     /// them; here we are kinder to the node on purpose.
-    pub fn observe(&mut self, newest: &observed::Container, now: Timestamp) {
+    pub fn observe(&mut self, newest: &observed::Container, now: Now) {
         if self.instance.as_deref() != Some(newest.id.as_str()) {
             if self.instance.is_none() {
                 self.next_delay_seconds = delay_after(newest.restart_count);
             }
             self.instance = Some(newest.id.clone());
+            self.began = None;
             self.wait = None;
         }
+        let began = newest.started_at.unwrap_or(newest.created_at);
+        let began = *self.began.get_or_insert_with(|| now.placed(began));
         let Some(finished_at) = newest.finished_at else { return };
         if newest.state != observed::ContainerState::Exited || self.wait.is_some() {
             return;
         }
-        // A clock that was set back must not stretch the wait.
-        let finished_at = finished_at.min(now);
-        let ran = finished_at.duration_since(newest.started_at.unwrap_or(newest.created_at));
-        let delay_seconds = if ran.as_secs() > FORGET_AFTER_SECONDS { 0 } else { self.next_delay_seconds };
-        self.wait = Some(CrashWait {
-            delay_seconds,
-            since: finished_at,
-            until: finished_at
-                .saturating_add(SignedDuration::from_secs(delay_seconds))
-                .unwrap_or(finished_at),
-        });
+        let since = now.placed(finished_at);
+        let forgiven = since.since(began).as_secs() > FORGET_AFTER_SECONDS;
+        let delay_seconds = if forgiven { 0 } else { self.next_delay_seconds };
+        let until = since + SignedDuration::from_secs(delay_seconds);
+        self.wait = Some(CrashWait { delay_seconds, since, until });
         self.next_delay_seconds = (delay_seconds * 2).clamp(INITIAL_SECONDS, MAX_SECONDS);
     }
 
     /// The wait that is not over at `now`.
-    pub fn pending(&self, now: Timestamp) -> Option<CrashWait> {
+    pub fn pending(&self, now: Monotonic) -> Option<CrashWait> {
         self.wait.filter(|w| w.until > now)
+    }
+
+    /// When the newest instance ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Monotonic> {
+        self.wait.map(|w| w.since)
     }
 }
 

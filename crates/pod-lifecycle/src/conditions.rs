@@ -58,7 +58,7 @@ pub(crate) fn all(cx: Context<'_>, statuses: &Statuses, phase: Phase) -> Vec<Pod
             message: finding.message,
             last_transition_time: since
                 .and_then(|c| c.last_transition_time.clone())
-                .or_else(|| Some(time(cx.inputs.now))),
+                .or_else(|| Some(time(cx.inputs.now.wall))),
             last_probe_time: None,
             observed_generation: generation,
         });

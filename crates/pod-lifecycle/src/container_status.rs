@@ -246,7 +246,7 @@ fn waiting_to_start(cx: Context<'_>) -> ContainerState {
 /// The kubelet shows a crash back-off only from its next sync on, often when the wait is over; here it shows
 /// at once.
 fn waiting_state(cx: Context<'_>, kind: ContainerKind, container: &Container) -> Option<ContainerState> {
-    let now = cx.inputs.now;
+    let now = cx.inputs.now.mono;
     let memory = cx.inputs.memory;
     let failure = memory.failures.get(&container.name);
     let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));

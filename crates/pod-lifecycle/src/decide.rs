@@ -1,6 +1,6 @@
 //! The plan: one decision after the other, from the whole pod to single containers (reference 4.3, 4.4, 4.6).
 
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::core::Container;
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{self, ContainerState, Sandbox, SandboxState};
@@ -29,7 +29,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     };
     Plan {
         actions: draft.actions,
-        wake_at: draft.wake_at.filter(|at| *at > inputs.now),
+        wake_at: draft.wake_at.filter(|at| *at > inputs.now.mono),
         waits: draft.waits,
         progress,
     }
@@ -38,17 +38,17 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 #[derive(Default)]
 struct Draft {
     actions: Vec<Action>,
-    wake_at: Option<Timestamp>,
-    waits: Vec<Wait>,
+    wake_at: Option<Monotonic>,
+    waits: Vec<Wait<Monotonic>>,
 }
 
 impl Draft {
-    fn wake(&mut self, at: Timestamp) {
+    fn wake(&mut self, at: Monotonic) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
 
     /// Waits, and looks again when the wait is over.
-    fn wait(&mut self, wait: Wait) {
+    fn wait(&mut self, wait: Wait<Monotonic>) {
         if let Some(until) = wait.until {
             self.wake(until);
         }
@@ -166,7 +166,7 @@ fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Prog
 }
 
 /// What initialisation waits for when everything that is due runs.
-fn waits_for(kind: ContainerKind, container: &Container, verdict: Verdict) -> Option<Wait> {
+fn waits_for(kind: ContainerKind, container: &Container, verdict: Verdict) -> Option<Wait<Monotonic>> {
     let what = match (verdict, kind) {
         (Verdict::Keep, ContainerKind::Sidecar) => "its startup probe has not succeeded",
         (Verdict::Keep, _) => "the init container has not ended",
@@ -179,7 +179,7 @@ fn waits_for(kind: ContainerKind, container: &Container, verdict: Verdict) -> Op
 fn start(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, container: &Container, sandbox: &Sandbox) {
     if let Some(failure) = cx.inputs.memory.failures.get(&container.name)
         && let Some(at) = waiting::pull_error_shown_until(failure)
-        && at > cx.inputs.now
+        && at > cx.inputs.now.mono
     {
         draft.wake(at);
     }
@@ -220,7 +220,7 @@ enum Stopping {
 /// Whether the last failure of the pod as a whole keeps it from going on. Only a failure to stop or remove
 /// delays stopping and removing.
 fn hold_after_failure(cx: Context<'_>, draft: &mut Draft, stopping: Stopping) -> bool {
-    let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.retry_at > cx.inputs.now);
+    let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.retry_at > cx.inputs.now.mono);
     let Some(failure) =
         failure.filter(|f| stopping == Stopping::No || f.reason == FailureReason::FailedKillPod)
     else {
@@ -237,11 +237,10 @@ fn hold_after_failure(cx: Context<'_>, draft: &mut Draft, stopping: Stopping) ->
 /// Stops all containers, and then the sandboxes, with the whole grace period from now on.
 fn stop_pod(cx: Context<'_>, draft: &mut Draft, cause: StopCause) {
     let grace = SignedDuration::from_secs(pod::termination_grace_seconds(cx.inputs.pod));
-    let grace_ends = cx.inputs.now.saturating_add(grace).unwrap_or(cx.inputs.now);
-    stop_all(cx, draft, grace_ends, cause);
+    stop_all(cx, draft, cx.inputs.now.mono + grace, cause);
 }
 
-fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Timestamp, cause: StopCause) {
+fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Monotonic, cause: StopCause) {
     let wave = termination::wave(cx, grace_ends, cause);
     let ready = || cx.inputs.observed.sandboxes.iter().filter(|s| s.state == SandboxState::Ready);
     if (wave.stops.is_empty() && ready().next().is_none()) || hold_after_failure(cx, draft, Stopping::Yes) {
@@ -255,13 +254,13 @@ fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Timestamp, cause: St
 
 /// Stops, then removes all. Containers are removed when they are seen to have ended, so that how they ended is
 /// known.
-fn remove(cx: Context<'_>, draft: &mut Draft, since: Timestamp, grace_seconds: Option<i64>) -> Progress {
+fn remove(cx: Context<'_>, draft: &mut Draft, since: Monotonic, grace_seconds: Option<i64>) -> Progress {
     let observed = cx.inputs.observed;
     if observed.is_gone() {
         return Progress::Removed;
     }
     let grace = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
-    let grace_ends = since.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(since);
+    let grace_ends = since + SignedDuration::from_secs(grace);
     let waits = draft.waits.len();
     stop_all(cx, draft, grace_ends, StopCause::PodRemoved);
     if observed.any_running() || draft.waits.len() > waits {
@@ -295,7 +294,7 @@ fn stray(cx: Context<'_>, running: &observed::Container) -> Option<StopCause> {
     Some(if cx.in_newest_sandbox(running) { StopCause::StateUnknown } else { StopCause::SandboxChanged })
 }
 
-fn wait(container: Option<&Container>, reason: &str, message: String) -> Wait {
+fn wait(container: Option<&Container>, reason: &str, message: String) -> Wait<Monotonic> {
     Wait {
         container: container.map(|c| c.name.clone()),
         reason: reason.to_owned(),

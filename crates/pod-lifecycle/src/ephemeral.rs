@@ -1,6 +1,7 @@
 //! Ephemeral containers: nobody starts them yet. They hold up nothing else of their pod, and one that another kubelet
 //! started goes on.
 
+use kube_model::Monotonic;
 use kube_model::core::{Container, ContainerStatus, EphemeralContainer};
 use kube_model::view::Wait;
 
@@ -15,7 +16,7 @@ fn all(cx: Context<'_>) -> impl Iterator<Item = &EphemeralContainer> {
 }
 
 /// One for each that was never started.
-pub(crate) fn waits(cx: Context<'_>) -> impl Iterator<Item = Wait> {
+pub(crate) fn waits(cx: Context<'_>) -> impl Iterator<Item = Wait<Monotonic>> {
     all(cx).filter(move |c| cx.inputs.observed.newest(&c.name).is_none()).map(|c| Wait {
         container: Some(c.name.clone()),
         reason: UNSUPPORTED.to_owned(),

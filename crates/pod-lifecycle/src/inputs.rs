@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kube_model::Timestamp;
 use kube_model::core::{Pod, PodStatus};
 use kube_model::observed::{Container, ObservedPod};
 use kube_model::probe::PodProbes;
+use kube_model::{Monotonic, Now};
 
 /// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub struct Inputs<'a> {
     /// started, and nothing that runs is stopped to be started anew.
     pub unsupported: Option<&'a str>,
     /// The present.
-    pub now: Timestamp,
+    pub now: Now,
 }
 
 /// What is to become of a pod.
@@ -39,7 +39,7 @@ pub enum Intent {
     /// Stop it gracefully, then remove all that the runtime has of it.
     Remove {
         /// When the removal was asked for: the grace period counts from here.
-        since: Timestamp,
+        since: Monotonic,
         /// Overrides the pod's own grace period, in seconds.
         grace_seconds: Option<i64>,
     },
@@ -51,6 +51,8 @@ pub enum Intent {
 pub struct Memory {
     /// Crash back-off per container name.
     pub crash_backoff: BTreeMap<String, crate::backoff::CrashBackoff>,
+    /// When a pod with `spec.activeDeadlineSeconds` started.
+    pub started: Option<Monotonic>,
     /// The instance that ended before the newest one, per container name: the runtime may have it no more.
     pub(crate) older: BTreeMap<String, Container>,
     /// The last failed attempt per container name; an entry goes when an attempt succeeds.
@@ -71,9 +73,9 @@ pub struct Failure {
     /// The whole message, runtime's words included.
     pub message: String,
     /// When it failed.
-    pub at: Timestamp,
+    pub at: Monotonic,
     /// When the next attempt is due.
-    pub retry_at: Timestamp,
+    pub retry_at: Monotonic,
     /// How many attempts have failed in a row.
     pub attempts: u32,
 }

@@ -1,13 +1,15 @@
 //! What an actor tells its [`Memory`]: the only place that changes it, apart from
 //! [`Memory::last_status`], which the actor sets to each status it publishes.
 
-use kube_model::Timestamp;
+use std::time::Duration;
+
 use kube_model::core::Pod;
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ContainerState, ObservedPod};
-use kube_model::pod;
+use kube_model::{Monotonic, Now, pod};
 
 use crate::backoff::CrashBackoff;
+use crate::deadline;
 use crate::inputs::{Failure, FailureReason, Memory};
 
 impl Memory {
@@ -15,8 +17,12 @@ impl Memory {
     /// [`status`](crate::status()), with the same `pod` and `observed`.
     ///
     /// A container whose image or resources changed starts afresh: no back-off, no failed attempts.
-    pub fn before_plan(&mut self, pod: &Pod, observed: &ObservedPod, now: Timestamp) {
+    pub fn before_plan(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
         let Some(spec) = &pod.spec else { return };
+        if spec.active_deadline_seconds.is_some() && self.started.is_none() {
+            let status = self.last_status.as_deref().or(pod.status.as_ref());
+            self.started = Some(now.placed(deadline::started(status, observed).unwrap_or(now.wall)));
+        }
         self.crash_backoff.retain(|name, _| pod::container(spec, name).is_some());
         self.failures.retain(|name, _| pod::container(spec, name).is_some());
         self.older.retain(|name, _| pod::container(spec, name).is_some());
@@ -44,17 +50,17 @@ impl Memory {
         self.older.get(&newest.name).filter(|older| older.restart_count < newest.restart_count)
     }
 
-    /// An attempt to start `container` failed. `retry_at`: when the one who failed wants to be asked again
+    /// An attempt to start `container` failed. `retry_after`: when the one who failed wants to be asked again
     /// (a registry's back-off); `None`: by the delays of [`FailureReason`].
     pub fn container_failed(
         &mut self,
         container: &str,
         reason: FailureReason,
         message: String,
-        retry_at: Option<Timestamp>,
-        now: Timestamp,
+        retry_after: Option<Duration>,
+        now: Monotonic,
     ) {
-        let failure = next_failure(self.failures.get(container), reason, message, retry_at, now);
+        let failure = next_failure(self.failures.get(container), reason, message, retry_after, now);
         self.failures.insert(container.to_owned(), failure);
     }
 
@@ -64,7 +70,7 @@ impl Memory {
     }
 
     /// Something that concerns the whole pod failed.
-    pub fn pod_failed(&mut self, reason: FailureReason, message: String, now: Timestamp) {
+    pub fn pod_failed(&mut self, reason: FailureReason, message: String, now: Monotonic) {
         self.pod_failure = Some(next_failure(self.pod_failure.as_ref(), reason, message, None, now));
     }
 
@@ -78,14 +84,15 @@ fn next_failure(
     previous: Option<&Failure>,
     reason: FailureReason,
     message: String,
-    retry_at: Option<Timestamp>,
-    now: Timestamp,
+    retry_after: Option<Duration>,
+    now: Monotonic,
 ) -> Failure {
     let attempts = previous.map_or(0, |f| f.attempts).saturating_add(1);
-    let retry_at = retry_at.unwrap_or_else(|| {
-        now.saturating_add(SignedDuration::from_secs(retry_delay_seconds(reason, attempts))).unwrap_or(now)
-    });
-    Failure { reason, message, at: now, retry_at, attempts }
+    let delay = match retry_after {
+        Some(delay) => SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX),
+        None => SignedDuration::from_secs(retry_delay_seconds(reason, attempts)),
+    };
+    Failure { reason, message, at: now, retry_at: now + delay, attempts }
 }
 
 /// Delay before the next attempt when `attempts` have failed in a row.

@@ -1,6 +1,6 @@
 //! What to do next for one pod.
 
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::view::Wait;
 
 /// The answer of [`plan`](crate::plan()).
@@ -10,9 +10,9 @@ pub struct Plan {
     /// the pod is observed and planned again.
     pub actions: Vec<Action>,
     /// When to plan again if nothing happens before.
-    pub wake_at: Option<Timestamp>,
+    pub wake_at: Option<Monotonic>,
     /// Everything that the pod waits for, most important first: what `node-agent explain` shows.
-    pub waits: Vec<Wait>,
+    pub waits: Vec<Wait<Monotonic>>,
     /// How far the pod is.
     pub progress: Progress,
 }

@@ -1,6 +1,6 @@
 //! Stopping containers: grace periods and the order of sidecars (reference 4.6).
 
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::core::{Container, Probe};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{self, ContainerState};
@@ -38,13 +38,13 @@ pub(crate) struct Wave {
 
 /// Regular and init containers side by side, then sidecars one by one, the last one in the spec first, as long
 /// as the grace period lasts; then all that is left at once.
-pub(crate) fn wave(cx: Context<'_>, grace_ends: Timestamp, cause: StopCause) -> Wave {
+pub(crate) fn wave(cx: Context<'_>, grace_ends: Monotonic, cause: StopCause) -> Wave {
     let running: Vec<_> =
         cx.inputs.observed.containers.iter().filter(|c| c.state == ContainerState::Running).collect();
     let sidecar_position = |instance: &observed::Container| {
         cx.containers().position(|(kind, c)| kind == ContainerKind::Sidecar && c.name == instance.name)
     };
-    let left = grace_ends.duration_since(cx.inputs.now);
+    let left = grace_ends.since(cx.inputs.now.mono);
     let mut now: Vec<_> = running.iter().copied().filter(|c| sidecar_position(c).is_none()).collect();
     if left <= SignedDuration::ZERO {
         now.clone_from(&running);

@@ -1,6 +1,6 @@
 //! What a container that does not run waits for, in the kubelet's words (reference 4.9).
 
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::core::{Container, ContainerState, ContainerStateWaiting};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::view::Wait;
@@ -25,22 +25,19 @@ pub(crate) fn waiting(reason: &str, message: Option<String>) -> ContainerState {
 }
 
 /// When what is shown of a failed pull changes without a new attempt.
-pub(crate) fn pull_error_shown_until(failure: &Failure) -> Option<Timestamp> {
+pub(crate) fn pull_error_shown_until(failure: &Failure) -> Option<Monotonic> {
     if !failure.reason.is_pull() || failure.reason == FailureReason::ImagePullBackOff {
         return None;
     }
-    failure
-        .at
-        .checked_add(SignedDuration::from_secs(SHOW_PULL_ERROR_SECONDS))
-        .ok()
-        .filter(|t| *t < failure.retry_at)
+    let until = failure.at + SignedDuration::from_secs(SHOW_PULL_ERROR_SECONDS);
+    (until < failure.retry_at).then_some(until)
 }
 
 /// Reason and message of a failed attempt as shown at `now`.
 pub(crate) fn describe_failure(
     container: &Container,
     failure: &Failure,
-    now: Timestamp,
+    now: Monotonic,
 ) -> (&'static str, String) {
     let reason = failure.reason.as_str();
     if pull_error_shown_until(failure).is_some_and(|t| t <= now) {
@@ -70,8 +67,8 @@ pub(crate) fn describe_crash(
 }
 
 /// What keeps a container that is due from being started at this moment.
-pub(crate) fn hindrance(cx: Context<'_>, container: &Container) -> Option<Wait> {
-    let now = cx.inputs.now;
+pub(crate) fn hindrance(cx: Context<'_>, container: &Container) -> Option<Wait<Monotonic>> {
+    let now = cx.inputs.now.mono;
     let memory = cx.inputs.memory;
     let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));
     let failure = memory.failures.get(&container.name).filter(|f| f.retry_at > now);

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube_model::core::Pod;
+use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
-use kube_model::{PodKey, PodUid, Timestamp, pod};
+use kube_model::{Monotonic, PodKey, PodUid, pod};
 use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -29,7 +30,7 @@ const PROMPT: Duration = Duration::from_secs(1);
 const KILLED: i32 = 137;
 
 /// How long the runtime may take to learn why.
-const LATE_REASON: Duration = Duration::from_secs(2);
+const LATE_REASON: SignedDuration = SignedDuration::from_secs(2);
 
 /// What the registry wants of a pod.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl Wake {
 struct Observation {
     pod: Arc<ObservedPod>,
     /// Events from before this moment are old news.
-    at: Timestamp,
+    at: Monotonic,
     /// Read by ourselves, not carried by an event. Only such a reading is acted upon: an event's statuses may
     /// be older than a step of ours.
     direct: bool,
@@ -80,6 +81,8 @@ pub(crate) struct Actor<R, P> {
     /// What the node cannot give the pod, found out anew when that changes.
     unsupported: Option<(Arc<Pod>, Option<String>)>,
     observation: Option<Observation>,
+    /// When a killed container has to be looked at once more.
+    look_again: Option<Monotonic>,
     /// Whether the next round has to begin with a direct reading.
     must_observe: bool,
     /// Whether it is known if the node takes the pod.
@@ -115,6 +118,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             memory: Memory::default(),
             unsupported: None,
             observation: None,
+            look_again: None,
             must_observe: false,
             judged: false,
             turn,
@@ -167,25 +171,31 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 },
                 _ => {
                     self.failures = 0;
-                    let again = self.look_again();
-                    self.sleep(plan.wake_at.into_iter().chain(again).min()).await;
+                    self.sleep(plan.wake_at.into_iter().chain(self.look_again).min()).await;
                 }
             }
         }
     }
 
-    /// When a killed container has to be looked at once more: the runtime may hear later than of its end that
-    /// the kernel did it for want of memory, and says so only to those who ask.
-    fn look_again(&self) -> Option<Timestamp> {
-        let observation = self.observation.as_ref()?;
-        let killed = |c: &&Container| c.exit_code == KILLED && c.reason != "OOMKilled";
-        let ends = observation.pod.containers.iter().filter(killed).filter_map(|c| c.finished_at);
-        let due = ends.filter_map(|end| end.checked_add(LATE_REASON).ok());
-        due.filter(|at| *at > observation.at).min()
+    /// Takes over an observation. A killed container whose end is new has to be looked at once more: the runtime may
+    /// hear later than of its end that the kernel did it for want of memory, and says so only to those who ask.
+    fn take(&mut self, observation: Observation) {
+        let known = self.observation.as_ref().map_or(&[][..], |o| &o.pod.containers);
+        let is_known = |c: &Container| known.iter().any(|k| k.id == c.id && k.finished_at.is_some());
+        let killed = |c: &&Container| c.exit_code == KILLED && c.reason != "OOMKilled" && !is_known(c);
+        let ends: Vec<_> =
+            observation.pod.containers.iter().filter(killed).filter_map(|c| c.finished_at).collect();
+        if !ends.is_empty() {
+            let now = self.inner.context.clock.now();
+            let due = ends.into_iter().map(|end| now.placed(end) + LATE_REASON);
+            let due = due.filter(|at| *at > observation.at);
+            self.look_again = due.chain(self.look_again).min();
+        }
+        self.observation = Some(observation);
     }
 
-    fn now(&self) -> Timestamp {
-        (self.inner.context.clock)()
+    fn now(&self) -> Monotonic {
+        self.inner.context.clock.mono()
     }
 
     /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
@@ -222,8 +232,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must.
     async fn refresh(&mut self) -> Result<(), StepError> {
+        let now = self.now();
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel)
-            | self.look_again().is_some_and(|at| at <= self.now());
+            | self.look_again.take_if(|at| *at <= now).is_some();
         if !dirty && !self.must_observe && self.is_told() {
             return Ok(());
         }
@@ -231,7 +242,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         match self.observe().await {
             Ok(pod) => {
                 self.count_ends(&pod);
-                self.observation = Some(Observation { pod: Arc::new(pod), at, direct: true });
+                self.take(Observation { pod: Arc::new(pod), at, direct: true });
                 self.must_observe = false;
                 Ok(())
             }
@@ -261,7 +272,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let told = self.inner.reading(&self.uid);
         let Some(known) = &self.observation else {
             let Some(told) = told.filter(|told| told.whole) else { return false };
-            self.observation = Some(Observation { pod: told.pod, at: told.at, direct: false });
+            self.take(Observation { pod: told.pod, at: told.at, direct: false });
             return true;
         };
         let Some(told) = told.filter(|told| told.at > known.at) else { return true };
@@ -272,7 +283,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         let direct = known.direct && known.pod == told.pod;
         self.count_ends(&told.pod);
-        self.observation = Some(Observation { pod: told.pod, at: told.at, direct });
+        self.take(Observation { pod: told.pod, at: told.at, direct });
         true
     }
 
@@ -289,7 +300,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Makes a plan from what is known, and publishes the status that follows from it.
     fn plan(&mut self, desired: &Desired, node: &Node) -> Plan {
-        let now = self.now();
+        let now = self.inner.context.clock.now();
         let observed = match &self.observation {
             Some(o) => Arc::clone(&o.pod),
             None => Arc::new(ObservedPod::empty(self.uid.clone(), self.key.clone())),
@@ -324,7 +335,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     /// Publishes the last known status with other waits, when no plan can be made.
-    fn show(&self, desired: &Desired, waits: Vec<Wait>) {
+    fn show(&self, desired: &Desired, waits: Vec<Wait<Monotonic>>) {
         let status = self.memory.last_status.clone().unwrap_or_default();
         self.cell.publish(&desired.pod, &status, matches!(desired.intent, Intent::Remove { .. }), waits);
     }
@@ -333,7 +344,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let delay = RETRY.0.saturating_mul(1 << self.failures.min(8)).min(RETRY.1);
         self.failures = self.failures.saturating_add(1);
         let now = self.now();
-        let until = error.retry_at.unwrap_or_else(|| now.saturating_add(delay).unwrap_or(now));
+        let delay = error.retry_after.unwrap_or(delay);
+        let until = now + SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
         tracing::warn!(pod = %self.key, uid = %self.uid, reason, attempts = self.failures, "{error}");
         self.show(desired, vec![wait(reason, &error.message, Some(now), Some(until))]);
         self.sleep(Some(until)).await;
@@ -400,7 +412,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         match (done.step, done.outcome) {
             (Step::Start(container), Ok(())) => self.memory.container_started(&container),
             (Step::Start(container), Err(e)) => {
-                self.memory.container_failed(&container, e.reason, e.message, e.retry_at, now);
+                self.memory.container_failed(&container, e.reason, e.message, e.retry_after, now);
             }
             (Step::Pod, Ok(())) => self.memory.pod_succeeded(),
             (Step::Pod, Err(e)) => self.memory.pod_failed(e.reason, e.message, now),
@@ -408,11 +420,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     /// Sleeps until something may have changed or `until` comes.
-    async fn sleep(&mut self, until: Option<Timestamp>) {
-        let delay = until.map(|at| {
-            let left = at.duration_since(self.now());
-            Duration::try_from(left).unwrap_or_default()
-        });
+    async fn sleep(&mut self, until: Option<Monotonic>) {
+        let delay = until.map(|at| at.left(self.now()));
         let timer = async {
             match delay {
                 Some(delay) => tokio::time::sleep(delay).await,
@@ -429,6 +438,6 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 }
 
-fn wait(reason: &str, message: &str, since: Option<Timestamp>, until: Option<Timestamp>) -> Wait {
+fn wait(reason: &str, message: &str, since: Option<Monotonic>, until: Option<Monotonic>) -> Wait<Monotonic> {
     Wait { container: None, reason: reason.to_owned(), message: message.to_owned(), since, until }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kube_model::observed::ObservedPod;
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::{Monotonic, PodKey, PodUid};
 
 /// One pod in a full list of the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Entry {
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
     /// Nothing that happened before is missing.
-    pub(crate) at: Timestamp,
+    pub(crate) at: Monotonic,
     pub(crate) pod: Arc<ObservedPod>,
     /// Whether it tells of all sandboxes of the pod; an event tells of one.
     pub(crate) whole: bool,

@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use kube_model::core::{Pod, PodStatus};
 use kube_model::view::{Activity, Event, EventType, PodState, PodView, Wait};
-use kube_model::{PodKey, PodUid, Timestamp, pod};
+use kube_model::{Monotonic, PodKey, PodUid, pod};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::observer::Observer;
 
 /// How many events a pod keeps: enough to see a crash loop's whole round, a few KiB at most.
 const EVENTS_KEPT: usize = 16;
-
-/// Tells the time. The runtime's timestamps come from the same clock.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Hears of each event, also of those that only count up: pod, container, kind, reason, message. Must not block.
 pub type EventSink = Arc<dyn Fn(&Pod, Option<&str>, EventType, &str, &str) + Send + Sync>;
@@ -59,7 +57,7 @@ struct Shown {
     status: Arc<PodStatus>,
     removing: bool,
     finished: bool,
-    waits: Vec<Wait>,
+    waits: Vec<Wait<Monotonic>>,
     doing: Option<Activity>,
     events: VecDeque<Event>,
 }
@@ -91,8 +89,14 @@ impl Cell {
     }
 
     /// Publishes a planning round; watchers hear of it only if it differs. New waits become events.
-    pub(crate) fn publish(&self, pod: &Arc<Pod>, status: &Arc<PodStatus>, removing: bool, waits: Vec<Wait>) {
-        let fresh: Vec<Wait>;
+    pub(crate) fn publish(
+        &self,
+        pod: &Arc<Pod>,
+        status: &Arc<PodStatus>,
+        removing: bool,
+        waits: Vec<Wait<Monotonic>>,
+    ) {
+        let fresh: Vec<Wait<Monotonic>>;
         let same_status;
         let runs_now;
         let too_long;
@@ -103,7 +107,7 @@ impl Cell {
             if same_status && shown.waits == waits {
                 return;
             }
-            let known = |wait: &Wait| {
+            let known = |wait: &Wait<Monotonic>| {
                 shown.waits.iter().any(|w| w.container == wait.container && w.reason == wait.reason)
             };
             // One that ran before the agent started was never seen pending.
@@ -133,7 +137,7 @@ impl Cell {
 
     /// Records and logs an event; the same event again only counts up.
     pub(crate) fn event(&self, kind: EventType, reason: &str, container: Option<&str>, message: String) {
-        let now = (self.clock)();
+        let now = self.clock.wall();
         match kind {
             EventType::Normal => {
                 tracing::info!(pod = %self.key, container, reason, "{message}");
@@ -174,7 +178,7 @@ impl Cell {
     }
 
     pub(crate) fn doing(&self, what: Option<String>) {
-        let doing = what.map(|what| Activity { what, since: (self.clock)() });
+        let doing = what.map(|what| Activity { what, since: self.clock.wall() });
         self.lock().doing = doing;
         self.changes.bump();
     }
@@ -211,13 +215,14 @@ impl Cell {
     }
 
     pub(crate) fn view(&self) -> PodView {
+        let now = self.clock.now();
         let shown = self.lock();
         PodView {
             pod: Arc::clone(&shown.pod),
             status: Arc::clone(&shown.status),
             removing: shown.removing,
             finished: shown.finished,
-            waits: shown.waits.clone(),
+            waits: shown.waits.iter().map(|wait| wait.shown(now)).collect(),
             doing: shown.doing.clone(),
             events: shown.events.iter().cloned().collect(),
         }
@@ -238,7 +243,7 @@ fn ran_too_long(before: &PodStatus, after: &PodStatus, pod: &Pod) -> bool {
 }
 
 /// The kubelet's events for a wait that has just begun; waits that follow a failed step have had theirs.
-fn events_of_wait(wait: &Wait, pod: &Pod) -> Vec<(EventType, &'static str, String)> {
+fn events_of_wait(wait: &Wait<Monotonic>, pod: &Pod) -> Vec<(EventType, &'static str, String)> {
     match (wait.reason.as_str(), &wait.container) {
         ("CrashLoopBackOff", Some(container)) => {
             let (uid, PodKey { namespace, name }) = pod::identity(pod);

@@ -10,6 +10,7 @@
 mod actor;
 mod cache;
 mod cell;
+mod clock;
 mod execute;
 mod observer;
 mod registry;
@@ -17,7 +18,8 @@ mod traits;
 mod turns;
 
 pub use cache::Listed;
-pub use cell::{Clock, EventSink, Reporter};
+pub use cell::{EventSink, Reporter};
+pub use clock::Clock;
 pub use observer::Observer;
 pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
 pub use traits::{CleanUp, Node, Probes, Runtime, RuntimeDown, StartContainer, StepError};

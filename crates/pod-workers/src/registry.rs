@@ -11,7 +11,7 @@ use futures::FutureExt;
 use kube_model::core::{Container, Pod, PodSpec};
 use kube_model::observed::ObservedPod;
 use kube_model::view::{PodState, PodView, Wait};
-use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
+use kube_model::{Monotonic, PodKey, PodUid, labels, pod};
 use pod_lifecycle::Intent;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Desired, Wake};
 use crate::cache::{Cache, Listed, Reading};
-use crate::cell::{Cell, Changes, Clock, EventSink};
+use crate::cell::{Cell, Changes, EventSink};
+use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 use crate::turns::Turns;
@@ -46,7 +47,7 @@ pub struct Context<R, P> {
     pub probes: Arc<P>,
     /// The node, as far as pods depend on it.
     pub node: watch::Receiver<Arc<Node>>,
-    /// The wall clock, the one that the runtime's timestamps come from.
+    /// What is waited for and shown goes by it.
     pub clock: Clock,
     /// Who hears of events besides the view and the log.
     pub events: Option<EventSink>,
@@ -151,7 +152,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let (uid, key) = pod::identity(&pod);
         let grace = pod.metadata.deletion_grace_period_seconds;
         let grace = grace.unwrap_or_else(|| pod::termination_grace_seconds(&pod)).max(LEAST_GRACE_SECONDS);
-        let since = (self.inner.context.clock)();
+        let since = self.inner.context.clock.mono();
         let mut state = self.inner.lock();
         if !state.pods.contains_key(&uid) {
             let intent = Intent::Remove { since, grace_seconds: Some(grace) };
@@ -185,7 +186,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             // What a dropped step may have left behind in the runtime has nobody any more.
             return self.adopt_orphans(&mut state);
         }
-        let since = (self.inner.context.clock)();
+        let since = self.inner.context.clock.mono();
         slot.desired.send_if_modified(|desired| {
             let run = desired.intent == Intent::Run;
             if run {
@@ -244,13 +245,13 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         }
     }
 
-    /// Takes over the statuses that came with a runtime event of time `at`.
-    pub fn runtime_event(&self, at: Timestamp, pod: ObservedPod) {
+    /// Takes over the statuses that came with a runtime event of time `at`, see [`Workers::clock`].
+    pub fn runtime_event(&self, at: Monotonic, pod: ObservedPod) {
         self.tell(Reading { at, pod: Arc::new(pod), whole: false });
     }
 
     /// Takes over a complete reading of one pod that began at `at`: it saves its actor the first look.
-    pub fn runtime_observed(&self, at: Timestamp, pod: ObservedPod) {
+    pub fn runtime_observed(&self, at: Monotonic, pod: ObservedPod) {
         self.tell(Reading { at, pod: Arc::new(pod), whole: true });
     }
 
@@ -264,6 +265,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             Some(_) => {}
             None => self.adopt_orphans(&mut state),
         }
+    }
+
+    /// Something about this pod changed that only asking the runtime shows.
+    pub fn look(&self, uid: &PodUid) {
+        if let Some(slot) = self.inner.lock().pods.get(uid) {
+            slot.wake.wake_to_observe();
+        }
+    }
+
+    /// The clock that all times given to the workers are of.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.context.clock
     }
 
     /// Something about this pod changed that its actor can read by itself, such as a probe result.
@@ -299,6 +312,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         // Before the first list there are no actors to tell what their pods wait for.
         let node = Arc::clone(&self.inner.context.node.borrow());
         let wait = (!listed).then(|| node.runtime_down.as_ref().map_or_else(not_listed, RuntimeDown::wait));
+        let wait = wait.map(|wait| wait.shown(self.inner.context.clock.now()));
         let view = |cell: &Cell| {
             let mut view = cell.view();
             view.waits.extend(wait.clone());
@@ -346,7 +360,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             Arc::clone(&desired.pod),
             key.clone(),
             self.inner.changes.clone(),
-            Arc::clone(&self.inner.context.clock),
+            self.inner.context.clock.clone(),
             self.inner.context.events.clone(),
             Arc::clone(&self.inner.context.observer),
         );
@@ -377,7 +391,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         for (uid, key) in orphans {
             tracing::info!(pod = %key, %uid, "the runtime has a pod that no source wants: removing it");
             self.inner.context.observer.orphaned();
-            let since = (self.inner.context.clock)();
+            let since = self.inner.context.clock.mono();
             let intent = Intent::Remove { since, grace_seconds: Some(ORPHAN_GRACE_SECONDS) };
             let pod = Arc::new(nobody(&uid, &key));
             self.insert(state, uid, key, Desired { pod, intent });
@@ -531,7 +545,7 @@ impl State {
 }
 
 /// What pods wait for while the runtime answers but has not told what it has.
-fn not_listed() -> Wait {
+fn not_listed() -> Wait<Monotonic> {
     let message = "the runtime has not listed its pods yet".to_owned();
     Wait { container: None, reason: "RuntimeNotReady".to_owned(), message, since: None, until: None }
 }

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::probe::PodProbes;
 use kube_model::view::Wait;
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::{Monotonic, PodKey, PodUid};
 use pod_lifecycle::{FailureReason, NodeFacts, StopCause};
 
 use crate::cell::Reporter;
@@ -126,11 +127,11 @@ pub struct RuntimeDown {
     /// Endpoint and error.
     pub message: String,
     /// Since when.
-    pub since: Timestamp,
+    pub since: Monotonic,
 }
 
 impl RuntimeDown {
-    pub(crate) fn wait(&self) -> Wait {
+    pub(crate) fn wait(&self) -> Wait<Monotonic> {
         Wait {
             container: None,
             reason: "RuntimeNotReady".to_owned(),
@@ -149,13 +150,13 @@ pub struct StepError {
     pub reason: FailureReason,
     /// What was tried and what the other side answered.
     pub message: String,
-    /// When to try again, where the step itself knows; else the planner's back-off decides.
-    pub retry_at: Option<Timestamp>,
+    /// How long to wait before the next try, where the step itself knows; else the planner's back-off decides.
+    pub retry_after: Option<Duration>,
 }
 
 impl StepError {
     /// An error whose retry the planner decides.
     pub fn new(reason: FailureReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_at: None }
+        Self { reason, message: message.into(), retry_after: None }
     }
 }

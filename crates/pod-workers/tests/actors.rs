@@ -7,6 +7,8 @@
 
 #[path = "actors/admission.rs"]
 mod admitted;
+#[path = "actors/clock.rs"]
+mod clock;
 #[path = "actors/counting.rs"]
 mod counting;
 #[path = "actors/deletion.rs"]
@@ -84,7 +86,7 @@ async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
 
     let again = World::over(Arc::clone(&world.fake));
     let pod = again.fake.state.lock().unwrap().pods[&"u1".into()].clone();
-    again.workers.runtime_observed(now(), pod);
+    again.workers.runtime_observed(again.workers.clock().mono(), pod);
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     again.until_running().await;
     assert!(again.fake.state.lock().unwrap().calls.is_empty());
@@ -249,7 +251,10 @@ async fn a_failing_step_is_tried_again_with_growing_pauses_and_its_words_are_sho
 async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
     let world = World::new();
     world.node.send_modify(|n| {
-        let down = RuntimeDown { message: "unix:///x: connection refused".into(), since: now() };
+        let down = RuntimeDown {
+            message: "unix:///x: connection refused".into(),
+            since: world.workers.clock().mono(),
+        };
         *n = Arc::new(Node { runtime_down: Some(down), ..Node::default() });
     });
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
@@ -266,7 +271,7 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
 #[tokio::test(start_paused = true)]
 async fn with_no_runtime_from_the_start_pods_wait_for_it() {
     let world = World::unlisted(Arc::default());
-    let down = RuntimeDown { message: "nobody listens".into(), since: now() };
+    let down = RuntimeDown { message: "nobody listens".into(), since: world.workers.clock().mono() };
     world.node.send_replace(Arc::new(Node { runtime_down: Some(down), ..Node::default() }));
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     let waits = world.workers.views()[0].waits.clone();

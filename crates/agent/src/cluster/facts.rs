@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri_client::v1::{ImageFsInfoRequest, ListImagesRequest, StatusRequest};
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kube_model::view::RuntimeView;
 use node_reporter::{Facts, Hardware, Machine, RuntimeFacts, Signal, Stock};
+use pod_workers::Clock;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -30,7 +31,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct NodeFacts {
     changes: watch::Receiver<u64>,
     runtime: cri_client::Client,
-    runtime_view: watch::Receiver<RuntimeView>,
+    runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
+    clock: Clock,
     node: watch::Receiver<Arc<pod_workers::Node>>,
     root_dir: PathBuf,
     hardware: Hardware,
@@ -44,7 +46,7 @@ struct Known {
     /// What was wrong with the runtime when it last answered.
     problem: Option<String>,
     /// As of the time since which the runtime is ready: it may be another one after a restart.
-    features: Option<(Timestamp, Features)>,
+    features: Option<(Monotonic, Features)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -61,6 +63,7 @@ impl NodeFacts {
             changes,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
+            clock: parts.workers.clock().clone(),
             node: parts.node.clone(),
             root_dir: parts.root_dir.clone(),
             hardware: hardware(),
@@ -68,7 +71,7 @@ impl NodeFacts {
         }
     }
 
-    async fn features(&self, since: Timestamp, known: &mut Known) -> Features {
+    async fn features(&self, since: Monotonic, known: &mut Known) -> Features {
         if let Some((at, features)) = &known.features
             && *at == since
         {
@@ -140,7 +143,7 @@ impl Machine for NodeFacts {
             let images = known.images.as_ref().map(|(_, images)| images.clone());
             (features.unwrap_or_default(), images.unwrap_or_default())
         };
-        let problem = runtime_problem(&view, &known.problem, Timestamp::now());
+        let problem = runtime_problem(&view, &known.problem, self.clock.mono());
         if view.answers {
             known.problem.clone_from(&problem);
         }
@@ -175,14 +178,14 @@ impl Machine for NodeFacts {
 
 /// What is wrong with the runtime, in the kubelet's words (reference 6.2). While it is silent it counts as it did when
 /// it last answered.
-fn runtime_problem(view: &RuntimeView, last: &Option<String>, now: Timestamp) -> Option<String> {
+fn runtime_problem(view: &RuntimeView<Monotonic>, last: &Option<String>, now: Monotonic) -> Option<String> {
     match view.ready {
         true => None,
         false if view.version.is_empty() => {
             Some("container runtime status check may not have completed yet".to_owned())
         }
         false if view.answers => Some(view.message.clone()),
-        false if now.duration_since(view.since).unsigned_abs() >= SILENCE => {
+        false if now.since(view.since).unsigned_abs() >= SILENCE => {
             Some("container runtime is down".to_owned())
         }
         false => last.clone(),
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_runtime_is_said_as_the_kubelet_does() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let at = |second| Monotonic::after_start(Duration::from_secs(second));
         let view = |ready, answers, version: &str| RuntimeView {
             endpoint: String::new(),
             name: String::new(),
@@ -296,7 +299,8 @@ mod tests {
             message: "told".to_owned(),
             since: at(100),
         };
-        let problem = |view: &RuntimeView, now| runtime_problem(view, &Some("before".to_owned()), at(now));
+        let problem =
+            |view: &RuntimeView<Monotonic>, now| runtime_problem(view, &Some("before".to_owned()), at(now));
         assert_eq!(problem(&view(true, true, "1"), 100), None);
         assert_eq!(problem(&view(false, true, "1"), 100).unwrap(), "told");
         let started = problem(&view(false, false, ""), 100).unwrap();

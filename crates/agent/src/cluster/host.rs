@@ -14,7 +14,7 @@ use kube_model::observed::ObservedPod;
 use kube_model::pod::annotation;
 use kube_model::stats::Summary;
 use kube_model::view::RuntimeView;
-use kube_model::{Timestamp, labels};
+use kube_model::{Monotonic, labels};
 use node_config::Cluster as Settings;
 use node_config::gates::Gates;
 use podsource::SourceState;
@@ -35,7 +35,7 @@ use crate::streams::failed;
 
 pub(crate) struct AgentHost {
     runtime: Client,
-    runtime_view: watch::Receiver<RuntimeView>,
+    runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     verbosity: Verbosity,
     configuration: serde_json::Value,
     stats: NodeStats,
@@ -128,7 +128,7 @@ impl Node for AgentHost {
 
     fn sync_loop(&self) -> Result<(), String> {
         let view = self.runtime_view.borrow();
-        let silent = Timestamp::now().duration_since(view.since).unsigned_abs();
+        let silent = self.workers.clock().mono().since(view.since).unsigned_abs();
         if view.ready || silent < self.patience {
             return Ok(());
         }

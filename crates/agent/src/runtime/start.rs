@@ -10,7 +10,7 @@ use cri_client::v1::{CreateContainerRequest, StartContainerRequest};
 use cri_config::{ContainerInputs, ImageUser, hosts, paths};
 use kube_model::core::{Container, Pod};
 use kube_model::view::EventType;
-use kube_model::{PodKey, PodUid, Timestamp, pod};
+use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StartContainer, StepError};
 
@@ -131,7 +131,7 @@ impl CriRuntime {
             )),
             Err(error) => Err(StepError {
                 reason: reason(error.reason),
-                retry_at: error.retry_after.and_then(|after| Timestamp::now().checked_add(after).ok()),
+                retry_after: error.retry_after,
                 message: error.message,
             }),
         }

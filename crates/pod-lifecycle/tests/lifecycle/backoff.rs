@@ -1,12 +1,13 @@
 //! Crash back-off (reference 4.4, Top 40 #16).
 
+use kube_model::k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
 
 use crate::sim::{Sim, exits, pod};
 
 /// Seconds from the end of each instance to the start of the next one.
 fn delays(sim: &Sim) -> Vec<i64> {
-    sim.starts[1..].iter().zip(&sim.ends).map(|(start, end)| start.duration_since(*end).as_secs()).collect()
+    sim.starts[1..].iter().zip(&sim.ends).map(|(start, end)| start.since(*end).as_secs()).collect()
 }
 
 /// A pod whose container ends one second after each start, for some time.
@@ -35,7 +36,7 @@ fn the_wait_shows_at_once_and_says_until_when() {
     let wait = &plan.waits[0];
     assert_eq!((wait.container.as_deref(), wait.reason.as_str()), (Some("app"), "CrashLoopBackOff"));
     assert_eq!(wait.since, sim.ends.last().copied());
-    assert_eq!(wait.until.unwrap().duration_since(wait.since.unwrap()).as_secs(), 20);
+    assert_eq!(wait.until.unwrap().since(wait.since.unwrap()).as_secs(), 20);
     assert_eq!(wait.until, plan.wake_at);
     let message = "back-off 20s restarting failed container=app pod=p_default(u)";
     assert_eq!(wait.message, message);
@@ -77,7 +78,7 @@ fn a_changed_image_or_resource_starts_afresh() {
         });
         let changed = sim.now;
         sim.round(usize::MAX);
-        assert_eq!(sim.starts.last().unwrap().duration_since(changed).as_secs(), 0, "{what}");
+        assert_eq!(sim.starts.last().unwrap().since(changed).as_secs(), 0, "{what}");
     }
 }
 
@@ -94,7 +95,7 @@ fn a_restarted_agent_goes_on_with_a_crash_loop() {
 fn a_clock_that_was_set_back_does_not_stretch_the_wait() {
     let mut sim = crashing(1, 20);
     sim.forget();
-    let future = sim.after(100_000);
+    let future = sim.wall() + SignedDuration::from_secs(100_000);
     sim.newest("app").finished_at = Some(future);
     let plan = sim.round(0);
     assert!(plan.wake_at.unwrap() <= sim.after(20), "{plan:?}");

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_model::Timestamp;
 use kube_model::core::{Pod, PodStatus};
 use kube_model::hash::container_hash;
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState};
-use kube_model::pod;
 use kube_model::probe::{PodProbes, ProbeOutcome};
+use kube_model::{Monotonic, Now, Timestamp, pod};
 use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, NodeFacts, Plan, Progress};
 
 /// A mutating CRI call, with the stand-ins of the recordings for IDs.
@@ -55,7 +54,9 @@ pub(crate) struct Sim {
     pub(crate) probes: PodProbes,
     pub(crate) memory: Memory,
     pub(crate) node: NodeFacts,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Monotonic,
+    /// How far the wall clock was set forward or back.
+    pub(crate) clock_set: SignedDuration,
     pub(crate) ip: IpAddr,
     /// Every attempt to create a sandbox fails before the runtime is asked, with this message.
     pub(crate) sandbox_fails: Option<String>,
@@ -64,11 +65,11 @@ pub(crate) struct Sim {
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) calls: Vec<Call>,
     /// When containers started.
-    pub(crate) starts: Vec<Timestamp>,
+    pub(crate) starts: Vec<Monotonic>,
     /// When containers ended.
-    pub(crate) ends: Vec<Timestamp>,
+    pub(crate) ends: Vec<Monotonic>,
     sandboxes_made: u32,
-    exits: BTreeMap<String, Timestamp>,
+    exits: BTreeMap<String, Monotonic>,
 }
 
 impl Sim {
@@ -81,7 +82,8 @@ impl Sim {
             probes: PodProbes::default(),
             memory: Memory::default(),
             node: NodeFacts { runtime_name: "containerd".to_owned(), ..NodeFacts::default() },
-            now: Timestamp::from_second(1_700_000_000).unwrap(),
+            now: Monotonic::default(),
+            clock_set: SignedDuration::ZERO,
             ip: IpAddr::from([10, 88, 0, 2]),
             sandbox_fails: None,
             unsupported: None,
@@ -103,8 +105,20 @@ impl Sim {
             memory: &self.memory,
             node: &self.node,
             unsupported: self.unsupported.as_deref(),
-            now: self.now,
+            now: self.both(),
         }
+    }
+
+    /// The present by both clocks.
+    pub(crate) fn both(&self) -> Now {
+        let begin = Timestamp::from_second(1_700_000_000).unwrap();
+        let wall = begin + self.now.since(Monotonic::default()) + self.clock_set;
+        Now { wall, mono: self.now }
+    }
+
+    /// What the wall clock says.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.both().wall
     }
 
     /// The status as the last round left it.
@@ -114,7 +128,7 @@ impl Sim {
 
     /// One round of an actor, of whose plan only the first `limit` actions are executed.
     pub(crate) fn round(&mut self, limit: usize) -> Plan {
-        self.memory.before_plan(&self.pod, &self.observed, self.now);
+        self.memory.before_plan(&self.pod, &self.observed, self.both());
         let plan = pod_lifecycle::plan(&self.inputs());
         let status = pod_lifecycle::status(&self.inputs());
         self.memory.last_status = Some(Arc::new(status));
@@ -125,7 +139,7 @@ impl Sim {
     }
 
     /// Rounds and time, until nothing happens before `until`, or `enough` says so of a plan without actions.
-    pub(crate) fn run(&mut self, until: Timestamp, mut enough: impl FnMut(&Self, &Plan) -> bool) -> Plan {
+    pub(crate) fn run(&mut self, until: Monotonic, mut enough: impl FnMut(&Self, &Plan) -> bool) -> Plan {
         for _ in 0..10_000 {
             self.end_due();
             let plan = self.round(usize::MAX);
@@ -167,12 +181,12 @@ impl Sim {
         self.memory = Memory::default();
     }
 
-    pub(crate) fn after(&self, seconds: i64) -> Timestamp {
+    pub(crate) fn after(&self, seconds: i64) -> Monotonic {
         self.now + SignedDuration::from_secs(seconds)
     }
 
     /// Moves time on and lets containers end that are due.
-    pub(crate) fn advance(&mut self, to: Timestamp) {
+    pub(crate) fn advance(&mut self, to: Monotonic) {
         assert!(to >= self.now, "time only goes on");
         self.now = to;
         self.end_due();
@@ -196,11 +210,11 @@ impl Sim {
     /// Ends a running container.
     pub(crate) fn end(&mut self, id: &str, code: i32, reason: &str, message: &str) {
         self.exits.remove(id);
-        let now = self.now;
+        let (now, wall) = (self.now, self.wall());
         let container = self.container(id);
         if matches!(container.state, ContainerState::Running | ContainerState::Unknown) {
             container.state = ContainerState::Exited;
-            container.finished_at = Some(now);
+            container.finished_at = Some(wall);
             self.ends.push(now);
             let container = self.container(id);
             container.exit_code = code;
@@ -219,7 +233,7 @@ impl Sim {
     }
 
     fn execute(&mut self, action: &Action) {
-        self.now += SignedDuration::from_millis(10);
+        self.now = self.now + SignedDuration::from_millis(10);
         match action {
             Action::CreateSandbox { attempt } => {
                 if let Some(message) = &self.sandbox_fails {
@@ -233,7 +247,7 @@ impl Sim {
                     id: format!("$SANDBOX{}", self.sandboxes_made),
                     attempt: *attempt,
                     state: SandboxState::Ready,
-                    created_at: self.now,
+                    created_at: self.wall(),
                     host_network,
                     ips: if host_network { Vec::new() } else { vec![self.ip] },
                     config_source: Some("file".to_owned()),
@@ -245,7 +259,7 @@ impl Sim {
             }
             Action::StopContainer { id, grace_seconds, .. } => {
                 self.calls.push(Call::StopContainer { id: id.clone(), timeout: *grace_seconds });
-                self.now += SignedDuration::from_secs(1);
+                self.now = self.now + SignedDuration::from_secs(1);
                 // Containerd's code for a task that it lost.
                 match self.container(id).state {
                     ContainerState::Unknown => self.end(id, 255, "Unknown", ""),
@@ -299,8 +313,8 @@ impl Sim {
             restart_count,
             hash: Some(container_hash(container)),
             state: ContainerState::Running,
-            created_at: self.now,
-            started_at: Some(self.now),
+            created_at: self.wall(),
+            started_at: Some(self.wall()),
             finished_at: None,
             exit_code: 0,
             reason: String::new(),

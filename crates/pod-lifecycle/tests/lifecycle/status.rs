@@ -65,7 +65,7 @@ fn a_condition_keeps_its_time_as_long_as_its_status() {
     sim.round(0);
     let ready = condition(&sim, "Ready");
     assert_eq!(ready.status, "False");
-    assert_eq!(ready.last_transition_time.unwrap().0.as_second(), sim.now.as_second());
+    assert_eq!(ready.last_transition_time.unwrap().0.as_second(), sim.wall().as_second());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_deadline_ends_the_pod_also_when_the_agent_was_away() {
         let plan = sim.round(0);
         assert_eq!(plan.progress, Progress::Settled);
         let wake_at = plan.wake_at.expect("wakes at the deadline");
-        assert!(wake_at <= sim.after(50) && wake_at >= sim.after(48), "{wake_at}");
+        assert!(wake_at <= sim.after(50) && wake_at >= sim.after(48), "{wake_at:?}");
         if forget {
             sim.advance(sim.after(30));
             sim.forget();

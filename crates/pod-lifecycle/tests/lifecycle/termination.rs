@@ -45,7 +45,7 @@ fn the_grace_period_counts_from_when_removal_was_asked_for() {
     for (case, grace_seconds, millis, want) in cases {
         let mut sim = two_sidecars();
         sim.intent = Intent::Remove { since: sim.now, grace_seconds };
-        sim.now += SignedDuration::from_millis(millis);
+        sim.now = sim.now + SignedDuration::from_millis(millis);
         let mut stops = stops(&mut sim);
         stops.sort();
         assert_eq!(stops, want, "{case}");

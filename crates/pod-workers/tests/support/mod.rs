@@ -13,7 +13,8 @@ use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
 use pod_lifecycle::{FailureReason, StopCause};
 use pod_workers::{
-    CleanUp, Context, Listed, Node, Observer, Probes, Reporter, Runtime, StartContainer, StepError, Workers,
+    CleanUp, Clock, Context, Listed, Node, Observer, Probes, Reporter, Runtime, StartContainer, StepError,
+    Workers,
 };
 use tokio::sync::{Notify, watch};
 
@@ -73,6 +74,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     async fn call(&self, record: String) -> Result<(), StepError> {
+        let stops = record.starts_with("stop_") || record.starts_with("remove_");
         let (hang, late, fail) = {
             let mut state = self.state.lock().unwrap();
             let verb = record.split(' ').next().unwrap_or_default().to_owned();
@@ -93,6 +95,7 @@ impl Fake {
             std::future::pending::<()>().await;
         }
         match fail {
+            Some(text) if stops => Err(StepError::new(FailureReason::FailedKillPod, text)),
             Some(text) => Err(StepError::new(FailureReason::RunContainerError, text)),
             None => Ok(()),
         }
@@ -266,11 +269,23 @@ impl Probes for NoProbes {
     }
 }
 
-/// The test's clock: tokio's, so that paused time moves both.
+/// How far the wall clock was set forward or back, in seconds.
+fn clock_set() -> &'static std::thread::LocalKey<std::cell::Cell<i64>> {
+    thread_local!(static SET: std::cell::Cell<i64> = const { std::cell::Cell::new(0) });
+    &SET
+}
+
+/// Sets the wall clock forward or back by this many seconds.
+pub(crate) fn set_clock(seconds: i64) {
+    clock_set().set(clock_set().get() + seconds);
+}
+
+/// The test's wall clock: tokio's, so that paused time moves both, and how far it was set.
 pub(crate) fn now() -> Timestamp {
     thread_local!(static START: tokio::time::Instant = tokio::time::Instant::now());
     let elapsed = START.with(|s| s.elapsed());
-    Timestamp::from_second(1_800_000_000).unwrap() + elapsed
+    let begin = Timestamp::from_second(1_800_000_000 + clock_set().get()).unwrap();
+    begin + elapsed
 }
 
 pub(crate) struct World {
@@ -334,7 +349,7 @@ impl World {
             runtime: Arc::clone(&fake),
             probes: Arc::clone(&probes),
             node: node.subscribe(),
-            clock: Arc::new(now),
+            clock: Clock::new(now),
             events: None,
             observer: Arc::clone(&counted) as _,
         };
