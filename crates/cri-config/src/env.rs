@@ -195,7 +195,8 @@ impl<'a> Scope<'a> {
             "metadata.name" => own(&meta.name),
             "metadata.namespace" => own(&meta.namespace),
             "metadata.uid" => own(&meta.uid),
-            "spec.nodeName" => own(&self.spec.node_name),
+            // As old manifests say it. Rule: upstream `ConvertDownwardAPIFieldLabel`.
+            "spec.nodeName" | "spec.host" => own(&self.spec.node_name),
             "spec.serviceAccountName" => own(&self.spec.service_account_name),
             "status.hostIP" => first(&self.settings.node_ips),
             "status.hostIPs" => join(&self.settings.node_ips),

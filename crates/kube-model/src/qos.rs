@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PodUid;
 use crate::core::{Pod, ResourceRequirements};
-use crate::resources::{CPU, MEMORY, ResourceMap, amount, pod_level};
+use crate::resources::{CPU, MEMORY, ResourceMap, amount};
 
 /// What the node promises a pod; the order in which pods are sacrificed is the reverse of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,12 +22,12 @@ pub enum QosClass {
 impl QosClass {
     /// The class of a pod whose requests are already defaulted from its limits, as sources publish it.
     ///
-    /// Counts CPU and memory of regular and init containers; where the pod itself has requests or limits for
-    /// these, only those count. A quantity that does not parse counts as not given.
+    /// Counts CPU and memory of regular and init containers; where the pod itself has `resources`, and be they empty,
+    /// only those count. A quantity that does not parse counts as not given.
     /// Rule: upstream `pkg/apis/core/v1/helper/qos`.
     pub fn of(pod: &Pod) -> Self {
         let Some(spec) = &pod.spec else { return Self::BestEffort };
-        match pod_level(spec) {
+        match &spec.resources {
             Some(resources) => Self::over([Some(resources)].into_iter()),
             None => {
                 let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -142,6 +142,10 @@ mod tests {
         let with = |resources| json!({"containers": [{"name": "c"}], "resources": resources});
         assert_eq!(class(with(full.clone())), QosClass::Guaranteed);
         assert_eq!(class(with(json!({"requests": both}))), QosClass::Burstable);
+        assert_eq!(
+            class(json!({"containers": [container(both.clone(), both)], "resources": {}})),
+            QosClass::BestEffort
+        );
         let mut contradicting = with(full);
         contradicting["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
         assert_eq!(class(contradicting), QosClass::Guaranteed);

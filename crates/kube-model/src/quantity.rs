@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::AddAssign;
 use std::str::FromStr;
 
 use serde::de::Visitor;
@@ -84,6 +85,16 @@ impl Quantity {
         self.nanos
     }
 
+    /// Rounded up (away from zero) to thousandths, as the API keeps the amounts of resources.
+    #[must_use]
+    pub fn rounded_to_milli(self) -> Self {
+        const MILLI: i128 = NANOS / 1000;
+        if self.nanos % MILLI == 0 {
+            return self;
+        }
+        Self { nanos: div_away(self.nanos, MILLI) * MILLI, text: None, ..self }
+    }
+
     /// The family of suffixes it is printed with.
     pub fn format(&self) -> Format {
         self.format
@@ -96,6 +107,18 @@ impl Quantity {
             Err(_) if self.small => 0,
             Err(_) => value as i64,
         }
+    }
+}
+
+impl AddAssign<&Self> for Quantity {
+    /// The sum is printed as the first amount that is not zero.
+    fn add_assign(&mut self, other: &Self) {
+        if self.nanos == 0 {
+            self.format = other.format;
+        }
+        self.nanos = self.nanos.saturating_add(other.nanos);
+        self.small &= other.small;
+        self.text = None;
     }
 }
 
@@ -375,6 +398,28 @@ mod tests {
         }
         let error = serde_json::from_str::<Quantity>("\"1 Gi\"").unwrap_err().to_string();
         assert!(error.starts_with("\"1 Gi\": quantities must match"), "{error}");
+    }
+
+    #[test]
+    fn what_is_finer_than_a_thousandth_is_rounded_up() {
+        for (text, want) in [("100u", "1m"), ("0.0011", "2m"), ("-1n", "-1m"), ("+1", "+1"), ("1Gi", "1Gi")] {
+            assert_eq!(parse(text).rounded_to_milli().to_string(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sum_is_printed_as_its_first_part() {
+        for (a, b, want) in [
+            ("64Mi", "64Mi", "128Mi"),
+            ("64Mi", "100M", "167108864"),
+            ("100M", "64Mi", "167108864"),
+            ("0", "1Ki", "1Ki"),
+            ("500m", "0.5", "1"),
+        ] {
+            let mut sum = parse(a);
+            sum += &parse(b);
+            assert_eq!(sum.to_string(), want, "{a} {b}");
+        }
     }
 
     #[test]

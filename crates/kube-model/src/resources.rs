@@ -4,6 +4,7 @@
 //! parse counts as not given: validation has refused it before.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
@@ -33,23 +34,23 @@ pub fn pod_level(spec: &PodSpec) -> Option<&ResourceRequirements> {
 }
 
 /// Whether a pod can have this resource as a whole, for its containers to share.
-fn shared(name: &str) -> bool {
+pub fn shared(name: &str) -> bool {
     name == CPU || name == MEMORY || name.starts_with(HUGEPAGES_PREFIX)
 }
 
 /// Sums by resource name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Totals<'a>(BTreeMap<&'a str, i128>);
+pub struct Totals<'a>(BTreeMap<&'a str, Quantity>);
 
 impl<'a> Totals<'a> {
     /// CPU in thousandths of a core, rounded up; `None` when nothing named it.
     pub fn milli_cpu(&self) -> Option<i64> {
-        self.0.get(CPU).map(|nanos| round_up(*nanos, 1_000_000))
+        self.0.get(CPU).map(|amount| round_up(amount.nanos(), 1_000_000))
     }
 
     /// Memory in bytes, rounded up; `None` when nothing named it.
     pub fn memory(&self) -> Option<i64> {
-        self.0.get(MEMORY).map(|nanos| round_up(*nanos, 1_000_000_000))
+        self.0.get(MEMORY).map(|amount| round_up(amount.nanos(), 1_000_000_000))
     }
 
     /// Huge pages in bytes by page size in bytes.
@@ -59,30 +60,42 @@ impl<'a> Totals<'a> {
             u64::try_from(size.value()).ok()
         };
         let all = self.0.iter();
-        all.filter_map(|(name, nanos)| Some((size(name)?, round_up(*nanos, 1_000_000_000)))).collect()
+        all.filter_map(|(name, amount)| Some((size(name)?, round_up(amount.nanos(), 1_000_000_000))))
+            .collect()
     }
 
     /// Every sum by resource name, in billionths.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, i128)> + '_ {
-        self.0.iter().map(|(name, nanos)| (*name, *nanos))
+        self.amounts().map(|(name, amount)| (name, amount.nanos()))
+    }
+
+    /// Every sum by resource name, to be printed as Go prints it.
+    pub fn amounts(&self) -> impl Iterator<Item = (&'a str, &Quantity)> + '_ {
+        self.0.iter().map(|(name, amount)| (*name, amount))
     }
 
     fn read(list: Option<&'a ResourceMap>) -> Self {
         let parsed = list.into_iter().flatten();
-        Self(parsed.filter_map(|(n, q)| Some((n.as_str(), Quantity::try_from(q).ok()?.nanos()))).collect())
+        Self(parsed.filter_map(|(n, q)| Some((n.as_str(), Quantity::try_from(q).ok()?))).collect())
     }
 
     fn add(&mut self, other: &Self) {
-        for (name, nanos) in &other.0 {
-            let sum = self.0.entry(name).or_default();
-            *sum = sum.saturating_add(*nanos);
+        for (name, amount) in &other.0 {
+            match self.0.entry(name) {
+                Entry::Occupied(mut sum) => *sum.get_mut() += amount,
+                Entry::Vacant(empty) => {
+                    empty.insert(amount.clone());
+                }
+            }
         }
     }
 
     fn raise(&mut self, other: &Self) {
-        for (name, nanos) in &other.0 {
-            let most = self.0.entry(name).or_insert(*nanos);
-            *most = (*most).max(*nanos);
+        for (name, amount) in &other.0 {
+            let most = self.0.entry(name).or_insert_with(|| amount.clone());
+            if *most < *amount {
+                *most = amount.clone();
+            }
         }
     }
 }
@@ -102,6 +115,18 @@ pub fn requests(spec: &PodSpec) -> Totals<'_> {
     totals
 }
 
+/// The requests of the pod's containers alone, summed as [`requests`].
+/// Rule: upstream `component-helpers/resource` `AggregateContainerRequests`.
+pub fn container_requests(spec: &PodSpec) -> Totals<'_> {
+    over_containers(spec, |r| r.requests.as_ref())
+}
+
+/// The limits of the pod's containers alone, summed as [`requests`].
+/// Rule: upstream `component-helpers/resource` `AggregateContainerLimits`.
+pub fn container_limits(spec: &PodSpec) -> Totals<'_> {
+    over_containers(spec, |r| r.limits.as_ref())
+}
+
 /// What the pod may use: summed as [`requests`]; overhead counts only where there is a limit.
 ///
 /// A container without a limit adds nothing, so the sum bounds the pod only if all have one: see
@@ -110,7 +135,7 @@ pub fn limits(spec: &PodSpec) -> Totals<'_> {
     let mut totals = over_containers(spec, |r| r.limits.as_ref());
     override_shared(&mut totals, pod_level(spec).and_then(|r| r.limits.as_ref()));
     let mut overhead = Totals::read(spec.overhead.as_ref());
-    overhead.0.retain(|name, _| totals.0.get(name).is_some_and(|nanos| *nanos != 0));
+    overhead.0.retain(|name, _| totals.0.get(name).is_some_and(|amount| amount.nanos() != 0));
     totals.add(&overhead);
     totals
 }

@@ -1,16 +1,20 @@
-//! YAML, and JSON as a part of it, the way the kubelet reads it: text to a JSON value by the rules of Go's
-//! `sigs.k8s.io/yaml` (YAML 1.1 booleans and octals, `<<` merges, first document only, the last of two equal
-//! keys wins), with the line and column of every field, so that any later error can name its place.
+//! YAML and JSON the way the kubelet reads them: a text that begins with `{` is JSON, any other YAML by the rules of
+//! Go's `sigs.k8s.io/yaml` (YAML 1.1 booleans and octals, `<<` merges, first document only, the last of two equal keys
+//! wins), with the line and column of every field, so that any later error can name its place.
+//! Rule: upstream `k8s.io/apimachinery/pkg/util/yaml` `ToJSON`.
 //!
 //! Owns the rules of the text. Must not know what a pod is, nor files: the caller limits the size of the text.
 
 mod error;
 mod json;
+mod json_text;
 mod locate;
+mod readable;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod yaml_text;
 
 use serde_json::Value;
 
@@ -46,16 +50,24 @@ pub struct Duplicate {
     pub position: Position,
 }
 
-/// Reads the first document of `text`.
+/// Reads `text`: the value that it is in JSON, or the first document that it has in YAML.
 ///
 /// # Errors
-/// Text that is not UTF-8 or has control characters, broken syntax, what Go refuses as well (unknown anchors,
+/// YAML that is not UTF-8 or has control characters, broken syntax, what Go refuses as well (unknown anchors,
 /// keys that are no scalars, `.inf`, `.nan`, `%YAML` other than 1.1), and a document over [`MAX_VALUES`],
 /// [`MAX_TEXT_BYTES`] or [`MAX_DEPTH`]. Stricter than Go in one point: text after the end of the document that
 /// begins no further document is an error.
 pub fn parse(text: &[u8]) -> Result<Document, Error> {
-    let text = tree::readable(text)?;
-    let (root, next_document) = tree::first_document(text)?;
+    if json_text::is_json(text) { document(Some(json_text::value(text)?), None) } else { parse_yaml(text) }
+}
+
+/// Reads `text` as YAML, also if it begins with `{`.
+fn parse_yaml(text: &[u8]) -> Result<Document, Error> {
+    let (root, next_document) = yaml_text::first_document(readable::yaml(text)?)?;
+    document(root, next_document)
+}
+
+fn document(root: Option<Node>, next_document: Option<Position>) -> Result<Document, Error> {
     let Some(root) = root else {
         return Ok(Document { value: Value::Null, duplicates: Vec::new(), next_document, root: None });
     };

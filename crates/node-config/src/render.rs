@@ -152,10 +152,21 @@ fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) if text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
             let read_back = yaml::parse(text.as_bytes()).is_ok_and(|document| document.value == *value);
-            if read_back && text.trim() == text { text.clone() } else { value.to_string() }
+            if read_back && text.trim() == text { text.clone() } else { quoted(value) }
         }
-        other => other.to_string(),
+        other => quoted(other),
     }
+}
+
+/// JSON, with what ends a line in YAML written as an escape.
+fn quoted(value: &Value) -> String {
+    let mut text = value.to_string();
+    for (end, escape) in [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")] {
+        if text.contains(end) {
+            text = text.replace(end, escape);
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Rules: reference 3.1, 3.2 and 3.4; upstream `pkg/kubelet/config/common.go`.
 
+mod as_go;
 mod decode;
 mod defaults;
 mod invalid;
@@ -30,6 +31,8 @@ pub(crate) use taken::Taken;
 /// nonsense must not make 10 MB of messages.
 const MAX_PROBLEMS: usize = 50;
 const MAX_TEXT: usize = 1000;
+/// Most problems whose places are looked up, to tell the first ones of the text: each look-up goes through the text.
+const MAX_LOCATED: usize = 1000;
 
 /// Where a manifest comes from. All of it goes into the UID of its pod, but for the node's name if it is a URL
 /// (reference 3.4).
@@ -219,15 +222,17 @@ pub fn same(a: &Pod, b: &Pod) -> bool {
 }
 
 fn located(found: Vec<Invalid>, document: &Document, path: &Path) -> Vec<Problem> {
+    let all = found.len();
     let mut problems: Vec<_> = found
         .into_iter()
+        .take(MAX_LOCATED)
         .map(|Invalid { field, at, message }| {
             let at = at.or_else(|| document.locate(&field));
             problem(path, at, Some(field).filter(|field| !field.is_empty()), message)
         })
         .collect();
     problems.sort_by_key(|problem| (problem.line, problem.column));
-    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    let more = all.saturating_sub(MAX_PROBLEMS);
     if more > 0 {
         problems.truncate(MAX_PROBLEMS);
         problems.push(problem(path, None, None, format!("and {more} further problems")));

@@ -65,6 +65,7 @@ fn fields_of_the_pod_become_values() {
         ("metadata.labels['none']", ""),
         ("metadata.annotations['a.b/c']", "note"),
         ("spec.nodeName", "node1"),
+        ("spec.host", "node1"),
         ("spec.serviceAccountName", ""),
         ("status.hostIP", "10.0.0.1"),
         ("status.hostIPs", "10.0.0.1,fd00::1"),

@@ -43,8 +43,8 @@ pub enum Error {
     /// An alias to an anchor that contains it.
     #[error("the anchor contains itself")]
     RecursiveAlias(Position),
-    /// A mapping key that is a list, a mapping or null.
-    #[error("a key must be a string, a number or a boolean")]
+    /// A mapping key that is a list, a mapping, null or a number from 2^63 on.
+    #[error("a key must be a string, a number below 2^63 or a boolean")]
     Key(Position),
     /// `<<` with something that is no mapping.
     #[error("the value of << must be a mapping or a list of mappings")]

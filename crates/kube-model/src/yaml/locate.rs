@@ -24,13 +24,19 @@ pub(super) fn push_key(path: &mut String, key: &str) {
     }
 }
 
-/// The string that a key becomes; `None` for lists, mappings and null.
+/// The string that a key becomes; `None` for lists, mappings, null and numbers from 2^63 on.
 pub(super) fn key_of(node: &Node) -> Option<Cow<'_, str>> {
     match &node.kind {
         Kind::Scalar(scalar) => match &scalar.scalar {
             Scalar::Merge => Some("<<".into()),
             Scalar::Value(Value::String(text)) => Some(text.as_str().into()),
-            Scalar::Value(value @ (Value::Bool(_) | Value::Number(_))) => Some(value.to_string().into()),
+            Scalar::Value(Value::Bool(value)) => Some(value.to_string().into()),
+            // As Go prints it, which has no keys above its `int64`.
+            Scalar::Value(Value::Number(number)) if number.is_i64() || number.is_f64() => {
+                let float = |text: &str| text.starts_with('-') && text.contains(['.', 'e', 'E']);
+                let minus_zero = number.as_i64() == Some(0) && node.unquoted().is_some_and(float);
+                Some(if minus_zero { "-0".into() } else { number.to_string().into() })
+            }
             Scalar::Value(_) => None,
         },
         Kind::Sequence(_) | Kind::Mapping(_) => None,

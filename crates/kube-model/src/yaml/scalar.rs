@@ -37,7 +37,10 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Scal
             let fits = match &scalar {
                 Scalar::Value(Value::Bool(_)) => tag == "!!bool",
                 Scalar::Value(Value::Null) => tag == "!!null",
-                Scalar::Value(Value::Number(n)) => tag == "!!float" || (tag == "!!int" && !n.is_f64()),
+                // A float is none even if it is whole.
+                Scalar::Value(Value::Number(_)) => {
+                    tag == "!!float" || (tag == "!!int" && integer(&text.replace('_', "")).is_some())
+                }
                 _ => false,
             };
             if fits { Ok(scalar) } else { wrong_tag(tag) }

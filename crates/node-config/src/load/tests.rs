@@ -321,7 +321,7 @@ fn bad_files_are_errors_that_name_the_place() {
         (kind, "file /k line 2: expected kind \"KubeletConfiguration\", got \"Pod\"".to_owned()),
         (&kind.replace("v1beta1", "v1"), "file /k line 1: expected apiVersion \"kubelet.config.k8s.io/v1beta1\", got \"kubelet.config.k8s.io/v1\"".to_owned()),
         (&format!("{HEAD}a:\n\tb: 1\n"), "reading file /k line 4: a tab can not indent: use spaces".to_owned()),
-        (&format!("{HEAD}a: [\n"), "reading file /k line 4: while parsing a node, did not find expected node content".to_owned()),
+        (&format!("{HEAD}a: [\n"), "reading file /k line 4: did not find expected node content while parsing a flow node".to_owned()),
         (&format!("{HEAD}a: \0\n"), "reading file /k line 3: control character U+0000 is not allowed".to_owned()),
         (&format!("{HEAD}maxPods: 1.5\n"), "wrong types: maxPods: invalid type: floating point `1.5`, expected i32 (file /k line 3)".to_owned()),
         (&format!("{HEAD}maxPods: 3000000000\n"), "wrong types: maxPods: invalid value: integer `3000000000`, expected i32 (file /k line 3)".to_owned()),

@@ -41,7 +41,7 @@ fn each_value_that_is_not_a_default_says_where_it_came_from() {
 proptest::proptest! {
     #[test]
     fn what_is_shown_reads_back_as_the_same(
-        text in "\\PC{0,20}", word in "(yes|~|0x1f|1e3|- a|a: b|a #b|\\*a|<<|[\\[{'\"%@`!&|>]x| x|x |12:30|null)",
+        text in "(\\PC|\u{2028}|\u{2029}){0,20}", word in "(yes|~|0x1f|1e3|- a|a: b|a #b|\\*a|<<|[\\[{'\"%@`!&|>]x| x|x |12:30|null)",
         key in "[a-z./]{1,8}", number: i32, yes: bool, factor in 0.001..1.0_f64,
     ) {
         let mut config = KubeletConfiguration { max_pods: number, fail_swap_on: yes, ..KubeletConfiguration::default() };

@@ -7,6 +7,7 @@ use kube_model::core::Pod;
 use kube_model::yaml::{self, Document, Position};
 use serde_json::Value;
 
+use super::as_go;
 use super::invalid::{Field, Invalid};
 use crate::typed::typed;
 
@@ -101,7 +102,7 @@ pub(super) fn pod(
     document: &Document,
     odd: &mut Vec<Invalid>,
 ) -> Result<Pod, Invalid> {
-    as_go_reads_it(&mut value);
+    as_go::prepare(&mut value).map_err(|invalid| invalid.within(at))?;
     let mut unknown = |path: serde_ignored::Path<'_>| {
         odd.push(Invalid::new(ignored_field(&path), UNKNOWN.to_owned()).within(at));
     };
@@ -141,54 +142,11 @@ fn must_be(kinds: &[&str], value: &Value) -> Result<(), Invalid> {
         Some(_) => return wrong("kind", format!("expected {}", expected())),
     }
     match value.get("apiVersion") {
-        Some(Value::String(version)) if version == "v1" => Ok(()),
+        Some(Value::String(version)) if version == "v1" || version == "/v1" => Ok(()),
         None | Some(Value::Null) => wrong("apiVersion", "Required value: expected \"v1\"".to_owned()),
         Some(other) => {
             wrong("apiVersion", format!("{other} is not the version of a {}: expected \"v1\"", kinds[0]))
         }
-    }
-}
-
-/// What Go's decoder takes and the Rust types do not: numbers as quantities, and null as the empty string
-/// where a map has strings.
-fn as_go_reads_it(pod: &mut Value) {
-    for path in ["/metadata/labels", "/metadata/annotations", "/spec/nodeSelector"] {
-        for value in
-            pod.pointer_mut(path).and_then(Value::as_object_mut).into_iter().flat_map(|m| m.values_mut())
-        {
-            if value.is_null() {
-                *value = "".into();
-            }
-        }
-    }
-    if let Some(spec) = pod.get_mut("spec") {
-        quantities(spec);
-    }
-}
-
-/// Makes a text of each number that stands where a quantity belongs; the names are used for nothing else in a
-/// pod's spec.
-fn quantities(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(quantities),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match (name.as_str(), &mut *value) {
-                    ("limits" | "requests" | "overhead", Value::Object(amounts)) => {
-                        amounts.values_mut().for_each(text_of_number);
-                    }
-                    ("sizeLimit" | "divisor", value) => text_of_number(value),
-                    (_, value) => quantities(value),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn text_of_number(value: &mut Value) {
-    if let Value::Number(number) = value {
-        *value = Value::String(number.to_string());
     }
 }
 

@@ -8,7 +8,7 @@ use kube_model::core::{
     ResourceFieldSelector, Volume,
 };
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube_model::resources::{self, Totals};
+use kube_model::resources;
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -30,7 +30,10 @@ pub(super) fn apply(pod: &mut Pod) {
     set(&mut spec.restart_policy, "Always");
     set(&mut spec.scheduler_name, "default-scheduler");
     spec.security_context.get_or_insert_default();
-    spec.termination_grace_period_seconds.get_or_insert(GRACE_SECONDS);
+    let grace = spec.termination_grace_period_seconds.get_or_insert(GRACE_SECONDS);
+    if *grace < 0 {
+        *grace = 1;
+    }
     spec.enable_service_links.get_or_insert(true);
 }
 
@@ -100,16 +103,24 @@ fn is_repository(text: &str) -> bool {
         Some((registry, path)) if registry.contains(['.', ':']) || registry == "localhost" => path,
         _ => text,
     };
-    path.split('/').all(|part| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(inner)
-    })
+    // This would be the identifier of an image.
+    let is_identifier =
+        text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    !is_identifier
+        && path.split('/').all(|part| {
+            let inner =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+            let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            part.starts_with(edge) && part.ends_with(edge) && part.chars().all(inner)
+        })
 }
 
 fn env_source(source: &mut EnvVarSource) {
     source.field_ref.iter_mut().for_each(field_ref);
     source.resource_field_ref.iter_mut().for_each(resource_ref);
+    if let Some(file) = &mut source.file_key_ref {
+        file.optional.get_or_insert(false);
+    }
 }
 
 fn field_ref(field: &mut ObjectFieldSelector) {
@@ -118,7 +129,10 @@ fn field_ref(field: &mut ObjectFieldSelector) {
 
 /// Zero is how the API prints a divisor that is not set; it means one.
 fn resource_ref(field: &mut ResourceFieldSelector) {
-    field.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
+    let divisor = field.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
+    if let Ok(quantity) = divisor.0.parse::<kube_model::quantity::Quantity>() {
+        divisor.0 = quantity.to_string();
+    }
 }
 
 fn probe(probe: &mut Probe) {
@@ -149,6 +163,12 @@ fn volume(volume: &mut Volume) {
         let latest = image.reference.as_deref().is_some_and(is_latest);
         set(&mut image.pull_policy, if latest { "Always" } else { "IfNotPresent" });
     }
+    if let Some(limit) = volume.empty_dir.as_mut().and_then(|empty_dir| empty_dir.size_limit.as_mut())
+        && let Ok(quantity) = limit.0.parse::<kube_model::quantity::Quantity>()
+    {
+        limit.0 = quantity.to_string();
+    }
+    remote(volume);
     if let Some(downward) = &mut volume.downward_api {
         downward.default_mode.get_or_insert(FILE_MODE);
         for item in downward.items.iter_mut().flatten() {
@@ -167,55 +187,67 @@ fn volume(volume: &mut Volume) {
     }
 }
 
-/// Fills the one half of the pod's own resources from the other and from its containers: a request that is
-/// missing beside limits is the sum of the containers' requests, else the limit; a limit that is missing
-/// beside requests is the sum of the containers' limits if all of them have one.
+/// Volume types that are mounted from elsewhere.
+fn remote(volume: &mut Volume) {
+    if let Some(iscsi) = &mut volume.iscsi {
+        set(&mut iscsi.iscsi_interface, "default");
+    }
+    if let Some(rbd) = &mut volume.rbd {
+        set(&mut rbd.pool, "rbd");
+        set(&mut rbd.user, "admin");
+        set(&mut rbd.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(disk) = &mut volume.azure_disk {
+        disk.caching_mode.get_or_insert_with(|| "ReadWrite".to_owned());
+        disk.fs_type.get_or_insert_with(|| "ext4".to_owned());
+        disk.kind.get_or_insert_with(|| "Shared".to_owned());
+        disk.read_only.get_or_insert(false);
+    }
+    if let Some(io) = &mut volume.scale_io {
+        set(&mut io.storage_mode, "ThinProvisioned");
+        set(&mut io.fs_type, "xfs");
+    }
+}
+
+/// Fills the pod's own resources from those of its containers, where they are given in part: limits of huge pages with
+/// the sum of the containers'; beside limits each missing request with the sum of the containers' requests, else with
+/// the limit. Rule: KEP 2837, upstream `defaultHugePagePodLimits` and `defaultPodRequests`.
 fn pod_resources(spec: &mut PodSpec) {
     let Some(mut own) = spec.resources.take() else { return };
     amounts(&mut own.limits);
     amounts(&mut own.requests);
-    // The sums are those of the containers alone.
-    let overhead = spec.overhead.take();
     let has = |list: &Option<Amounts>| list.as_ref().is_some_and(|list| !list.is_empty());
-    if has(&own.limits) {
-        let mut defaults = sums(&resources::requests(spec));
-        for (name, limit) in own.limits.iter().flatten().filter(|(name, _)| is_shared(name)) {
-            defaults.entry(name.clone()).or_insert_with(|| limit.clone());
-        }
+    if has(&own.limits) || has(&own.requests) {
         let requests = own.requests.get_or_insert_default();
-        for (name, amount) in defaults {
-            requests.entry(name).or_insert(amount);
+        let limits = own.limits.get_or_insert_default();
+        for (name, sum) in resources::container_limits(spec).amounts() {
+            if name.starts_with(resources::HUGEPAGES_PREFIX) && !requests.contains_key(name) {
+                limits.entry(name.to_owned()).or_insert_with(|| Quantity(sum.to_string()));
+            }
         }
-    } else if has(&own.requests) {
-        let mut defaults = sums(&resources::limits(spec));
-        defaults.retain(|name, _| resources::all_limited(spec, name));
-        if !defaults.is_empty() {
-            own.limits = Some(defaults);
+        if !limits.is_empty() {
+            for (name, sum) in resources::container_requests(spec).amounts() {
+                if name == resources::CPU || name == resources::MEMORY {
+                    requests.entry(name.to_owned()).or_insert_with(|| Quantity(sum.to_string()));
+                }
+            }
+            for (name, limit) in limits.iter().filter(|(name, _)| resources::shared(name)) {
+                requests.entry(name.clone()).or_insert_with(|| limit.clone());
+            }
+        }
+        for list in [&mut own.limits, &mut own.requests] {
+            list.take_if(|list| list.is_empty());
         }
     }
-    spec.overhead = overhead;
     spec.resources = Some(own);
 }
 
-/// Whether a pod can have this resource as a whole.
-fn is_shared(name: &str) -> bool {
-    name == resources::CPU || name == resources::MEMORY || name.starts_with(resources::HUGEPAGES_PREFIX)
-}
-
-fn sums(totals: &Totals<'_>) -> Amounts {
-    let cpu = totals.milli_cpu().map(|milli| (resources::CPU, format!("{milli}m")));
-    let memory = totals.memory().map(|bytes| (resources::MEMORY, bytes.to_string()));
-    let mut sums =
-        Some(cpu.into_iter().chain(memory).map(|(name, text)| (name.to_owned(), Quantity(text))).collect());
-    amounts(&mut sums);
-    sums.unwrap_or_default()
-}
-
-/// Brings quantities into the form in which the API prints them; what is no quantity is left to validation.
+/// Brings quantities into the form in which the API prints them, rounded up to thousandths; what is no quantity is left
+/// to validation.
 fn amounts(list: &mut Option<Amounts>) {
     for amount in list.iter_mut().flat_map(|list| list.values_mut()) {
         if let Ok(quantity) = amount.0.parse::<kube_model::quantity::Quantity>() {
-            amount.0 = quantity.to_string();
+            amount.0 = quantity.rounded_to_milli().to_string();
         }
     }
 }

@@ -95,6 +95,10 @@ impl Report {
         self.add(field, format!("Too long: may not be more than {max} bytes"));
     }
 
+    pub(super) fn too_many(&mut self, field: &Field, found: usize, max: usize) {
+        self.add(field, format!("Too many: {found}: must have at most {max} items"));
+    }
+
     /// `value` must be one of `supported`; a missing one is fine, its default is a rule of its own.
     pub(super) fn one_of(&mut self, field: &Field, value: Option<&str>, supported: &[&str]) {
         if let Some(value) = value

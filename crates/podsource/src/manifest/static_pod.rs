@@ -101,8 +101,12 @@ fn tolerate_no_execute(tolerations: &mut Vec<Toleration>) {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let parts = |t: &Toleration| (text(&t.key), text(&t.operator), text(&t.effect), text(&t.value));
     // The same one with a limit of seconds loses it.
-    match tolerations.iter_mut().find(|t| parts(t) == parts(&ours)) {
-        Some(same) => *same = ours,
-        None => tolerations.push(ours),
+    let mut found = false;
+    for same in tolerations.iter_mut().filter(|t| parts(t) == parts(&ours)) {
+        *same = ours.clone();
+        found = true;
+    }
+    if !found {
+        tolerations.push(ours);
     }
 }

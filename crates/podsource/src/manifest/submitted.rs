@@ -110,13 +110,14 @@ pub(crate) fn complete(pod: &mut Pod) -> Result<(), Vec<Cause>> {
 /// Kubernetes' word for a mistake stands in front of its text, too.
 /// Rule: upstream `k8s.io/apimachinery/pkg/util/validation/field/errors.go`.
 fn cause(Invalid { field, message, .. }: Invalid) -> Cause {
-    const REASONS: [(&str, &str); 6] = [
+    const REASONS: [(&str, &str); 7] = [
         ("Required value", "FieldValueRequired"),
         ("Forbidden", "FieldValueForbidden"),
         ("Duplicate value", "FieldValueDuplicate"),
         ("Not found", "FieldValueNotFound"),
         ("Unsupported value", "FieldValueNotSupported"),
         ("Too long", "FieldValueTooLong"),
+        ("Too many", "FieldValueTooMany"),
     ];
     let reason = REASONS.iter().find(|(text, _)| message.starts_with(text));
     Cause {

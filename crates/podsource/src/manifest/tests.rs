@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Manifest, Origin, read, read_all, same, stamp};
 
 mod all;
+mod recorded;
 
 fn origin() -> Origin<'static> {
     Origin::file(Path::new("/m/a.yaml"), "node1")
@@ -107,7 +108,7 @@ fn each_recorded_refusal_is_refused_for_its_reason() {
     let mut names = BTreeSet::new();
     for (name, recording) in recordings().filter(|(_, recording)| recording.get("refused").is_some()) {
         // The recorded file was YAML without quotes, in which this annotation is a boolean.
-        let text = recording["manifest"].to_string().replace(r#""x":"y""#, r#""x": y"#);
+        let text = format!("--- {}", recording["manifest"]).replace(r#""x":"y""#, r#""x": y"#);
         let problems = refused(text.as_bytes());
         let (_, message) = expected.iter().find(|(of, _)| *of == name).unwrap();
         let [problem] = &problems[..] else { panic!("{name}: {:?}", shown(&problems)) };
@@ -358,7 +359,6 @@ fn each_invalid_field_is_named_with_its_reason() {
         ("spec", "dnsPolicy: none", "spec.dnsPolicy", "Unsupported value"),
         ("spec", "dnsPolicy: None", "spec.dnsConfig.nameservers", "Required value"),
         ("spec", "dnsConfig: {nameservers: [x]}", "spec.dnsConfig.nameservers[0]", "valid IP address"),
-        ("spec", "terminationGracePeriodSeconds: -1", "spec.terminationGracePeriodSeconds", "greater than or equal to 0"),
         ("spec", "activeDeadlineSeconds: 0", "spec.activeDeadlineSeconds", "between 1 and 2147483647"),
         ("spec", "hostname: A_b", "spec.hostname", "lower case"),
         ("spec", "nodeSelector: {a: \"b c\"}", "spec.nodeSelector[a]", "must be letters"),
@@ -378,7 +378,7 @@ fn each_invalid_field_is_named_with_its_reason() {
         ("spec", "volumes: [{name: v, configMap: {name: x}}]", "spec.volumes[0].configMap", "configmaps (via configmap volumes)"),
         ("spec", "volumes: [{name: v, persistentVolumeClaim: {claimName: x}}]", "spec.volumes[0].persistentVolumeClaim", "persistentvolumeclaims"),
         ("spec", "volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]", "spec.volumes[0].projected.sources[0].serviceAccountToken", "serviceaccounts (via projected volumes)"),
-        ("spec", "volumes: [{name: v, cephfs: {monitors: [], secretRef: {name: s}}}]", "spec.volumes[0].cephfs", "secrets"),
+        ("spec", "volumes: [{name: v, cephfs: {monitors: [m], secretRef: {name: s}}}]", "spec.volumes[0].cephfs", "secrets"),
         ("spec", "volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]", "spec.volumes[0].hostPath", "more than 1 volume type"),
         ("spec", "volumes: [{name: v}, {name: v}]", "spec.volumes[1].name", "Duplicate value: \"v\""),
         ("spec", "volumes: [{name: v, hostPath: {path: /a/../b}}]", "spec.volumes[0].hostPath.path", "'..'"),
@@ -420,7 +420,8 @@ fn each_invalid_field_is_named_with_its_reason() {
         ("container", "lifecycle: {preStop: {sleep: {seconds: 31}}}", &format!("{app}.lifecycle.preStop.sleep.seconds"), "between 0 and"),
         ("container", "securityContext: {privileged: true, allowPrivilegeEscalation: false}", &format!("{app}.securityContext"), "allowPrivilegeEscalation"),
         ("container", "securityContext: {procMount: Unmasked}", &format!("{app}.securityContext.procMount"), "`hostUsers` must be false"),
-        ("container", "securityContext: {appArmorProfile: {type: Localhost, localhostProfile: ../x}}", &format!("{app}.securityContext.appArmorProfile.localhostProfile"), "'..'"),
+        ("container", "securityContext: {appArmorProfile: {type: Localhost, localhostProfile: \" x\"}}", &format!("{app}.securityContext.appArmorProfile.localhostProfile"), "must not be padded"),
+        ("container", "securityContext: {seccompProfile: {type: Localhost, localhostProfile: ../x}}", &format!("{app}.securityContext.seccompProfile.localhostProfile"), "'..'"),
     ];
     for (place, lines, field, reason) in cases {
         let text = with(place, lines);
@@ -551,13 +552,12 @@ fn resources_of_the_pod_fill_each_other() {
         resources("{limits: {cpu: 2, hugepages-2Mi: 4Mi}}"),
         json!({
             "limits": {"cpu": "2", "hugepages-2Mi": "4Mi"},
-            "requests": {"cpu": "1", "memory": "67108864", "hugepages-2Mi": "4Mi"}
+            "requests": {"cpu": "1", "memory": "64Mi", "hugepages-2Mi": "4Mi"}
         }),
     );
-    assert_eq!(
-        resources("{requests: {cpu: 1}}"),
-        json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1", "memory": "67108864"}}),
-    );
+    // Only huge pages get a limit.
+    assert_eq!(resources("{requests: {cpu: 1}}"), json!({"requests": {"cpu": "1"}}));
+    assert_eq!(resources("{}"), json!({}));
 }
 
 #[test]

@@ -147,7 +147,7 @@ async fn each_bad_request_has_its_code_reason_and_words() {
         ),
         // Bodies
         (post(""), 400, "BadRequest", "empty"),
-        (post("{"), 400, "BadRequest", "line 2, column 1"),
+        (post("{"), 400, "BadRequest", "line 1, column 1"),
         (post("\u{0}"), 400, "BadRequest", ""),
         (post("- a"), 400, "BadRequest", "found a list"),
         (post("hello"), 400, "BadRequest", "found plain text"),

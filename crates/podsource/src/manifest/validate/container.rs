@@ -1,54 +1,44 @@
 //! Containers and init containers: names, images, ports, environment and mounts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kube_model::core::{Container, ContainerPort, EnvVar, PodSpec, VolumeMount};
-use kube_model::pod::{ContainerKind, containers, host_network};
+use kube_model::core::{Container, ContainerPort, EnvVar, FileKeySelector, PodSpec, Volume, VolumeMount};
+use kube_model::pod::{ContainerKind, host_network};
 
 use super::super::invalid::{Field, Report};
-use super::{handler, resources, security, syntax, volume};
+use super::{handler, resources, restart, security, syntax, volume};
 
 /// What a container's checks need to know of its pod.
 pub(super) struct Context<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) kind: ContainerKind,
-    /// Names of its volumes.
-    volumes: &'a BTreeSet<&'a str>,
+    /// Its volumes by name.
+    volumes: &'a BTreeMap<&'a str, &'a Volume>,
 }
 
 pub(super) fn check_all(report: &mut Report, field: &Field, spec: &PodSpec) {
     if spec.containers.is_empty() {
         report.required(&field.child("containers"), "");
     }
-    let volumes = spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+    let volumes = spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
     let mut names = BTreeSet::new();
-    let regular = fields(field, "containers", spec, |kind| kind == ContainerKind::Regular);
+    let mut all = Vec::new();
+    super::each_container(field, spec, |field, kind, container| all.push((field.clone(), kind, container)));
     // Regular containers first: a name that stands in both lists is the init container's mistake.
-    let init = fields(field, "initContainers", spec, |kind| kind != ContainerKind::Regular);
+    all.sort_by_key(|(_, kind, _)| *kind != ContainerKind::Regular);
     let mut host_ports = BTreeSet::new();
-    for (field, kind, container) in regular.into_iter().chain(init) {
+    for (field, kind, container) in all {
         if !container.name.is_empty() && !names.insert(container.name.as_str()) {
             report.duplicate(&field.child("name"), &container.name);
         }
         check(report, &field, container, &Context { spec, kind, volumes: &volumes });
-        if kind == ContainerKind::Init {
-            // It runs before all others, so that it may use their ports.
+        if kind != ContainerKind::Regular {
+            // Init containers run one by one, so that each may have any port. Upstream takes sidecars for such, too.
             unique_host_ports(report, &field, container, &mut BTreeSet::new());
         } else {
             unique_host_ports(report, &field, container, &mut host_ports);
         }
     }
-}
-
-fn fields<'a>(
-    field: &Field,
-    name: &str,
-    spec: &'a PodSpec,
-    wanted: impl Fn(ContainerKind) -> bool,
-) -> Vec<(Field, ContainerKind, &'a Container)> {
-    let list = field.child(name);
-    let found = containers(spec).filter(|(kind, _)| wanted(*kind)).enumerate();
-    found.map(|(index, (kind, container))| (list.index(index), kind, container)).collect()
 }
 
 fn check(report: &mut Report, field: &Field, container: &Container, context: &Context<'_>) {
@@ -72,14 +62,16 @@ fn check(report: &mut Report, field: &Field, container: &Container, context: &Co
         container.termination_message_policy.as_deref(),
         &policies,
     );
-    let policies = ["Always", "OnFailure", "Never"];
-    report.one_of(&field.child("restartPolicy"), container.restart_policy.as_deref(), &policies);
+    restart::policy(report, field, container);
+    restart::resize(report, &field.child("resizePolicy"), container, context);
     ports(report, &field.child("ports"), container, context);
     for (index, env) in container.env.iter().flatten().enumerate() {
-        check_env(report, &field.child("env").index(index), env);
+        check_env(report, &field.child("env").index(index), env, context);
     }
     for (index, env) in container.env_from.iter().flatten().enumerate() {
         let field = field.child("envFrom").index(index);
+        let prefix = env.prefix.as_deref().unwrap_or_default();
+        report.check(&field.child("prefix"), prefix, syntax::env_name(prefix));
         match (&env.config_map_ref, &env.secret_ref) {
             (None, None) => report.invalid(&field, "", "must specify one of: `configMapRef` or `secretRef`"),
             (Some(_), Some(_)) => {
@@ -152,7 +144,7 @@ fn unique_host_ports<'a>(
     }
 }
 
-fn check_env(report: &mut Report, field: &Field, env: &EnvVar) {
+fn check_env(report: &mut Report, field: &Field, env: &EnvVar, context: &Context<'_>) {
     let name = field.child("name");
     if env.name.is_empty() {
         report.required(&name, "");
@@ -197,15 +189,39 @@ fn check_env(report: &mut Report, field: &Field, env: &EnvVar) {
     if let Some(reference) = &from.resource_field_ref {
         resources::field_ref(report, &field.child("resourceFieldRef"), reference);
     }
+    if let Some(reference) = &from.file_key_ref {
+        file_key(report, &field.child("fileKeyRef"), reference, context);
+    }
 }
 
-fn mounts(report: &mut Report, field: &Field, container: &Container, volumes: &BTreeSet<&str>) {
+fn file_key(report: &mut Report, field: &Field, reference: &FileKeySelector, context: &Context<'_>) {
+    let (key, volume, path) = (&reference.key, &reference.volume_name, &reference.path);
+    for (name, value) in [("key", key), ("volumeName", volume), ("path", path)] {
+        if value.is_empty() {
+            report.required(&field.child(name), "");
+        }
+    }
+    report.check(&field.child("key"), key, syntax::env_name(key));
+    report.check(&field.child("path"), path, syntax::no_dot_dot(path));
+    if !volume.is_empty() {
+        let field = field.child("volumeName");
+        match context.volumes.get(volume.as_str()) {
+            None => report.not_found(&field, volume),
+            Some(found) if found.empty_dir.is_none() => {
+                report.invalid(&field, volume, "referenced volume must be of type emptyDir");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn mounts(report: &mut Report, field: &Field, container: &Container, volumes: &BTreeMap<&str, &Volume>) {
     let mut paths = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let field = field.index(index);
         if mount.name.is_empty() {
             report.required(&field.child("name"), "");
-        } else if !volumes.contains(mount.name.as_str()) {
+        } else if !volumes.contains_key(mount.name.as_str()) {
             report.not_found(&field.child("name"), &mount.name);
         }
         if mount.mount_path.is_empty() {

@@ -6,7 +6,7 @@ use kube_model::pod::ContainerKind;
 
 use super::super::invalid::{Field, Report};
 use super::container::Context;
-use super::syntax;
+use super::{restart, syntax};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Purpose {
@@ -41,6 +41,9 @@ pub(super) fn check_all(report: &mut Report, field: &Field, container: &Containe
         if let Some(hook) = hook {
             check_hook(report, &field.child(name), hook, grace);
         }
+    }
+    if let Some(signal) = &lifecycle.stop_signal {
+        restart::stop_signal(report, &field.child("stopSignal"), signal, context.spec);
     }
 }
 

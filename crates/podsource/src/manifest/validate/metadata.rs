@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use super::super::invalid::{Field, Report};
 use super::syntax;
 
 /// Most bytes that the keys and values of all annotations may have together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// Longest name of a field manager and of a subresource, in bytes.
+const MAX_MANAGER: usize = 128;
+const MAX_SUBRESOURCE: usize = 256;
 
 pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     if let Some(base) = meta.generate_name.as_deref().filter(|base| !base.is_empty()) {
@@ -24,9 +28,13 @@ pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     report.check(&field.child("name"), name, syntax::dns_subdomain(name));
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     report.check(&field.child("namespace"), namespace, syntax::dns_label(namespace));
+    report.not_negative(&field.child("generation"), meta.generation);
     labels(report, &field.child("labels"), meta.labels.as_ref());
     owners(report, &field.child("ownerReferences"), meta);
     finalizers(report, &field.child("finalizers"), meta);
+    for (index, entry) in meta.managed_fields.iter().flatten().enumerate() {
+        managed(report, &field.child("managedFields").index(index), entry);
+    }
 
     let field = field.child("annotations");
     let annotations = || meta.annotations.iter().flatten();
@@ -69,6 +77,26 @@ fn owners(report: &mut Report, field: &Field, meta: &ObjectMeta) {
             }
             controller = Some(&owner.name);
         }
+    }
+}
+
+fn managed(report: &mut Report, field: &Field, entry: &ManagedFieldsEntry) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (operation, fields, manager) =
+        (text(&entry.operation), text(&entry.fields_type), text(&entry.manager));
+    if !["Apply", "Update"].contains(&operation.as_str()) {
+        report.invalid(&field.child("operation"), operation, "must be `Apply` or `Update`");
+    }
+    if !["", "FieldsV1"].contains(&fields.as_str()) {
+        report.invalid(&field.child("fieldsType"), fields, "must be `FieldsV1`");
+    }
+    if manager.len() > MAX_MANAGER {
+        report.too_long(&field.child("manager"), MAX_MANAGER);
+    } else if manager.contains(|c: char| c.is_control() || (c.is_whitespace() && c != ' ')) {
+        report.invalid(&field.child("manager"), manager, "must have no characters that can not be printed");
+    }
+    if text(&entry.subresource).len() > MAX_SUBRESOURCE {
+        report.too_long(&field.child("subresource"), MAX_SUBRESOURCE);
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kube_model::core::{HostAlias, PodDNSConfig, PodSpec, Toleration};
 
 use super::super::invalid::{Field, Report};
-use super::{affinity, container, metadata, resources, security, syntax, volume};
+use super::{affinity, container, metadata, resources, security, syntax, topology, volume, windows};
 
 /// Largest `activeDeadlineSeconds`.
 const MAX_SECONDS: i64 = i32::MAX as i64;
@@ -13,6 +13,8 @@ const MAX_SECONDS: i64 = i32::MAX as i64;
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARACTERS: usize = 2048;
+/// Longest `hostnameOverride`: what the kernel takes.
+const MAX_HOSTNAME: usize = 64;
 
 pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
     volume::check_all(report, &field.child("volumes"), spec);
@@ -37,18 +39,18 @@ pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
     for (name, value) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
         optional(report, &field.child(name), value, syntax::dns_label);
     }
-    let names = [
-        ("runtimeClassName", &spec.runtime_class_name),
-        ("priorityClassName", &spec.priority_class_name),
-        ("schedulerName", &spec.scheduler_name),
-        ("hostnameOverride", &spec.hostname_override),
-    ];
-    for (name, value) in names {
-        optional(report, &field.child(name), value, syntax::dns_subdomain);
+    optional(report, &field.child("priorityClassName"), &spec.priority_class_name, syntax::dns_subdomain);
+    if let Some(name) = &spec.runtime_class_name {
+        report.check(&field.child("runtimeClassName"), name, syntax::dns_subdomain(name));
     }
-    if let Some(os) = &spec.os {
-        report.one_of(&field.child("os").child("name"), Some(&os.name), &["linux", "windows"]);
+    hostname_override(report, &field.child("hostnameOverride"), spec);
+    match spec.preemption_policy.as_deref() {
+        Some("") => report.required(&field.child("preemptionPolicy"), ""),
+        policy => {
+            report.one_of(&field.child("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"]);
+        }
     }
+    windows::check(report, field, spec);
     for (index, toleration) in spec.tolerations.iter().flatten().enumerate() {
         tolerate(report, &field.child("tolerations").index(index), toleration);
     }
@@ -61,6 +63,16 @@ pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
     }
     if let Some(wanted) = &spec.affinity {
         affinity::check(report, &field.child("affinity"), wanted);
+    }
+    if let Some(constraints) = &spec.topology_spread_constraints {
+        topology::check(report, &field.child("topologySpreadConstraints"), constraints);
+    }
+    if let Some(group) = &spec.scheduling_group {
+        let field = field.child("schedulingGroup").child("podGroupName");
+        match &group.pod_group_name {
+            Some(name) => report.check(&field, name, syntax::dns_subdomain(name)),
+            None => report.required(&field, "must specify one of: `podGroupName`"),
+        }
     }
     if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         // Every pod of these sources is on its node from the beginning.
@@ -76,6 +88,20 @@ fn optional(report: &mut Report, field: &Field, value: &Option<String>, check: f
     if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
         report.check(field, value, check(value));
     }
+}
+
+fn hostname_override(report: &mut Report, field: &Field, spec: &PodSpec) {
+    let Some(name) = &spec.hostname_override else { return };
+    if spec.set_hostname_as_fqdn == Some(true) {
+        report.forbidden(field, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec.host_network == Some(true) {
+        report.forbidden(field, "may not be specified when hostNetwork is true");
+    }
+    if name.len() > MAX_HOSTNAME {
+        report.too_long(field, MAX_HOSTNAME);
+    }
+    report.check(field, name, syntax::dns_subdomain(name));
 }
 
 fn dns(report: &mut Report, field: &Field, spec: &PodSpec) {
@@ -113,11 +139,10 @@ fn dns_config(report: &mut Report, field: &Field, config: &PodDNSConfig) {
         report.invalid(&field.child("searches"), searches.len(), why);
     }
     for (index, search) in searches.iter().enumerate() {
-        // Underscores and a trailing dot are in use in search paths, and "." stands for the root.
-        let name = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
-        if !name.is_empty() || search.is_empty() {
-            let complaint = syntax::dns_subdomain(name.trim_start_matches('-'));
-            report.check(&field.child("searches").index(index), search, complaint);
+        // A trailing dot is in use in search paths, and "." stands for the root.
+        if search != "." {
+            let name = search.strip_suffix('.').unwrap_or(search);
+            report.check(&field.child("searches").index(index), search, syntax::dns_search(name));
         }
     }
     for (index, option) in config.options.iter().flatten().enumerate() {
@@ -128,8 +153,14 @@ fn dns_config(report: &mut Report, field: &Field, config: &PodDNSConfig) {
 }
 
 fn ip(report: &mut Report, field: &Field, address: &str) {
-    if address.parse::<IpAddr>().is_err() {
-        report.invalid(field, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    match address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            report.invalid(field, address, "must not be an IPv4-mapped IPv6 address");
+        }
+        Ok(_) => {}
+        Err(_) => {
+            report.invalid(field, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        }
     }
 }
 
@@ -140,7 +171,7 @@ fn host_alias(report: &mut Report, field: &Field, alias: &HostAlias) {
     }
 }
 
-fn tolerate(report: &mut Report, field: &Field, toleration: &Toleration) {
+pub(super) fn tolerate(report: &mut Report, field: &Field, toleration: &Toleration) {
     let text = |value: &'_ Option<String>| value.clone().unwrap_or_default();
     let (key, operator) = (text(&toleration.key), text(&toleration.operator));
     let (value, effect) = (text(&toleration.value), text(&toleration.effect));

@@ -2,61 +2,94 @@
 
 use kube_model::core::{PodSpec, ResourceFieldSelector, ResourceRequirements};
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use kube_model::pod::containers;
 use kube_model::quantity::Quantity;
-use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, requests};
+use kube_model::resources::{
+    CPU, HUGEPAGES_PREFIX, MEMORY, amount, container_limits, container_requests, shared,
+};
 
 use super::super::invalid::{Field, Report};
 use super::syntax;
 
 const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+/// The units in which a container can be told its amounts.
+const CPU_DIVISORS: [&str; 2] = ["1m", "1"];
+const DIVISORS: [&str; 13] =
+    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 pub(super) fn container(report: &mut Report, field: &Field, resources: Option<&ResourceRequirements>) {
     let Some(resources) = resources else { return };
-    requests_and_limits(report, field, resources, |name| {
-        let standard = [CPU, MEMORY, EPHEMERAL_STORAGE].contains(&name) || name.starts_with(HUGEPAGES_PREFIX);
-        (!standard && !name.contains('/')).then(|| "must be a standard resource for containers".to_owned())
-    });
+    requests_and_limits(report, field, resources, of_container);
     for (index, claim) in resources.claims.iter().flatten().enumerate() {
         // The pod's claims are refused for static pods.
         report.not_found(&field.child("claims").index(index), &claim.name);
     }
 }
 
+/// Whether a container can have this resource.
+fn of_container(name: &str) -> Option<String> {
+    if !name.contains('/') {
+        let standard = [CPU, MEMORY, EPHEMERAL_STORAGE].contains(&name) || name.starts_with(HUGEPAGES_PREFIX);
+        return (!standard).then(|| "must be a standard resource for containers".to_owned());
+    }
+    (!is_native(name) && !is_extended(name))
+        .then(|| "doesn't follow extended resource name standard".to_owned())
+}
+
+/// Kubernetes' own resources.
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// Resources that others have added to nodes: counted in whole pieces, and none is given away twice.
+fn is_extended(name: &str) -> bool {
+    // A quota names them with this prefix, which must leave a name.
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && syntax::qualified_name(&format!("requests.{name}")).is_none()
+}
+
 pub(super) fn pod(report: &mut Report, field: &Field, spec: &PodSpec) {
-    amounts(report, &field.child("overhead"), spec.overhead.iter().flatten());
+    let overhead = ResourceRequirements { limits: spec.overhead.clone(), ..ResourceRequirements::default() };
+    limits_alone(report, &field.child("overhead"), &overhead);
     let Some(resources) = &spec.resources else { return };
     let field = field.child("resources");
     requests_and_limits(report, &field, resources, |name| {
-        let shared = [CPU, MEMORY].contains(&name) || name.starts_with(HUGEPAGES_PREFIX);
-        (!shared).then(|| "must be cpu, memory or hugepages-<size> for a pod as a whole".to_owned())
+        (!shared(name)).then(|| "must be cpu, memory or hugepages-<size> for a pod as a whole".to_owned())
     });
-    if resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+    if resources.claims.is_some() {
         report.forbidden(&field.child("claims"), "claims cannot be set for resources at pod-level");
     }
     within_pod(report, &field, spec, resources);
 }
 
+/// The overhead, which is checked as the limits of a container are.
+fn limits_alone(report: &mut Report, field: &Field, resources: &ResourceRequirements) {
+    let list = amounts(report, field, resources.limits.iter().flatten());
+    for (name, _) in &list {
+        report.check(&field.key(name), name, of_container(name));
+    }
+    huge_pages_need_others(report, field, &list, &[]);
+}
+
 /// The containers must fit into what the pod has as a whole.
 fn within_pod(report: &mut Report, field: &Field, spec: &PodSpec, own: &ResourceRequirements) {
-    let alone = PodSpec { resources: None, overhead: None, ..spec.clone() };
-    let sums = requests(&alone);
-    for (name, sum) in [
-        (CPU, sums.milli_cpu().map(|milli| format!("{milli}m"))),
-        (MEMORY, sums.memory().map(|bytes| bytes.to_string())),
-    ] {
-        let sum = sum.and_then(|text| text.parse::<Quantity>().ok());
-        let request = amount(own.requests.as_ref(), name);
-        if let (Some(sum), Some(request)) = (sum, request)
-            && request < sum
-        {
+    for (name, sum) in container_requests(spec).amounts() {
+        if let Some(request) = amount(own.requests.as_ref(), name).filter(|request| request < sum) {
             let why = format!("must be greater than or equal to aggregate container requests of {sum}");
             report.invalid(&field.child("requests").key(name), request.to_string(), why);
         }
-        let Some(most) = amount(own.limits.as_ref(), name) else { continue };
-        for (_, container) in containers(spec) {
-            let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-            if let Some(limit) = amount(limits, name)
+    }
+    for (name, sum) in container_limits(spec).amounts().filter(|(name, _)| name.starts_with(HUGEPAGES_PREFIX))
+    {
+        if let Some(limit) = amount(own.limits.as_ref(), name).filter(|limit| limit < sum) {
+            let why = format!("must be greater than or equal to aggregate container limits of {sum}");
+            report.invalid(&field.child("limits").key(name), limit.to_string(), why);
+        }
+    }
+    for container in &spec.containers {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        for name in limits.into_iter().flatten().map(|(name, _)| name) {
+            if let (Some(limit), Some(most)) = (amount(limits, name), amount(own.limits.as_ref(), name))
                 && limit > most
             {
                 let why = format!(
@@ -103,7 +136,16 @@ fn requests_and_limits(
             Some(_) | None => {}
         }
     }
-    let named = |wanted: &dyn Fn(&str) -> bool| limits.iter().chain(&requests).any(|(name, _)| wanted(name));
+    huge_pages_need_others(report, field, &limits, &requests);
+}
+
+fn huge_pages_need_others(
+    report: &mut Report,
+    field: &Field,
+    limits: &[(&str, Quantity)],
+    requests: &[(&str, Quantity)],
+) {
+    let named = |wanted: &dyn Fn(&str) -> bool| limits.iter().chain(requests).any(|(name, _)| wanted(name));
     if named(&|name| name.starts_with(HUGEPAGES_PREFIX)) && !named(&|name| name == CPU || name == MEMORY) {
         report.forbidden(field, "HugePages require cpu or memory");
     }
@@ -120,8 +162,14 @@ fn amounts<'a>(
         let field = field.key(name);
         report.check(&field, name, syntax::qualified_name(name));
         if let Some(quantity) = quantity(report, &field, &amount.0) {
-            if name.contains('/') && quantity.nanos() % 1_000_000_000 != 0 {
+            if is_extended(name) && quantity.milli_value() % 1000 != 0 {
                 report.invalid(&field, &amount.0, "must be an integer");
+            }
+            if let Some(size) = name.strip_prefix(HUGEPAGES_PREFIX)
+                && !is_multiple(&quantity, size)
+            {
+                let why = format!("{quantity} is not positive integer multiple of {name}");
+                report.invalid(&field, &amount.0, why);
             }
             good.push((name.as_str(), quantity));
         }
@@ -144,9 +192,15 @@ pub(super) fn quantity(report: &mut Report, field: &Field, text: &str) -> Option
     }
 }
 
+/// Whether the amount consists of whole pages.
+fn is_multiple(quantity: &Quantity, page_size: &str) -> bool {
+    let size = page_size.parse::<Quantity>().ok().filter(|size| size.milli_value() % 1000 == 0);
+    size.map(|size| size.value()).filter(|size| *size > 0).is_some_and(|size| quantity.value() % size == 0)
+}
+
 /// Processor time, memory and disk can be promised more often than they are there.
 fn may_overcommit(name: &str) -> bool {
-    !name.contains('/') && !name.starts_with(HUGEPAGES_PREFIX)
+    is_native(name) && !name.starts_with(HUGEPAGES_PREFIX)
 }
 
 /// A reference to a container's own amounts.
@@ -171,7 +225,20 @@ pub(super) fn field_ref(report: &mut Report, field: &Field, reference: &Resource
         ];
         return report.one_of(&name, Some(&reference.resource), &supported);
     }
-    if let Some(divisor) = &reference.divisor {
-        quantity(report, &field.child("divisor"), &divisor.0);
+    let at = field.child("divisor");
+    let divisor = reference.divisor.as_ref().and_then(|divisor| quantity(report, &at, &divisor.0));
+    if let Some(divisor) = divisor.filter(|divisor| divisor.nanos() != 0) {
+        let resource = reference.resource.split_once('.').map_or("", |(_, resource)| resource);
+        let (kind, supported) = match resource {
+            CPU => ("cpu", &CPU_DIVISORS[..]),
+            MEMORY => ("memory", &DIVISORS[..]),
+            EPHEMERAL_STORAGE => ("local ephemeral storage", &DIVISORS[..]),
+            _ => ("hugepages", &DIVISORS[..]),
+        };
+        if !supported.contains(&divisor.to_string().as_str()) {
+            let list = supported.join(", ");
+            let why = format!("only divisor's values {list} are supported with the {kind} resource");
+            report.invalid(&at, divisor.to_string(), why);
+        }
     }
 }

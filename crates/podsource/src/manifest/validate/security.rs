@@ -7,9 +7,11 @@ use kube_model::pod::host_network;
 
 use super::super::invalid::{Field, Report};
 use super::container::Context;
-use super::syntax;
+use super::{syntax, windows};
 
 const MAX_ID: i64 = i32::MAX as i64;
+/// Longest name of an AppArmor profile.
+const MAX_PROFILE: usize = 4095;
 
 pub(super) fn pod(report: &mut Report, field: &Field, spec: &PodSpec) {
     let context_field = field.child("securityContext");
@@ -26,10 +28,10 @@ pub(super) fn pod(report: &mut Report, field: &Field, spec: &PodSpec) {
     }
     let Some(context) = &spec.security_context else { return };
     pod_context(report, &context_field, context);
+    let mut names = BTreeSet::new();
     for (index, sysctl) in context.sysctls.iter().flatten().enumerate() {
-        let earlier = context.sysctls.iter().flatten().take(index);
-        let names: BTreeSet<_> = earlier.map(|sysctl| sysctl.name.as_str()).collect();
         check_sysctl(report, &context_field.child("sysctls").index(index), sysctl, &names, spec);
+        names.insert(sysctl.name.as_str());
     }
 }
 
@@ -49,7 +51,11 @@ fn pod_context(report: &mut Report, field: &Field, context: &PodSecurityContext)
     report.one_of(&field.child("fsGroupChangePolicy"), policy, &["OnRootMismatch", "Always"]);
     let policy = context.supplemental_groups_policy.as_deref();
     report.one_of(&field.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"]);
+    // Another policy needs what this node does not have: mounting with the label of a volume's first user.
+    let policy = context.se_linux_change_policy.as_deref();
+    report.one_of(&field.child("seLinuxChangePolicy"), policy, &["Recursive"]);
     profiles(report, field, context.seccomp_profile.as_ref(), context.app_armor_profile.as_ref());
+    windows::options(report, &field.child("windowsOptions"), context.windows_options.as_ref());
 }
 
 fn check_sysctl(
@@ -106,6 +112,7 @@ pub(super) fn container(report: &mut Report, field: &Field, container: &Containe
         }
     }
     profiles(report, field, security.seccomp_profile.as_ref(), security.app_armor_profile.as_ref());
+    windows::options(report, &field.child("windowsOptions"), security.windows_options.as_ref());
 }
 
 fn id(report: &mut Report, field: &Field, value: Option<i64>) {
@@ -130,8 +137,19 @@ fn profiles(
         report.one_of(&field.child("type"), Some(kind), &["Localhost", "RuntimeDefault", "Unconfined"]);
         let field = field.child("localhostProfile");
         match (kind, localhost) {
-            ("Localhost", None | Some("")) => report.required(&field, "must be set when type is Localhost"),
-            ("Localhost", Some(path)) => report.check(&field, path, syntax::inner_path(path)),
+            ("Localhost", None) => report.required(&field, "must be set when type is Localhost"),
+            // A file below the kubelet's folder, and the name of a profile that the kernel knows.
+            ("Localhost", Some(path)) if name == "seccompProfile" => {
+                report.check(&field, path, syntax::inner_path(path));
+            }
+            ("Localhost", Some("")) => report.required(&field, "must be set when type is Localhost"),
+            ("Localhost", Some(profile)) if profile.trim() != profile => {
+                report.invalid(&field, profile, "must not be padded with whitespace");
+            }
+            ("Localhost", Some(profile)) if profile.len() > MAX_PROFILE => {
+                report.too_long(&field, MAX_PROFILE);
+            }
+            ("Localhost", Some(_)) => {}
             (_, Some(path)) => report.invalid(&field, path, "may only be specified when type is Localhost"),
             (_, None) => {}
         }

@@ -6,7 +6,7 @@ use kube_model::core::{DownwardAPIVolumeFile, HostPathVolumeSource, ObjectFieldS
 use serde_json::Value;
 
 use super::super::invalid::{Field, Report};
-use super::{resources, syntax};
+use super::{remote, resources, syntax};
 
 pub(super) fn check_all(report: &mut Report, field: &Field, spec: &PodSpec) {
     let mut names = BTreeSet::new();
@@ -35,8 +35,6 @@ fn check(report: &mut Report, field: &Field, volume: &Volume) {
         if let Some(limit) = &empty_dir.size_limit {
             resources::quantity(report, &field.child("sizeLimit"), &limit.0);
         }
-        let medium = empty_dir.medium.as_deref().filter(|medium| !medium.starts_with("HugePages-"));
-        report.one_of(&field.child("medium"), medium, &["", "Memory", "HugePages"]);
     }
     if let Some(host_path) = &volume.host_path {
         check_host_path(report, &field.child("hostPath"), host_path);
@@ -49,15 +47,7 @@ fn check(report: &mut Report, field: &Field, volume: &Volume) {
         let policies = ["Always", "IfNotPresent", "Never"];
         report.one_of(&field.child("pullPolicy"), image.pull_policy.as_deref(), &policies);
     }
-    if let Some(nfs) = &volume.nfs {
-        let field = field.child("nfs");
-        if nfs.server.is_empty() {
-            report.required(&field.child("server"), "");
-        }
-        if !nfs.path.starts_with('/') {
-            report.invalid(&field.child("path"), &nfs.path, "must be an absolute path");
-        }
-    }
+    remote::check(report, field, volume);
     if let Some(downward) = &volume.downward_api {
         let field = field.child("downwardAPI");
         mode(report, &field.child("defaultMode"), downward.default_mode);
@@ -66,10 +56,17 @@ fn check(report: &mut Report, field: &Field, volume: &Volume) {
     if let Some(projected) = &volume.projected {
         let field = field.child("projected");
         mode(report, &field.child("defaultMode"), projected.default_mode);
+        let mut paths = BTreeSet::new();
         for (index, source) in projected.sources.iter().flatten().enumerate() {
             if let Some(downward) = &source.downward_api {
                 let field = field.child("sources").index(index).child("downwardAPI");
                 files(report, &field.child("items"), downward.items.as_deref());
+                for (item, file) in downward.items.iter().flatten().enumerate() {
+                    if !file.path.is_empty() && !paths.insert(&file.path) {
+                        let field = field.child("items").index(item).child("path");
+                        report.invalid(&field, &file.path, "conflicting duplicate paths");
+                    }
+                }
             }
         }
     }
@@ -107,11 +104,14 @@ fn files(report: &mut Report, field: &Field, files: Option<&[DownwardAPIVolumeFi
         mode(report, &field.child("mode"), file.mode);
         match (&file.field_ref, &file.resource_field_ref) {
             (Some(reference), None) => {
-                let fields = ["metadata.name", "metadata.namespace", "metadata.uid"];
-                let maps = ["metadata.labels", "metadata.annotations"];
-                if !maps.contains(&reference.field_path.as_str()) {
-                    field_ref(report, &field.child("fieldRef"), reference, &fields);
-                }
+                let fields = [
+                    "metadata.annotations",
+                    "metadata.labels",
+                    "metadata.name",
+                    "metadata.namespace",
+                    "metadata.uid",
+                ];
+                field_ref(report, &field.child("fieldRef"), reference, &fields);
             }
             (None, Some(reference)) => {
                 let field = field.child("resourceFieldRef");
@@ -145,12 +145,15 @@ pub(super) fn field_ref(
     if path.is_empty() {
         return report.required(&field, "");
     }
-    let subscript = ["metadata.labels['", "metadata.annotations['"]
-        .iter()
-        .find_map(|prefix| path.strip_prefix(prefix)?.strip_suffix("']"));
-    match subscript {
-        Some(key) => report.check(&field, path, syntax::qualified_name(&key.to_lowercase())),
-        None => report.one_of(&field, Some(path), fields),
+    let subscript = |map: &str| path.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']");
+    if let Some(key) = subscript("metadata.labels") {
+        report.check(&field, path, syntax::qualified_name(key));
+    } else if let Some(key) = subscript("metadata.annotations") {
+        report.check(&field, path, syntax::qualified_name(&key.to_lowercase()));
+    } else {
+        // What old manifests say for the name of the node.
+        let path = if path == "spec.host" { "spec.nodeName" } else { path };
+        report.one_of(&field, Some(path), fields);
     }
 }
 
