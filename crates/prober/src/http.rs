@@ -30,8 +30,10 @@ use crate::error::chain;
 use crate::target::{self, TargetError};
 use crate::{HOOK_USER_AGENT, OUTPUT_CAP, USER_AGENT, tls};
 
+mod head;
 mod url;
 
+use head::PlainHead;
 use url::Url;
 pub(crate) use url::authority;
 
@@ -254,7 +256,8 @@ where
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let request = request(url.target.parse().map_err(http::Error::from)?, headers);
     let mut builder = http1::Builder::new();
-    let (mut sender, connection) = builder.title_case_headers(true).handshake(TokioIo::new(io)).await?;
+    let io = TokioIo::new(PlainHead::new(io));
+    let (mut sender, connection) = builder.title_case_headers(true).handshake(io).await?;
     let connection = drive(connection);
     Ok(Answer { response: sender.send_request(request).await?, _connection: connection })
 }

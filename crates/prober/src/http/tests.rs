@@ -364,9 +364,41 @@ async fn a_body_that_breaks_off_is_an_error_and_not_a_verdict() {
 }
 
 #[tokio::test]
+async fn answers_that_gos_client_takes_are_taken() {
+    const OK: &str = "\r\nContent-Length: 2\r\n\r\nok";
+    let many: String = (0..150).map(|i| format!("\r\nX-H{i}: v")).collect();
+    let megabytes = format!("\r\nX: {}", "y".repeat(9 << 20));
+    for (answer, taken) in [
+        (format!("HTTP/1.1 200 OK\r\nServer : old{OK}"), true),
+        (format!("HTTP/1.1 200 OK{many}{OK}"), true),
+        (format!("HTTP/1.1 200 OK{megabytes}{OK}"), true),
+        (format!("HTTP/1.1 200 OK\r\nX-A: b\r\n\tc{OK}"), true),
+        (format!("HTTP/1.2 200 OK{OK}"), true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+                .into(),
+            true,
+        ),
+        (format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK{OK}"), true),
+        ("HTTP/1.1 200 OK\nServer: x\r\nContent-Length: 2\n\nok".into(), true),
+        (format!("ICY 200 OK{OK}"), false),
+        (format!("HTTP/1.1 200 OK\r\nServer: x\r{OK}"), false),
+        (format!("HTTP/1.1 200 OK\r\n: novalue{OK}"), false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok".into(), false),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n".into(), false),
+    ] {
+        let shown = answer.chars().take(80).collect::<String>();
+        let server = raw(answer.leak().as_bytes(), false).await;
+        let verdict = probe(&action(server.port)).await;
+        assert_eq!(verdict == Verdict::Success, taken, "{shown:?}: {verdict:?}");
+        assert_eq!(matches!(verdict, Verdict::Failure(_)), !taken, "{shown:?}: {verdict:?}");
+    }
+}
+
+#[tokio::test]
 async fn garbage_fails() {
     for bytes in
-        [&b""[..], b"220 ftp ready\r\n", b"\0\xff\0\xff\r\n\r\n", b"HTTP/9.9 200 OK\r\n\r\n", b"HTTP/1.1 2"]
+        [&b""[..], b"220 ftp ready\r\n", b"\0\xff\0\xff\r\n\r\n", b"HTTP/99 200 OK\r\n\r\n", b"HTTP/1.1 2"]
     {
         let server = raw(bytes, false).await;
         let verdict = probe(&action(server.port)).await;
