@@ -58,6 +58,31 @@ on_both_lines! {
         });
     }
 
+    fn a_manifest_that_is_removed_and_written_again_at_once_starts_its_pod_anew(node) {
+        let (path, text) = (node.agent.manifests().join("web.yaml"), sleeper("web", "x").replace("$BUSYBOX", BUSYBOX));
+        fs::write(&path, &text).unwrap();
+        let mut before = node.until_ready("web");
+        for _ in 0..2 {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &text).unwrap();
+            let container = |pod: &Value| id_of(&pod["status"]["containerStatuses"][0]);
+            let old = container(&before);
+            let after = node.until_pod("web", "runs in another container", |pod| {
+                let status = &pod["status"]["containerStatuses"][0];
+                status["ready"] == true && id_of(status) != old
+            });
+            assert_eq!(uid_of(&after), uid_of(&before));
+            assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0, "{after}");
+            before = after;
+        }
+        // A rename over it says the same and changes nothing.
+        fs::write(node.agent.manifests().join(".new"), &text).unwrap();
+        fs::rename(node.agent.manifests().join(".new"), &path).unwrap();
+        fs::write(node.agent.manifests().join("next.yaml"), sleeper("next", "x").replace("$BUSYBOX", BUSYBOX)).unwrap();
+        node.until_ready("next");
+        assert_same_container(&node, "web", &before);
+    }
+
     fn a_broken_manifest_keeps_its_last_good_version_and_says_where_it_is_broken(node) {
         let write = |name: &str, text: &str| node.agent.write_manifest(&format!("{name}.yaml"), text).unwrap();
         let good = sleeper("web", "one");

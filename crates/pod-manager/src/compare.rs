@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kube_model::core::Pod;
 use kube_model::labels::{CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
+use kube_model::pod::annotation;
 
 /// In what a new version of a pod differs from the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,14 @@ pub(crate) fn difference(old: &Arc<Pod>, new: &Arc<Pod>) -> Difference {
         Difference::Status
     } else {
         Difference::None
+    }
+}
+
+/// Whether the source had lost sight of the pod between the two.
+pub(crate) fn came_again(old: &Pod, new: &Pod) -> bool {
+    match (annotation(old, CONFIG_SEEN), annotation(new, CONFIG_SEEN)) {
+        (Some(before), Some(now)) => before != now,
+        _ => false,
     }
 }
 

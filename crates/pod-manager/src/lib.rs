@@ -13,7 +13,7 @@ use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::{API_SOURCE, annotation, identity};
 use kube_model::{PodKey, PodUid, Timestamp};
 
-use compare::{Difference, difference};
+use compare::{Difference, came_again, difference};
 
 /// What a new set of a source means for one pod. [`PodManager::apply`] gives them in the order in which they
 /// stand here, which is the kubelet's.
@@ -84,7 +84,8 @@ impl PodManager {
     }
 
     /// Takes the full set of a source in the place of its previous one. Answers with what changes over all
-    /// sources, in the order of [`Change`]. A UID under a new name goes and comes.
+    /// sources, in the order of [`Change`]. A UID under a new name goes and comes, and so does a static pod that its
+    /// source has seen for the first time once more: its manifest was gone in between.
     ///
     /// A pod that did not change keeps its `Arc`, so a pointer comparison tells.
     pub fn apply(&mut self, source: &'static str, mut pods: Vec<Arc<Pod>>) -> Vec<Change> {
@@ -104,7 +105,7 @@ impl PodManager {
             let pod = &new.pod;
             match old.remove(uid) {
                 None => adds.push(pod.clone()),
-                Some(old) if old.key != new.key => {
+                Some(old) if old.key != new.key || (is_static(&old, new) && came_again(&old.pod, pod)) => {
                     changes.push(Change::Remove(uid.clone()));
                     adds.push(pod.clone());
                 }
@@ -193,6 +194,11 @@ impl PodManager {
             self.pods.insert(uid, Desired { source, key, pod: pod.clone() });
         }
     }
+}
+
+/// Whether both are of one source, and not the API server, where a UID never comes twice.
+fn is_static(old: &Desired, new: &Desired) -> bool {
+    old.source == new.source && new.source != API_SOURCE
 }
 
 /// When a pod was created, static ones first; within a second in the order in which the API server wrote them.

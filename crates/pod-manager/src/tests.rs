@@ -50,6 +50,26 @@ fn of_pods_that_come_together_the_oldest_comes_first() {
     assert_eq!(show(&pods.apply("api", set)), ["+d", "+c", "+b", "+a"]);
 }
 
+/// Its manifest was gone in between, and whoever follows the source has only the last of its sets.
+#[test]
+fn a_static_pod_that_was_seen_anew_goes_and_comes() {
+    let seen = |at: &str| {
+        let annotations = json!({"kubernetes.io/config.seen": at});
+        build(
+            json!({"metadata": {"uid": "1", "namespace": "default", "name": "web", "annotations": annotations}}),
+        )
+    };
+    for (sources, want) in [(["file", "file"], "-1+1"), (["api", "api"], ""), (["file", "http"], "")] {
+        let mut pods = PodManager::new(["file", "http", "api"]);
+        pods.apply(sources[0], vec![seen("then")]);
+        let mut changes = pods.apply(sources[1], vec![seen("now")]);
+        if sources[0] != sources[1] {
+            changes.extend(pods.apply(sources[0], vec![]));
+        }
+        assert_eq!(show(&changes).concat(), want, "{sources:?}");
+    }
+}
+
 #[test]
 fn a_new_uid_under_an_old_name_is_another_pod() {
     let mut pods = PodManager::new(["file"]);
@@ -98,7 +118,7 @@ fn what_changed_in_a_pod_decides_what_it_means() {
         (&base, "/metadata/annotations/x", json!("2"), "~u"),
         (&base, "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), "xu"),
         (&base, "/metadata/deletionGracePeriodSeconds", json!(1), "~u"),
-        (&base, "/metadata/annotations/kubernetes.io~1config.seen", json!("now"), ""),
+        (&base, "/metadata/annotations/kubernetes.io~1config.seen", json!("now"), "-u+u"),
         (&base, "/metadata/annotations/kubernetes.io~1config.source", json!("file"), ""),
         (&base, "/metadata/annotations/kubernetes.io~1config.mirror", json!("hash"), ""),
         (&base, "/metadata/resourceVersion", json!("7"), ""),

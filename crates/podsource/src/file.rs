@@ -1,7 +1,8 @@
 //! The source that reads static pods from a folder, or from one file, and follows its changes.
 //!
 //! As the kubelet (reference 3.1): any extension, JSON or YAML, one pod a file, names with a leading dot and
-//! sub-folders left out, in the order of the names. Better on purpose: a manifest that can not be used, or a
+//! sub-folders left out, in the order of the names; a file that is unlinked and made again is a pod that goes and comes,
+//! however soon. Better on purpose: a manifest that can not be used, or a
 //! folder that can not be read, is a problem beside the pods, while the last good version goes on, also over a
 //! restart (see [`Settings::cache_dir`]). Only what is gone from a readable folder stops.
 //!
@@ -86,6 +87,7 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
     loop {
         // Before the reading, so that no change falls between the two.
         let blind = watch.renew();
+        files.unlinked(watch.take_unlinked());
         let Some(set) = with(&mut files, move |files| files.scan(Timestamp::now(), settled)).await else {
             return;
         };

@@ -198,8 +198,13 @@ fn warnings(problems: Vec<Problem>) -> Vec<Problem> {
 
 /// Puts down when the agent first saw the pod. Rule: reference 3.5.
 pub fn stamp(pod: &mut Pod, seen: Timestamp) {
+    mark_seen(pod, format!("{seen:.9}"));
+}
+
+/// The same with the text of the annotation, taken from an earlier version of the pod.
+pub(crate) fn mark_seen(pod: &mut Pod, seen: String) {
     let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(labels::CONFIG_SEEN.to_owned(), format!("{seen:.9}"));
+    annotations.insert(labels::CONFIG_SEEN.to_owned(), seen);
 }
 
 /// Whether two pods are the same but for when they were seen.

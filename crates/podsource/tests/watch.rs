@@ -54,6 +54,32 @@ impl Source {
     }
 }
 
+#[tokio::test]
+async fn a_file_that_is_removed_and_written_again_at_once_is_another_pod() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("web.yaml");
+    fs::write(&path, manifest("web", "x")).unwrap();
+    let mut source = Source::start(dir.path(), NEVER);
+    let first = source.until_images(&["x"]).await.pods[0].clone();
+    let seen = |pod: &Pod| pod.metadata.annotations.as_ref().unwrap()["kubernetes.io/config.seen"].clone();
+    for _ in 0..3 {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, manifest("web", "x")).unwrap();
+        let before = seen(&source.states.borrow().pods[0]);
+        let state = source.until("the pod once more", |s| s.pods.iter().any(|pod| seen(pod) != before)).await;
+        assert_eq!(state.pods[0].metadata.uid, first.metadata.uid);
+    }
+    // Written another way it stays the same.
+    let last = source.states.borrow().pods[0].clone();
+    fs::write(dir.path().join(".new"), manifest("web", "x")).unwrap();
+    fs::rename(dir.path().join(".new"), &path).unwrap();
+    fs::rename(&path, dir.path().join(".old")).unwrap();
+    fs::write(&path, manifest("web", "x")).unwrap();
+    fs::write(dir.path().join("other.yaml"), manifest("other", "z")).unwrap();
+    let state = source.until_images(&["z", "x"]).await;
+    assert!(Arc::ptr_eq(&state.pods[1], &last));
+}
+
 fn images(state: &SourceState) -> Vec<&str> {
     state.pods.iter().map(|pod| image(pod)).collect()
 }

@@ -1,6 +1,6 @@
 //! From the folder to the set of pods: what is read again, what stays, and which of two wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use kube_model::core::Pod;
 use kube_model::hash::Fnv128a;
 use kube_model::view::Problem;
 use kube_model::yaml::Position;
-use kube_model::{PodUid, Timestamp, pod};
+use kube_model::{PodUid, Timestamp, labels, pod};
 
 use super::Settings;
 use super::read::{self, Look, Stamp};
@@ -59,6 +59,10 @@ pub(super) struct Files {
     is_one_file: bool,
     /// What is wrong with the path itself, or around it.
     problems: Vec<Problem>,
+    /// Names of files that were unlinked since the last set.
+    unlinked: BTreeSet<OsString>,
+    /// The pods of the last set: when they were seen first stays with their UIDs.
+    last: Vec<Arc<Pod>>,
 }
 
 /// One manifest.
@@ -82,6 +86,9 @@ struct Known {
     not_kept: Option<Problem>,
     /// Whether it was part of a set that was published.
     published: bool,
+    /// Whether the file was unlinked and made again: what it says is another pod than the one before, even in the
+    /// same words.
+    again: bool,
     /// How often a text was parsed.
     #[cfg(test)]
     parsed: usize,
@@ -111,7 +118,14 @@ impl Files {
             readable: false,
             is_one_file: false,
             problems: Vec::new(),
+            unlinked: BTreeSet::new(),
+            last: Vec::new(),
         }
+    }
+
+    /// Takes note of the names of files that were unlinked: one that the next look finds was made again.
+    pub(super) fn unlinked(&mut self, names: BTreeSet<OsString>) {
+        self.unlinked.extend(names);
     }
 
     /// Looks at everything, and reads what changed.
@@ -139,6 +153,7 @@ impl Files {
                 for (path, _) in gone {
                     problems.extend(self.remove(&path).err());
                 }
+                self.mark_made_again();
                 for path in present {
                     problems.extend(self.refresh(&path, now).err());
                 }
@@ -157,6 +172,8 @@ impl Files {
         if set.odd_newcomer && !settled {
             return None;
         }
+        self.unlinked.clear();
+        self.last.clone_from(&set.pods);
         for known in self.known.values_mut() {
             known.published = true;
             known.keep_now = known.to_keep.is_some();
@@ -216,6 +233,18 @@ impl Files {
         Ok(files)
     }
 
+    /// Of the files that are there and were unlinked: a link that is set anew is swapped, and no other pod.
+    fn mark_made_again(&mut self) {
+        for name in std::mem::take(&mut self.unlinked) {
+            let path = if self.is_one_file { self.path.clone() } else { self.path.join(&name) };
+            let is_it = path.file_name() == Some(&name);
+            let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
+            if let Some(known) = self.known.get_mut(path.as_os_str()).filter(|_| is_it && is_file) {
+                (known.again, known.stamp, known.text) = (true, None, None);
+            }
+        }
+    }
+
     fn remove(&mut self, path: &Path) -> Result<(), Problem> {
         self.known.remove(path.as_os_str());
         let Some(last_good) = &self.last_good else { return Ok(()) };
@@ -241,7 +270,7 @@ impl Files {
         let known = self.known.entry(path.as_os_str().to_owned()).or_default();
         match read {
             Ok((stamp, text)) => {
-                known.take(path, &text, &self.node_name, now);
+                known.take(path, &text, &self.node_name, &self.last, now);
                 if known.is_usable() && self.last_good.is_some() {
                     let is_kept = known.kept == known.text;
                     known.to_keep = (!is_kept).then(|| String::from_utf8_lossy(&text).into_owned());
@@ -270,7 +299,7 @@ impl Files {
                 continue;
             }
             let mut known = Known { published: true, ..Known::default() };
-            known.take(&path, text.as_bytes(), &self.node_name, now);
+            known.take(&path, text.as_bytes(), &self.node_name, &self.last, now);
             known.kept.clone_from(&known.text);
             if known.good.is_some() {
                 self.is_one_file |= path == self.path;
@@ -322,7 +351,7 @@ impl Files {
 
 impl Known {
     /// Takes in the text of the file.
-    fn take(&mut self, path: &Path, text: &[u8], node_name: &str, now: Timestamp) {
+    fn take(&mut self, path: &Path, text: &[u8], node_name: &str, last: &[Arc<Pod>], now: Timestamp) {
         let hash = hash_of(text);
         if self.text.as_ref() == Some(&hash) {
             return;
@@ -336,11 +365,19 @@ impl Known {
         let read = catch_unwind(AssertUnwindSafe(|| manifest::read(text, Origin::file(path, node_name))));
         match read {
             Ok(Ok(Manifest { pod, warnings, name_at, uid_at })) => {
+                let again = std::mem::take(&mut self.again);
                 let pod = match self.good.take() {
-                    Some(good) if manifest::same(&good.pod, &pod) => good.pod,
+                    Some(good) if !again && manifest::same(&good.pod, &pod) => good.pod,
                     _ => {
                         let mut pod = pod;
-                        manifest::stamp(&mut pod, now);
+                        // A UID is seen for the first time once, whichever file has it and whatever it says, unless
+                        // its pod had gone.
+                        let same = last.iter().find(|last| last.metadata.uid == pod.metadata.uid);
+                        let seen = same.and_then(|last| pod::annotation(last, labels::CONFIG_SEEN));
+                        match seen.filter(|_| !again) {
+                            Some(seen) => manifest::mark_seen(&mut pod, seen.to_owned()),
+                            None => manifest::stamp(&mut pod, now),
+                        }
                         Arc::new(pod)
                     }
                 };

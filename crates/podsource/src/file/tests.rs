@@ -120,6 +120,56 @@ fn files_of_any_name_are_read_in_order_but_for_dot_files_and_sub_folders() {
     assert!(problems.is_empty(), "{problems:?}");
 }
 
+/// A pod that was seen for the first time once more is another one, even in the same words.
+#[test]
+fn a_file_that_was_unlinked_and_made_again_is_another_pod() {
+    let seen = |set: &Set| {
+        let of =
+            |pod: &Arc<Pod>| pod.metadata.annotations.as_ref().unwrap()["kubernetes.io/config.seen"].clone();
+        set.pods.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut source = Source::file("web.yaml", &manifest("web", "x"));
+    source.write("other.yaml", manifest("other", "x"));
+    let first = source.scan();
+    let again = |source: &mut Source, name: &str| source.files.unlinked([name.into()].into());
+    again(&mut source, "web.yaml");
+    let second = source.scan();
+    assert!(Arc::ptr_eq(&first.pods[0], &second.pods[0]), "the other one is left alone");
+    assert_ne!(seen(&first)[1], seen(&second)[1]);
+    assert_eq!(pod::identity(&first.pods[1]), pod::identity(&second.pods[1]));
+    let third = source.scan();
+    assert_eq!(seen(&third), seen(&second), "once");
+    // While it is written it can not be read; when it can, it is the new one.
+    again(&mut source, "web.yaml");
+    source.write("web.yaml", "{");
+    assert_eq!(seen(&source.scan()), seen(&second));
+    source.write("web.yaml", manifest("web", "x"));
+    let fourth = source.scan();
+    assert_ne!(seen(&fourth)[1], seen(&second)[1]);
+    // A link that is set anew, a name that is no manifest, and one that is gone are nothing.
+    source.rename("web.yaml", ".web");
+    std::os::unix::fs::symlink(".web", source.path.join("web.yaml")).unwrap();
+    for name in ["web.yaml", ".web", "none.yaml"] {
+        again(&mut source, name);
+    }
+    assert_eq!(seen(&source.scan()), seen(&fourth));
+}
+
+/// A UID of one's own is one pod through all its versions, and in whichever file it stands.
+#[test]
+fn a_uid_is_seen_for_the_first_time_once() {
+    let text = |image: &str| manifest("web", image).replace("name: web", "name: web\n  uid: u-1");
+    let seen =
+        |set: &Set| set.pods[0].metadata.annotations.as_ref().unwrap()["kubernetes.io/config.seen"].clone();
+    let mut source = Source::file("web.yaml", &text("x"));
+    let first = source.scan();
+    source.write("web.yaml", text("z"));
+    let second = source.scan();
+    assert_eq!((image(&second.pods[0]), seen(&second)), ("z", seen(&first)));
+    source.rename("web.yaml", "renamed.yaml");
+    assert_eq!(seen(&source.scan()), seen(&first));
+}
+
 #[test]
 fn a_manifest_that_is_unusable_is_a_problem_and_its_last_good_version_stays() {
     let mut wrong = Vec::new();

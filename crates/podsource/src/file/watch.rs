@@ -38,6 +38,8 @@ pub(super) struct Watch {
     below_above: OsString,
     /// Noticed, but not told yet.
     noticed: Option<Noticed>,
+    /// Names of files that were unlinked since somebody asked, if nothing was renamed to them after that.
+    unlinked: BTreeSet<OsString>,
 }
 
 /// Changes that are not at rest yet.
@@ -67,7 +69,18 @@ impl Watch {
             above: None,
             below_above: OsString::new(),
             noticed: None,
+            unlinked: BTreeSet::new(),
         }
+    }
+
+    /// The names of files that were unlinked since the last call: one that is there all the same was made again. Not
+    /// one that something was renamed to after that: so do editors and package managers write.
+    pub(super) fn take_unlinked(&mut self) -> BTreeSet<OsString> {
+        // What is in the queue is from before the reading that follows.
+        while let Some(event) = self.next_event().now_or_never() {
+            self.noticed.get_or_insert_default().add(event);
+        }
+        std::mem::take(&mut self.unlinked)
     }
 
     /// Watches what the path is now. A problem tells that changes are noticed only by the poll.
@@ -169,13 +182,27 @@ impl Watch {
     async fn next_event(&mut self) -> EventOwned {
         while let Ok(events) = &mut self.events {
             match events.next().await {
-                Some(Ok(event)) if self.concerns_us(&event) => return event,
+                Some(Ok(event)) if self.concerns_us(&event) => {
+                    self.note_unlinked(&event);
+                    return event;
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => self.events = Err(error),
                 None => break,
             }
         }
         pending().await
+    }
+
+    fn note_unlinked(&mut self, event: &EventOwned) {
+        let Some(name) = event.name.as_ref().filter(|_| !event.mask.contains(EventMask::ISDIR)) else {
+            return;
+        };
+        if event.mask.contains(EventMask::DELETE) {
+            self.unlinked.insert(name.clone());
+        } else if event.mask.contains(EventMask::MOVED_TO) {
+            self.unlinked.remove(name);
+        }
     }
 
     fn concerns_us(&self, event: &EventOwned) -> bool {
@@ -226,6 +253,31 @@ mod tests {
         fs::write(root.path().join("beside"), "x").unwrap();
         fs::write(path.join("web.yaml"), "x").unwrap();
         assert_eq!(watch.next_event().await.name.unwrap(), "web.yaml");
+    }
+
+    #[tokio::test]
+    async fn files_that_were_unlinked_are_told_once_unless_something_was_renamed_to_them() {
+        let (_root, path, mut watch) = watched();
+        let file = |name: &str| path.join(name);
+        for name in ["again", "gone", "renamed", "over", "kept"] {
+            fs::write(file(name), "x").unwrap();
+        }
+        fs::write(file(".new"), "x").unwrap();
+        fs::create_dir(file("folder")).unwrap();
+        watch.changed().await;
+        assert!(watch.take_unlinked().is_empty());
+        fs::remove_file(file("again")).unwrap();
+        fs::write(file("again"), "x").unwrap();
+        fs::remove_file(file("gone")).unwrap();
+        fs::rename(file("renamed"), file("renamed~")).unwrap();
+        fs::write(file("renamed"), "x").unwrap();
+        fs::rename(file(".new"), file("over")).unwrap();
+        fs::remove_file(file("kept")).unwrap();
+        fs::rename(file("renamed~"), file("kept")).unwrap();
+        fs::remove_dir(file("folder")).unwrap();
+        watch.changed().await;
+        assert_eq!(watch.take_unlinked(), ["again", "gone"].map(OsString::from).into());
+        assert!(watch.take_unlinked().is_empty());
     }
 
     #[tokio::test]

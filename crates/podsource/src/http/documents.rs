@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kube_model::core::Pod;
 use kube_model::hash::Fnv128a;
 use kube_model::view::Problem;
-use kube_model::{PodUid, Timestamp, pod};
+use kube_model::{PodUid, Timestamp, labels, pod};
 
 use crate::last_good::LastGood;
 use crate::manifest::{self, Origin, Placed, Pods};
@@ -194,11 +194,14 @@ impl Documents {
         let mut good = Good::default();
         for Placed { mut pod, name_at } in pods {
             let identity = pod::identity(&pod);
-            let same = before.get(&identity).filter(|old| manifest::same(old, &pod));
-            good.pods.push(match same {
-                Some(old) => Arc::clone(old),
-                None => {
-                    manifest::stamp(&mut pod, now);
+            good.pods.push(match before.get(&identity) {
+                Some(old) if manifest::same(old, &pod) => Arc::clone(old),
+                old => {
+                    // A UID is seen for the first time once, whatever is said of it later.
+                    match old.and_then(|old| pod::annotation(old, labels::CONFIG_SEEN)) {
+                        Some(seen) => manifest::mark_seen(&mut pod, seen.to_owned()),
+                        None => manifest::stamp(&mut pod, now),
+                    }
                     Arc::new(pod)
                 }
             });
