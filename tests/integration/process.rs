@@ -86,6 +86,7 @@ fn a_bad_command_line_is_one_line_and_exit_code_1() {
         (vec!["sources", "web"], "web"),
         (vec!["--manifest-url=ftp://x"], "staticPodURL"),
         (vec!["--manifest-server-address=0.0.0.0:8080"], "--manifest-server-token-file"),
+        (vec!["--manifest-server-address=127.0.0.1:8080"], "--manifest-server-anonymous"),
         (vec!["--manifest-server-address=[::1]:1", "--manifest-server-client-ca-file=/ca"], "client-ca-file"),
         (vec!["no-such-command"], "no-such-command"),
     ] {
@@ -109,10 +110,13 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
         (format!("--healthz-port={port}"), format!("127.0.0.1:{port}")),
         (format!("--root-dir={file}"), file.clone()),
         (format!("--manifest-server-address=unix:{file}"), file.clone()),
-        (format!("--manifest-server-address=127.0.0.1:{port}"), format!("127.0.0.1:{port}")),
+        (
+            format!("--manifest-server-anonymous --manifest-server-address=127.0.0.1:{port}"),
+            format!("127.0.0.1:{port}"),
+        ),
         (format!("--pod-logs-dir={file}"), file.clone()),
     ] {
-        let ended = agent(&run, &[&flag]).output().unwrap();
+        let ended = agent(&run, &flag.split(' ').collect::<Vec<_>>()).output().unwrap();
         let line = one_line(&ended);
         assert!(line.contains(&told), "{flag}: {line}");
     }

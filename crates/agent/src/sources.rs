@@ -164,6 +164,7 @@ fn push_settings(server: &ManifestServer, node_name: &str, dir: PathBuf) -> push
         tls: server.tls.clone().map(|(cert, key)| TlsFiles { cert, key }),
         client_ca: server.client_ca_file.clone(),
         token_file: server.token_file.clone(),
+        anonymous: server.anonymous,
         ..push::Settings::new(listen, node_name, dir)
     }
 }

@@ -50,6 +50,7 @@ pub struct KubeletFlags {
     pub kubeconfig: String,
     pub lock_file: String,
     pub manifest_server_address: String,
+    pub manifest_server_anonymous: bool,
     pub manifest_server_client_ca_file: String,
     pub manifest_server_tls_cert_file: String,
     pub manifest_server_tls_private_key_file: String,

@@ -1,5 +1,5 @@
 //! Serves the push API and prints what comes in: `cargo run -p podsource --features push --example push -- ADDRESS DIR`,
-//! where ADDRESS is for example `127.0.0.1:8001` or `unix:/tmp/push.sock`.
+//! where ADDRESS is for example `unix:/tmp/push.sock` or `127.0.0.1:8001`; because nothing is run, it asks nobody who he is.
 //!
 //! Nothing is run: each pod is told to be running at once, and to have ended as soon as it is deleted. So kubectl works
 //! against it as against a node: `kubectl --server=http://127.0.0.1:8001 apply -f pod.yaml`.
@@ -32,7 +32,8 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut push = match start(Settings::new(listen, "node1", dir), CancellationToken::new()).await {
+    let settings = Settings { anonymous: true, ..Settings::new(listen, "node1", dir) };
+    let mut push = match start(settings, CancellationToken::new()).await {
         Ok(push) => push,
         Err(error) => {
             let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();

@@ -2,9 +2,9 @@
 //!
 //! One JSON file per manifest, named by a hash of the manifest's path, replaced as a whole.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kube_model::hash::Fnv128a;
@@ -56,8 +56,10 @@ impl LastGood {
     /// still there.
     pub(crate) fn keep(&self, path: &Path, text: &str) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        // Only the owner may read a temporary file, and it keeps that mode under its new name.
+        // Manifests hold secrets: whoever made the folder, and whatever the umask says.
+        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
         let mut file: NamedTempFile = tempfile::Builder::new().suffix(".tmp").tempfile_in(&self.dir)?;
+        file.as_file().set_permissions(Permissions::from_mode(0o600))?;
         let kept = Kept { path: path.to_owned(), text: text.to_owned() };
         file.write_all(&serde_json::to_vec(&kept)?)?;
         file.as_file().sync_all()?;
@@ -85,5 +87,23 @@ fn load_one(path: &Path) -> io::Result<Option<Kept>> {
         Some("json") => Ok(serde_json::from_slice(&fs::read(path)?).ok()),
         Some("tmp") => fs::remove_file(path).map(|()| None),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_its_owners_alone_whoever_made_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("kept");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
+        LastGood::new(dir.clone()).keep(Path::new("/m/web.yaml"), "text").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&dir), 0o700);
+        let files: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| mode(&entry.unwrap().path())).collect();
+        assert_eq!(files, [0o600]);
     }
 }

@@ -5,8 +5,9 @@
 //! not be changed here. An accepted change is on disk before it is answered. Names, codes and words are those of the
 //! API server; where a rule of its own comes from stands beside it.
 //!
-//! Who may connect: a unix socket is its user's alone, a TCP address without TLS must be a loopback address, any other
-//! needs TLS and a token file or client CA. Browsers are refused.
+//! Who may connect: a unix socket is its user's alone. Over TCP a client needs a bearer token or a certificate, unless
+//! [`Settings::anonymous`] lets in every user of the machine; an address that is no loopback address needs TLS, too.
+//! Browsers are refused.
 //!
 //! Owns the HTTP side and the stored pods. Must not know what becomes of them but through [`Handle::observe`], nor
 //! where their logs are: [`Handle::serve_logs`] takes them from somebody who does.
@@ -65,12 +66,15 @@ pub struct Settings {
     /// File of the bearer tokens that are let in, one a line. It is read again when it changes, as are the files of
     /// `tls` and `client_ca`.
     pub token_file: Option<PathBuf>,
+    /// Lets anybody in who can connect to a loopback address, without token and certificate: every user and every
+    /// program of the machine then runs what it likes as root. A unix socket needs no such thing.
+    pub anonymous: bool,
     /// What clients may use up.
     pub limits: Limits,
 }
 
 impl Settings {
-    /// Without TLS and tokens, with the default limits.
+    /// Without TLS and tokens, which is enough for a unix socket, with the default limits.
     pub fn new(listen: Listen, node_name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -79,6 +83,7 @@ impl Settings {
             tls: None,
             client_ca: None,
             token_file: None,
+            anonymous: false,
             limits: Limits::default(),
         }
     }
@@ -99,10 +104,13 @@ pub struct Limits {
     /// Bytes of one body; the default is 3 MiB, as in the API server. All bodies that are being read together may
     /// have sixteen times as many.
     pub body_bytes: usize,
+    /// Bytes of all answers together that are not sent yet; the default is 64 MiB.
+    pub unsent_bytes: usize,
     /// Pods at once; the default is 1000.
     pub pods: usize,
-    /// Connections at once; the default is 256. A further one takes the place of the one that is idle longest, or
-    /// longest sends its request. Half of them may be watches and logs.
+    /// Connections at once; the default is 256. A further one takes the place of one that nobody is known to be
+    /// behind yet, or else of the one that is idle longest, or longest sends its request. Half of them may be watches
+    /// and logs.
     pub connections: usize,
     /// How long a connection may be idle, or take for the head of a request or the start of TLS; the default is 30 s.
     pub idle: Duration,
@@ -117,6 +125,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 3 << 20,
+            unsent_bytes: 64 << 20,
             pods: 1000,
             connections: 256,
             idle: Duration::from_secs(30),
@@ -132,9 +141,16 @@ pub enum StartError {
     /// Others could read and change the pods.
     #[error(
         "{0} can be reached from other machines: serving pods there needs a TLS certificate and key, and a file of bearer \
-         tokens or a client CA; without them listen on 127.0.0.1, [::1] or a unix socket (unix:/PATH)"
+         tokens or a client CA; without them listen on a unix socket (unix:/PATH)"
     )]
     NotProtected(Listen),
+    /// Any user of the machine could run pods, and so be root.
+    #[error(
+        "{0} can be reached by every user of this machine: serving pods there needs a file of bearer tokens or a client \
+         CA, or else that anonymous clients are let in on purpose; better listen on a unix socket (unix:/PATH), which is \
+         its user's alone"
+    )]
+    Anybody(Listen),
     /// Client certificates are part of TLS.
     #[error("a client CA for {0} needs a TLS certificate and key, too")]
     CaWithoutTls(Listen),
@@ -252,6 +268,9 @@ pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push
         .address()
         .map_err(|source| StartError::Bind { address: settings.listen.to_string(), source })?;
     store.served_at(&address.to_string());
+    if settings.anonymous && !access.asks() && matches!(address, Listen::Tcp(_)) {
+        tracing::warn!(%address, "The push API lets in everybody: each user of this machine can run pods, and so is root");
+    }
     let state = store.state();
     let api = Arc::new(Api::new(store, limits, cancel.clone()));
     let served = tokio::spawn(server::serve(listener, tls, access, Arc::clone(&api), cancel));
@@ -260,15 +279,15 @@ pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push
 
 /// Whether the settings keep strangers out.
 fn check(settings: &Settings) -> Result<(), StartError> {
-    let Settings { listen, tls, client_ca, token_file, .. } = settings;
-    let listen = || listen.clone();
-    match (settings.listen.is_local(), tls, client_ca) {
-        _ if matches!(settings.listen, Listen::Unix(_)) && (tls.is_some() || client_ca.is_some()) => {
-            Err(StartError::TlsOnUnix(listen()))
-        }
-        (true, None, Some(_)) => Err(StartError::CaWithoutTls(listen())),
-        (false, None, _) => Err(StartError::NotProtected(listen())),
-        (false, Some(_), None) if token_file.is_none() => Err(StartError::NotProtected(listen())),
-        _ => Ok(()),
-    }
+    let Settings { listen, tls, client_ca, token_file, anonymous, .. } = settings;
+    let (encrypted, asks) = (tls.is_some(), token_file.is_some() || client_ca.is_some());
+    let refused = match listen {
+        Listen::Unix(_) if encrypted || client_ca.is_some() => StartError::TlsOnUnix,
+        Listen::Unix(_) => return Ok(()),
+        Listen::Tcp(_) if !listen.is_local() && !(encrypted && asks) => StartError::NotProtected,
+        Listen::Tcp(_) if client_ca.is_some() && !encrypted => StartError::CaWithoutTls,
+        Listen::Tcp(_) if !asks && !anonymous => StartError::Anybody,
+        Listen::Tcp(_) => return Ok(()),
+    };
+    Err(refused(listen.clone()))
 }

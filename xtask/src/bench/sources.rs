@@ -168,7 +168,7 @@ fn push(report: &mut Report) -> Result<()> {
 /// Creates a pod; the answer is the pod.
 fn create(connection: &mut BufReader<TcpStream>, manifest: &str) -> Result<Vec<u8>> {
     let request = format!(
-        "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{manifest}",
+        "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/yaml\r\nContent-Length: {}\r\n\r\n{manifest}",
         manifest.len()
     );
     connection.get_mut().write_all(request.as_bytes())?;

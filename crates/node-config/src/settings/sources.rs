@@ -46,6 +46,8 @@ pub struct ManifestServer {
     pub client_ca_file: Option<PathBuf>,
     /// The bearer tokens that are let in.
     pub token_file: Option<PathBuf>,
+    /// Whether every user of the machine is let in.
+    pub anonymous: bool,
 }
 
 /// Where the pod API is served.
@@ -116,11 +118,12 @@ impl Check<'_> {
     /// What strangers could reach without a secret is refused.
     pub(super) fn manifest_server(&mut self, flags: &KubeletFlags) -> Option<ManifestServer> {
         const ADDRESS: &str = "--manifest-server-address";
+        const ANONYMOUS: &str = "--manifest-server-anonymous";
         const CERT: &str = "--manifest-server-tls-cert-file";
         const KEY: &str = "--manifest-server-tls-private-key-file";
         const CLIENT_CA: &str = "--manifest-server-client-ca-file";
         const TOKENS: &str = "--manifest-server-token-file";
-        let text = &flags.manifest_server_address;
+        let (text, anonymous) = (&flags.manifest_server_address, flags.manifest_server_anonymous);
         let files = [
             (CERT, &flags.manifest_server_tls_cert_file),
             (KEY, &flags.manifest_server_tls_private_key_file),
@@ -130,6 +133,9 @@ impl Check<'_> {
         if text.is_empty() {
             for (flag, file) in files.into_iter().filter(|(_, file)| !file.is_empty()) {
                 self.fail(flag, file, &format!("needs {ADDRESS}"));
+            }
+            if anonymous {
+                self.fail(ANONYMOUS, &"true", &format!("needs {ADDRESS}"));
             }
             return None;
         }
@@ -156,15 +162,23 @@ impl Check<'_> {
             self.fail(ADDRESS, text, &rule);
         } else if let (Some(ca), None) = (&client_ca_file, &tls) {
             self.fail(CLIENT_CA, ca, &format!("needs {CERT} and {KEY}"));
-        } else if !address.is_local() && (tls.is_none() || (client_ca_file.is_none() && token_file.is_none()))
-        {
-            let rule = format!(
-                "can be reached from other machines, so it needs {CERT}, {KEY}, and {TOKENS} or {CLIENT_CA}; without \
-                 them use 127.0.0.1, [::1] or unix:/PATH"
-            );
-            self.fail(ADDRESS, text, &rule);
+        } else if !is_unix {
+            let asks = client_ca_file.is_some() || token_file.is_some();
+            if !address.is_local() && (tls.is_none() || !asks) {
+                let rule = format!(
+                    "can be reached from other machines, so it needs {CERT}, {KEY}, and {TOKENS} or {CLIENT_CA}; \
+                     without them use unix:/PATH"
+                );
+                self.fail(ADDRESS, text, &rule);
+            } else if !asks && !anonymous {
+                let rule = format!(
+                    "can be reached by every user of this machine, so it needs {TOKENS} or {CLIENT_CA}, or \
+                     {ANONYMOUS} to let them all in; better use unix:/PATH, which is root's alone"
+                );
+                self.fail(ADDRESS, text, &rule);
+            }
         }
-        Some(ManifestServer { address, tls, client_ca_file, token_file })
+        Some(ManifestServer { address, tls, client_ca_file, token_file, anonymous })
     }
 }
 
@@ -252,14 +266,20 @@ mod tests {
     #[test]
     fn the_pod_api_is_served_where_only_those_who_may_can_reach_it() {
         let [cert, key] = ["--manifest-server-tls-cert-file=/c", "--manifest-server-tls-private-key-file=/k"];
+        let anonymous = "--manifest-server-anonymous";
         let [ca, tokens] = ["--manifest-server-client-ca-file=/ca", "--manifest-server-token-file=/t"];
         for (address, files, error) in [
             ("unix:/run/pods.sock", &[][..], ""),
             ("unix:///run/pods.sock", &[tokens], ""),
-            ("127.0.0.1:8080", &[], ""),
-            ("localhost:0", &[], ""),
+            ("127.0.0.1:8080", &[tokens], ""),
+            ("127.0.0.1:8080", &[anonymous], ""),
+            ("127.0.0.1:8080", &[], "can be reached by every user of this machine"),
+            ("127.0.0.1:8080", &[cert, key], "can be reached by every user of this machine"),
+            ("localhost:0", &[], "can be reached by every user of this machine"),
             ("[::1]:8080", &[cert, key, ca], ""),
-            ("[::ffff:127.0.0.1]:80", &[], ""),
+            ("[::ffff:127.0.0.1]:80", &[anonymous], ""),
+            (":8080", &[anonymous], "can be reached from other machines"),
+            ("", &[anonymous], "--manifest-server-anonymous \"true\" needs --manifest-server-address"),
             ("0.0.0.0:8080", &[cert, key, tokens], ""),
             (":8080", &[cert, key, ca], ""),
             (":8080", &[], "can be reached from other machines"),

@@ -45,13 +45,18 @@ impl Access {
         })
     }
 
+    /// Whether a client has to say who it is.
+    pub(super) fn asks(&self) -> bool {
+        self.tokens.is_some() || self.certificates
+    }
+
     /// Lets a request pass, or says why not.
     pub(super) fn check(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         not_a_browser(headers)?;
         if self.plain_tcp {
             addressed_to_this_machine(uri, headers)?;
         }
-        if self.tokens.is_none() && !self.certificates || peer.certified {
+        if !self.asks() || peer.certified {
             return Ok(());
         }
         let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));

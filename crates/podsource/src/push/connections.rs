@@ -1,9 +1,12 @@
-//! The connections that are open: a fixed number of places. A new connection may have the place of the one that
-//! has been idle the longest, so that idle ones cost nobody anything, however many there are. One that still sends its
-//! request counts as idle, or else a few bytes would hold a place; but none has to go in its first moments: what it
-//! sent may be there and only not be read yet.
+//! The connections that are open: a fixed number of places. A new connection may have the place of one that is idle,
+//! so that idle ones cost nobody anything, however many there are: first of a stranger, who has not shown yet that he
+//! may use the API, and among strangers of the peer that has most of them; then of the one that has been idle the
+//! longest. One that still sends its request counts as idle, or else a few bytes would hold a place; but none has to
+//! go in its first moments: what it sent may be there and only not be read yet.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +35,10 @@ struct Open {
 
 #[derive(Debug)]
 struct Place {
+    /// The machine at its other end; `None` of a unix socket.
+    peer: Option<IpAddr>,
+    /// A request of it was let in.
+    known: bool,
     /// Requests under way.
     busy: usize,
     idle_since: Instant,
@@ -44,11 +51,11 @@ impl Connections {
     }
 
     /// A place, as soon as there is one.
-    pub(super) async fn enter(self: &Arc<Self>) -> Connection {
+    pub(super) async fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Connection {
         loop {
             // Made before the look, so that no notice falls between the two; dropping it loses nothing.
             let freed = self.freed.notified();
-            match self.try_enter(Instant::now()) {
+            match self.try_enter(peer, Instant::now()) {
                 Ok(connection) => return connection,
                 Err(None) => freed.await,
                 // Whichever is first: a place that is free, or one that has been idle for long enough.
@@ -58,28 +65,47 @@ impl Connections {
     }
 
     /// A place, or when one may be had if none becomes free before.
-    fn try_enter(self: &Arc<Self>, now: Instant) -> Result<Connection, Option<Instant>> {
+    fn try_enter(
+        self: &Arc<Self>,
+        peer: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Connection, Option<Instant>> {
         let mut open = self.open();
         if open.places.len() >= self.most {
-            let idle = open.places.iter().filter(|(_, place)| place.busy == 0);
-            let (&longest, place) = idle.min_by_key(|(_, place)| place.idle_since).ok_or(None)?;
-            let at = place.idle_since + GRACE;
+            let (id, at) = open.first_to_go().ok_or(None)?;
             if at > now {
                 return Err(Some(at));
             }
-            place.evict.cancel();
-            open.places.remove(&longest);
+            if let Some(place) = open.places.remove(&id) {
+                place.evict.cancel();
+            }
         }
         let id = open.next;
         open.next += 1;
         let evict = CancellationToken::new();
-        open.places.insert(id, Place { busy: 0, idle_since: now, evict: evict.clone() });
+        open.places.insert(id, Place { peer, known: false, busy: 0, idle_since: now, evict: evict.clone() });
         Ok(Connection { id, evicted: evict, all: Arc::clone(self) })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         // Nothing in here can panic half-way.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The connection that has to make room, and from when on.
+    fn first_to_go(&self) -> Option<(u64, Instant)> {
+        let mut strangers: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
+        for place in self.places.values().filter(|place| !place.known) {
+            *strangers.entry(place.peer).or_default() += 1;
+        }
+        let rank = |place: &Place| {
+            let of_peer = if place.known { 0 } else { strangers.get(&place.peer).copied().unwrap_or(0) };
+            (place.known, Reverse(of_peer), place.idle_since)
+        };
+        let idle = self.places.iter().filter(|(_, place)| place.busy == 0);
+        idle.min_by_key(|(_, place)| rank(place)).map(|(id, place)| (*id, place.idle_since + GRACE))
     }
 }
 
@@ -95,6 +121,13 @@ impl Connection {
     /// Ends when another connection got the place.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
+    }
+
+    /// Who is behind it may use the API.
+    pub(super) fn known(&self) {
+        if let Some(place) = self.all.open().places.get_mut(&self.id) {
+            place.known = true;
+        }
     }
 
     /// Marks the connection as busy until the guard is dropped. `None` if another one has got its place: what it
@@ -137,7 +170,7 @@ mod tests {
 
     async fn enter(all: &Arc<Connections>) -> Arc<Connection> {
         tokio::time::advance(Duration::from_secs(1)).await;
-        Arc::new(all.enter().now_or_never().expect("there is a place"))
+        Arc::new(all.enter(None).now_or_never().expect("there is a place"))
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,17 +190,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn strangers_go_first_and_of_them_those_of_the_peer_that_has_most() {
+        let all = Connections::new(5);
+        let [crowd, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| Some(ip.parse().unwrap()));
+        let enter = async |peer| {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            all.enter(peer).now_or_never().expect("there is a place")
+        };
+        let known = enter(crowd).await;
+        known.known();
+        let quiet = enter(other).await;
+        let (a, b, c) = (enter(crowd).await, enter(crowd).await, enter(crowd).await);
+        let d = enter(crowd).await;
+        assert!(a.evicted.is_cancelled() && !quiet.evicted.is_cancelled() && !known.evicted.is_cancelled());
+        let e = enter(other).await;
+        assert!(b.evicted.is_cancelled());
+        // Now each has two.
+        let f = enter(crowd).await;
+        assert!(quiet.evicted.is_cancelled(), "the one that was idle longest");
+        [&c, &d, &e, &f].into_iter().for_each(Connection::known);
+        let _last = enter(None).await;
+        assert!(known.evicted.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_new_connection_has_a_moment_to_say_something() {
         let all = Connections::new(1);
         let started = Instant::now();
-        let first = Arc::new(all.enter().await);
-        let second = Arc::new(all.enter().await);
+        let first = Arc::new(all.enter(None).await);
+        let second = Arc::new(all.enter(None).await);
         assert_eq!(started.elapsed(), GRACE);
         assert!(first.evicted.is_cancelled());
         // And so it has after an answer.
         tokio::time::advance(GRACE).await;
         drop(second.busy());
-        let mut waiting = Box::pin(all.enter());
+        let mut waiting = Box::pin(all.enter(None));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(second);
         assert!(waiting.as_mut().now_or_never().is_some(), "it left by itself");
@@ -178,13 +235,13 @@ mod tests {
         let all = Connections::new(2);
         let (a, b) = (enter(&all).await, enter(&all).await);
         let (busy, _watching) = (a.busy().unwrap(), b.busy().unwrap());
-        let mut waiting = Box::pin(all.enter());
+        let mut waiting = Box::pin(all.enter(None));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(busy);
         let c = Arc::new(waiting.as_mut().await);
         let _watching_too = c.busy();
         assert!(a.evicted.is_cancelled());
-        let mut waiting = Box::pin(all.enter());
+        let mut waiting = Box::pin(all.enter(None));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop((_watching, b));
         assert!(waiting.as_mut().now_or_never().is_some());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -109,14 +109,15 @@ impl Listener {
         }
     }
 
-    /// The next connection, and who is at its other end. Nothing is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Arc<str>)> {
+    /// The next connection, and who is at its other end: the machine, and in words. Nothing is lost when the future is
+    /// dropped.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Option<IpAddr>, Arc<str>)> {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Answers and watch events are small and each is waited for.
                 stream.set_nodelay(true)?;
-                (Box::new(stream), address.to_string().into())
+                (Box::new(stream), Some(address.ip().to_canonical()), address.to_string().into())
             }
             Self::Unix(listener, _) => {
                 let stream = listener.accept().await?.0;
@@ -124,7 +125,7 @@ impl Listener {
                     Ok(peer) => format!("uid {}, pid {}", peer.uid(), peer.pid().unwrap_or_default()),
                     Err(_) => "a local process".to_owned(),
                 };
-                (Box::new(stream), from.into())
+                (Box::new(stream), None, from.into())
             }
         })
     }

@@ -42,6 +42,8 @@ pub(super) struct Api {
     pub(super) limits: Limits,
     /// Bytes that bodies may have together.
     body_budget: Arc<Semaphore>,
+    /// Bytes that answers may have together until they are sent.
+    pub(super) unsent: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     ending: CancellationToken,
 }
@@ -58,6 +60,7 @@ impl Api {
             logs: OnceLock::new(),
             limits,
             body_budget: Arc::new(Semaphore::new(bytes)),
+            unsent: Arc::new(Semaphore::new(limits.unsent_bytes.min(Semaphore::MAX_PERMITS))),
             watches: Arc::new(Semaphore::new((limits.connections / 2).max(1))),
             ending,
         }

@@ -4,6 +4,7 @@
 
 mod received;
 mod stalled;
+mod unsent;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::time::{sleep, timeout};
@@ -30,9 +31,11 @@ use super::reload::Reloaded;
 use super::rest::client::Origin;
 use super::rest::{self, Api, Refusal};
 use stalled::Stalling;
+use unsent::Unsent;
 
-/// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet.
-const BUFFER: usize = 64 << 10;
+/// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet. It is all that
+/// a stranger can take, so it is not much more than the longest head that anybody needs.
+const BUFFER: usize = 16 << 10;
 /// How long requests that are under way have when the server ends.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after the system had no socket for us.
@@ -62,8 +65,8 @@ pub(super) async fn serve(
     let accept = async {
         loop {
             match listener.accept().await {
-                Ok((stream, from)) => {
-                    let connection = Arc::new(connections.enter().await);
+                Ok((stream, peer, from)) => {
+                    let connection = Arc::new(connections.enter(peer).await);
                     tasks.spawn(serve_connection(stream, Origin(from), connection, Arc::clone(&shared)));
                 }
                 // A client that went away, or no file descriptors left: both pass.
@@ -153,8 +156,14 @@ async fn answer(
 ) -> Response {
     let (request, busy) = received::request(request, connection);
     let answered = match shared.access.check(peer, request.uri(), request.headers()) {
-        Err(error) => Refusal::from(error).into_response(),
+        Err(error) => {
+            let mut refused = Refusal::from(error).into_response();
+            // A stranger has his answer, and no place any more.
+            refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            refused
+        }
         Ok(()) => {
+            connection.known();
             let answered = timeout(shared.api.limits.request, shared.router.clone().oneshot(request)).await;
             answered.map_or_else(
                 |_| {
@@ -167,10 +176,9 @@ async fn answer(
     };
     // Until the last of the answer is written; a watch is busy for as long as it sends.
     let busy = busy.get_or_init(|| connection.busy().map(Arc::new)).clone();
-    answered.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _busy = &busy;
-            frame
-        }))
-    })
+    let unsent = (&shared.api.unsent, shared.api.limits.unsent_bytes);
+    match Unsent::new(answered.body().size_hint().exact(), unsent.0, unsent.1) {
+        Ok(unsent) => answered.map(|body| Body::new(unsent.send(body, busy))),
+        Err(many) => Refusal::from(many).into_response(),
+    }
 }

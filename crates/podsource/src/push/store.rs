@@ -141,7 +141,7 @@ impl Store {
     /// already, it goes at once. A later call may only shorten the time.
     ///
     /// # Errors
-    /// 404, 403 for a pod of another source, 409 when the preconditions do not hold, 507 when the disk is full.
+    /// 404, 403 for a pod of another source, 409 when the preconditions do not hold. A full disk is none.
     pub(crate) async fn delete(
         &self,
         key: PodKey,
@@ -299,9 +299,9 @@ impl Writer {
         let now = Timestamp::now();
         match rules::delete(&current.pod, &current.status, grace, now) {
             Deletion::Pending => Ok(current),
-            Deletion::Graceful(pod) => self.store(*pod, dry_run),
+            Deletion::Graceful(pod) => self.store_deleted(*pod, dry_run),
             Deletion::Now if rules::is_held(&current.pod) => {
-                self.store(rules::deleted(&current.pod, now, 0), dry_run)
+                self.store_deleted(rules::deleted(&current.pod, now, 0), dry_run)
             }
             Deletion::Now => self.remove(key, current, dry_run),
         }
@@ -317,7 +317,7 @@ impl Writer {
         let done = if !rules::is_held(&current.pod) {
             self.remove(key, current, false)
         } else if meta.deletion_grace_period_seconds != Some(0) {
-            self.store(rules::deleted(&current.pod, Timestamp::now(), 0), false)
+            self.store_deleted(rules::deleted(&current.pod, Timestamp::now(), 0), false)
         } else {
             return;
         };
@@ -332,8 +332,42 @@ impl Writer {
         }
     }
 
-    /// On disk first, then in memory.
     fn store(&self, pod: Pod, dry_run: bool) -> Result<Object, ApiError> {
+        self.store_by(pod, dry_run, Disk::write)
+    }
+
+    /// A pod that is deleted: that needs no room on the disk. Where there is none at all, not even for another name, it
+    /// is deleted in memory, with a problem that says so until it has gone.
+    fn store_deleted(&self, pod: Pod, dry_run: bool) -> Result<Object, ApiError> {
+        let not_kept = std::cell::RefCell::new(None);
+        let stored = self.store_by(pod, dry_run, |disk, pod, before| match disk.write_deletion(pod, before) {
+            Err(error) if disk::is_full(&error) => {
+                let message = format!(
+                    "the pod {} is deleted, which is not on the disk: if the agent starts again before the pod has ended, \
+                     the pod comes back: {error}",
+                    pod::identity(pod).1
+                );
+                not_kept.replace(Some(Problem { path: disk.file(uid(pod)), message, ..Problem::default() }));
+                Ok(())
+            }
+            written => written,
+        });
+        if let Some(problem) = not_kept.into_inner() {
+            let mut memory = self.shared.memory();
+            memory.problems.retain(|old| old.path != problem.path);
+            memory.problems.push(problem);
+            self.shared.publish_desired(&memory);
+        }
+        stored
+    }
+
+    /// On disk first, then in memory.
+    fn store_by(
+        &self,
+        pod: Pod,
+        dry_run: bool,
+        write: impl FnOnce(&Disk, &Pod, Option<&Pod>) -> io::Result<()>,
+    ) -> Result<Object, ApiError> {
         let key = pod::identity(&pod).1;
         let before = self.shared.memory().get(&key).ok();
         if dry_run {
@@ -344,7 +378,7 @@ impl Writer {
             return Ok(Object { pod: Arc::new(pod), status, resource_version });
         }
         let before = before.map(|before| before.pod);
-        self.disk.write(&pod, before.as_deref()).map_err(|error| refused("write", &key, &error))?;
+        write(&self.disk, &pod, before.as_deref()).map_err(|error| refused("write", &key, &error))?;
         let mut memory = self.shared.memory();
         let object = memory.put(pod);
         self.shared.publish_desired(&memory);
@@ -368,10 +402,7 @@ impl Writer {
 /// The disk did not do it.
 fn refused(what: &str, key: &PodKey, error: &io::Error) -> ApiError {
     let message = format!("can not {what} the pod {key} on the disk of the node: {error}");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ApiError::no_space(message),
-        _ => ApiError::internal(message),
-    }
+    if disk::is_full(error) { ApiError::no_space(message) } else { ApiError::internal(message) }
 }
 
 /// A UID as the API server makes them: RFC 4122, version 4.

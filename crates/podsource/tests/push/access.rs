@@ -74,6 +74,7 @@ async fn code(node: &Node, client: ClientConfig, token: Option<&str>) -> u16 {
 async fn refused(change: impl FnOnce(&mut Settings)) -> StartError {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), "node1", dir.path().join("push"));
+    settings.anonymous = true;
     change(&mut settings);
     start(settings, CancellationToken::new()).await.unwrap_err()
 }
@@ -106,6 +107,15 @@ async fn an_address_that_others_can_reach_needs_tls_and_somebody_to_know() {
         })
         .await;
     }
+    let any = async |tls, anonymous| {
+        refused(move |settings| (settings.tls, settings.anonymous) = (tls, anonymous)).await
+    };
+    for tls in [None, files.clone()] {
+        let error = any(tls, false).await;
+        assert!(matches!(error, StartError::Anybody(_)), "{error:?}");
+        assert!(error.to_string().contains("unix:/PATH"), "{error}");
+    }
+    Node::with(|settings| (settings.token_file, settings.anonymous) = (Some(token.clone()), false)).await;
     let error = refused(|settings| settings.client_ca = ca.clone()).await;
     assert!(matches!(error, StartError::CaWithoutTls(_)), "{error:?}");
     let error = refused(|settings| {
@@ -221,7 +231,7 @@ async fn a_web_page_can_not_reach_a_loopback_address() {
         ("sec-fetch-site", "cross-site"),
         ("host", "attacker.example"),
     ] {
-        let ask = ask("POST", PODS).header(name, value).kind("text/plain").body(manifest("web"));
+        let ask = ask("POST", PODS).header(name, value).body(manifest("web"));
         let reply = node.send(ask).await;
         assert_eq!(reply.error().1, "Forbidden", "{name}: {value}");
     }

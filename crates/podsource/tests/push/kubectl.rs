@@ -245,8 +245,9 @@ async fn curl_needs_no_more_than_the_manifest() {
     fs::write(&file, manifest("web")).unwrap();
     let url = format!("http://{}{PODS}", lone.node.address());
     let data = format!("@{}", file.display());
-    let created =
-        succeeded(&run(lone.command("curl", &["-sS", "--fail", "--data-binary", &data, &url]), "").await);
+    let kind = "Content-Type: application/yaml";
+    let create = ["-sS", "--fail", "-H", kind, "--data-binary", &data, &url];
+    let created = succeeded(&run(lone.command("curl", &create), "").await);
     assert!(created.starts_with("{\n  \"apiVersion\": \"v1\",\n  \"kind\": \"Pod\","), "{created}");
     let deleted =
         run(lone.command("curl", &["-sS", "--fail", "-X", "DELETE", &format!("{url}/web")]), "").await;

@@ -20,7 +20,7 @@ async fn begin(node: &Node, text: &str) -> TcpStream {
 }
 
 fn head(length: &str) -> String {
-    format!("POST {PODS} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n")
+    format!("POST {PODS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/yaml\r\n{length}\r\n\r\n")
 }
 
 async fn pods(node: &Node) -> usize {
@@ -136,6 +136,67 @@ async fn idle_connections_are_bounded_and_keep_nobody_out() {
     };
     assert!(open.await <= 8, "the others lost their place");
     assert_eq!(pods(&node).await, 1);
+}
+
+#[tokio::test]
+async fn strangers_are_closed_and_keep_nobody_out() {
+    let tokens = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(tokens.path(), "secret\n").unwrap();
+    let node = Node::with(|settings| {
+        settings.limits.connections = 8;
+        settings.token_file = Some(tokens.path().to_owned());
+    })
+    .await;
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n\r\n")
+    };
+    // Somebody who is known, and rests.
+    let mut known = begin(&node, &get("/healthz")).await;
+    let mut answer = [0; 12];
+    timeout(SOON, known.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut strangers = Vec::new();
+    for index in 0..100 {
+        strangers.push(match index % 3 {
+            0 => node.connect().await,
+            1 => begin(&node, "GET /api HTTP/1.1\r\nHost: localhost\r\n").await,
+            _ => begin(&node, "GET /api HTTP/1.1\r\nHost: localhost\r\n\r\n").await,
+        });
+    }
+    // One with an answer is closed; the others have lost their places to those who came later.
+    let told = rest_of(&mut strangers[2]).await;
+    assert!(told.starts_with("HTTP/1.1 401 ") && told.contains("connection: close"), "{told}");
+    let ask = ask("GET", PODS).header("authorization", "Bearer secret");
+    timeout(SOON, node.send(ask)).await.expect("a newcomer comes in").expect(200);
+    known
+        .write_all(get("/livez").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert!(rest_of(&mut known).await.ends_with("ok"), "its place was kept");
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_are_bounded_together() {
+    let node = Node::with(|settings| {
+        settings.limits.unsent_bytes = 20 << 20;
+        settings.limits.stall = Duration::from_secs(1);
+    })
+    .await;
+    let many = vec![format!("    - {{name: A, value: {}}}\n", "x".repeat(100_000)); 20].concat();
+    for index in 0..8 {
+        node.send(ask("POST", PODS).body(manifest(&format!("p{index}")) + "    env:\n" + &many))
+            .await
+            .expect(201);
+    }
+    // Sixteen megabytes: more than the sockets hold.
+    let _unread = begin(&node, &format!("GET {PODS} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    let wait_for = async |code: u16| {
+        while node.send(ask("GET", PODS)).await.code != code {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, wait_for(429)).await.expect("the budget is used up");
+    timeout(SOON, wait_for(200)).await.expect("who does not read is cut off");
 }
 
 #[tokio::test]

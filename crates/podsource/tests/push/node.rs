@@ -45,6 +45,7 @@ impl Node {
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), "node1", dir.path().join("push"));
+        settings.anonymous = true;
         change(&mut settings);
         let cancel = CancellationToken::new();
         let push = start(settings, cancel.clone()).await.unwrap();
@@ -126,7 +127,7 @@ pub(crate) struct Ask {
     body: Vec<u8>,
 }
 
-/// A request that curl would make.
+/// A request; its body is YAML unless it says otherwise.
 pub(crate) fn ask(method: &str, path: &str) -> Ask {
     Ask { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
 }
@@ -150,6 +151,8 @@ impl Ask {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Reply, String> {
+        let says = self.headers.iter().any(|(name, _)| name == "content-type");
+        let kind = (!self.body.is_empty() && !says).then_some("application/yaml");
         let exchange = async {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
@@ -161,6 +164,9 @@ impl Ask {
             }
             for (name, value) in &self.headers {
                 request = request.header(name, value);
+            }
+            if let Some(kind) = kind {
+                request = request.header("content-type", kind);
             }
             let request = request
                 .body(Full::<bytes::Bytes>::new(self.body.into()))

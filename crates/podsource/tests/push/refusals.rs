@@ -67,6 +67,21 @@ async fn each_bad_request_has_its_code_reason_and_words() {
             "application/vnd.kubernetes.protobuf",
         ),
         (ask("POST", PODS).kind("multipart/form-data").body(web()), 415, "UnsupportedMediaType", "multipart"),
+        (
+            ask("POST", PODS).kind("text/plain").body(web()),
+            415,
+            "UnsupportedMediaType",
+            "(text/plain) - accepted",
+        ),
+        (ask("POST", PODS).kind("").body(web()), 415, "UnsupportedMediaType", "Content-Type is missing"),
+        (
+            ask("PUT", WEB).kind("application/x-www-form-urlencoded").body(web()),
+            415,
+            "UnsupportedMediaType",
+            "with curl: -H 'Content-Type: application/yaml'",
+        ),
+        (ask("DELETE", WEB).kind("text/plain").body("{}"), 415, "UnsupportedMediaType", "application/json"),
+        (ask("DELETE", PODS).kind("text/plain").body("{}"), 415, "UnsupportedMediaType", "application/json"),
         (ask("PUT", WEB).kind("text/html").body(web()), 415, "UnsupportedMediaType", "text/html"),
         (
             ask("PATCH", WEB).kind("application/json").body("{}"),

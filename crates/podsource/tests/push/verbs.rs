@@ -20,7 +20,7 @@ fn cells(reply: &Reply) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_manifest_becomes_a_pod_of_this_node_whatever_curl_calls_it() {
+async fn a_manifest_becomes_a_pod_of_this_node_in_json_or_yaml() {
     let node = Node::new().await;
     let json = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "json" },
@@ -28,7 +28,7 @@ async fn a_manifest_becomes_a_pod_of_this_node_whatever_curl_calls_it() {
     });
     let indented = serde_json::to_string_pretty(&json).unwrap().replace("  ", "\t");
     for (name, kind, body) in [
-        ("form", "application/x-www-form-urlencoded", manifest("form")),
+        ("text", "text/yaml", manifest("text")),
         ("yaml", "application/yaml; charset=utf-8", manifest("yaml")),
         ("json", "application/json", json.to_string()),
         ("tabs", "application/json", indented.replace("\"json\"", "\"tabs\"")),
@@ -44,7 +44,7 @@ async fn a_manifest_becomes_a_pod_of_this_node_whatever_curl_calls_it() {
     }
     let state = node.push.state.borrow().clone();
     let desired: Vec<_> = state.pods.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
-    assert_eq!(desired, ["form", "json", "tabs", "yaml"]);
+    assert_eq!(desired, ["json", "tabs", "text", "yaml"]);
     let list = node.send(ask("GET", "/api/v1/pods")).await.expect(200);
     assert_eq!(names(&list), desired);
 }

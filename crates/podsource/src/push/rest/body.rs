@@ -19,6 +19,15 @@ pub(super) struct Text {
     _share: OwnedSemaphorePermit,
 }
 
+/// Reads a body that is not needed, and is JSON or YAML where there is one.
+pub(super) async fn read_if_any(api: &Api, headers: &HeaderMap, body: Body) -> Result<Text, ApiError> {
+    let text = read(api, headers, body).await?;
+    if !text.bytes.trim_ascii().is_empty() {
+        must_be_manifest(headers)?;
+    }
+    Ok(text)
+}
+
 /// Reads a body as a whole.
 pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Text, ApiError> {
     let most = api.limits.body_bytes;
@@ -53,29 +62,37 @@ fn take(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, A
 /// The media type of a body, without parameters; empty when it is not said.
 pub(super) fn media_type(headers: &HeaderMap) -> Result<&str, ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok("") };
-    let text = value.to_str().map_err(|_| unsupported("not readable", &[]))?;
+    let text = value.to_str().map_err(|_| unsupported("not readable", MANIFESTS))?;
     Ok(text.split(';').next().unwrap_or_default().trim())
 }
 
-/// Whether the body may be a manifest. JSON and YAML are told apart by content, because curl says neither.
+/// What a manifest may come as.
+const MANIFESTS: &[&str] = &["application/json", "application/yaml"];
+
+/// Whether the body may be a manifest; JSON and YAML are told apart by content. What a page can send without asking
+/// (`text/plain`, forms, no type at all) is none, so that a type that is fit for browsers only never changes anything.
+/// (The API server takes a body without a type for JSON.)
 pub(super) fn must_be_manifest(headers: &HeaderMap) -> Result<(), ApiError> {
-    match media_type(headers)? {
-        ""
-        | "application/json"
-        | "application/yaml"
-        | "application/x-yaml"
-        | "text/yaml"
-        | "text/x-yaml"
-        | "text/plain"
-        | "application/x-www-form-urlencoded" => Ok(()),
-        other => Err(unsupported(other, &["application/json", "application/yaml"])),
+    match media_type(headers)?.to_ascii_lowercase().as_str() {
+        "application/json" | "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => {
+            Ok(())
+        }
+        other => Err(unsupported(other, MANIFESTS)),
     }
 }
 
 pub(super) fn unsupported(kind: &str, supported: &[&str]) -> ApiError {
-    let message = format!(
-        "the body of the request was in an unknown format ({kind}) - accepted media types include: {}",
-        supported.join(", ")
-    );
-    ApiError::new(415, "UnsupportedMediaType", message)
+    let supported = supported.join(", ");
+    let message = match kind {
+        "" => format!("the header Content-Type is missing - accepted media types include: {supported}"),
+        _ => format!(
+            "the body of the request was in an unknown format ({kind}) - accepted media types include: {supported}"
+        ),
+    };
+    let hint = match kind {
+        // What curl says of a body unless it is told otherwise.
+        "" | "application/x-www-form-urlencoded" => "; with curl: -H 'Content-Type: application/yaml'",
+        _ => "",
+    };
+    ApiError::new(415, "UnsupportedMediaType", message + hint)
 }

@@ -44,13 +44,22 @@ pub(super) fn answer(api: &Arc<Api>, selection: Selection, wanted: Wanted, inclu
     Ok(negotiate::with_type(StatusCode::OK, "application/json", Body::from_stream(lines(watching))))
 }
 
+/// What becomes a line.
+enum Item {
+    /// A pod that was there at the beginning.
+    Initial(Object),
+    Event(Event),
+    Line(Bytes),
+}
+
 /// A watch under way.
 struct Watching {
     view: View,
     /// `None` after an error.
     watch: Option<Watch>,
-    /// What is to be sent before anything that comes.
-    ready: VecDeque<Bytes>,
+    /// What is to be sent before anything that comes. Its lines are made when they are sent: who reads slowly holds
+    /// none.
+    ready: VecDeque<Item>,
     end: Instant,
     bookmark: Option<Instant>,
     ending: CancellationToken,
@@ -58,7 +67,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn begin(api: &Api, mut view: View, permit: OwnedSemaphorePermit) -> Self {
+    fn begin(api: &Api, view: View, permit: OwnedSemaphorePermit) -> Self {
         let options = view.selection.options();
         let (bookmarks, initial) = (options.bookmarks, options.send_initial_events);
         let end = Instant::now() + options.timeout.unwrap_or(TIMEOUT).min(LONGEST);
@@ -68,14 +77,14 @@ impl Watching {
             _ => {
                 let (mut objects, version) = api.store.list();
                 objects.retain(|object| view.selection.matches(object));
-                ready.extend(objects.iter().map(|object| view.line("ADDED", object)));
+                ready.extend(objects.into_iter().map(Item::Initial));
                 if initial && bookmarks {
-                    ready.push_back(view.bookmark(version, true));
+                    ready.push_back(Item::Line(view.bookmark(version, true)));
                 }
                 version
             }
         };
-        let watch = api.store.watch(since).map_err(|error| ready.push_back(failure(&error)));
+        let watch = api.store.watch(since).map_err(|error| ready.push_back(Item::Line(failure(&error))));
         Self {
             view,
             watch: watch.ok(),
@@ -89,23 +98,30 @@ impl Watching {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.ready.pop_front() {
-                return Some(line);
+            while let Some(item) = self.ready.pop_front() {
+                let line = match &item {
+                    Item::Initial(object) => Some(self.view.line("ADDED", object)),
+                    Item::Event(event) => self.view.event(event),
+                    Item::Line(line) => Some(line.clone()),
+                };
+                if line.is_some() {
+                    return line;
+                }
             }
             let watch = self.watch.as_mut()?;
             let bookmark = self.bookmark;
             // Nothing is lost by dropping one of these: the watch hands out what it did not hand out before.
             tokio::select! {
                 events = watch.next() => match events {
-                    Ok(events) => self.ready.extend(events.iter().filter_map(|event| self.view.event(event))),
+                    Ok(events) => self.ready.extend(events.into_iter().map(Item::Event)),
                     Err(error) => {
-                        self.ready.push_back(failure(&error));
+                        self.ready.push_back(Item::Line(failure(&error)));
                         self.watch = None;
                     }
                 },
                 () = sleep_until(bookmark.unwrap_or(self.end)), if bookmark.is_some() => {
                     self.bookmark = Some(Instant::now() + BOOKMARK_PERIOD);
-                    self.ready.push_back(self.view.bookmark(watch.resource_version(), false));
+                    self.ready.push_back(Item::Line(self.view.bookmark(watch.resource_version(), false)));
                 }
                 () = sleep_until(self.end) => return None,
                 () = self.ending.cancelled() => return None,

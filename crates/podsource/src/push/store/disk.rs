@@ -4,11 +4,15 @@
 //! DIR/lock            held by the agent that uses the folder; its process id
 //! DIR/revision        how often the folder was opened
 //! DIR/pods/UID.json   a pod as the API shows it, without status and resource version
+//! DIR/pods/UID.deleted.AT.GRACE.json   the same, deleted while the disk was full: see [`name`]
 //! DIR/pods/UID.tmp    half written; swept
 //! ```
 //!
 //! The name of a file is the UID, which the store itself chose: no name that a client chose reaches the file system.
 
+mod name;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -23,7 +27,9 @@ use kube_model::{Timestamp, pod};
 use serde::Serialize;
 
 use super::fault::{Fault, Step};
+use super::rules;
 use crate::typed::typed;
+use name::Name;
 
 /// Resource versions that one opening of the folder has: 68 thousand million changes. What a status changes is not
 /// on disk, so each opening starts above all that the ones before can have given out.
@@ -64,6 +70,8 @@ pub(super) struct Disk {
     pods: PathBuf,
     /// `pods`, to bring its entries to the disk.
     folder: File,
+    /// The names of files that say of a deletion what their texts do not, by UID.
+    renamed: RefCell<BTreeMap<String, PathBuf>>,
     fault: Fault,
     /// Held open for its lock.
     _lock: File,
@@ -100,7 +108,7 @@ impl Disk {
         }
         let lock = lock(dir)?;
         let folder = File::open(&pods).map_err(failed("open the folder", &pods))?;
-        let disk = Self { pods, folder, fault, _lock: lock };
+        let disk = Self { pods, folder, renamed: RefCell::default(), fault, _lock: lock };
         let (pods, mut problems) = disk.load(node_name).map_err(failed("read the folder", &disk.pods))?;
         let path = dir.join("revision");
         let opening = next_opening(&path, !pods.is_empty(), now, &mut problems)
@@ -119,8 +127,18 @@ impl Disk {
                 fs::remove_file(&path)?;
                 continue;
             }
+            let name = Name::of(&path);
+            if let Some(Name { uid, deletion: Some(_) }) = &name {
+                let written = self.file(uid);
+                if written.exists() {
+                    // Somebody found room for the text, and died before this one could go.
+                    fs::remove_file(&path)?;
+                    continue;
+                }
+                self.renamed.borrow_mut().insert(uid.clone(), path.clone());
+            }
             let loaded =
-                load_one(&path, node_name).and_then(|pod| match names.entry(pod::identity(&pod).1) {
+                load_one(&path, name, node_name).and_then(|pod| match names.entry(pod::identity(&pod).1) {
                     Entry::Occupied(first) => {
                         let first: &PathBuf = first.get();
                         Err(format!("its pod is in {}, too; that one is used", first.display()))
@@ -153,15 +171,38 @@ impl Disk {
                 Some(before) => self.put(before),
                 None => fs::remove_file(self.file(uid(pod))),
             };
-        })
+        })?;
+        // The text says it all. What can not be removed is swept at the next start.
+        let _ = self.renamed.borrow_mut().remove(uid(pod)).map(fs::remove_file);
+        Ok(())
+    }
+
+    /// Writes that the pod is deleted. On a full disk only the name of its file says so, for which there is room.
+    pub(super) fn write_deletion(&self, pod: &Pod, before: Option<&Pod>) -> io::Result<()> {
+        match self.write(pod, before) {
+            Err(error) if is_full(&error) => {}
+            written => return written,
+        }
+        let meta = &pod.metadata;
+        let at = meta.deletion_timestamp.as_ref().map(|at| at.0.as_second());
+        let deletion = at.map(|at| (at, meta.deletion_grace_period_seconds.unwrap_or(0)));
+        let name = Name { uid: uid(pod).to_owned(), deletion };
+        let (now, to) = (self.named(uid(pod)), self.pods.join(name.file()));
+        self.fault.at(Step::Rename)?;
+        fs::rename(&now, &to)?;
+        self.renamed.borrow_mut().insert(name.uid, to);
+        self.sync_folder()
     }
 
     /// Removes the pod. After an error it is still there.
     pub(super) fn remove(&self, pod: &Pod) -> io::Result<()> {
         self.fault.at(Step::Unlink)?;
-        match fs::remove_file(self.file(uid(pod))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let renamed = self.renamed.borrow_mut().remove(uid(pod));
+        for file in renamed.into_iter().chain([self.file(uid(pod))]) {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         self.sync_folder().inspect_err(|_| {
             let _ = self.put(pod);
@@ -171,6 +212,11 @@ impl Disk {
     /// The file of the pod with this UID.
     pub(super) fn file(&self, uid: &str) -> PathBuf {
         self.pods.join(format!("{uid}.json"))
+    }
+
+    /// The file of the pod as it is called now.
+    fn named(&self, uid: &str) -> PathBuf {
+        self.renamed.borrow().get(uid).cloned().unwrap_or_else(|| self.file(uid))
     }
 
     fn put(&self, pod: &Pod) -> io::Result<()> {
@@ -189,6 +235,16 @@ impl Disk {
         self.folder.sync_all()?;
         self.fault.at(Step::Done)
     }
+}
+
+/// Whether there is no room for what is to be written.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes a file one that only its owner reads, whatever the umask took away and whoever made it.
+fn private(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Makes the folder, and brings to the disk that it is there.
@@ -223,6 +279,7 @@ fn replace(temporary: &Path, path: &Path, text: &[u8], fault: &Fault) -> io::Res
         fault.at(Step::Create)?;
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+        private(&file)?;
         fault.at(Step::Write)?;
         file.write_all(text)?;
         fault.at(Step::SyncFile)?;
@@ -250,6 +307,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed("open"))?;
+    private(&file).map_err(failed("make private"))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -291,23 +349,31 @@ fn next_opening(path: &Path, in_use: bool, now: Timestamp, problems: &mut Vec<Pr
     };
     let opening = before + 1;
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    private(&file)?;
     file.write_all_at(format!("{opening:09}\n").as_bytes(), 0)?;
     file.set_len(10)?;
     file.sync_all()?;
     Ok(opening)
 }
 
-fn load_one(path: &Path, node_name: &str) -> Result<Pod, String> {
+fn load_one(path: &Path, name: Option<Name>, node_name: &str) -> Result<Pod, String> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
     read.map_err(|error| format!("can not be read: {error}"))?;
     let value = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
-    let pod: Pod = typed(value, &mut |_| {}).map_err(|error| format!("is damaged: {error}"))?;
+    let mut pod: Pod = typed(value, &mut |_| {}).map_err(|error| format!("is damaged: {error}"))?;
     let (uid, key) = pod::identity(&pod);
-    if key.name.is_empty() || key.namespace.is_empty() || path.file_stem() != Some(uid.as_str().as_ref()) {
+    let name =
+        name.filter(|name| name.uid == uid.as_str() && !key.name.is_empty() && !key.namespace.is_empty());
+    let Some(name) = name else {
         return Err(
             "is damaged: the name of the file is not the UID of a pod with name and namespace".to_owned()
         );
+    };
+    if let Some((at, grace)) = name.deletion {
+        let since =
+            Timestamp::from_second(at.saturating_sub(grace)).map_err(|error| format!("its name: {error}"))?;
+        pod = rules::deleted(&pod, since, grace);
     }
     match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
         Some(name) if name == node_name => Ok(pod),

@@ -548,6 +548,23 @@ async fn versions_go_on_though_their_count_is_lost() {
     }
 }
 
+/// In a process of its own under nextest: the mask is the whole process's.
+#[tokio::test]
+async fn files_are_their_owners_alone_whatever_the_mask_says() {
+    for mask in [0, 0o777] {
+        let dir = TempDir::new().unwrap();
+        let root = dir.path().join("push");
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        let store = open(&root);
+        store.create(pod("web", "a:1"), false).await.unwrap();
+        rustix::process::umask(before);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let files = pod_files(&root).into_iter().chain(["lock", "revision"].map(|name| root.join(name)));
+        files.for_each(|file| assert_eq!(mode(&file), 0o600, "{mask:o} {}", file.display()));
+        assert_eq!([mode(&root), mode(&root.join("pods"))], [0o700; 2], "{mask:o}");
+    }
+}
+
 #[tokio::test]
 async fn a_write_takes_two_trips_to_the_disk_and_is_told_after_them() {
     let dir = TempDir::new().unwrap();

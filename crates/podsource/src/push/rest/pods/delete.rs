@@ -61,7 +61,7 @@ pub(in crate::push::rest) async fn delete(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let text = body::read(&api, &headers, body).await?;
+    let text = body::read_if_any(&api, &headers, body).await?;
     let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
     let object = api.store.delete(key(at), preconditions, grace, dry_run).await?;
     client.changed("delete", &object, dry_run);
@@ -80,7 +80,7 @@ pub(in crate::push::rest) async fn delete_all(
 ) -> Answer {
     let selection =
         Selection { namespace: Some(namespace), name: None, options: ListOptions::read(&query, FIELDS)? };
-    let text = body::read(&api, &headers, body).await?;
+    let text = body::read_if_any(&api, &headers, body).await?;
     let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
     let (mut deleted, mut warnings) = (Vec::new(), Vec::new());
     let (objects, _) = api.store.list();

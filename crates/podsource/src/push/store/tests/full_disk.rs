@@ -64,5 +64,39 @@ async fn fill(dir: &Path) {
     // To the brim: also then the agent starts, with all its pods.
     let rest = fs::write(dir.join("rest"), vec![0; 1 << 20]).unwrap_err();
     assert_eq!(rest.kind(), io::ErrorKind::StorageFull);
-    assert_eq!(images(&open(dir)), before);
+    let store = open(dir);
+    assert_eq!(images(&store), before);
+    deletions(dir, store).await;
+}
+
+/// A deletion needs no room: it is answered, outlives the agent, can be shortened, and makes room in the end.
+async fn deletions(dir: &Path, store: Store) {
+    let name = images(&store)[0].0.clone();
+    let grace = |store: &Store| store.get(&key(&name)).unwrap().metadata().deletion_grace_period_seconds;
+    let at = |store: &Store| store.get(&key(&name)).unwrap().metadata().deletion_timestamp;
+    let count = images(&store).len();
+    delete(&store, &name, Some(3600)).await.unwrap();
+    let first = at(&store).unwrap();
+    drop(store);
+    let store = open(dir);
+    assert_eq!((grace(&store), at(&store)), (Some(3600), Some(first.clone())));
+    delete(&store, &name, Some(60)).await.unwrap();
+    drop(store);
+    let store = open(dir);
+    assert_eq!((grace(&store), images(&store).len(), pod_files(dir).len()), (Some(60), count, count));
+    assert_eq!(at(&store).unwrap().0.as_second(), first.0.as_second() - 3540);
+    // With room the text says it, and the name nothing any more.
+    fs::remove_file(dir.join("rest")).unwrap();
+    let (other, count) = (images(&store)[1].0.clone(), count - 1);
+    delete(&store, &other, Some(0)).await.unwrap();
+    delete(&store, &name, Some(30)).await.unwrap();
+    assert!(pod_files(dir).iter().all(|file| !file.to_string_lossy().contains("deleted")));
+    drop(store);
+    let store = open(dir);
+    assert_eq!(grace(&store), Some(30));
+    fs::write(dir.join("rest"), vec![0; 1 << 20]).unwrap_err();
+    delete(&store, &name, Some(20)).await.unwrap();
+    delete(&store, &name, Some(0)).await.unwrap();
+    drop(store);
+    assert_eq!((images(&open(dir)).len(), pod_files(dir).len()), (count - 1, count - 1));
 }
