@@ -40,7 +40,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::SourceState;
+use crate::{SourceState, WallClock};
 use documents::Documents;
 use fetch::{Answer, Client, Validators};
 use tls::Connector;
@@ -85,6 +85,8 @@ pub struct Settings {
     /// A folder of the source's own, in which it keeps the last good document, so that a server that is down while
     /// the agent restarts does not end its pods. `None`: kept in memory only.
     pub cache_dir: Option<PathBuf>,
+    /// For when something was read, in what is shown. Pauses do not go by it.
+    pub wall_clock: WallClock,
 }
 
 /// Which redirects are followed. None leads from https to plain http.
@@ -127,6 +129,7 @@ impl Settings {
             timeout: TIMEOUT,
             max_bytes: MAX_BYTES,
             cache_dir: None,
+            wall_clock: WallClock::default(),
         }
     }
 }
@@ -143,6 +146,7 @@ impl fmt::Debug for Settings {
             timeout,
             max_bytes,
             cache_dir,
+            wall_clock: _,
         } = self;
         let names: Vec<_> = headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Settings")
@@ -180,9 +184,9 @@ pub fn spawn(settings: Settings, cancel: CancellationToken) -> Result<Receiver<A
     };
     let initial = SourceState { source: SOURCE, location: shown.into(), ..SourceState::default() };
     let (publish, receiver) = channel(Arc::new(initial));
-    let frequency = settings.check_frequency;
+    let (frequency, wall_clock) = (settings.check_frequency, settings.wall_clock);
     tokio::spawn(async move {
-        cancel.run_until_cancelled(run(client, documents, frequency, publish)).await;
+        cancel.run_until_cancelled(run(client, documents, frequency, wall_clock, publish)).await;
     });
     Ok(receiver)
 }
@@ -206,16 +210,18 @@ async fn run(
     mut client: Client,
     mut documents: Documents,
     mut frequency: Receiver<Duration>,
+    wall_clock: WallClock,
     publish: Sender<Arc<SourceState>>,
 ) {
     let mut known: Option<Validators> = None;
     let mut failures = 0;
     // What is on disk does not wait for a server that is slow or down.
-    let Some(loaded) = off_thread(documents, |documents| documents.load(Timestamp::now())).await else {
+    let now = wall_clock.now();
+    let Some(loaded) = off_thread(documents, move |documents| documents.load(now)).await else {
         return;
     };
     documents = loaded;
-    publish_changes(&publish, &documents);
+    publish_changes(&publish, &documents, now);
     loop {
         // Before the reading, so that a change during it is not missed.
         let check_frequency = match *frequency.borrow_and_update() {
@@ -223,7 +229,7 @@ async fn run(
             frequency => frequency,
         };
         let answer = client.get(known.as_ref()).await;
-        let now = Timestamp::now();
+        let now = wall_clock.now();
         match answer {
             Ok(Answer::NotModified) => documents.confirm(),
             Ok(Answer::Document(document)) => {
@@ -245,7 +251,7 @@ async fn run(
             known = None;
         }
         failures = if documents.are_good() { 0 } else { failures + 1 };
-        publish_changes(&publish, &documents);
+        publish_changes(&publish, &documents, now);
         tokio::select! {
             () = publish.closed() => return,
             () = sleep(pause(check_frequency, failures, fastrand::f64())) => {}
@@ -267,8 +273,8 @@ async fn off_thread(
     working.await.ok()
 }
 
-fn publish_changes(publish: &Sender<Arc<SourceState>>, documents: &Documents) {
-    publish.send_if_modified(|state| documents.publish(Arc::make_mut(state), Timestamp::now()));
+fn publish_changes(publish: &Sender<Arc<SourceState>>, documents: &Documents, now: Timestamp) {
+    publish.send_if_modified(|state| documents.publish(Arc::make_mut(state), now));
 }
 
 /// How long to wait after so many failures in a row; `chance` is from 0 to 1.

@@ -26,7 +26,7 @@ mod typed;
 
 #[cfg(feature = "mux")]
 pub use mux::Mux;
-pub use state::{Place, SourceState};
+pub use state::{Place, SourceState, WallClock};
 
 #[cfg(all(doctest, feature = "file"))]
 #[doc = include_str!("../README.md")]

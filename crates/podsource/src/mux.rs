@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kube_model::Timestamp;
 use kube_model::view::{Problem, SourceCondition, SourceView};
@@ -57,13 +58,14 @@ pub struct Mux {
 struct Source {
     state: watch::Receiver<Arc<SourceState>>,
     condition: SourceCondition,
-    since: Timestamp,
+    /// When that began, by the clock as it went then, and by one that does not jump.
+    since: (Timestamp, Instant),
 }
 
 impl Mux {
     /// Follows `sources`, each of another name ([`SourceState::source`]).
     pub fn new(sources: impl IntoIterator<Item = watch::Receiver<Arc<SourceState>>>) -> Self {
-        let since = Timestamp::now();
+        let since = (Timestamp::now(), Instant::now());
         let source = |state| Source { state, condition: SourceCondition::Waiting, since };
         let sources: Vec<_> = sources.into_iter().map(source).collect();
         let stream = |source: &Source| WatchStream::new(source.state.clone());
@@ -106,7 +108,7 @@ impl Mux {
                 name: state.source.to_owned(),
                 location: state.location.to_string(),
                 condition: source.condition,
-                since: source.since,
+                since: shown(source.since.0, source.since.1.elapsed(), Timestamp::now()),
                 message: state.failure().map(|problem| problem.message.clone()).unwrap_or_default(),
                 read_at: state.read_at,
                 pods: state.pods.len(),
@@ -166,9 +168,17 @@ impl Source {
             (None, false) => SourceCondition::Waiting,
         };
         if self.condition != condition {
-            (self.condition, self.since) = (condition, Timestamp::now());
+            (self.condition, self.since) = (condition, (Timestamp::now(), Instant::now()));
         }
     }
+}
+
+/// What the wall clock, as it goes `now`, said when something began, `elapsed` ago, at what was `began` then. The two are
+/// one unless somebody set the clock.
+fn shown(began: Timestamp, elapsed: Duration, now: Timestamp) -> Timestamp {
+    let Ok(moved) = now.checked_sub(elapsed) else { return began };
+    // Two readings of two clocks never agree to the last digit.
+    if moved.duration_since(began).unsigned_abs() < Duration::from_secs(1) { began } else { moved }
 }
 
 #[cfg(test)]

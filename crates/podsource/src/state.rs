@@ -41,6 +41,36 @@ impl SourceState {
     }
 }
 
+/// Where wall time comes from: for what is shown and stored. No wait goes by it, because it jumps when somebody sets the
+/// clock.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl WallClock {
+    /// A clock of one's own, for tests.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl Default for WallClock {
+    /// The system's.
+    fn default() -> Self {
+        Self::new(Timestamp::now)
+    }
+}
+
+impl std::fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WallClock")
+    }
+}
+
 /// Where the name of a pod is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {

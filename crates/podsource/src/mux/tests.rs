@@ -8,6 +8,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn since_when_a_source_fails_goes_with_a_clock_that_is_set() {
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    let minute = Duration::from_secs(60);
+    for (now, expected) in [(1060, 1000), (460, 400), (100_060, 100_000)] {
+        assert_eq!(shown(at(1000), minute, at(now)), at(expected), "{now}");
+    }
+    assert_eq!(shown(at(1000), minute, at(1060) + Duration::from_millis(3)), at(1000));
+    assert_eq!(shown(at(1000), Duration::MAX, at(1060)), at(1000));
+}
+
 type State = watch::Sender<Arc<SourceState>>;
 
 fn pod(uid: &str, name: &str, label: &str) -> Arc<Pod> {

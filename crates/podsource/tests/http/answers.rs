@@ -265,3 +265,43 @@ async fn a_document_that_stays_wrong_is_not_sent_again_and_stays_told() {
     assert_eq!(server.last_request().header("if-none-match"), Some("\"bad\""));
     stays(&mut source, &server, "can not be run").await;
 }
+
+/// Somebody sets the clock, both ways and far: the URL is read on as before, and what is shown has the new time.
+#[tokio::test]
+async fn a_clock_that_is_set_holds_up_no_poll() {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use kube_model::Timestamp;
+    use podsource::WallClock;
+
+    const YEAR: i64 = 365 * 24 * 3600;
+    let server = Server::start().await;
+    server.answers_text(pod("a", "one"));
+    let wall = Arc::new(AtomicI64::new(YEAR * 56));
+    let clock = Arc::clone(&wall);
+    let wall_clock = WallClock::new(move || Timestamp::from_second(clock.load(Ordering::SeqCst)).unwrap());
+    let check_frequency = watch::channel(Duration::from_millis(20)).1;
+    let cancel = CancellationToken::new();
+    let settings = Settings { wall_clock, check_frequency, ..settings(&server) };
+    let states = spawn(settings, cancel.clone()).unwrap();
+    let _cancel = cancel.drop_guard();
+    let mut now = YEAR * 56;
+    for step in [0, -600, -3600, -YEAR, YEAR, YEAR, -YEAR] {
+        now += step;
+        wall.store(now, Ordering::SeqCst);
+        let asked = server.requests().len();
+        let read_on = async {
+            let shown = || states.borrow().read_at.map(Timestamp::as_second);
+            while server.requests().len() < asked + 3 || shown() != Some(now) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let went_on = timeout(PATIENCE, read_on).await;
+        assert!(
+            went_on.is_ok(),
+            "after a step of {step} s: {} requests, {:?}",
+            server.requests().len(),
+            states.borrow()
+        );
+    }
+}
