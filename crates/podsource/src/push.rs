@@ -284,7 +284,7 @@ fn check(settings: &Settings) -> Result<(), StartError> {
     let refused = match listen {
         Listen::Unix(_) if encrypted || client_ca.is_some() => StartError::TlsOnUnix,
         Listen::Unix(_) => return Ok(()),
-        Listen::Tcp(_) if !listen.is_local() && !(encrypted && asks) => StartError::NotProtected,
+        Listen::Tcp(_) if !(listen.is_local() || encrypted && asks) => StartError::NotProtected,
         Listen::Tcp(_) if client_ca.is_some() && !encrypted => StartError::CaWithoutTls,
         Listen::Tcp(_) if !asks && !anonymous => StartError::Anybody,
         Listen::Tcp(_) => return Ok(()),
