@@ -21,6 +21,22 @@ containers:
 ";
 
 on_both_lines! {
+    fn references_that_stand_for_more_than_any_memory_holds_are_refused_and_hold_up_nobody(node) {
+        let variable = |i: usize| match i {
+            0 => "  - {name: V0, value: xxxxxxxxxxxxxxxx}\n".to_owned(),
+            i => format!("  - {{name: V{i}, value: \"{}\"}}\n", format!("$(V{})", i - 1).repeat(4)),
+        };
+        let env: String = (0..20).map(variable).collect();
+        node.apply("bomb", &format!("{SLEEPER}  env:\n{env}"));
+        let waiting = node.until_container("bomb", "app", "waits for its configuration", |status| {
+            status["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+        });
+        let message = waiting["state"]["waiting"]["message"].as_str().unwrap();
+        assert!(message.contains("env[V10].value: ") && message.contains("6291456 bytes"), "{message}");
+        node.apply("other", SLEEPER);
+        node.until_ready("other");
+    }
+
     fn command_arguments_and_environment_reach_the_process(node) {
         node.apply("env", r#"
 restartPolicy: Never
