@@ -1,5 +1,8 @@
 //! Probes of real containers.
 
+use serde_json::json;
+use testkit::env::BUSYBOX;
+
 use crate::node::{Log, Node, condition, eventually, id_of, on_both_lines, uid_of, was_restarted};
 
 /// A container of its own in a pod of its own, which ends at once when told to.
@@ -20,6 +23,41 @@ containers:
 
 const SLEEP: &str = "sleep 3600";
 const SERVE: &str = "httpd -p 8080 -h /www; sleep 3600";
+
+on_both_lines! {
+    fn http_probes_take_the_answers_that_gos_client_takes(node) {
+        let many: String = (0..150).map(|i| format!("X-H{i}: v\\r\\n")).collect();
+        let ok = r"Content-Length: 2\r\n\r\nok";
+        let answers = [
+            ("blank", format!(r"HTTP/1.1 200 OK\r\nServer : old\r\n{ok}"), true),
+            ("many", format!(r"HTTP/1.1 200 OK\r\n{many}{ok}"), true),
+            ("fold", format!(r"HTTP/1.1 200 OK\r\nX-A: b\r\n\tc\r\n{ok}"), true),
+            ("version", format!(r"HTTP/1.2 200 OK\r\n{ok}"), true),
+            ("icy", format!(r"ICY 200 OK\r\n{ok}"), false),
+            ("nameless", format!(r"HTTP/1.1 200 OK\r\n: novalue\r\n{ok}"), false),
+        ];
+        let container = |(index, (name, answer, _)): (usize, &(&str, String, bool))| {
+            let port = 8001 + index;
+            let serve = format!("read -r l; while read -r h && [ \"${{#h}}\" -gt 1 ]; do :; done; printf \"{answer}\"");
+            let script = format!("while :; do nc -l -p {port} -e /bin/sh -c '{serve}'; done");
+            json!({
+                "name": name, "image": BUSYBOX, "command": ["sh", "-c", script],
+                "readinessProbe": {"httpGet": {"port": port, "path": "/x"}, "periodSeconds": 1, "timeoutSeconds": 10},
+            })
+        };
+        let containers: Vec<_> = answers.iter().enumerate().map(container).collect();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "answers"},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": containers},
+        });
+        node.agent.write_manifest("answers.json", &pod.to_string()).unwrap();
+        for (name, ..) in answers.iter().filter(|(.., taken)| *taken) {
+            node.until_container("answers", name, "is ready", |status| status["ready"] == true);
+        }
+        node.until_event("answers", "Unhealthy", "malformed HTTP version \"ICY\"");
+        node.until_event("answers", "Unhealthy", "malformed MIME header line: : novalue");
+    }
+}
 
 on_both_lines! {
     fn a_failed_liveness_probe_of_any_kind_restarts_the_container(node) {
