@@ -19,7 +19,7 @@ use cri_client::Client;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod};
 use kube_model::{PodKey, PodUid};
-use pod_lifecycle::{FailureReason, StopCause};
+use pod_lifecycle::FailureReason;
 use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
 use tokio::time::Instant;
 
@@ -85,15 +85,12 @@ impl Runtime for CriRuntime {
         self.start(request, reporter).await
     }
 
-    async fn stop_container(
-        &self,
-        pod: &Arc<Pod>,
-        container: &Container,
-        grace_seconds: i64,
-        cause: StopCause,
-        reporter: &Reporter,
-    ) -> Result<(), StepError> {
-        self.stop(pod, container, grace_seconds, cause, reporter).await
+    async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, grace_seconds: i64, reporter: &Reporter) {
+        self.run_pre_stop(pod, container, grace_seconds, reporter).await;
+    }
+
+    async fn stop_container(&self, container: &Container, grace_seconds: i64) -> Result<(), StepError> {
+        self.stop_by_id(&container.id, grace_seconds).await
     }
 
     async fn remove_container(&self, key: &PodKey, container: &Container) -> Result<(), StepError> {

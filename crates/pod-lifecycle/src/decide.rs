@@ -241,15 +241,20 @@ fn stop_pod(cx: Context<'_>, draft: &mut Draft, cause: StopCause) {
 }
 
 fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Monotonic, cause: StopCause) {
-    let wave = termination::wave(cx, grace_ends, cause);
-    let ready = || cx.inputs.observed.sandboxes.iter().filter(|s| s.state == SandboxState::Ready);
-    if (wave.stops.is_empty() && ready().next().is_none()) || hold_after_failure(cx, draft, Stopping::Yes) {
+    let stops = termination::stop_all(cx, grace_ends, cause);
+    let mut ready = cx
+        .inputs
+        .observed
+        .sandboxes
+        .iter()
+        .filter(|s| s.state == SandboxState::Ready)
+        .map(stop_sandbox)
+        .peekable();
+    if (stops.is_empty() && ready.peek().is_none()) || hold_after_failure(cx, draft, Stopping::Yes) {
         return;
     }
-    draft.actions.extend(wave.stops);
-    if wave.is_last {
-        draft.actions.extend(ready().map(stop_sandbox));
-    }
+    draft.actions.extend(stops);
+    draft.actions.extend(ready);
 }
 
 /// Stops, then removes all. Containers are removed when they are seen to have ended, so that how they ended is

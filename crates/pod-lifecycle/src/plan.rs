@@ -6,7 +6,7 @@ use kube_model::view::Wait;
 /// The answer of [`plan`](crate::plan()).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What to do now, in order. Consecutive [`Action::StopContainer`]s run side by side. After the last one
+    /// What to do now, in order. Consecutive [`Action::StopContainer`]s run side by side, each with its turn. After the last one
     /// the pod is observed and planned again.
     pub actions: Vec<Action>,
     /// When to plan again if nothing happens before.
@@ -63,8 +63,12 @@ pub enum Action {
         id: String,
         /// Name in the spec
         name: String,
-        /// Time between SIGTERM and SIGKILL, in seconds; at least 2 (reference 4.6).
+        /// Time for the preStop hook, for its turn to come, and between SIGTERM and SIGKILL, in seconds; at least 2
+        /// (reference 4.6).
         grace_seconds: i64,
+        /// The signal waits, as long as the grace period lasts, for those beside it that have an earlier turn to
+        /// end. The preStop hook does not.
+        turn: u32,
         /// Why
         cause: StopCause,
     },

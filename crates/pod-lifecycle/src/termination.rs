@@ -1,5 +1,7 @@
 //! Stopping containers: grace periods and the order of sidecars (reference 4.6).
 
+use std::cmp::Reverse;
+
 use kube_model::Monotonic;
 use kube_model::core::{Container, Probe};
 use kube_model::k8s_openapi::jiff::SignedDuration;
@@ -26,42 +28,36 @@ pub(crate) fn stop(
         _ => None,
     });
     let grace = by_probe.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
-    action(instance, grace, cause)
+    action(instance, grace, cause, 0)
 }
 
-/// The next containers to stop when all have to.
-pub(crate) struct Wave {
-    pub(crate) stops: Vec<Action>,
-    /// Whether nothing runs once they have stopped.
-    pub(crate) is_last: bool,
-}
-
-/// Regular and init containers side by side, then sidecars one by one, the last one in the spec first, as long
-/// as the grace period lasts; then all that is left at once.
-pub(crate) fn wave(cx: Context<'_>, grace_ends: Monotonic, cause: StopCause) -> Wave {
-    let running: Vec<_> =
-        cx.inputs.observed.containers.iter().filter(|c| c.state == ContainerState::Running).collect();
+/// Stops all containers side by side: regular and init containers at once, then sidecars in turn, the last one in the
+/// spec first; all at once when the grace period is over. Rule: upstream
+/// `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`, but for sidecars that have ended: they put no other out
+/// of its turn.
+pub(crate) fn stop_all(cx: Context<'_>, grace_ends: Monotonic, cause: StopCause) -> Vec<Action> {
+    let left = grace_ends.since(cx.inputs.now.mono);
     let sidecar_position = |instance: &observed::Container| {
         cx.containers().position(|(kind, c)| kind == ContainerKind::Sidecar && c.name == instance.name)
     };
-    let left = grace_ends.since(cx.inputs.now.mono);
-    let mut now: Vec<_> = running.iter().copied().filter(|c| sidecar_position(c).is_none()).collect();
-    if left <= SignedDuration::ZERO {
-        now.clone_from(&running);
-    } else if now.is_empty() {
-        let last = running.iter().copied().max_by_key(|c| sidecar_position(c));
-        now.extend(last);
-    }
+    let running = cx.inputs.observed.containers.iter().filter(|c| c.state == ContainerState::Running);
+    let mut running: Vec<_> = running.map(|c| (sidecar_position(c), c)).collect();
+    running.sort_by_key(|(position, _)| position.map(Reverse));
     let grace = left.as_secs() + i64::from(left.subsec_nanos() > 0);
-    let stops = now.iter().map(|c| action(c, grace, cause)).collect();
-    Wave { stops, is_last: now.len() == running.len() }
+    let mut turn = 0;
+    let stops = running.into_iter().map(|(position, instance)| {
+        turn += u32::from(position.is_some() && left > SignedDuration::ZERO);
+        action(instance, grace, cause, turn)
+    });
+    stops.collect()
 }
 
-fn action(instance: &observed::Container, grace_seconds: i64, cause: StopCause) -> Action {
+fn action(instance: &observed::Container, grace_seconds: i64, cause: StopCause, turn: u32) -> Action {
     Action::StopContainer {
         id: instance.id.clone(),
         name: instance.name.clone(),
         grace_seconds: grace_seconds.max(MIN_GRACE_SECONDS),
         cause,
+        turn,
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use kube_model::core::Pod;
 use kube_model::observed::ObservedPod;
 use kube_model::view::EventType;
-use pod_lifecycle::{Action, FailureReason, StopCause};
+use pod_lifecycle::{Action, FailureReason};
 use tokio::sync::mpsc;
 
 use crate::cell::{Cell, Reporter};
 use crate::traits::{Runtime, StartContainer, StepError};
+
+mod stop;
 
 /// Whom a step's failure holds back.
 pub(crate) enum Step {
@@ -41,10 +42,9 @@ pub(crate) async fn run<R: Runtime>(
         let stops = rest.iter().take_while(|a| matches!(a, Action::StopContainer { .. })).count();
         let ended = if stops > 0 {
             cell.doing(Some(describe_stops(&rest[..stops])));
-            let all = rest[..stops].iter().map(|stop| one(runtime, cell, pod, observed, stop));
-            let failed = join_all(all).await.into_iter().find(|done| done.outcome.is_err());
+            let outcome = stop::side_by_side(runtime, cell, pod, observed, &rest[..stops]).await;
             rest = &rest[stops..];
-            failed.unwrap_or(Done { step: Step::Pod, outcome: Ok(()) })
+            Done { step: Step::Pod, outcome }
         } else {
             cell.doing(Some(describe(first)));
             let done = one(runtime, cell, pod, observed, first).await;
@@ -98,15 +98,9 @@ async fn one<R: Runtime>(
             };
             return Done { step, outcome };
         }
-        Action::StopContainer { id, name, grace_seconds, cause } => {
-            match observed.containers.iter().find(|c| c.id == *id) {
-                Some(container) => {
-                    let reporter = reporter(Some(name));
-                    reporter.event(EventType::Normal, "Killing", killing(name, *cause));
-                    runtime.stop_container(pod, container, *grace_seconds, *cause, &reporter).await
-                }
-                None => Ok(()),
-            }
+        // A stop alone is one side by side with nothing.
+        Action::StopContainer { .. } => {
+            stop::side_by_side(runtime, cell, pod, observed, std::slice::from_ref(action)).await
         }
         Action::RemoveContainer { id, .. } => match observed.containers.iter().find(|c| c.id == *id) {
             Some(container) => runtime.remove_container(&observed.key, container).await,
@@ -114,25 +108,6 @@ async fn one<R: Runtime>(
         },
     };
     Done { step: Step::Pod, outcome }
-}
-
-/// The text of the `Killing` event, as the kubelet words it.
-fn killing(name: &str, cause: StopCause) -> String {
-    match cause {
-        StopCause::PodRemoved | StopCause::PodEnded => format!("Stopping container {name}"),
-        StopCause::SandboxChanged => {
-            format!("Stopping container {name}: pod sandbox changed, it will be killed and re-created")
-        }
-        StopCause::DefinitionChanged => {
-            format!("Container {name} definition changed, will be restarted")
-        }
-        StopCause::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
-        StopCause::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
-        StopCause::StateUnknown => {
-            format!("Container {name} is in unknown state, try killing it before restart")
-        }
-        StopCause::NotInSpec => format!("Container {name} is not in the pod's spec, stopping it"),
-    }
 }
 
 fn describe_stops(stops: &[Action]) -> String {

@@ -9,7 +9,7 @@ use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::probe::PodProbes;
 use kube_model::view::Wait;
 use kube_model::{Monotonic, PodKey, PodUid};
-use pod_lifecycle::{FailureReason, NodeFacts, StopCause};
+use pod_lifecycle::{FailureReason, NodeFacts};
 
 use crate::cell::Reporter;
 
@@ -52,14 +52,21 @@ pub trait Runtime: Send + Sync + 'static {
         reporter: &Reporter,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Runs the preStop hook and stops a container, both within `grace_seconds`; succeeds if it is gone.
-    fn stop_container(
+    /// Runs a container's preStop hook, if it has one, for at most `grace_seconds`. Its failure holds up nothing.
+    fn pre_stop(
         &self,
         pod: &Arc<Pod>,
         container: &Container,
         grace_seconds: i64,
-        cause: StopCause,
         reporter: &Reporter,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Stops a container: SIGTERM, and SIGKILL after `grace_seconds`, which may be less than the least that a
+    /// container is given; succeeds if it is gone.
+    fn stop_container(
+        &self,
+        container: &Container,
+        grace_seconds: i64,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Removes a dead container and its log; succeeds if it is gone.

@@ -16,6 +16,8 @@ mod deletion;
 #[path = "actors/lifecycle.rs"]
 mod lifecycle;
 mod support;
+#[path = "actors/termination.rs"]
+mod termination;
 
 use std::sync::Arc;
 use std::time::Duration;

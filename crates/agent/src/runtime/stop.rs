@@ -10,9 +10,9 @@ use kube_model::core::Pod;
 use kube_model::observed::Container;
 use kube_model::pod;
 use kube_model::view::EventType;
-use pod_lifecycle::{FailureReason, StopCause};
+use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StepError};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{CriRuntime, failed, gone_is_done};
 
@@ -20,23 +20,6 @@ use super::{CriRuntime, failed, gone_is_done};
 const LEAST_GRACE_SECONDS: i64 = 2;
 
 impl CriRuntime {
-    pub(super) async fn stop(
-        &self,
-        pod: &Arc<Pod>,
-        container: &Container,
-        grace_seconds: i64,
-        cause: StopCause,
-        reporter: &Reporter,
-    ) -> Result<(), StepError> {
-        let began = Instant::now();
-        // What the runtime has lost track of has nothing left to run a hook in.
-        if cause != StopCause::StateUnknown {
-            self.pre_stop(pod, container, grace_seconds, reporter).await;
-        }
-        let used = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
-        self.stop_by_id(&container.id, grace_seconds.saturating_sub(used)).await
-    }
-
     pub(super) async fn stop_by_id(&self, id: &str, grace_seconds: i64) -> Result<(), StepError> {
         let timeout = grace_seconds.max(LEAST_GRACE_SECONDS);
         let request = StopContainerRequest { container_id: id.to_owned(), timeout };
@@ -45,7 +28,13 @@ impl CriRuntime {
     }
 
     /// Runs the preStop hook within the grace period; its failure does not hold up the end.
-    async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, grace: i64, reporter: &Reporter) {
+    pub(super) async fn run_pre_stop(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        grace: i64,
+        reporter: &Reporter,
+    ) {
         let spec = pod.spec.as_ref().and_then(|spec| pod::container(spec, &container.name)).map(|(_, c)| c);
         let Some((spec, handler)) = spec.and_then(|c| Some((c, c.lifecycle.as_ref()?.pre_stop.as_ref()?)))
         else {

@@ -87,7 +87,7 @@ fn sidecars_alone_do_not_keep_a_pod_alive() {
     sim.behaviours.insert("a".into(), exits(0));
     let plan = sim.run(sim.after(5), |_, _| false);
     let calls = short(&sim.calls);
-    assert_eq!(calls[4..], ["stop s2_0 30", "stop s1_0 30", "stopbox 0"], "{calls:?}");
+    assert_eq!(calls[4..], ["stop s2_0 30", "stop s1_0 29", "stopbox 0"], "{calls:?}");
     assert_eq!((plan.progress, sim.phase().as_str()), (Progress::Ended, "Succeeded"));
 }
 

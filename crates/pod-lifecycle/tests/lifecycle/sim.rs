@@ -132,8 +132,15 @@ impl Sim {
         let plan = pod_lifecycle::plan(&self.inputs());
         let status = pod_lifecycle::status(&self.inputs());
         self.memory.last_status = Some(Arc::new(status));
+        let mut stops_began = self.now;
         for action in plan.actions.iter().take(limit) {
-            self.execute(action);
+            match action {
+                Action::StopContainer { .. } => self.stop(action, stops_began),
+                _ => {
+                    self.execute(action);
+                    stops_began = self.now;
+                }
+            }
         }
         plan
     }
@@ -257,15 +264,7 @@ impl Sim {
             Action::StartContainer { name, restart_count, sandbox_id } => {
                 self.start(name, *restart_count, sandbox_id);
             }
-            Action::StopContainer { id, grace_seconds, .. } => {
-                self.calls.push(Call::StopContainer { id: id.clone(), timeout: *grace_seconds });
-                self.now = self.now + SignedDuration::from_secs(1);
-                // Containerd's code for a task that it lost.
-                match self.container(id).state {
-                    ContainerState::Unknown => self.end(id, 255, "Unknown", ""),
-                    _ => self.end(id, 0, "Completed", ""),
-                }
-            }
+            Action::StopContainer { .. } => unreachable!("stops run side by side"),
             Action::StopSandbox { id } => {
                 self.calls.push(Call::StopPodSandbox { id: id.clone() });
                 let inside: Vec<_> = self
@@ -294,6 +293,19 @@ impl Sim {
             }
         }
         self.observed.sort();
+    }
+
+    /// Stops a container, which takes a second; one that had to wait for its turn has what is left of its time.
+    fn stop(&mut self, action: &Action, began: Monotonic) {
+        let Action::StopContainer { id, grace_seconds, turn, .. } = action else { return };
+        let waited = if *turn == 0 { 0 } else { self.now.since(began).as_secs() };
+        self.calls.push(Call::StopContainer { id: id.clone(), timeout: (grace_seconds - waited).max(2) });
+        self.now = self.now + SignedDuration::from_millis(1010);
+        // Containerd's code for a task that it lost.
+        match self.container(id).state {
+            ContainerState::Unknown => self.end(id, 255, "Unknown", ""),
+            _ => self.end(id, 0, "Completed", ""),
+        }
     }
 
     fn start(&mut self, name: &str, restart_count: u32, sandbox_id: &str) {

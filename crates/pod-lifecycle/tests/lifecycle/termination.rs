@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::sim::{Sim, exits, pod, short};
 
-/// `name grace` of each container that the next plan stops.
+/// `name grace turn` of each container that the next plan stops.
 fn stops(sim: &mut Sim) -> Vec<String> {
     let actions = sim.round(0).actions.into_iter();
     let stops = actions.filter_map(|a| match a {
-        Action::StopContainer { name, grace_seconds, cause: StopCause::PodRemoved, .. } => {
-            Some(format!("{name} {grace_seconds}"))
+        Action::StopContainer { name, grace_seconds, cause: StopCause::PodRemoved, turn, .. } => {
+            Some(format!("{name} {grace_seconds} {turn}"))
         }
         _ => None,
     });
@@ -34,13 +34,13 @@ fn two_sidecars() -> Sim {
 #[test]
 fn the_grace_period_counts_from_when_removal_was_asked_for() {
     let cases = [
-        ("just now", None, 0, vec!["a 20", "b 20"]),
-        ("a part of a second counts for the pod", None, 500, vec!["a 20", "b 20"]),
-        ("after 15 s", None, 15_000, vec!["a 5", "b 5"]),
-        ("never less than 2 s", None, 19_000, vec!["a 2", "b 2"]),
-        ("long over: all at once", None, 25_000, vec!["a 2", "b 2", "s1 2", "s2 2"]),
-        ("an override wins", Some(7), 0, vec!["a 7", "b 7"]),
-        ("an override of 0", Some(0), 0, vec!["a 2", "b 2", "s1 2", "s2 2"]),
+        ("just now", None, 0, ["a 20 0", "b 20 0", "s1 20 2", "s2 20 1"]),
+        ("a part of a second counts for the pod", None, 500, ["a 20 0", "b 20 0", "s1 20 2", "s2 20 1"]),
+        ("after 15 s", None, 15_000, ["a 5 0", "b 5 0", "s1 5 2", "s2 5 1"]),
+        ("never less than 2 s", None, 19_000, ["a 2 0", "b 2 0", "s1 2 2", "s2 2 1"]),
+        ("long over: all at once", None, 25_000, ["a 2 0", "b 2 0", "s1 2 0", "s2 2 0"]),
+        ("an override wins", Some(7), 0, ["a 7 0", "b 7 0", "s1 7 2", "s2 7 1"]),
+        ("an override of 0", Some(0), 0, ["a 2 0", "b 2 0", "s1 2 0", "s2 2 0"]),
     ];
     for (case, grace_seconds, millis, want) in cases {
         let mut sim = two_sidecars();
@@ -64,6 +64,28 @@ fn sidecars_stop_last_and_in_reverse_order() {
         ["stop b_0 20", "stop a_0 20", "stop s2_0 18", "stop s1_0 17", "stopbox 0", "rm b_0"]
     );
     assert!(sim.observed.is_gone());
+
+    // One that has ended puts no other out of its turn.
+    let mut sim = two_sidecars();
+    sim.end("$CONTAINER_s2_0", 1, "Error", "");
+    sim.intent = Intent::Remove { since: sim.now, grace_seconds: None };
+    assert_eq!(stops(&mut sim), ["b 20 0", "a 20 0", "s1 20 1"]);
+}
+
+#[test]
+fn a_job_that_is_done_stops_its_sidecars_in_one_go() {
+    let side = |name: &str| json!({ "name": name, "restartPolicy": "Always" });
+    let mut sim = Sim::new(pod(json!({
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 6,
+        "initContainers": [side("s1"), side("s2"), side("s3")],
+        "containers": ["main"],
+    })));
+    sim.behaviours.insert("main".into(), exits(0));
+    sim.run(sim.after(3600), |_, _| false);
+    // There is one grace period for all of them.
+    let calls = short(&sim.new_calls());
+    assert_eq!(calls[5..], ["stop s3_0 6", "stop s2_0 5", "stop s1_0 4", "stopbox 0"]);
 }
 
 #[test]
@@ -94,7 +116,7 @@ fn a_failed_stop_is_tried_again_and_nothing_else_delays_a_removal() {
     let mut sim = Sim::started(pod(json!({ "containers": ["a"] })));
     sim.intent = Intent::Remove { since: sim.now, grace_seconds: None };
     sim.memory.pod_failed(R::FailedCreatePodSandBox, "no".into(), sim.now);
-    assert_eq!(stops(&mut sim), ["a 30"]);
+    assert_eq!(stops(&mut sim), ["a 30 0"]);
 
     sim.memory.pod_succeeded();
     sim.memory.pod_failed(R::FailedKillPod, "runtime says no".into(), sim.now);
@@ -102,7 +124,7 @@ fn a_failed_stop_is_tried_again_and_nothing_else_delays_a_removal() {
     assert_eq!((plan.actions.len(), plan.waits[0].message.as_str()), (0, "runtime says no"));
     assert_eq!(plan.wake_at, Some(sim.after(1)));
     sim.advance(sim.after(1));
-    assert_eq!(stops(&mut sim), ["a 29"]);
+    assert_eq!(stops(&mut sim), ["a 29 0"]);
 }
 
 #[test]

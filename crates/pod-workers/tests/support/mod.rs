@@ -11,7 +11,7 @@ use kube_model::pod::ContainerKind;
 use kube_model::probe::PodProbes;
 use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
-use pod_lifecycle::{FailureReason, StopCause};
+use pod_lifecycle::FailureReason;
 use pod_workers::{
     CleanUp, Clock, Context, Listed, Node, Observer, Probes, Reporter, Runtime, StartContainer, StepError,
     Workers,
@@ -61,6 +61,10 @@ pub(crate) struct State {
     /// The node as it is known, and as it is when it is asked for anew.
     pub(crate) node: admission::Node,
     pub(crate) fresh_node: admission::Node,
+    /// Containers that end only when they are killed.
+    pub(crate) ignore_sigterm: BTreeSet<&'static str>,
+    /// Calls are kept with the seconds since then.
+    pub(crate) since: Option<Timestamp>,
     /// Stops report success and do nothing.
     pub(crate) lie: bool,
     ids: u32,
@@ -80,7 +84,8 @@ impl Fake {
             let verb = record.split(' ').next().unwrap_or_default().to_owned();
             let named = |steps: &BTreeSet<&str>| steps.contains(record.as_str());
             let (hang, late) = (named(&state.hang) || state.hang.contains(verb.as_str()), named(&state.late));
-            state.calls.push(record);
+            let since = state.since.map(|since| format!("{} ", now().duration_since(since).as_secs()));
+            state.calls.push(since.unwrap_or_default() + &record);
             if std::mem::take(&mut state.panic_once) {
                 drop(state);
                 panic!("planted");
@@ -198,15 +203,20 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn stop_container(
-        &self,
-        _: &Arc<Pod>,
-        container: &Container,
-        grace_seconds: i64,
-        _: StopCause,
-        _: &Reporter,
-    ) -> Result<(), StepError> {
+    async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, _: i64, _: &Reporter) {
+        let spec = pod.spec.as_ref().and_then(|spec| pod::container(spec, &container.name));
+        let hook = spec.and_then(|(_, spec)| spec.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref());
+        if let Some(sleep) = hook {
+            let _ = self.call(format!("pre_stop {}", container.name)).await;
+            tokio::time::sleep(Duration::from_secs(sleep.seconds.unsigned_abs())).await;
+        }
+    }
+
+    async fn stop_container(&self, container: &Container, grace_seconds: i64) -> Result<(), StepError> {
         self.call(format!("stop_container {} {grace_seconds}", container.id)).await?;
+        if self.state.lock().unwrap().ignore_sigterm.contains(container.id.as_str()) {
+            tokio::time::sleep(Duration::from_secs(grace_seconds.max(2).unsigned_abs())).await;
+        }
         if !self.state.lock().unwrap().lie {
             self.exit(&container.id, 0);
         }
