@@ -9,6 +9,7 @@ mod cluster;
 mod fake;
 mod faults;
 mod hangs;
+mod lifecycle;
 mod local;
 mod merged;
 mod node;

@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use cgroups::Cgroups;
 use cri_client::Client;
 use kube_model::core::Pod;
-use kube_model::observed::{Container, ObservedPod};
-use kube_model::{PodKey, PodUid};
+use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox};
+use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
 use tokio::time::Instant;
@@ -83,6 +83,31 @@ impl Runtime for CriRuntime {
         reporter: &Reporter,
     ) -> Result<(), StepError> {
         self.start(request, reporter).await
+    }
+
+    async fn post_start(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        sandbox: &Sandbox,
+        reporter: &Reporter,
+    ) -> Result<(), StepError> {
+        let Some((_, spec)) = pod.spec.as_ref().and_then(|spec| pod::container(spec, &container.name)) else {
+            return Ok(());
+        };
+        self.run_post_start(pod, spec, &container.id, &self.ips(&sandbox.ips, pod), reporter).await
+    }
+
+    async fn cut_off_hooks(&self, observed: &ObservedPod) -> Vec<String> {
+        let uid = observed.uid.clone();
+        let running = observed.containers.iter().filter(|c| c.state == ContainerState::Running);
+        let running: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
+        let cut_off = move |files: &Files| {
+            let cut_off = running.into_iter().filter(|(name, id)| files.is_hook_cut_off(&uid, name, id));
+            Ok(cut_off.map(|(name, _)| name).collect())
+        };
+        // Fails only when the agent is going down.
+        self.files.run(cut_off).await.unwrap_or_default()
     }
 
     async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, grace_seconds: i64, reporter: &Reporter) {

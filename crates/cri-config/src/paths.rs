@@ -37,6 +37,12 @@ pub fn termination_log(root_dir: &Path, uid: &PodUid, container: &str, token: u3
     container_dir(root_dir, uid, container).join(format!("{token:08x}"))
 }
 
+/// There while a container's postStart hook has not ended, and holds the ID of that instance:
+/// `<pod>/containers/<name>/post-start`.
+pub fn post_start_marker(root_dir: &Path, uid: &PodUid, container: &str) -> PathBuf {
+    container_dir(root_dir, uid, container).join("post-start")
+}
+
 /// Where profiles of the type `Localhost` stand: `<root>/seccomp`.
 pub fn seccomp_profiles(root_dir: &Path) -> PathBuf {
     root_dir.join("seccomp")

@@ -148,6 +148,9 @@ fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Prog
         draft.actions.clear();
         return Progress::Going;
     }
+    for (kind, container, _) in due.iter().filter(|(.., verdict)| *verdict == Verdict::Keep) {
+        resume_hook(cx, draft, *kind, container);
+    }
     let starting: Vec<_> =
         due.iter().filter(|(.., verdict)| matches!(verdict, Verdict::Start | Verdict::Replace)).collect();
     if !starting.is_empty() && may_start(cx, draft) {
@@ -173,6 +176,20 @@ fn waits_for(kind: ContainerKind, container: &Container, verdict: Verdict) -> Op
         _ => return None,
     };
     Some(wait(Some(container), "PodInitializing", what.to_owned()))
+}
+
+/// Runs the hook of a container that was cut off in it, unless a failed attempt to stop that container holds it back.
+fn resume_hook(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, container: &Container) {
+    let Some(instance) = cx.instance(kind, &container.name) else { return };
+    if !cx.inputs.memory.is_hooked(&container.name) {
+        return;
+    }
+    match waiting::hindrance(cx, container) {
+        Some(wait) => draft.wait(wait),
+        None => draft
+            .actions
+            .push(Action::RunPostStartHook { id: instance.id.clone(), name: container.name.clone() }),
+    }
 }
 
 /// Starts a container unless its own back-off forbids it.

@@ -40,11 +40,13 @@ pub(crate) fn progress(cx: Context<'_>) -> Progress<'_> {
     Progress { initialized: complete, due }
 }
 
-/// Whether the next one may start: an init container has succeeded, a sidecar has started (its liveness does
-/// not matter).
+/// Whether the next one may start: an init container has succeeded, a sidecar has started, its hook included
+/// (its liveness does not matter).
 fn is_complete(cx: Context<'_>, kind: ContainerKind, container: &Container) -> bool {
     cx.instance(kind, &container.name).is_some_and(|instance| match kind {
-        ContainerKind::Sidecar => cx.is_started(container, instance),
+        ContainerKind::Sidecar => {
+            cx.is_started(container, instance) && !cx.inputs.memory.is_hooked(&container.name)
+        }
         _ => instance.state == ContainerState::Exited && instance.exit_code == 0,
     })
 }

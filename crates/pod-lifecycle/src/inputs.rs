@@ -1,6 +1,6 @@
 //! What a decision is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kube_model::core::{Pod, PodStatus};
@@ -55,6 +55,8 @@ pub struct Memory {
     pub started: Option<Monotonic>,
     /// The instance that ended before the newest one, per container name: the runtime may have it no more.
     pub(crate) older: BTreeMap<String, Container>,
+    /// Names of containers whose postStart hook has not ended: see [`Memory::counted`].
+    pub(crate) hooks: BTreeSet<String>,
     /// The last failed attempt per container name; an entry goes when an attempt succeeds.
     pub failures: BTreeMap<String, Failure>,
     /// The last failed attempt of the pod as a whole (sandbox, directories, cgroup, ...).

@@ -11,6 +11,7 @@ use kube_model::{Monotonic, Now, pod};
 use crate::backoff::CrashBackoff;
 use crate::deadline;
 use crate::inputs::{Failure, FailureReason, Memory};
+use crate::post_start::has_hook;
 
 impl Memory {
     /// Takes note of what the runtime reports. To be called before each [`plan`](crate::plan()) and
@@ -26,6 +27,7 @@ impl Memory {
         self.crash_backoff.retain(|name, _| pod::container(spec, name).is_some());
         self.failures.retain(|name, _| pod::container(spec, name).is_some());
         self.older.retain(|name, _| pod::container(spec, name).is_some());
+        self.hooks.retain(|name| pod::container(spec, name).is_some_and(|(_, c)| has_hook(c)));
         for (_, container) in pod::containers(spec) {
             let name = &container.name;
             let backoff =
@@ -62,11 +64,13 @@ impl Memory {
     ) {
         let failure = next_failure(self.failures.get(container), reason, message, retry_after, now);
         self.failures.insert(container.to_owned(), failure);
+        self.hook_failed(container, reason);
     }
 
-    /// `container` was started: its failed attempts are history.
+    /// `container` was started and its hook has ended: its failed attempts are history.
     pub fn container_started(&mut self, container: &str) {
         self.failures.remove(container);
+        self.hooks.remove(container);
     }
 
     /// Something that concerns the whole pod failed.

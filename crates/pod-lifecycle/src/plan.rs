@@ -48,7 +48,7 @@ pub enum Action {
         /// Sandbox ID
         id: String,
     },
-    /// Fetch the image as its pull policy says, create and start a container.
+    /// Fetch the image as its pull policy says, create and start a container, run its postStart hook.
     StartContainer {
         /// Name in the spec
         name: String,
@@ -56,6 +56,13 @@ pub enum Action {
         restart_count: u32,
         /// The sandbox it goes into
         sandbox_id: String,
+    },
+    /// Run the postStart hook of a container that runs: an earlier run of the agent was cut off in it.
+    RunPostStartHook {
+        /// Container ID
+        id: String,
+        /// Name in the spec
+        name: String,
     },
     /// Stop a running container: SIGTERM, wait, SIGKILL.
     StopContainer {

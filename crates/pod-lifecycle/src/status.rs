@@ -17,6 +17,8 @@ use crate::{conditions, deadline, ephemeral, rejection, resources};
 /// It follows from the runtime alone, except for times, sticky phases and what the runtime has forgotten: those
 /// come from [`Memory::last_status`](crate::Memory::last_status). Times are cut to seconds.
 pub fn status(inputs: &Inputs<'_>) -> PodStatus {
+    let counted = inputs.memory.counted(inputs.observed, inputs.intent);
+    let inputs = &Inputs { observed: &counted, ..*inputs };
     let Some(cx) = Context::new(inputs) else {
         return PodStatus { phase: Some(Phase::Pending.as_str().to_owned()), ..PodStatus::default() };
     };

@@ -10,7 +10,9 @@ use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
 use kube_model::{Monotonic, PodKey, PodUid, pod};
-use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection};
+use pod_lifecycle::{
+    Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection, has_post_start_hook,
+};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cell::Cell;
@@ -87,6 +89,8 @@ pub(crate) struct Actor<R, P> {
     must_observe: bool,
     /// Whether it is known if the node takes the pod.
     judged: bool,
+    /// Whether it is known what an earlier run of the agent was cut off in.
+    adopted: bool,
     /// Its place among those of which that is to be found out.
     turn: Option<Turn>,
     /// Failed rounds in a row.
@@ -121,6 +125,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             look_again: None,
             must_observe: false,
             judged: false,
+            adopted: false,
             turn,
             failures: 0,
             last: None,
@@ -143,6 +148,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
+            self.adopt(&desired).await;
             self.admit(&desired).await;
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
@@ -196,6 +202,17 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     fn now(&self) -> Monotonic {
         self.inner.context.clock.mono()
+    }
+
+    /// Finds out once which hooks an earlier run of the agent was cut off in: their containers do not count as running.
+    async fn adopt(&mut self, desired: &Desired) {
+        let Some(observation) = self.observation.as_ref().filter(|_| !self.adopted) else { return };
+        self.adopted = true;
+        let containers = desired.pod.spec.iter().flat_map(pod::containers);
+        if observation.pod.any_running() && containers.into_iter().any(|(_, c)| has_post_start_hook(c)) {
+            let names = self.inner.context.runtime.cut_off_hooks(&observation.pod).await;
+            self.memory.hooks_were_cut_off(names);
+        }
     }
 
     /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
@@ -308,7 +325,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         self.memory.before_plan(&desired.pod, &observed, now);
         let probes = &self.inner.context.probes;
         match desired.intent {
-            Intent::Run if !self.released => probes.sync(&desired.pod, &observed),
+            Intent::Run if !self.released => {
+                probes.sync(&desired.pod, &self.memory.counted(&observed, desired.intent));
+            }
             Intent::Run => {}
             Intent::Remove { .. } => probes.terminating(&self.uid),
         }
@@ -361,7 +380,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     async fn execute(&mut self, desired: &Desired, observation: Observation, actions: Vec<Action>) {
         let observed = observation.pod;
         self.released = false;
+        self.memory.before_steps(&desired.pod, &actions);
         self.last = Some((Arc::clone(&observed), actions.clone()));
+        let all = actions.clone();
         // Room for every result, so a step never waits for the actor.
         let (results, mut done) = mpsc::channel(actions.len().max(1));
         let steps = {
@@ -378,7 +399,16 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             // the steps are polled by reference.
             tokio::select! {
                 biased;
-                Some(result) = done.recv() => self.note(result),
+                Some(result) = done.recv() => {
+                    let started = matches!(result.step, Step::Start(_));
+                    self.note(result);
+                    if started {
+                        // What comes next may take long.
+                        self.is_told();
+                        let node = Arc::clone(&self.node.borrow());
+                        self.plan(desired, &node);
+                    }
+                }
                 () = &mut steps => break,
                 changed = self.desired.changed() => {
                     if changed.is_err() || self.desired.borrow().intent != desired.intent {
@@ -398,6 +428,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         while let Ok(result) = done.try_recv() {
             self.note(result);
         }
+        self.memory.after_steps(&all);
         // The seen marker of `desired` may be ahead of what was acted on; the next round reads it anyway.
         self.cell.doing(None);
         self.must_observe = true;

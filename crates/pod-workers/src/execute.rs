@@ -15,7 +15,7 @@ mod stop;
 
 /// Whom a step's failure holds back.
 pub(crate) enum Step {
-    /// One container; the others go on.
+    /// One container, its hook included; the others go on.
     Start(String),
     /// The whole pod: the steps after it are void.
     Pod,
@@ -98,6 +98,18 @@ async fn one<R: Runtime>(
             };
             return Done { step, outcome };
         }
+        Action::RunPostStartHook { id, name } => {
+            let container = observed.containers.iter().find(|c| c.id == *id);
+            let place =
+                container.and_then(|c| Some((c, observed.sandboxes.iter().find(|s| s.id == c.sandbox_id)?)));
+            let outcome = match place {
+                Some((container, sandbox)) => {
+                    runtime.post_start(pod, container, sandbox, &reporter(Some(name))).await
+                }
+                None => Ok(()),
+            };
+            return Done { step: Step::Start(name.clone()), outcome };
+        }
         // A stop alone is one side by side with nothing.
         Action::StopContainer { .. } => {
             stop::side_by_side(runtime, cell, pod, observed, std::slice::from_ref(action)).await
@@ -127,6 +139,9 @@ fn describe(action: &Action) -> String {
         Action::StopSandbox { id } => format!("stopping sandbox {id}"),
         Action::RemoveSandbox { id } => format!("removing sandbox {id}"),
         Action::StartContainer { name, .. } => format!("starting container {name}"),
+        Action::RunPostStartHook { name, .. } => {
+            format!("running the postStart hook of container {name} again: the agent was cut off in it")
+        }
         Action::StopContainer { name, .. } => format!("stopping container {name}"),
         Action::RemoveContainer { name, id } => format!("removing dead container {name} ({id})"),
     }

@@ -52,6 +52,18 @@ pub trait Runtime: Send + Sync + 'static {
         reporter: &Reporter,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
+    /// Runs the postStart hook of a container that runs, and stops it if that fails.
+    fn post_start(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        sandbox: &Sandbox,
+        reporter: &Reporter,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Names of the pod's running containers of which an earlier run of the agent was cut off in the postStart hook.
+    fn cut_off_hooks(&self, observed: &ObservedPod) -> impl Future<Output = Vec<String>> + Send;
+
     /// Runs a container's preStop hook, if it has one, for at most `grace_seconds`. Its failure holds up nothing.
     fn pre_stop(
         &self,

@@ -13,6 +13,8 @@ mod clock;
 mod counting;
 #[path = "actors/deletion.rs"]
 mod deletion;
+#[path = "actors/hooks.rs"]
+mod hooks;
 #[path = "actors/lifecycle.rs"]
 mod lifecycle;
 mod support;

@@ -71,6 +71,25 @@ impl Files {
         }
     }
 
+    /// Notes that a container's postStart hook is to run and has not ended. No fsync: after a reboot no container runs.
+    pub(crate) fn hook_begins(&self, uid: &PodUid, container: &str, id: &str) -> Result<(), FileError> {
+        let path = paths::post_start_marker(&self.root_dir, uid, container);
+        let partial = path.with_extension("tmp");
+        write(&partial, id.as_bytes(), 0o600)?;
+        fs::rename(&partial, &path).map_err(io_error("writing", &path))
+    }
+
+    /// Notes that it has ended.
+    pub(crate) fn hook_ended(&self, uid: &PodUid, container: &str) -> Result<(), FileError> {
+        let path = paths::post_start_marker(&self.root_dir, uid, container);
+        gone(fs::remove_file(&path)).map_err(io_error("removing", &path))
+    }
+
+    /// Whether the hook of this instance was begun and has not ended.
+    pub(crate) fn is_hook_cut_off(&self, uid: &PodUid, container: &str, id: &str) -> bool {
+        fs::read_to_string(paths::post_start_marker(&self.root_dir, uid, container)).is_ok_and(|of| of == id)
+    }
+
     /// The highest restart count that a log of this container is left of.
     pub(crate) fn highest_log(&self, uid: &PodUid, key: &PodKey, container: &str) -> Option<u32> {
         let dir = paths::pod_logs_dir(&self.pod_logs_dir, uid, key).join(container);
@@ -223,6 +242,23 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o666);
         assert_eq!(fs::read_to_string(paths::hosts_file(&files.root_dir, &uid)).unwrap(), "short");
+    }
+
+    #[test]
+    fn a_hook_is_cut_off_from_its_beginning_to_its_end_and_for_one_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        files.prepare_pod(&uid, &key).unwrap();
+        files.prepare_container(&uid, &key, "app", "").unwrap();
+        let cut_off = |id| files.is_hook_cut_off(&uid, "app", id);
+        assert!(!cut_off("1"));
+        files.hook_begins(&uid, "app", "1").unwrap();
+        assert!(cut_off("1") && !cut_off("2"));
+        files.hook_begins(&uid, "app", "2").unwrap();
+        assert!(!cut_off("1") && cut_off("2"));
+        files.hook_ended(&uid, "app").unwrap();
+        files.hook_ended(&uid, "app").unwrap();
+        assert!(!cut_off("2"));
     }
 
     #[test]

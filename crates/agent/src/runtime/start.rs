@@ -11,7 +11,7 @@ use cri_config::{ContainerInputs, ImageUser, hosts, paths};
 use kube_model::core::{Container, Pod};
 use kube_model::view::EventType;
 use kube_model::{PodKey, PodUid, pod};
-use pod_lifecycle::FailureReason;
+use pod_lifecycle::{FailureReason, has_post_start_hook};
 use pod_workers::{Reporter, StartContainer, StepError};
 
 use super::references::Found;
@@ -103,12 +103,17 @@ impl CriRuntime {
         let created = self.client.create_container(create).await;
         let id = created.map_err(|e| failed(FailureReason::CreateContainerError, &e))?.container_id;
         reporter.event(EventType::Normal, "Created", "Container created");
+        if has_post_start_hook(container) {
+            let (uid, name, id) = (uid.clone(), name.to_owned(), id.clone());
+            let noted = self.files.run(move |files| files.hook_begins(&uid, &name, &id)).await;
+            noted.map_err(|e| failed(FailureReason::RunContainerError, &e))?;
+        }
         reporter.doing(format!("starting container {name}"));
         let started = self.client.start_container(StartContainerRequest { container_id: id.clone() }).await;
         started.map_err(|e| failed(FailureReason::RunContainerError, &e))?;
         reporter.event(EventType::Normal, "Started", "Container started");
         self.link_log(&key, name, &id, &uid, &log_path).await;
-        self.post_start(pod, container, &id, &ips, reporter).await
+        self.run_post_start(pod, container, &id, &ips, reporter).await
     }
 
     /// What the runtime knows the image by, and the user that it names.
@@ -148,7 +153,7 @@ impl CriRuntime {
     }
 
     /// The pod's addresses: its sandbox's, or the node's.
-    fn ips(&self, sandbox: &[IpAddr], pod: &Pod) -> Vec<IpAddr> {
+    pub(super) fn ips(&self, sandbox: &[IpAddr], pod: &Pod) -> Vec<IpAddr> {
         match pod.spec.as_ref().is_some_and(pod::host_network) {
             true => self.config.load().node_ips.clone(),
             false => sandbox.to_vec(),
@@ -167,7 +172,7 @@ impl CriRuntime {
     }
 
     /// Runs the postStart hook. A container whose hook fails is stopped (reference 4.5).
-    async fn post_start(
+    pub(super) async fn run_post_start(
         &self,
         pod: &Arc<Pod>,
         container: &Container,
@@ -179,16 +184,24 @@ impl CriRuntime {
             return Ok(());
         };
         reporter.doing(format!("running the postStart hook of container {}", container.name));
-        let Err(error) = self.hooks.run(handler, container, id, ips.first().copied(), reporter).await else {
-            return Ok(());
+        let (uid, key) = pod::identity(pod);
+        let outcome = match self.hooks.run(handler, container, id, ips.first().copied(), reporter).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let failure = failed(FailureReason::PostStartHookError, &error);
+                tracing::warn!(pod = %key, container = container.name, "postStart hook: {failure}");
+                reporter.event(EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+                reporter.event(EventType::Normal, "Killing", "FailedPostStartHook");
+                self.stop_by_id(id, pod::termination_grace_seconds(pod)).await?;
+                Err(failure)
+            }
         };
-        let failure = failed(FailureReason::PostStartHookError, &error);
-        tracing::warn!(pod = %pod::identity(pod).1, container = container.name, "postStart hook: {failure}");
-        reporter.event(EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
-        reporter.event(EventType::Normal, "Killing", "FailedPostStartHook");
-        let grace = pod::termination_grace_seconds(pod);
-        self.stop_by_id(id, grace).await?;
-        Err(failure)
+        let name = container.name.clone();
+        if let Err(error) = self.files.run(move |files| files.hook_ended(&uid, &name)).await {
+            let text = failed(FailureReason::FailedPrepare, &error);
+            tracing::warn!(pod = %key, container = container.name, "a restarted agent will run the postStart hook again: {text}");
+        }
+        outcome
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Sim {
     pub(crate) unsupported: Option<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) calls: Vec<Call>,
+    /// Hooks that were run again.
+    pub(crate) hooks_run: Vec<String>,
     /// When containers started.
     pub(crate) starts: Vec<Monotonic>,
     /// When containers ended.
@@ -89,6 +91,7 @@ impl Sim {
             unsupported: None,
             behaviours: BTreeMap::new(),
             calls: Vec::new(),
+            hooks_run: Vec::new(),
             starts: Vec::new(),
             ends: Vec::new(),
             sandboxes_made: 0,
@@ -263,6 +266,10 @@ impl Sim {
             }
             Action::StartContainer { name, restart_count, sandbox_id } => {
                 self.start(name, *restart_count, sandbox_id);
+            }
+            Action::RunPostStartHook { name, .. } => {
+                self.hooks_run.push(name.clone());
+                self.memory.container_started(name);
             }
             Action::StopContainer { .. } => unreachable!("stops run side by side"),
             Action::StopSandbox { id } => {

@@ -61,6 +61,8 @@ pub(crate) struct State {
     /// The node as it is known, and as it is when it is asked for anew.
     pub(crate) node: admission::Node,
     pub(crate) fresh_node: admission::Node,
+    /// Containers of which an earlier run was cut off in the hook.
+    pub(crate) cut_off: BTreeSet<&'static str>,
     /// Containers that end only when they are killed.
     pub(crate) ignore_sigterm: BTreeSet<&'static str>,
     /// Calls are kept with the seconds since then.
@@ -177,30 +179,49 @@ impl Runtime for Fake {
         let (uid, _) = pod::identity(request.pod);
         reporter.doing("creating");
         self.call(format!("start_container {uid} {} {}", request.name, request.restart_count)).await?;
-        let mut state = self.state.lock().unwrap();
-        state.ids += 1;
         let (_, spec) = pod::container(request.pod.spec.as_ref().unwrap(), request.name).unwrap();
-        let container = Container {
-            id: format!("c{}", state.ids),
-            sandbox_id: request.sandbox.id.clone(),
-            name: request.name.into(),
-            restart_count: request.restart_count,
-            hash: Some(hash::container_hash(spec)),
-            state: ContainerState::Running,
-            created_at: now(),
-            started_at: Some(now()),
-            finished_at: None,
-            exit_code: 0,
-            reason: String::new(),
-            message: String::new(),
-            image: spec.image.clone().unwrap(),
-            image_id: "sha256:1".into(),
-            image_ref: "sha256:1".into(),
-            log_path: String::new(),
-            user: None,
-        };
-        state.pods.get_mut(&uid).unwrap().containers.insert(0, container);
+        {
+            let mut state = self.state.lock().unwrap();
+            state.ids += 1;
+            let container = Container {
+                id: format!("c{}", state.ids),
+                sandbox_id: request.sandbox.id.clone(),
+                name: request.name.into(),
+                restart_count: request.restart_count,
+                hash: Some(hash::container_hash(spec)),
+                state: ContainerState::Running,
+                created_at: now(),
+                started_at: Some(now()),
+                finished_at: None,
+                exit_code: 0,
+                reason: String::new(),
+                message: String::new(),
+                image: spec.image.clone().unwrap(),
+                image_id: "sha256:1".into(),
+                image_ref: "sha256:1".into(),
+                log_path: String::new(),
+                user: None,
+            };
+            state.pods.get_mut(&uid).unwrap().containers.insert(0, container);
+        }
+        post_start(spec).await;
         Ok(())
+    }
+
+    async fn post_start(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        _: &Sandbox,
+        _: &Reporter,
+    ) -> Result<(), StepError> {
+        self.call(format!("post_start {}", container.name)).await?;
+        post_start(pod::container(pod.spec.as_ref().unwrap(), &container.name).unwrap().1).await;
+        Ok(())
+    }
+
+    async fn cut_off_hooks(&self, _: &ObservedPod) -> Vec<String> {
+        self.state.lock().unwrap().cut_off.iter().map(|name| (*name).to_owned()).collect()
     }
 
     async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, _: i64, _: &Reporter) {
@@ -234,6 +255,14 @@ impl Runtime for Fake {
     }
 }
 
+/// Runs a hook that sleeps.
+async fn post_start(spec: &SpecContainer) {
+    let hook = spec.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()?.sleep.as_ref());
+    if let Some(sleep) = hook {
+        tokio::time::sleep(Duration::from_secs(sleep.seconds.unsigned_abs())).await;
+    }
+}
+
 impl Fake {
     /// A container ends by itself.
     pub(crate) fn exit(&self, id: &str, code: i32) {
@@ -262,12 +291,17 @@ impl Fake {
 
 #[derive(Default)]
 pub(crate) struct NoProbes {
+    /// IDs of all containers that were to be probed.
+    pub(crate) probed: Mutex<BTreeSet<String>>,
     pub(crate) results: Mutex<Arc<PodProbes>>,
     pub(crate) calls: Mutex<Vec<String>>,
 }
 
 impl Probes for NoProbes {
-    fn sync(&self, _: &Arc<Pod>, _: &ObservedPod) {}
+    fn sync(&self, _: &Arc<Pod>, observed: &ObservedPod) {
+        let running = observed.containers.iter().filter(|c| c.state == ContainerState::Running);
+        self.probed.lock().unwrap().extend(running.map(|c| c.id.clone()));
+    }
     fn results(&self, _: &PodUid) -> Arc<PodProbes> {
         Arc::clone(&self.results.lock().unwrap())
     }
