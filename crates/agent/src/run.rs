@@ -156,7 +156,7 @@ impl Agent {
         });
 
         let sink = Arc::new(ProbeSink::default());
-        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), clock.wall());
+        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), Timestamp::now);
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let references = cluster.as_ref().map(Cluster::references);
         let runtime = CriRuntime {

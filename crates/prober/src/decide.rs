@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube_model::core::Probe;
 use kube_model::probe::{ContainerProbes, ProbeKind, ProbeOutcome};
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, PodUid};
 
 /// A probe's numbers, with the API's defaults for those that are unset or not positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,12 +108,12 @@ pub fn runs(kind: ProbeKind, terminating: bool) -> bool {
 /// outcome; that has no use.)
 pub fn first_delay(
     settings: &Settings,
-    agent_started: Timestamp,
-    container_started: Timestamp,
-    now: Timestamp,
+    agent_started: Monotonic,
+    container_started: Monotonic,
+    now: Monotonic,
     spread: f64,
 ) -> Duration {
-    let since = |then: Timestamp| Duration::try_from(now.duration_since(then)).unwrap_or_default();
+    let since = |then: Monotonic| now.left(then);
     let delay = settings.initial_delay.saturating_sub(since(container_started));
     let just_restarted = container_started < agent_started && since(agent_started) < settings.period;
     if just_restarted { delay.max(settings.period.mul_f64(spread.clamp(0.0, 1.0))) } else { delay }

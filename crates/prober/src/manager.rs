@@ -8,7 +8,7 @@ use kube_model::core::{Container, Pod};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::probe::{PodProbes, ProbeKind};
 use kube_model::view::EventType;
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, Now, PodUid, Timestamp};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -60,6 +60,8 @@ struct Entry {
 #[derive(Debug)]
 struct Instance {
     id: Arc<str>,
+    /// When it was started, going by the clock at the time when it was first seen.
+    started: Monotonic,
     workers: BTreeMap<ProbeKind, AbortOnDropHandle<()>>,
     /// How the probes went, handed on from instance to instance.
     tallies: BTreeMap<ProbeKind, tally::Shared>,
@@ -68,10 +70,16 @@ struct Instance {
 const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness];
 
 impl<E: Exec, S: Sink> Prober<E, S> {
-    /// `agent_started` is when this process started: see [`decide::first_delay`].
-    pub fn new(exec: E, sink: S, agent_started: Timestamp) -> Self {
+    /// A prober for an agent that starts now, see [`decide::first_delay`]. `wall` is the clock that the runtime's times
+    /// come from.
+    pub fn new(exec: E, sink: S, wall: fn() -> Timestamp) -> Self {
+        Self::of_agent(exec, sink, wall, Monotonic::default())
+    }
+
+    fn of_agent(exec: E, sink: S, wall: fn() -> Timestamp, agent_started: Monotonic) -> Self {
+        let (http, began) = (http::Client::new(), Instant::now());
         Self {
-            shared: Arc::new(Shared { exec, sink, http: http::Client::new(), agent_started }),
+            shared: Arc::new(Shared { exec, sink, http, wall, began, agent_started }),
             pods: Mutex::default(),
             nothing: Arc::default(),
         }
@@ -125,7 +133,8 @@ impl<E: Exec, S: Sink> Prober<E, S> {
     fn sync_instance(&self, entry: &mut Entry, old: &Pod, container: &Container, running: &Running) {
         let terminating = entry.terminating;
         let state = entry.state.clone();
-        let instance = entry.instance(running);
+        let now = self.shared.now();
+        let instance = entry.instance(running, now);
         let old = old.spec.as_ref().and_then(|spec| pod::container(spec, &container.name));
         for kind in KINDS {
             let Some(probe) = probe_of(container, kind) else {
@@ -146,13 +155,8 @@ impl<E: Exec, S: Sink> Prober<E, S> {
             // Nothing found out yet holds a container back, but for liveness: that one counts as well until then.
             let eager = kind != ProbeKind::Liveness && outcome_of(&mut known, kind).is_none();
             let spread = if eager { 0.0 } else { decide::spread(&state.uid, &container.name, kind) };
-            let delay = decide::first_delay(
-                &settings,
-                self.shared.agent_started,
-                running.started_at,
-                Timestamp::now(),
-                spread,
-            );
+            let delay =
+                decide::first_delay(&settings, self.shared.agent_started, instance.started, now.mono, spread);
             let worker = Worker {
                 shared: self.shared.clone(),
                 pod: state.clone(),
@@ -237,14 +241,15 @@ impl<E: Exec, S: Sink> Prober<E, S> {
 
 impl Entry {
     /// The named container's instance with this ID; an older one goes, with its probes and outcomes.
-    fn instance(&mut self, running: &Running) -> &mut Instance {
+    fn instance(&mut self, running: &Running, now: Now) -> &mut Instance {
         let Self { state, instances, .. } = self;
         let fresh = || {
             state.outcomes.send_modify(|outcomes| {
                 Arc::make_mut(outcomes).0.entry(running.container_id.clone()).or_default();
             });
             let id = running.container_id.as_str().into();
-            Instance { id, workers: BTreeMap::new(), tallies: BTreeMap::new() }
+            let started = now.placed(running.started_at);
+            Instance { id, started, workers: BTreeMap::new(), tallies: BTreeMap::new() }
         };
         match instances.entry(running.name.as_str().into()) {
             btree_map::Entry::Vacant(place) => place.insert(fresh()),

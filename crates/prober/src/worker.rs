@@ -8,7 +8,7 @@ use kube_model::core::{Container, Pod, Probe};
 use kube_model::pod;
 use kube_model::probe::{ContainerProbes, PodProbes, ProbeKind, ProbeOutcome};
 use kube_model::view::EventType;
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, Now, PodUid, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::debug;
@@ -26,7 +26,17 @@ pub(crate) struct Shared<E, S> {
     pub(crate) exec: E,
     pub(crate) sink: S,
     pub(crate) http: http::Client,
-    pub(crate) agent_started: Timestamp,
+    /// The wall clock.
+    pub(crate) wall: fn() -> Timestamp,
+    /// Where the timeline of this prober begins.
+    pub(crate) began: Instant,
+    pub(crate) agent_started: Monotonic,
+}
+
+impl<E, S> Shared<E, S> {
+    pub(crate) fn now(&self) -> Now {
+        Now { wall: (self.wall)(), mono: Monotonic::after_start(self.began.elapsed()) }
+    }
 }
 
 /// What the workers of one pod share.

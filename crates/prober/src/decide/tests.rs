@@ -1,3 +1,4 @@
+use kube_model::Monotonic;
 use kube_model::probe::ProbeKind::{Liveness, Readiness, Startup};
 use kube_model::probe::ProbeOutcome::{Failure, Success};
 use proptest::prelude::*;
@@ -147,7 +148,7 @@ fn only_readiness_goes_on_while_terminating() {
 
 #[test]
 fn the_first_probe_comes_after_initial_delay_and_spread() {
-    let at = |second| Timestamp::from_second(second).unwrap();
+    let at = |second| Monotonic::after_start(Duration::from_secs(second));
     let delayed = Settings { initial_delay: 4 * S, ..settings(1, 3) };
     let plain = settings(1, 3);
     // (name, settings, agent started, container started, now, expected), with half a period as spread

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube_model::core::{ContainerPort, ExecAction, PodSpec, Probe, TCPSocketAction};
 use kube_model::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::probe::ContainerProbes;
 use kube_model::probe::ProbeOutcome::{Failure, Success};
 use tokio::time::{sleep, timeout};
@@ -88,6 +89,19 @@ impl Fake {
     }
 }
 
+thread_local!(static SET: std::cell::Cell<i64> = const { std::cell::Cell::new(0) });
+
+/// Sets the wall clock forward or back by this many seconds.
+fn set_clock(seconds: i64) {
+    SET.set(SET.get() + seconds);
+}
+
+/// A wall clock that goes with tokio's, and how far it was set.
+fn wall() -> Timestamp {
+    thread_local!(static START: Instant = Instant::now());
+    Timestamp::from_second(1_700_000_000 + SET.get()).unwrap() + START.with(Instant::elapsed)
+}
+
 struct Bed {
     prober: Prober<Fake, Fake>,
     fake: Fake,
@@ -101,9 +115,9 @@ impl Bed {
     /// An agent that has been up for an hour.
     fn new() -> Self {
         let fake = Fake::default();
-        let started = Timestamp::now();
-        let agent_started = started - HOUR;
-        Self { prober: Prober::new(fake.clone(), fake.clone(), agent_started), fake, started }
+        let started = wall();
+        let agent_started = Monotonic::default() - SignedDuration::from_hours(1);
+        Self { prober: Prober::of_agent(fake.clone(), fake.clone(), wall, agent_started), fake, started }
     }
 
     fn sync(&self, pod: &Arc<Pod>, id: &str) {
@@ -166,6 +180,35 @@ async fn a_probe_runs_at_once_and_then_each_period() {
     assert_eq!(bed.fake.ran(), ["c1/ready"; 3]);
     assert_eq!(bed.fake.changes(), 0);
     assert_eq!(bed.fake.events(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_moves_neither_the_initial_delay_nor_the_period() {
+    for steps in [[-600, 0], [-3600, 0], [-31_536_000, 0], [600, 0], [3600, -3600], [31_536_000, -32_000_000]]
+    {
+        let bed = Bed::new();
+        let delayed =
+            |threshold| Probe { initial_delay_seconds: Some(20), ..exec("ready", threshold).unwrap() };
+        bed.sync(&pod(Container { readiness_probe: Some(delayed(3)), ..app() }), "c1");
+        for step in steps {
+            pass(5).await;
+            set_clock(step);
+            // A changed probe counts its delay anew from the container's start.
+            let threshold = if step == steps[0] { 4 } else { 5 };
+            bed.sync(&pod(Container { readiness_probe: Some(delayed(threshold)), ..app() }), "c1");
+        }
+        pass(9).await;
+        assert_eq!(bed.fake.ran(), [""; 0], "{steps:?}");
+        pass(1).await;
+        assert_eq!(bed.fake.ran(), ["c1/ready"], "{steps:?}");
+        for step in steps {
+            set_clock(step);
+            pass(9).await;
+            assert_eq!(bed.fake.ran(), [""; 0], "{steps:?}");
+            pass(1).await;
+            assert_eq!(bed.fake.ran(), ["c1/ready"], "{steps:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,8 +346,8 @@ async fn restoring_does_not_overwrite_what_is_known_better() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_just_started_spreads_the_probes_of_old_containers() {
     let fake = Fake::default();
-    let now = Timestamp::now();
-    let prober = Prober::new(fake.clone(), fake.clone(), now);
+    let now = wall();
+    let prober = Prober::new(fake.clone(), fake.clone(), wall);
     for n in 0..50 {
         let mut pod = Pod::clone(&pod(Container { liveness_probe: exec("live", 3), ..app() }));
         pod.metadata.uid = Some(format!("uid-{n}"));
@@ -325,8 +368,8 @@ async fn an_agent_that_just_started_spreads_the_probes_of_old_containers() {
 #[tokio::test(start_paused = true)]
 async fn a_container_that_waits_for_its_first_outcome_is_probed_at_once_after_a_restart_of_the_agent() {
     let fake = Fake::default();
-    let now = Timestamp::now();
-    let prober = Prober::new(fake.clone(), fake.clone(), now);
+    let now = wall();
+    let prober = Prober::new(fake.clone(), fake.clone(), wall);
     let pod = pod(Container { readiness_probe: exec("ready", 3600), ..app() });
     let running = Running { name: "app".into(), container_id: "c1".into(), started_at: now - HOUR };
     prober.sync(&pod, None, &[running]);
