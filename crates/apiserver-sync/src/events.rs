@@ -119,9 +119,9 @@ fn field_path(pod: &Pod, container: &str) -> Option<String> {
 impl Sender {
     /// Sends until every recorder is gone or the future is dropped.
     pub async fn run(mut self) {
-        let mut correlator = Correlator::default();
+        let (mut correlator, began) = (Correlator::default(), Instant::now());
         while let Some(event) = self.events.recv().await {
-            let step = correlator.take(event, Timestamp::now());
+            let step = correlator.take(event, Monotonic::after_start(began.elapsed()));
             self.carry_out(step, &mut correlator).await;
         }
     }

@@ -13,7 +13,7 @@ use kube_model::core::Node;
 use kube_model::k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::traits::{ApiError, NodeApi};
 
@@ -22,6 +22,9 @@ pub const INSTANCE: &str = "node-agent/instance";
 
 /// The namespace of all node leases.
 pub(crate) const NAMESPACE: &str = "kube-node-lease";
+
+/// The least time from one renewal to the next, as the API tells them apart.
+const TICK: Duration = Duration::from_micros(1);
 
 /// Tries in a row before the next period is waited for.
 const TRIES: usize = 5;
@@ -47,14 +50,28 @@ pub struct Lease<A> {
     pub clock: fn() -> Timestamp,
 }
 
+/// The lease as it was last seen.
+struct Seen {
+    renewed: Timestamp,
+    at: Instant,
+    /// How old the renewal was then.
+    age: Duration,
+}
+
+impl Seen {
+    fn now(renewed: Timestamp, age: Duration) -> Self {
+        Self { renewed, at: Instant::now(), age }
+    }
+}
+
 impl<A: NodeApi> Lease<A> {
     /// Renews until the future is dropped.
     pub async fn run(self) {
-        let mut held = None;
+        let (mut held, mut seen) = (None, None);
         let mut pause = PAUSE.0;
         let mut told: Option<ApiError> = None;
         loop {
-            match self.hold(&mut held).await {
+            match self.hold(&mut held, &mut seen).await {
                 Ok(()) => {
                     if told.take().is_some() {
                         tracing::info!("the node lease is renewed again");
@@ -76,10 +93,10 @@ impl<A: NodeApi> Lease<A> {
     }
 
     /// Renews the lease that is held, or else takes it if nobody else has it.
-    async fn hold(&self, held: &mut Option<Object>) -> Result<(), ApiError> {
+    async fn hold(&self, held: &mut Option<Object>, seen: &mut Option<Seen>) -> Result<(), ApiError> {
         let mut last = ApiError::Conflict;
         for _ in 0..TRIES {
-            let Some(lease) = held.take() else { return self.take(held).await };
+            let Some(lease) = held.take() else { return self.take(held, seen).await };
             let renewed = Object { spec: Some(self.spec(&lease)), ..lease.clone() };
             match self.api.update_lease(&renewed).await {
                 Ok(lease) => {
@@ -97,7 +114,7 @@ impl<A: NodeApi> Lease<A> {
         Err(last)
     }
 
-    async fn take(&self, held: &mut Option<Object>) -> Result<(), ApiError> {
+    async fn take(&self, held: &mut Option<Object>, seen: &mut Option<Seen>) -> Result<(), ApiError> {
         let found = match self.api.lease().await {
             Ok(lease) => Some(lease),
             Err(ApiError::NotFound) => None,
@@ -110,7 +127,7 @@ impl<A: NodeApi> Lease<A> {
             }
         };
         if let Some(lease) = &found
-            && let Some(other) = self.other_holder(lease)
+            && let Some(other) = self.other_holder(lease, seen)
         {
             let was = self.other.send_replace(Some(true));
             if was != Some(true) {
@@ -142,26 +159,51 @@ impl<A: NodeApi> Lease<A> {
                 self.api.create_lease(&self.new_lease(&node)).await?
             }
         };
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+        *seen = renewed.map(|renewed| Seen::now(renewed.0, Duration::ZERO));
         *held = Some(lease);
         Ok(())
     }
 
     /// Who else renewed the lease within its duration. A lease without the annotation was a kubelet's: that is
     /// what an agent replaces.
-    fn other_holder(&self, lease: &Object) -> Option<String> {
+    ///
+    /// How long the other one has been silent is measured here, from when the renewal was first seen, whatever its
+    /// clock or ours are set to. Only the first look goes by them, for the age that the renewal has by then.
+    fn other_holder(&self, lease: &Object, seen: &mut Option<Seen>) -> Option<String> {
         let instance = lease.metadata.annotations.as_ref()?.get(INSTANCE)?;
         let spec = lease.spec.as_ref()?;
-        let age = (self.clock)().duration_since(spec.renew_time.as_ref()?.0);
+        let renewed = spec.renew_time.as_ref()?.0;
         // The other one may have another configuration.
-        let fresh = age.as_secs() < i64::from(spec.lease_duration_seconds?);
-        (fresh && *instance != self.instance).then(|| instance.clone())
+        let duration = Duration::from_secs(u64::try_from(spec.lease_duration_seconds?).ok()?);
+        let seen = match seen {
+            Some(seen) if seen.renewed == renewed => seen,
+            Some(seen) => {
+                *seen = Seen::now(renewed, Duration::ZERO);
+                seen
+            }
+            None => {
+                let age = (self.clock)().duration_since(renewed);
+                seen.insert(Seen::now(renewed, Duration::try_from(age).unwrap_or_default()))
+            }
+        };
+        let silent = seen.age.saturating_add(seen.at.elapsed());
+        (silent < duration && *instance != self.instance).then(|| instance.clone())
+    }
+
+    /// The time of renewal only goes on, also when the clock was set back: who watches the lease takes one that goes
+    /// back for none (upstream `pkg/controller/nodelifecycle/node_lifecycle_controller.go`).
+    fn renew_time(&self, lease: &Object) -> Timestamp {
+        let before = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+        let next = before.and_then(|before| before.0.checked_add(TICK).ok());
+        next.into_iter().fold((self.clock)(), Timestamp::max)
     }
 
     fn spec(&self, lease: &Object) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(self.name.clone()),
             lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
-            renew_time: Some(MicroTime((self.clock)())),
+            renew_time: Some(MicroTime(self.renew_time(lease))),
             ..lease.spec.clone().unwrap_or_default()
         }
     }

@@ -228,9 +228,16 @@ impl NodeApi for TestApi {
     }
 }
 
-/// A clock that goes with tokio's.
+thread_local!(static SET: std::cell::Cell<i64> = const { std::cell::Cell::new(0) });
+
+/// Sets the clock forward or back by this many seconds.
+pub(crate) fn set_clock(seconds: i64) {
+    SET.set(SET.get() + seconds);
+}
+
+/// A clock that goes with tokio's, and how far it was set.
 pub(crate) fn clock() -> Timestamp {
     thread_local!(static START: tokio::time::Instant = tokio::time::Instant::now());
     let since = START.with(tokio::time::Instant::elapsed);
-    Timestamp::from_second(1_700_000_000).unwrap() + since
+    Timestamp::from_second(1_700_000_000 + SET.get()).unwrap() + since
 }

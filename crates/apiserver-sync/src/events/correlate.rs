@@ -1,10 +1,10 @@
-//! Which events are one. Pure: the time is an argument. Rule: upstream
+//! Which events are one. Pure: the time is an argument, and one that never jumps. Rule: upstream
 //! `client-go/tools/record/events_cache.go`; the numbers are those of the kubelet.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use kube_model::Timestamp;
+use kube_model::Monotonic;
 use kube_model::core::Event;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(super) struct Correlator {
 
 struct Similar {
     messages: HashSet<u64>,
-    last: Timestamp,
+    last: Monotonic,
 }
 
 /// An event that has happened, told or not.
@@ -45,39 +45,39 @@ struct Told {
     name: Option<String>,
     count: i32,
     first: Option<Time>,
-    last: Timestamp,
+    last: Monotonic,
 }
 
 struct Budget {
     tokens: f64,
-    last: Timestamp,
+    last: Monotonic,
 }
 
 trait Aged {
-    fn last(&self) -> Timestamp;
+    fn last(&self) -> Monotonic;
 }
 
 impl Aged for Similar {
-    fn last(&self) -> Timestamp {
+    fn last(&self) -> Monotonic {
         self.last
     }
 }
 
 impl Aged for Told {
-    fn last(&self) -> Timestamp {
+    fn last(&self) -> Monotonic {
         self.last
     }
 }
 
 impl Aged for Budget {
-    fn last(&self) -> Timestamp {
+    fn last(&self) -> Monotonic {
         self.last
     }
 }
 
 fn shrink<T: Aged>(table: &mut HashMap<u64, T>) {
     if table.len() > MOST_ENTRIES {
-        let mut ages: Vec<Timestamp> = table.values().map(Aged::last).collect();
+        let mut ages: Vec<Monotonic> = table.values().map(Aged::last).collect();
         ages.sort_unstable();
         let median = ages[ages.len() / 2];
         table.retain(|_, entry| entry.last() > median);
@@ -90,12 +90,12 @@ fn hash(parts: impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    to.duration_since(from).as_secs_f64()
+fn seconds(from: Monotonic, to: Monotonic) -> f64 {
+    to.left(from).as_secs_f64()
 }
 
 impl Correlator {
-    pub(super) fn take(&mut self, mut event: Event, now: Timestamp) -> Step {
+    pub(super) fn take(&mut self, mut event: Event, now: Monotonic) -> Step {
         let about = &event.involved_object;
         let object = hash((&about.kind, &about.namespace, &about.name, &about.uid, &about.api_version));
         let kind = hash((object, &event.type_, &event.reason));
@@ -151,7 +151,7 @@ impl Correlator {
         }
     }
 
-    fn is_one_of_many(&mut self, kind: u64, message: u64, now: Timestamp) -> bool {
+    fn is_one_of_many(&mut self, kind: u64, message: u64, now: Monotonic) -> bool {
         shrink(&mut self.similar);
         let similar =
             self.similar.entry(kind).or_insert_with(|| Similar { messages: HashSet::new(), last: now });
@@ -168,7 +168,7 @@ impl Correlator {
     }
 }
 
-fn may_be_told(budgets: &mut HashMap<u64, Budget>, object: u64, now: Timestamp) -> bool {
+fn may_be_told(budgets: &mut HashMap<u64, Budget>, object: u64, now: Monotonic) -> bool {
     shrink(budgets);
     let budget = budgets.entry(object).or_insert(Budget { tokens: BURST, last: now });
     budget.tokens = (budget.tokens + seconds(budget.last, now) / REFILL_SECONDS).min(BURST);
@@ -194,8 +194,8 @@ mod tests {
         .unwrap()
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    fn at(second: u64) -> Monotonic {
+        Monotonic::after_start(std::time::Duration::from_secs(second))
     }
 
     /// `+name` created, `name:count` counted up, `-` dropped.

@@ -2,7 +2,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::testing::{TestApi, clock};
+use crate::testing::{TestApi, clock, set_clock};
 
 struct Fixture {
     api: Arc<TestApi>,
@@ -147,4 +147,59 @@ async fn where_leases_may_not_be_seen_the_node_is_taken_for_ours() {
     api.state.lock().unwrap().errors = vec![ApiError::Forbidden("leases are not for you".to_owned())];
     let lease = start(&api, "a");
     lease.other.clone().wait_for(|other| *other == Some(false)).await.unwrap();
+}
+
+const STEPS: [[i64; 2]; 6] =
+    [[-600, 0], [-3600, 0], [-31_536_000, 0], [600, 0], [3600, -3600], [31_536_000, -32_000_000]];
+
+fn renewed(api: &TestApi) -> Timestamp {
+    api.state.lock().unwrap().lease.as_ref().unwrap().spec.as_ref().unwrap().renew_time.as_ref().unwrap().0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_neither_holds_up_the_renewal_nor_sets_it_back() {
+    for steps in STEPS {
+        let lease = start(&Arc::default(), "a");
+        lease.register();
+        lease.until(|api| api.state.lock().unwrap().lease.is_some()).await;
+        for step in steps {
+            set_clock(step);
+            for _ in 0..3 {
+                let (before, count) = (renewed(&lease.api), lease.count("update lease"));
+                let began = Instant::now();
+                lease.until(|_| lease.count("update lease") > count).await;
+                assert!(began.elapsed() < Duration::from_secs(11), "{steps:?}: {:?}", began.elapsed());
+                assert!(renewed(&lease.api) > before, "{steps:?}");
+            }
+        }
+        lease._task.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_the_other_agent_neither_silent_nor_immortal() {
+    for steps in STEPS {
+        let first = start(&Arc::default(), "a");
+        first.register();
+        first.until(|api| api.state.lock().unwrap().lease.is_some()).await;
+        let second = start(&first.api, "b");
+        second.register();
+        let mut other = second.other.clone();
+        other.wait_for(|other| *other == Some(true)).await.unwrap();
+        for step in steps {
+            set_clock(step);
+            sleep(Duration::from_secs(120)).await;
+            assert_eq!((*first.other.borrow(), *other.borrow()), (Some(false), Some(true)), "{steps:?}");
+        }
+        first._task.abort();
+        let began = Instant::now();
+        for step in steps {
+            sleep(Duration::from_secs(5)).await;
+            set_clock(step);
+        }
+        other.wait_for(|other| *other == Some(false)).await.unwrap();
+        // Its last renewal was up to ten seconds old, and is looked for every two.
+        assert!((28..=44).contains(&began.elapsed().as_secs()), "{steps:?}: {:?}", began.elapsed());
+        second._task.abort();
+    }
 }
