@@ -51,7 +51,7 @@ fn logs(args: &LogsArgs, out: &mut impl Write, err: &mut impl Write) -> Result<(
         previous: args.previous,
         timestamps: args.timestamps,
         since: args.since.map(|since| match since {
-            Since::Ago(ago) => Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN),
+            Since::Ago(ago) => crate::wall().checked_sub(ago).unwrap_or(Timestamp::MIN),
             Since::Time(time) => time,
         }),
         tail_lines: args.tail,

@@ -28,7 +28,7 @@ use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
-use kube_model::{Monotonic, PodUid, Timestamp};
+use kube_model::{Monotonic, PodUid};
 use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
 use pod_manager::PodManager;
@@ -290,7 +290,7 @@ impl Cluster {
             node,
             seen: self.seen,
             other: is_other,
-            clock: Timestamp::now,
+            clock: crate::wall,
         };
         spawn(Box::pin(reporter.run()));
 
@@ -311,7 +311,7 @@ impl Cluster {
                     duration,
                     node: subscribed,
                     other,
-                    clock: Timestamp::now,
+                    clock: crate::wall,
                 };
                 lease.run().await;
             }));

@@ -26,3 +26,9 @@ pub use sources::SourceError;
 
 /// The actors of this agent.
 type AgentWorkers = pod_workers::Workers<runtime::CriRuntime, probes::AgentProbes>;
+
+/// Wall time: for what is shown and stored, and for times that others wrote.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks")]
+fn wall() -> kube_model::Timestamp {
+    kube_model::Timestamp::now()
+}

@@ -124,7 +124,7 @@ impl Lines {
             LoggingFormat::Text => Format::Text,
             LoggingFormat::Json => Format::Json,
         };
-        Self { format, pid: std::process::id(), now: Timestamp::now }
+        Self { format, pid: std::process::id(), now: crate::wall }
     }
 
     /// klog's header: `I1123 13:42:53.123456    1234 file.rs:12] "message"`.

@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use cgroups::Cgroups;
 use cri_client::Client;
 use images::credentials::Places;
-use kube_model::Timestamp;
 use kube_model::view::{RuntimeView, SourceView};
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
@@ -137,7 +136,7 @@ impl Agent {
         let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(|cgroups| cgroups.version()))?;
         let cri = Arc::new(ArcSwap::from_pointee(cri));
 
-        let clock = Clock::new(Timestamp::now);
+        let clock = Clock::new(crate::wall);
         let waiting = "has not answered yet";
         let down = RuntimeDown {
             message: format!("{} {waiting}", config.container_runtime_endpoint),
@@ -156,7 +155,7 @@ impl Agent {
         });
 
         let sink = Arc::new(ProbeSink::default());
-        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), Timestamp::now);
+        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), crate::wall);
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let references = cluster.as_ref().map(Cluster::references);
         let runtime = CriRuntime {

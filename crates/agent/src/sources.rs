@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use kube_model::core::PodStatus;
+use kube_model::pod;
 use kube_model::view::{PodView, Problem, SourceCondition, SourceView};
-use kube_model::{Timestamp, pod};
 use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
@@ -190,7 +190,7 @@ async fn follow<R: Runtime, P: Probes>(
             desired(mux.pods());
         }
         for change in changes {
-            metrics.heard(&change, Timestamp::now());
+            metrics.heard(&change, crate::wall());
             match change {
                 // A new pod may be deleted already; then that is what is wanted.
                 Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
@@ -288,6 +288,7 @@ fn beyond<'a>(these: &'a [SourceView], those: &[SourceView]) -> Vec<(&'a SourceV
 
 #[cfg(test)]
 mod tests {
+    use kube_model::Timestamp;
     use kube_model::core::Pod;
     use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -7,13 +7,13 @@ mod correlate;
 
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
-use kube_model::Timestamp;
 use kube_model::core::{Event, EventSource, ObjectReference, Pod};
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::view::EventType;
+use kube_model::{Monotonic, Timestamp};
 use tokio::sync::mpsc;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use correlate::{Correlator, Step};
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use http::StatusCode;
+use kube_model::pod;
 use kube_model::view::PodView;
-use kube_model::{Timestamp, pod};
 
 use crate::View;
 use crate::host::Streaming;
@@ -59,7 +59,7 @@ impl Inside {
         container: &str,
         query: &str,
     ) -> Result<BoxStream<'static, Bytes>, NoLog> {
-        let options = LogOptions::parse(query, Timestamp::now())
+        let options = LogOptions::parse(query, crate::wall())
             .map_err(|bad| NoLog::new(bad.status(), bad.to_string()))?;
         let Some(pod) = find_pod(&self.view.snapshot(), namespace, name) else {
             return Err(NoLog::new(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist")));

@@ -106,7 +106,7 @@ pub fn pods(request: PodsRequest<'_>, out: &mut impl Write, err: &mut impl Write
 /// When no agent answers, `name` means no pod or several, or the output fails.
 pub fn explain(root_dir: &Path, name: &str, form: Form, out: &mut impl Write) -> Result<(), ShowError> {
     let snapshot = block_on(async { Ok(Client::new(root_dir).snapshot().await?) })?;
-    forgive_closed_pipe(explain_in(&snapshot, name, form, out, Timestamp::now()))
+    forgive_closed_pipe(explain_in(&snapshot, name, form, out, crate::wall()))
 }
 
 /// Writes to `out` where the agent takes its pods from, and what is wrong there; as JSON or YAML as the local view
@@ -116,7 +116,7 @@ pub fn explain(root_dir: &Path, name: &str, form: Form, out: &mut impl Write) ->
 /// When no agent answers, or the output fails.
 pub fn sources(root_dir: &Path, form: Form, out: &mut impl Write) -> Result<(), ShowError> {
     let snapshot = block_on(async { Ok(Client::new(root_dir).sources().await?) })?;
-    forgive_closed_pipe(sources_in(&snapshot, form, out, Timestamp::now()))
+    forgive_closed_pipe(sources_in(&snapshot, form, out, crate::wall()))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, ShowError>>) -> Result<T, ShowError> {
@@ -146,7 +146,7 @@ async fn once(
             _ => write_value(out, request.form, &list(&pods)?)?,
         },
         Form::Text | Form::Wide => {
-            let now = Timestamp::now();
+            let now = crate::wall();
             let mut table = Table::new(request.form == Form::Wide);
             let rows: Vec<Row> = pods.iter().map(|pod| table.row(pod, now)).collect();
             out.write_all(table.render(&rows).as_bytes())?;
@@ -206,7 +206,7 @@ async fn watch(client: &Client, request: PodsRequest<'_>, out: &mut impl Write) 
     let mut shown = BTreeMap::new();
     while let Some(snapshot) = watch.next().await? {
         let (pods, _missing) = chosen(&snapshot, request.names);
-        let now = Timestamp::now();
+        let now = crate::wall();
         let changes = changes(&mut shown, &pods);
         match request.form {
             Form::Text | Form::Wide => {

@@ -85,6 +85,12 @@ const BANS: &[Ban] = &[
         reason: "only the binary ends the process: return an error",
     },
     Ban {
+        layers: 3..=4,
+        kind: Kind::Method,
+        paths: &["std::time::SystemTime::now", "jiff::Timestamp::now", "jiff::Zoned::now"],
+        reason: "it jumps when the clock is set: wait and measure by tokio::time::Instant; for what is shown and stored each crate has one place that asks",
+    },
+    Ban {
         layers: 2..=5,
         kind: Kind::Method,
         paths: &["std::thread::sleep"],
@@ -173,6 +179,15 @@ mod tests {
             assert!(!asynchronous.contains(&format!("\"{path}\"")), "{path}");
         }
         assert!(asynchronous.contains("unbounded_channel"));
+    }
+
+    #[test]
+    fn those_who_wait_have_no_wall_clock() {
+        for layer in [3, 4] {
+            assert!(
+                text(layer).contains("\"jiff::Timestamp::now\"") && !text(layer).contains("Instant::now\"")
+            );
+        }
     }
 
     #[test]

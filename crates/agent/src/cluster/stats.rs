@@ -13,7 +13,7 @@ use cri_client::v1::{
 };
 use cri_config::paths;
 use kube_model::stats::{PodReference, Summary};
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::{PodKey, PodUid};
 use server::host::HostError;
 use stats::{Depth, Meter, Places, Told};
 use tokio::sync::Mutex;
@@ -89,7 +89,7 @@ impl NodeStats {
             let request = ImageFsInfoRequest::default();
             told.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
         }
-        let measure = move |meter: &mut Meter| meter.measure(&told, depth, Timestamp::now());
+        let measure = move |meter: &mut Meter| meter.measure(&told, depth, crate::wall());
         let measured = self.with_meter(measure).await?;
         let summary = Arc::new(measured.map_err(|error| HostError::Failed(with_source(&error)))?);
         *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });

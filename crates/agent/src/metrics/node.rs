@@ -24,21 +24,21 @@ struct Steps {
 
 impl Default for Startup {
     fn default() -> Self {
-        Self { began: Timestamp::now(), steps: Mutex::default() }
+        Self { began: crate::wall(), steps: Mutex::default() }
     }
 }
 
 impl Metrics {
     /// The node is about to be created at the API server.
     pub(crate) fn node_registers(&self) {
-        lock(&self.node.steps).attempted.get_or_insert_with(Timestamp::now);
+        lock(&self.node.steps).attempted.get_or_insert_with(crate::wall);
     }
 
     /// It was.
     pub(crate) fn node_registered(&self) {
         let mut steps = lock(&self.node.steps);
         if steps.attempted.is_some() {
-            steps.registered.get_or_insert_with(Timestamp::now);
+            steps.registered.get_or_insert_with(crate::wall);
         }
     }
 
@@ -46,7 +46,7 @@ impl Metrics {
     pub(crate) fn node_ready(&self) {
         let mut steps = lock(&self.node.steps);
         if steps.registered.is_some() {
-            steps.ready.get_or_insert_with(Timestamp::now);
+            steps.ready.get_or_insert_with(crate::wall);
         }
     }
 }

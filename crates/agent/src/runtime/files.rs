@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use cri_config::paths;
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::{PodKey, PodUid};
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Files {
         make_dir(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key).join(container), 0o755)?;
         make_dir(&paths::container_dir(&self.root_dir, uid, container), 0o750)?;
         write(&paths::hosts_file(&self.root_dir, uid), hosts.as_bytes(), 0o644)?;
-        let mut token = Timestamp::now().subsec_nanosecond().unsigned_abs();
+        let mut token = crate::wall().subsec_nanosecond().unsigned_abs();
         loop {
             let path = paths::termination_log(&self.root_dir, uid, container, token);
             let made = OpenOptions::new().write(true).create_new(true).open(&path);

@@ -7,7 +7,6 @@ use cri_client::v1::{AuthConfig, ImageSpec, ImageStatusRequest, PullImageRequest
 use cri_client::{Client, Code, Error, ErrorKind};
 use images::credentials::{Credential, Keyring, Places};
 use images::{ImageInfo, ImageService, ImageUser, PullSecretError, ServiceError};
-use kube_model::Timestamp;
 use kube_model::core::Pod;
 
 use super::References;
@@ -68,7 +67,7 @@ impl ImageService for CriImages {
 
     fn pulled(&self, pod: &Pod, size: u64, took: Duration) {
         self.metrics.image_pulled(size, took);
-        self.metrics.pulled_for(pod, took, Timestamp::now());
+        self.metrics.pulled_for(pod, took, crate::wall());
     }
 
     async fn node_keyring(&self) -> Keyring {

@@ -85,6 +85,24 @@ async fn a_clock_that_is_set_stretches_and_shortens_no_retry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_stretches_and_shortens_no_pull_back_off() {
+    for steps in STEPS {
+        let world = World::new();
+        world.fake.state.lock().unwrap().pull_after = Some(Duration::from_secs(40));
+        world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+        let tries = |fake: &Fake| fake.calls().iter().filter(|c| c.starts_with("start_")).count();
+        for count in [1, 2] {
+            world.until("tried", |_, fake| tries(fake) == count).await;
+            let shown = || world.workers.views()[0].waits[0].until.unwrap().duration_since(now()).as_secs();
+            world.until("waits", |views, _| !views[0].waits.is_empty()).await;
+            assert!((38..=40).contains(&shown()), "{steps:?}: {}", shown());
+            let took = through(steps, &world, "tried again", |fake| tries(fake) > count).await;
+            assert!((38..=41).contains(&took), "{steps:?}: try {count} after {took} s");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_leaves_a_stop_that_is_tried_again_what_is_left_of_its_grace() {
     for step in [-600, -3600, -31_536_000, 600, 3600, 31_536_000] {
         let world = World::new();

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) hang: BTreeSet<&'static str>,
     /// Steps that fail with this text.
     pub(crate) fail: BTreeMap<&'static str, &'static str>,
+    /// Images cannot be pulled, and are to be asked for again after so long.
+    pub(crate) pull_after: Option<Duration>,
     /// Steps (by all of their record) that take half a second.
     pub(crate) late: BTreeSet<&'static str>,
     pub(crate) panic_once: bool,
@@ -182,6 +184,10 @@ impl Runtime for Fake {
         let (_, spec) = pod::container(request.pod.spec.as_ref().unwrap(), request.name).unwrap();
         {
             let mut state = self.state.lock().unwrap();
+            if let Some(retry_after) = state.pull_after {
+                let error = StepError::new(FailureReason::ErrImagePull, "no such image");
+                return Err(StepError { retry_after: Some(retry_after), ..error });
+            }
             state.ids += 1;
             let container = Container {
                 id: format!("c{}", state.ids),

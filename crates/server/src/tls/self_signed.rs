@@ -42,7 +42,7 @@ pub(super) fn pair(folder: &Path, host_name: &str) -> Result<(PathBuf, PathBuf),
 
 fn make(host_name: &str) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(vec![host_name.to_owned()])?;
-    let now = SystemTime::now();
+    let now = SystemTime::from(crate::wall());
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + VALIDITY).into();
     params.distinguished_name.push(DnType::CommonName, host_name);
