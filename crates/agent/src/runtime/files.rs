@@ -215,9 +215,10 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileE
     move |source| FileError::Io { doing, path, source }
 }
 
-/// Being gone already is what was wanted.
+/// Being gone already is what was wanted. A name that is too long for a file never was there.
 fn gone(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+    let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename);
+    result.or_else(|e| if absent(e.kind()) { Ok(()) } else { Err(e) })
 }
 
 #[cfg(test)]
@@ -277,6 +278,16 @@ mod tests {
         assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.log_links_dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_pod_whose_folder_has_too_long_a_name_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p".repeat(253)));
+        let error = files.prepare_pod(&uid, &key).unwrap_err().to_string();
+        assert!(error.contains("File name too long"), "{error}");
+        files.remove_pod(&uid, &key).unwrap();
+        assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
     }
 
     #[test]

@@ -505,6 +505,22 @@ fn a_name_that_gets_too_long_with_the_node_is_refused() {
 }
 
 #[test]
+fn a_name_that_is_too_long_for_the_folder_of_its_logs_is_refused() {
+    let problem = |name: usize| {
+        let text = WEB
+            .replace("name: web", &format!("name: {0}.{0}.{0}.{1}", "a".repeat(62), "b".repeat(name - 189)));
+        read(text.as_bytes(), origin()).err().map(|problems| shown(&problems).join("\n"))
+    };
+    // "default", "-node1", a UID of 32 digits and two underscores.
+    assert_eq!(problem(208), None);
+    let refused = problem(209).unwrap();
+    assert!(
+        refused.starts_with("/m/a.yaml:4:3: metadata.name: ") && refused.contains("of 256 bytes"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn defaults_beyond_the_recordings() {
     let spec = |text: &str| good(text).pod.spec.unwrap();
     let policy = |image: &str| {

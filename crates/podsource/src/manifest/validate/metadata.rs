@@ -11,6 +11,8 @@ use super::syntax;
 /// Most bytes that the keys and values of all annotations may have together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
+/// What file systems take. Upstream lets such a pod in, whose folder can then never be made.
+const MAX_FILE_NAME: usize = 255;
 /// Longest name of a field manager and of a subresource, in bytes.
 const MAX_MANAGER: usize = 128;
 const MAX_SUBRESOURCE: usize = 256;
@@ -28,6 +30,16 @@ pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     report.check(&field.child("name"), name, syntax::dns_subdomain(name));
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     report.check(&field.child("namespace"), namespace, syntax::dns_label(namespace));
+    // One that the store will give it has the length of a UUID.
+    let uid = meta.uid.as_ref().map_or("00000000-0000-0000-0000-000000000000".len(), String::len);
+    let logs = namespace.len() + name.len() + uid + "__".len();
+    if logs > MAX_FILE_NAME {
+        let why = format!(
+            "the folder of its logs, <namespace>_<name>_<uid>, would have a name of {logs} bytes, and a file's has at \
+             most {MAX_FILE_NAME}"
+        );
+        report.invalid(&field.child("name"), name, why);
+    }
     report.not_negative(&field.child("generation"), meta.generation);
     labels(report, &field.child("labels"), meta.labels.as_ref());
     owners(report, &field.child("ownerReferences"), meta);
