@@ -195,9 +195,7 @@ async fn follow<R: Runtime, P: Probes>(
                 // A new pod may be deleted already; then that is what is wanted.
                 Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),
                 Change::Remove(uid) => workers.remove(&uid),
-                // A status is ours, but that a pod has ended may be somebody else's word (reference 4.2).
-                Change::Reconcile(pod) if pod.status.as_ref().is_some_and(pod::has_ended) => workers.set(pod),
-                Change::Reconcile(_) => {}
+                Change::Reconcile(pod) => workers.reconcile(pod),
             }
         }
         if let Some(push) = push {

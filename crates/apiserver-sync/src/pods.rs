@@ -177,10 +177,12 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         let mut local: HashMap<Name<'_>, &PodState> = HashMap::with_capacity(pods.len());
         for state in &pods {
             let name = Name::of(&state.key);
-            // Of two pods of one name the one that the server has counts, else the one that comes.
-            let known =
-                server.get(&name).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(state.uid.as_str()));
-            if known || local.get(&name).is_none_or(|other| other.removing) {
+            // Of two pods of one name the one that the server shows counts, else the one that comes.
+            let counts = local.get(&name).is_none_or(|other| {
+                let shown = |state| server.get(&name).is_some_and(|pod| decide::shows(pod, state));
+                shown(state) || (other.removing && !shown(*other))
+            });
+            if counts {
                 local.insert(name, state);
             }
         }

@@ -1,6 +1,6 @@
 //! Reading a pod: the questions that many crates ask of a `Pod`.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus};
 
 use crate::{PodKey, PodUid, labels};
 
@@ -53,6 +53,25 @@ pub fn has_ended(status: &PodStatus) -> bool {
     matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
 }
 
+/// Conditions that the kubelet owns; all others belong to those who set them.
+/// Rule: upstream `pkg/kubelet/types/pod_status.go` `PodConditionByKubelet`.
+pub const KUBELET_CONDITIONS: [&str; 8] = [
+    "PodScheduled",
+    "PodReadyToStartContainers",
+    "Initialized",
+    "ContainersReady",
+    "Ready",
+    "PodResizePending",
+    "PodResizeInProgress",
+    "AllContainersRestarting",
+];
+
+/// The conditions that others than the kubelet set, readiness gates among them.
+pub fn foreign_conditions(status: Option<&PodStatus>) -> impl Iterator<Item = &PodCondition> {
+    let all = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    all.iter().filter(|condition| !KUBELET_CONDITIONS.contains(&condition.type_.as_str()))
+}
+
 /// The value of an annotation.
 pub fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
@@ -60,6 +79,15 @@ pub fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 
 /// Name of the one source whose pods are not static: the API server.
 pub const API_SOURCE: &str = "api";
+
+/// Name of the source of pods that are pushed to the node.
+pub const PUSH_SOURCE: &str = "push";
+
+/// Whether the pod's source keeps a deleted pod until it has ended. One that such a source drops before was deleted
+/// by force: nobody waits for it any more.
+pub fn is_kept_until_ended(pod: &Pod) -> bool {
+    annotation(pod, labels::CONFIG_SOURCE).is_some_and(|source| [API_SOURCE, PUSH_SOURCE].contains(&source))
+}
 
 /// Whether the pod came from a source other than the API server, so that no API object owns it.
 /// Rule: upstream `pkg/kubelet/types/pod_update.go` `IsStaticPod`.

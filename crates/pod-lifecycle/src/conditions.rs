@@ -1,14 +1,15 @@
 //! The conditions of a pod (reference 4.8).
 
 use kube_model::core::{ContainerStatus, PodCondition};
-use kube_model::pod::ContainerKind;
+use kube_model::pod::{self, ContainerKind};
 
 use crate::container_status::{Statuses, time};
 use crate::context::Context;
 use crate::phase::Phase;
 use crate::sandbox;
 
-const OWNED: [&str; 5] =
+/// Those that every status has.
+const OWN: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What is found out about one condition.
@@ -33,12 +34,11 @@ impl Finding {
     }
 }
 
-/// All conditions: those of others as they are, then ours. The time of the last transition stays as long as
+/// All conditions: those of others as the pod's source has them, then ours. The time of the last transition stays as long as
 /// the status does.
 pub(crate) fn all(cx: Context<'_>, statuses: &Statuses, phase: Phase) -> Vec<PodCondition> {
     let previous: &[PodCondition] = cx.previous().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let mut conditions: Vec<_> =
-        previous.iter().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    let mut conditions: Vec<_> = pod::foreign_conditions(cx.inputs.pod.status.as_ref()).cloned().collect();
     let containers_ready = containers_ready(cx, statuses, phase);
     let findings = [
         Finding::bare(sandbox::usable(cx).is_ok()),
@@ -48,7 +48,7 @@ pub(crate) fn all(cx: Context<'_>, statuses: &Statuses, phase: Phase) -> Vec<Pod
         Finding::bare(true),
     ];
     let generation = cx.inputs.pod.metadata.generation.filter(|g| *g != 0);
-    for (type_, finding) in OWNED.into_iter().zip(findings) {
+    for (type_, finding) in OWN.into_iter().zip(findings) {
         let status = if finding.holds { "True" } else { "False" };
         let since = previous.iter().find(|c| c.type_ == type_ && c.status == status);
         conditions.push(PodCondition {

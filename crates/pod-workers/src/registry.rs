@@ -174,7 +174,35 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         self.start_what_can(&mut state);
     }
 
-    /// No longer wants the pod with this UID.
+    /// Takes over what others wrote into the status of a pod: conditions that are not the kubelet's own, which
+    /// readiness gates read, and that it has ended. Our own words, which come back the same way, change nothing.
+    /// Rule: upstream `pkg/kubelet/kubelet.go` `HandlePodReconcile`.
+    pub fn reconcile(&self, pod: Arc<Pod>) {
+        let status = pod.status.as_ref();
+        let ended = status.is_some_and(pod::has_ended);
+        let is_news = |known: &Pod| {
+            let known = known.status.as_ref();
+            (ended && !known.is_some_and(pod::has_ended))
+                || !pod::foreign_conditions(known).eq(pod::foreign_conditions(status))
+        };
+        let mut state = self.inner.lock();
+        let Some(slot) = state.pods.get_mut(&pod::identity(&pod).0) else { return };
+        match &mut slot.again {
+            Some(again) => *again = pod,
+            None => {
+                slot.desired.send_if_modified(|desired| {
+                    let news = is_news(&desired.pod);
+                    if news {
+                        desired.pod = Arc::clone(&pod);
+                    }
+                    news
+                });
+            }
+        }
+    }
+
+    /// No longer wants the pod with this UID. One whose source keeps deleted pods until they have ended was deleted
+    /// by force: it ends now, whatever grace it had.
     pub fn remove(&self, uid: &PodUid) {
         let mut state = self.inner.lock();
         let nothing_runs = state.cache.listed && !state.cache.knows(uid);
@@ -186,13 +214,18 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             // What a dropped step may have left behind in the runtime has nobody any more.
             return self.adopt_orphans(&mut state);
         }
-        let since = self.inner.context.clock.mono();
+        let now = self.inner.context.clock.mono();
         slot.desired.send_if_modified(|desired| {
-            let run = desired.intent == Intent::Run;
-            if run {
-                desired.intent = Intent::Remove { since, grace_seconds: None };
-            }
-            run
+            let forced = pod::is_kept_until_ended(&desired.pod).then_some(LEAST_GRACE_SECONDS);
+            let intent = match desired.intent {
+                Intent::Run => Intent::Remove { since: now, grace_seconds: forced },
+                Intent::Remove { since, grace_seconds } => {
+                    Intent::Remove { since, grace_seconds: forced.or(grace_seconds) }
+                }
+            };
+            let news = desired.intent != intent;
+            desired.intent = intent;
+            news
         });
         self.start_what_can(&mut state);
     }
@@ -561,7 +594,9 @@ fn nobody(uid: &PodUid, key: &PodKey) -> Pod {
     pod.metadata.uid = Some(uid.to_string());
     pod.metadata.namespace = Some(key.namespace.to_string());
     pod.metadata.name = Some(key.name.to_string());
-    pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.to_owned(), NOBODY.to_owned())].into());
+    // The hash of a static pod is its UID (upstream `pkg/kubelet/config/common.go`): so its mirror pod is known.
+    let annotations = [(labels::CONFIG_SOURCE, NOBODY.to_owned()), (labels::CONFIG_HASH, uid.to_string())];
+    pod.metadata.annotations = Some(annotations.map(|(name, value)| (name.to_owned(), value)).into());
     pod.spec = Some(PodSpec { containers: Vec::<Container>::new(), ..PodSpec::default() });
     pod
 }

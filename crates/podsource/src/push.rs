@@ -48,7 +48,7 @@ pub use listen::{Listen, NotAnAddress};
 pub use store::OpenError;
 
 /// Name of this source, in [`SourceState::source`] and in the annotation of its pods.
-pub const SOURCE: &str = "push";
+pub const SOURCE: &str = kube_model::pod::PUSH_SOURCE;
 
 /// What to serve, where, and to whom.
 #[derive(Debug, Clone)]

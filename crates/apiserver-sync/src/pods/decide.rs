@@ -36,6 +36,14 @@ pub(super) enum Action {
     Create(Box<Pod>),
 }
 
+/// Whether this is what the server shows of the pod.
+pub(super) fn shows(server: &Pod, local: &PodState) -> bool {
+    match annotation(server, CONFIG_MIRROR) {
+        Some(_) => is_static(&local.pod) && mirror::is_current(server, &local.pod),
+        None => server.metadata.uid.as_deref() == Some(local.uid.as_str()),
+    }
+}
+
 /// Whether two states say the same to the server.
 pub(super) fn same(a: &PodState, b: &PodState) -> bool {
     Arc::ptr_eq(&a.pod, &b.pod)
@@ -51,13 +59,16 @@ pub(super) fn decide(facts: &Facts<'_>) -> Option<Action> {
             None => Some(Action::Create(Box::new(mirror::of(&local.pod, facts.node?)))),
             // An ordinary pod of that name is in the way; the sources tell of it.
             Some(pod) if !is_mirror(pod) => None,
+            // A mirror goes after its static pod, not before: until then it says what still runs.
             Some(pod)
-                if local.removing
+                if local.finished
                     || pod.metadata.deletion_timestamp.is_some()
                     || !mirror::is_current(pod, &local.pod) =>
             {
                 delete(pod)
             }
+            // Of a pod that only the runtime knows nobody can say how its containers are.
+            Some(_) if local.pod.spec.as_ref().is_none_or(|spec| spec.containers.is_empty()) => None,
             Some(pod) => patch(facts, local, pod),
         },
         (None, Some(pod)) if is_mirror(pod) => {
@@ -164,7 +175,8 @@ mod tests {
     fn a_static_pod_gets_a_mirror_that_follows_it() {
         let fixed = |hash: &str| {
             json!({"metadata": {"name": "s", "namespace": "d", "uid": hash, "annotations": {
-                "kubernetes.io/config.source": "file", "kubernetes.io/config.hash": hash}}})
+                "kubernetes.io/config.source": "file", "kubernetes.io/config.hash": hash}},
+                "spec": {"containers": [{"name": "c"}]}})
         };
         let mirror = |hash: &str| {
             let mut mirror = mirror::of(&pod(fixed(hash)), &node());
@@ -181,6 +193,13 @@ mod tests {
         assert_eq!(show(Some(&runs), Some(&mirror("b")), false), "delete m");
         assert_eq!(show(Some(&runs), Some(&leaving), false), "delete m");
         assert_eq!(show(Some(&runs), Some(&stranger), true), "nothing");
+        let removing = PodState { removing: true, ..runs.clone() };
+        assert_eq!(show(Some(&removing), Some(&mirror("a")), true), "patch m", "it still runs");
+        assert_eq!(show(Some(&removing), Some(&mirror("b")), true), "delete m");
+        let mut unwanted = fixed("a");
+        unwanted["spec"]["containers"] = json!([]);
+        let unwanted = PodState { removing: true, ..local(unwanted, false) };
+        assert_eq!(show(Some(&unwanted), Some(&mirror("a")), true), "nothing", "only the runtime knows it");
         assert_eq!(show(Some(&removed), Some(&mirror("a")), false), "delete m");
         assert_eq!(show(Some(&removed), None, true), "nothing");
         assert_eq!(show(None, Some(&mirror("a")), false), "nothing");

@@ -2,19 +2,7 @@
 //! `pkg/kubelet/status/status_manager.go` `mergePodStatus`, `pkg/kubelet/types/pod_status.go`.
 
 use kube_model::core::{ContainerStatus, PodCondition, PodStatus};
-use kube_model::pod::has_ended;
-
-/// Conditions that the kubelet owns; all others are left as they are.
-const OWNED: [&str; 8] = [
-    "PodScheduled",
-    "PodReadyToStartContainers",
-    "Initialized",
-    "ContainersReady",
-    "Ready",
-    "PodResizePending",
-    "PodResizeInProgress",
-    "AllContainersRestarting",
-];
+use kube_model::pod::{KUBELET_CONDITIONS, has_ended};
 
 /// Owned by others as well: written only together with a terminal phase.
 const SHARED: &str = "DisruptionTarget";
@@ -96,7 +84,7 @@ fn conditions(server: &[PodCondition], ours: &[PodCondition], ended: bool) -> Ve
     let mut merged = Vec::new();
     for condition in ours {
         let kind = condition.type_.as_str();
-        let ours_to_write = OWNED.contains(&kind) || (kind == SHARED && ended);
+        let ours_to_write = KUBELET_CONDITIONS.contains(&kind) || (kind == SHARED && ended);
         if !ours_to_write {
             continue;
         }
@@ -113,7 +101,7 @@ fn conditions(server: &[PodCondition], ours: &[PodCondition], ended: bool) -> Ve
         merged.push(condition);
     }
     let kept = server.iter().filter(|c| {
-        let mine = OWNED.contains(&c.type_.as_str());
+        let mine = KUBELET_CONDITIONS.contains(&c.type_.as_str());
         !mine && !merged.iter().any(|m: &PodCondition| m.type_ == c.type_)
     });
     let kept: Vec<PodCondition> = kept.cloned().collect();

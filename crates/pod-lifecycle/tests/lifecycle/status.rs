@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_model::core::PodCondition;
+use kube_model::core::{PodCondition, PodStatus};
 use kube_model::observed::{ContainerState, SandboxState};
 use pod_lifecycle::Progress;
 use serde_json::json;
@@ -80,13 +80,14 @@ fn a_readiness_gate_that_nobody_opened_keeps_the_pod_unready() {
     );
     assert_eq!(condition(&sim, "ContainersReady").status, "True");
 
-    let mut status = sim.status();
-    let gate = PodCondition { type_: "x/y".into(), status: "True".into(), ..PodCondition::default() };
-    status.conditions.as_mut().unwrap().push(gate);
-    sim.memory.last_status = Some(Arc::new(status));
-    sim.round(0);
-    assert_eq!(condition(&sim, "Ready").status, "True");
-    assert_eq!(condition(&sim, "x/y").status, "True", "conditions of others stay");
+    for (opened, ready) in [("True", "True"), ("False", "False")] {
+        let gate = PodCondition { type_: "x/y".into(), status: opened.into(), ..PodCondition::default() };
+        Arc::make_mut(&mut sim.pod).status =
+            Some(PodStatus { conditions: Some(vec![gate]), ..PodStatus::default() });
+        sim.round(0);
+        assert_eq!(condition(&sim, "Ready").status, ready);
+        assert_eq!(condition(&sim, "x/y").status, opened, "conditions of others stay as they are");
+    }
 }
 
 #[test]

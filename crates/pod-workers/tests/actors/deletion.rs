@@ -142,3 +142,36 @@ async fn a_finished_pod_that_is_wanted_again_starts_anew() {
     world.until_running().await;
     assert!(!finished(&world.workers.views()));
 }
+
+/// `kubectl delete --force` takes the object away at once, with or without a graceful deletion before.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_deleted_by_force_ends_now_and_its_name_is_free() {
+    for graceful_before in [false, true] {
+        let world = World::new();
+        let mut pod = a_deleted_pod("u1", "web-node1", 3600);
+        pod.metadata.deletion_timestamp = None;
+        pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(3600);
+        world.workers.set(Arc::new(pod));
+        world.until_running().await;
+        world.fake.state.lock().unwrap().hang.insert("stop_container c2 3600");
+        let began = now();
+        if graceful_before {
+            world.workers.set(Arc::new(a_deleted_pod("u1", "web-node1", 3600)));
+            world.until("it is being stopped", |_, fake| !stops(fake).is_empty()).await;
+        }
+        world.workers.remove(&"u1".into());
+        world.workers.set(Arc::new(a_pod("u2", "web-node1")));
+        let runs = "start_container u2 app 0".to_owned();
+        world.until("the next one runs", |_, fake| fake.calls().contains(&runs)).await;
+        assert_eq!(stops(&world.fake).last().unwrap(), "stop_container c2 2");
+        assert_eq!(now(), began, "nothing was waited for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_whose_manifest_goes_has_its_own_grace() {
+    let world = running().await;
+    world.workers.remove(&"u1".into());
+    world.until("gone", |views, _| views.is_empty()).await;
+    assert_eq!(stops(&world.fake), ["stop_container c2 5"]);
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kube_model::core::{Pod, PodCondition, PodReadinessGate, PodStatus};
 use kube_model::observed::SandboxState;
 use kube_model::view::PodView;
 
@@ -87,4 +88,48 @@ async fn a_sandbox_that_died_is_replaced_and_that_is_told() {
             && views.iter().any(|v| events(v, "SandboxChanged").eq([(1, text)]))
     };
     world.until("replaced and told", told).await;
+}
+
+/// A load balancer's controller opens a readiness gate, and closes it.
+#[tokio::test(start_paused = true)]
+async fn a_condition_that_others_set_counts_at_once_and_our_own_words_wake_nobody() {
+    let world = World::new();
+    let mut pod = a_pod("u1", "web-node1");
+    let gate = PodReadinessGate { condition_type: "lb/registered".to_owned() };
+    pod.spec.as_mut().unwrap().readiness_gates = Some(vec![gate]);
+    let with = |conditions: &[(&str, &str)]| {
+        let condition = |(type_, status): &(&str, &str)| PodCondition {
+            type_: (*type_).to_owned(),
+            status: (*status).to_owned(),
+            ..PodCondition::default()
+        };
+        let conditions = Some(conditions.iter().map(condition).collect());
+        Arc::new(Pod { status: Some(PodStatus { conditions, ..PodStatus::default() }), ..pod.clone() })
+    };
+    let ready = |views: &[Arc<PodView>]| {
+        let conditions = views[0].status.conditions.as_deref().unwrap_or_default();
+        conditions.iter().find(|c| c.type_ == "Ready").is_some_and(|c| c.status == "True")
+    };
+    world.workers.set(Arc::new(pod.clone()));
+    world.until_running().await;
+    assert!(!ready(&world.workers.views()), "the gate is closed");
+
+    world.workers.reconcile(with(&[("lb/registered", "True")]));
+    world.until("ready", |views, _| ready(views)).await;
+    let before = *world.workers.status_changes().borrow();
+    world.workers.reconcile(with(&[("Ready", "False"), ("lb/registered", "True")]));
+    world.workers.reconcile(with(&[("lb/registered", "False")]));
+    world.until("not ready", |views, _| !ready(views)).await;
+    assert_eq!(
+        *world.workers.status_changes().borrow(),
+        before + 1,
+        "what came back of our own changed nothing"
+    );
+    world.workers.reconcile(with(&[]));
+    world
+        .until("the condition is gone", |views, _| {
+            let conditions = views[0].status.conditions.as_deref().unwrap_or_default();
+            conditions.iter().any(|c| c.message.as_deref().is_some_and(|m| m.contains("does not exist")))
+        })
+        .await;
 }
