@@ -196,7 +196,7 @@ pub struct PsiStats {
 /// One line of pressure stall information.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PsiData {
-    /// Total time waited; the kernel's microseconds as nanoseconds.
+    /// Total time waited, in the kernel's microseconds.
     pub total: u64,
     /// Share of time over 10 s, percent.
     #[serde(serialize_with = "as_go")]

@@ -28,8 +28,8 @@ pub(crate) fn pressure(text: &str) -> Option<PsiStats> {
             |name: &str| line.split_whitespace().find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
         let share = |name| field(name)?.parse().ok();
         Some(PsiData {
-            // The kernel counts microseconds.
-            total: field("total")?.parse::<u64>().ok()?.saturating_mul(1000),
+            // The kernel's microseconds, which cAdvisor and pkg/kubelet/stats/helper.go pass on as they are.
+            total: field("total")?.parse().ok()?,
             avg10: share("avg10")?,
             avg60: share("avg60")?,
             avg300: share("avg300")?,
@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn pressure_is_read_in_nanoseconds() {
+    fn pressure_is_served_in_the_microseconds_of_the_kernel() {
         let text = "some avg10=1.50 avg60=0.20 avg300=0.00 total=1234\nfull avg10=0.00 avg60=0.00 avg300=0.01 total=5\n";
         let psi = pressure(text).unwrap();
-        assert_eq!((psi.some.total, psi.some.avg10, psi.some.avg60), (1_234_000, 1.5, 0.2));
-        assert_eq!((psi.full.total, psi.full.avg300), (5000, 0.01));
+        assert_eq!((psi.some.total, psi.some.avg10, psi.some.avg60), (1234, 1.5, 0.2));
+        assert_eq!((psi.full.total, psi.full.avg300), (5, 0.01));
         let old = pressure("some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n").unwrap();
-        assert_eq!((old.some.total, old.full), (7000, PsiData::default()));
+        assert_eq!((old.some.total, old.full), (7, PsiData::default()));
         assert_eq!(pressure(""), None);
     }
 

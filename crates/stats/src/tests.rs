@@ -381,12 +381,13 @@ fn a_node_with_cgroup_v2_is_measured_whole() {
     let mut meter = meter(v2_node());
     let summary = meter.measure(&told(), Depth::Everything, at(0)).unwrap();
     let now = "2026-11-23T13:36:40Z";
-    let cpu = |nanoseconds: u64| json!({"time": now, "usageCoreNanoSeconds": nanoseconds, "psi": psi(3000, 0.5, 2000)});
-    let io = json!({"time": now, "psi": psi(3000, 0.5, 2000)});
+    let cpu =
+        |nanoseconds: u64| json!({"time": now, "usageCoreNanoSeconds": nanoseconds, "psi": psi(3, 0.5, 2)});
+    let io = json!({"time": now, "psi": psi(3, 0.5, 2)});
     let swap = json!({"time": now, "swapAvailableBytes": 4000, "swapUsageBytes": 1000});
     let memory = json!({
         "time": now, "usageBytes": 368_640, "workingSetBytes": 364_544, "rssBytes": 118_784,
-        "pageFaults": 818, "majorPageFaults": 2, "psi": psi(3000, 0.5, 2000),
+        "pageFaults": 818, "majorPageFaults": 2, "psi": psi(3, 0.5, 2),
     });
     let node = serde_json::to_value(&summary.node).unwrap();
     let roles: Vec<&str> = summary.node.system_containers.iter().map(|c| c.name.as_str()).collect();
@@ -401,14 +402,14 @@ fn a_node_with_cgroup_v2_is_measured_whole() {
         json!({
             "time": now, "usageBytes": usage, "workingSetBytes": usage - inactive,
             "availableBytes": TOTAL - usage + inactive, "rssBytes": 1_864_140 * 1024,
-            "pageFaults": 607_854_209, "majorPageFaults": 150_869, "psi": psi(9000, 0.0, 0),
+            "pageFaults": 607_854_209, "majorPageFaults": 150_869, "psi": psi(9, 0.0, 0),
         })
     );
     assert_eq!(
         node["cpu"],
-        json!({"time": now, "usageCoreNanoSeconds": 7_825_055_040_000u64, "psi": psi(9000, 0.0, 0)})
+        json!({"time": now, "usageCoreNanoSeconds": 7_825_055_040_000u64, "psi": psi(9, 0.0, 0)})
     );
-    assert_eq!(node["io"], json!({"time": now, "psi": psi(9000, 0.0, 0)}));
+    assert_eq!(node["io"], json!({"time": now, "psi": psi(9, 0.0, 0)}));
 
     let pod = serde_json::to_value(&summary.pods[0]).unwrap();
     for (field, expected) in [("cpu", &cpu(48_230_000)), ("memory", &memory), ("swap", &swap), ("io", &io)] {
