@@ -21,5 +21,6 @@ mod push;
 mod recorded;
 mod sources;
 mod strangers;
+mod stuck;
 mod survey;
 mod survival;

@@ -18,7 +18,7 @@ use cri_config::paths::pod_dir;
 use futures::{Stream, StreamExt, stream};
 use kube_model::view::RuntimeView;
 use kube_model::{Monotonic, PodUid, Timestamp};
-use pod_workers::{Listed, Node, Probes, Runtime, RuntimeDown, Workers};
+use pod_workers::{Listed, Node, Observed, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -177,7 +177,9 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         }
         let reads = ours.into_values().map(|(sandboxes, containers)| async move {
             // What cannot be read now, its actor will ask for, too.
-            if let Ok(Some(pod)) = read(&self.client, &sandboxes, &containers).await {
+            if let Some(Observed { pod, unread }) = read(&self.client, &sandboxes, &containers).await
+                && unread.is_empty()
+            {
                 self.workers.runtime_observed(at, pod);
             }
         });
@@ -209,7 +211,11 @@ impl<R: Runtime, P: Probes> Feed<R, P> {
         if at < listed_at {
             return;
         }
-        let Some(sandbox) = event.pod_sandbox_status else { return };
+        let Some(sandbox) = event.pod_sandbox_status else {
+            // It could not tell the sandbox's status, but that something happened.
+            let pod = event.containers_statuses.iter().find_map(|c| identity(&c.labels));
+            return pod.into_iter().for_each(|(uid, _)| self.workers.look(&uid));
+        };
         let containers = event.containers_statuses.into_iter().map(|c| (sandbox.id.clone(), c)).collect();
         let containers = with_last_words(containers).await;
         if let Some(pod) = observed_pod(vec![sandbox], containers)

@@ -20,7 +20,7 @@ use kube_model::core::Pod;
 use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox};
 use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
-use pod_workers::{CleanUp, Reporter, Runtime, StartContainer, StepError};
+use pod_workers::{CleanUp, Observed, Reporter, Runtime, StartContainer, StepError};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -51,7 +51,7 @@ pub(crate) struct CriRuntime {
 }
 
 impl Runtime for CriRuntime {
-    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
+    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<Observed, StepError> {
         observe::pod(&self.client, uid, key).await.map_err(|e| failed(FailureReason::FailedPrepare, &e))
     }
 
@@ -118,8 +118,8 @@ impl Runtime for CriRuntime {
         self.stop_by_id(&container.id, grace_seconds).await
     }
 
-    async fn remove_container(&self, key: &PodKey, container: &Container) -> Result<(), StepError> {
-        self.remove(key, container).await
+    async fn remove_container(&self, pod: &ObservedPod, container: &Container) -> Result<(), StepError> {
+        self.remove(pod, container).await
     }
 
     async fn clean_up(&self, uid: &PodUid, key: &PodKey, extent: CleanUp) -> Result<(), StepError> {

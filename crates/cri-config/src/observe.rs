@@ -9,6 +9,10 @@ use kube_model::observed::{Container, ContainerState, ContainerUser, ObservedPod
 use kube_model::{PodKey, PodUid, Timestamp, labels};
 use node_proto::cri::v1;
 
+mod listed;
+
+pub use listed::{container_as_listed, sandbox_as_listed};
+
 /// A container's status, and what it does not hold itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SandboxContainer {

@@ -19,7 +19,7 @@ use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
 use crate::observer;
 use crate::registry::Inner;
-use crate::traits::{CleanUp, Node, Probes, Runtime, StepError};
+use crate::traits::{CleanUp, Node, Observed, Probes, Runtime, StepError};
 use crate::turns::Turn;
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
@@ -143,7 +143,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.sleep(None).await;
                 continue;
             }
-            if let Err(error) = self.refresh().await {
+            if let Err(error) = self.refresh(desired.intent).await {
                 self.turn = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
@@ -247,8 +247,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
     }
 
-    /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must.
-    async fn refresh(&mut self) -> Result<(), StepError> {
+    /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must. A pod
+    /// that is to run waits until the runtime tells all of it, one that is to go does not.
+    async fn refresh(&mut self, intent: Intent) -> Result<(), StepError> {
         let now = self.now();
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel)
             | self.look_again.take_if(|at| *at <= now).is_some();
@@ -257,9 +258,17 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         let at = self.now();
         match self.observe().await {
-            Ok(pod) => {
-                self.count_ends(&pod);
-                self.take(Observation { pod: Arc::new(pod), at, direct: true });
+            Ok(mut observed) => {
+                if let Some(known) = &self.observation {
+                    observed.complete_by(&known.pod);
+                }
+                if let (Intent::Run, Some(error)) = (intent, observed.unread.into_values().next()) {
+                    self.must_observe = true;
+                    let text = format!("what runs is kept, but the runtime cannot tell how it is: {error}");
+                    return Err(StepError { message: text, ..error });
+                }
+                self.count_ends(&observed.pod);
+                self.take(Observation { pod: Arc::new(observed.pod), at, direct: true });
                 self.must_observe = false;
                 Ok(())
             }
@@ -271,7 +280,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     /// Asks the runtime, and says so when the answer takes its time.
-    async fn observe(&mut self) -> Result<ObservedPod, StepError> {
+    async fn observe(&mut self) -> Result<Observed, StepError> {
         let mut asked = pin!(self.inner.context.runtime.observe(&self.uid, &self.key));
         if let Ok(answer) = tokio::time::timeout(PROMPT, &mut asked).await {
             return answer;

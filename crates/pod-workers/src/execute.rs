@@ -115,7 +115,7 @@ async fn one<R: Runtime>(
             stop::side_by_side(runtime, cell, pod, observed, std::slice::from_ref(action)).await
         }
         Action::RemoveContainer { id, .. } => match observed.containers.iter().find(|c| c.id == *id) {
-            Some(container) => runtime.remove_container(&observed.key, container).await,
+            Some(container) => runtime.remove_container(observed, container).await,
             None => Ok(()),
         },
     };

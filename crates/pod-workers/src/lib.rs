@@ -22,4 +22,4 @@ pub use cell::{EventSink, Reporter};
 pub use clock::Clock;
 pub use observer::Observer;
 pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
-pub use traits::{CleanUp, Node, Probes, Runtime, RuntimeDown, StartContainer, StepError};
+pub use traits::{CleanUp, Node, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError};

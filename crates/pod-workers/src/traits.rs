@@ -1,5 +1,6 @@
 //! What the actors need from the rest of the agent.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +18,10 @@ use crate::cell::Reporter;
 /// cgroups, hooks). Each method is one step of a plan. A step may be dropped half-way when the pod is to be
 /// removed; the next observation shows how far it came.
 pub trait Runtime: Send + Sync + 'static {
-    /// Reads all sandboxes and containers of one pod, at this moment.
-    fn observe(
-        &self,
-        uid: &PodUid,
-        key: &PodKey,
-    ) -> impl Future<Output = Result<ObservedPod, StepError>> + Send;
+    /// Reads all sandboxes and containers of one pod, at this moment. Fails when they cannot be listed; one whose status
+    /// cannot be read is still there.
+    fn observe(&self, uid: &PodUid, key: &PodKey)
+    -> impl Future<Output = Result<Observed, StepError>> + Send;
 
     /// The node as pods are admitted to it: as it is known, or `fresh` from the API server where there is one.
     fn node(&self, fresh: bool) -> impl Future<Output = Arc<admission::Node>> + Send;
@@ -81,10 +80,10 @@ pub trait Runtime: Send + Sync + 'static {
         grace_seconds: i64,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Removes a dead container and its log; succeeds if it is gone.
+    /// Removes a dead container of this pod and its log; succeeds if it is gone.
     fn remove_container(
         &self,
-        key: &PodKey,
+        pod: &ObservedPod,
         container: &Container,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
@@ -95,6 +94,44 @@ pub trait Runtime: Send + Sync + 'static {
         key: &PodKey,
         extent: CleanUp,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
+}
+
+/// What [`Runtime::observe`] found out about one pod.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Everything that there is of it.
+    pub pod: ObservedPod,
+    /// Which of its sandboxes and containers did not tell their status, by ID, and why: of these `pod` has what the
+    /// runtime's lists tell, which is enough to stop and to remove them, but no addresses, times and exit codes.
+    pub unread: BTreeMap<String, StepError>,
+}
+
+impl Observed {
+    /// Completes what could not be read by what was read before: in one state nothing of it changes.
+    pub(crate) fn complete_by(&mut self, known: &ObservedPod) {
+        for sandbox in &mut self.pod.sandboxes {
+            let same = |s: &&Sandbox| s.id == sandbox.id && s.state == sandbox.state;
+            if let Some(before) = known.sandboxes.iter().find(same)
+                && self.unread.remove(&sandbox.id).is_some()
+            {
+                *sandbox = before.clone();
+            }
+        }
+        for container in &mut self.pod.containers {
+            let same = |c: &&Container| c.id == container.id && c.state == container.state;
+            if let Some(before) = known.containers.iter().find(same)
+                && self.unread.remove(&container.id).is_some()
+            {
+                *container = before.clone();
+            }
+        }
+    }
+}
+
+impl From<ObservedPod> for Observed {
+    fn from(pod: ObservedPod) -> Self {
+        Self { pod, unread: BTreeMap::new() }
+    }
 }
 
 /// How much [`Runtime::clean_up`] removes.

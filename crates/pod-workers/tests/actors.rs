@@ -20,6 +20,8 @@ mod lifecycle;
 mod support;
 #[path = "actors/termination.rs"]
 mod termination;
+#[path = "actors/unread.rs"]
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;

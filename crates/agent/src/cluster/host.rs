@@ -118,9 +118,7 @@ impl Node for AgentHost {
             }
             let mut running = Vec::with_capacity(pods.len());
             for (sandboxes, containers) in pods.into_values() {
-                running.extend(
-                    read(&self.runtime, &sandboxes, &containers).await.map_err(failed)?.map(Arc::new),
-                );
+                running.extend(read(&self.runtime, &sandboxes, &containers).await.map(|o| Arc::new(o.pod)));
             }
             Ok(running)
         })

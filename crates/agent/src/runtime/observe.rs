@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 
 use cri_client::v1::{
     Container, ContainerFilter, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxStatusRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatusRequest,
 };
 use cri_client::{Client, Error};
-use cri_config::observe::{SandboxContainer, observed_pod};
+use cri_config::observe::{SandboxContainer, container_as_listed, observed_pod, sandbox_as_listed};
 use cri_config::termination;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use kube_model::observed::ObservedPod;
 use kube_model::{PodKey, PodUid, labels};
+use pod_lifecycle::FailureReason;
+use pod_workers::{Observed, StepError};
+
+use super::failed;
 
 /// Reads all sandboxes and containers of a pod, with their statuses and last words.
-pub(super) async fn pod(client: &Client, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, Error> {
+pub(super) async fn pod(client: &Client, uid: &PodUid, key: &PodKey) -> Result<Observed, Error> {
     let of_pod = || [(labels::POD_UID.to_owned(), uid.to_string())].into();
     let (sandboxes, containers) = futures::try_join!(
         client.list_pod_sandbox(ListPodSandboxRequest {
@@ -26,8 +30,8 @@ pub(super) async fn pod(client: &Client, uid: &PodUid, key: &PodKey) -> Result<O
             filter: Some(ContainerFilter { label_selector: of_pod(), ..Default::default() }),
         }),
     )?;
-    let pod = read(client, &sandboxes.items, &containers.containers).await?;
-    Ok(pod.unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+    let observed = read(client, &sandboxes.items, &containers.containers).await;
+    Ok(observed.unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone()).into()))
 }
 
 /// Reads the statuses of what was listed, all of one pod. `None` if nothing of it is left.
@@ -35,20 +39,40 @@ pub(crate) async fn read(
     client: &Client,
     sandboxes: &[PodSandbox],
     containers: &[Container],
-) -> Result<Option<ObservedPod>, Error> {
+) -> Option<Observed> {
     let sandboxes = sandboxes.iter().map(|item| async move {
         let request = PodSandboxStatusRequest { pod_sandbox_id: item.id.clone(), verbose: false };
-        found(client.pod_sandbox_status(request).await).map(|answer| answer.and_then(|a| a.status))
+        match found(client.pod_sandbox_status(request).await) {
+            Ok(answer) => (answer.and_then(|a| a.status), None),
+            // Of one that is not ready there is no more to know.
+            Err(_) if item.state() == PodSandboxState::SandboxNotready => {
+                (Some(sandbox_as_listed(item)), None)
+            }
+            Err(error) => (Some(sandbox_as_listed(item)), Some((item.id.clone(), unread(&error)))),
+        }
     });
     let containers = containers.iter().map(|item| async move {
         let request = ContainerStatusRequest { container_id: item.id.clone(), verbose: false };
-        let answer = found(client.container_status(request).await)?;
-        Ok(answer.and_then(|a| a.status).map(|status| (item.pod_sandbox_id.clone(), status)))
+        let (status, unread) = match found(client.container_status(request).await) {
+            Ok(answer) => (answer.and_then(|a| a.status), None),
+            Err(error) => {
+                let error = unread(&error);
+                (Some(container_as_listed(item, &error.message)), Some((item.id.clone(), error)))
+            }
+        };
+        (status.map(|status| (item.pod_sandbox_id.clone(), status)), unread)
     });
-    let (sandboxes, containers) = futures::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
-    let sandboxes = sandboxes.into_iter().flatten().collect();
+    let (sandboxes, containers) = futures::join!(join_all(sandboxes), join_all(containers));
+    let (sandboxes, unread_sandboxes): (Vec<_>, Vec<_>) = sandboxes.into_iter().unzip();
+    let (containers, unread_containers): (Vec<_>, Vec<_>) = containers.into_iter().unzip();
+    let unread = unread_sandboxes.into_iter().chain(unread_containers).flatten().collect();
     let containers = with_last_words(containers.into_iter().flatten().collect()).await;
-    Ok(observed_pod(sandboxes, containers))
+    let pod = observed_pod(sandboxes.into_iter().flatten().collect(), containers)?;
+    Some(Observed { pod, unread })
+}
+
+fn unread(error: &Error) -> StepError {
+    failed(FailureReason::FailedPrepare, error)
 }
 
 /// What went between the list and the question is not there.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri_client::v1::{PodSandboxStatusRequest, RemoveContainerRequest, StopContainerRequest};
-use kube_model::PodKey;
 use kube_model::core::Pod;
-use kube_model::observed::Container;
+use kube_model::observed::{Container, ObservedPod};
 use kube_model::pod;
 use kube_model::view::EventType;
 use pod_lifecycle::FailureReason;
@@ -65,11 +64,11 @@ impl CriRuntime {
         status.network?.ip.parse().ok()
     }
 
-    pub(super) async fn remove(&self, key: &PodKey, container: &Container) -> Result<(), StepError> {
+    pub(super) async fn remove(&self, pod: &ObservedPod, container: &Container) -> Result<(), StepError> {
         let request = RemoveContainerRequest { container_id: container.id.clone() };
         let removed = gone_is_done(self.client.remove_container(request).await);
         removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
-        let (key, name, id) = (key.clone(), container.name.clone(), container.id.clone());
+        let (key, name, id) = (pod.key.clone(), container.name.clone(), container.id.clone());
         let log = Some(PathBuf::from(&container.log_path)).filter(|p| p.is_absolute());
         let work = move |files: &super::Files| files.remove_container(&key, &name, &id, log.as_deref());
         self.files.run(work).await.map_err(|e| failed(FailureReason::FailedKillPod, &e))

@@ -13,8 +13,8 @@ use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{
-    CleanUp, Clock, Context, Listed, Node, Observer, Probes, Reporter, Runtime, StartContainer, StepError,
-    Workers,
+    CleanUp, Clock, Context, Listed, Node, Observed, Observer, Probes, Reporter, Runtime, StartContainer,
+    StepError, Workers,
 };
 use tokio::sync::{Notify, watch};
 
@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) ignore_sigterm: BTreeSet<&'static str>,
     /// Calls are kept with the seconds since then.
     pub(crate) since: Option<Timestamp>,
+    /// IDs of sandboxes and containers that do not tell their status.
+    pub(crate) unreadable: BTreeSet<&'static str>,
     /// Stops report success and do nothing.
     pub(crate) lie: bool,
     ids: u32,
@@ -131,10 +133,21 @@ impl Runtime for Fake {
         self.state.lock().unwrap().unsupported.map(str::to_owned)
     }
 
-    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<ObservedPod, StepError> {
+    async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<Observed, StepError> {
         self.call(format!("observe {uid}")).await?;
         let state = self.state.lock().unwrap();
-        Ok(state.pods.get(uid).cloned().unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone())))
+        let pod = state.pods.get(uid).cloned();
+        let mut pod = pod.unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone()));
+        let mut unread = BTreeMap::new();
+        for sandbox in pod.sandboxes.iter_mut().filter(|s| state.unreadable.contains(s.id.as_str())) {
+            sandbox.ips.clear();
+            unread.insert(sandbox.id.clone(), unreadable());
+        }
+        for container in pod.containers.iter_mut().filter(|c| state.unreadable.contains(c.id.as_str())) {
+            (container.started_at, container.finished_at) = (None, None);
+            unread.insert(container.id.clone(), unreadable());
+        }
+        Ok(Observed { pod, unread })
     }
 
     async fn node(&self, fresh: bool) -> Arc<admission::Node> {
@@ -250,7 +263,7 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn remove_container(&self, _: &PodKey, container: &Container) -> Result<(), StepError> {
+    async fn remove_container(&self, _: &ObservedPod, container: &Container) -> Result<(), StepError> {
         self.call(format!("remove_container {}", container.id)).await?;
         self.change(&container.id, |p| p.containers.retain(|c| c.id != container.id));
         Ok(())
@@ -259,6 +272,10 @@ impl Runtime for Fake {
     async fn clean_up(&self, uid: &PodUid, _: &PodKey, extent: CleanUp) -> Result<(), StepError> {
         self.call(format!("clean_up {uid} {extent:?}")).await
     }
+}
+
+fn unreadable() -> StepError {
+    StepError::new(FailureReason::FailedPrepare, "device or resource busy")
 }
 
 /// Runs a hook that sleeps.
