@@ -14,6 +14,7 @@ pub mod auth;
 pub mod client;
 pub mod commands;
 pub mod explain;
+mod files;
 pub mod healthz;
 pub mod host;
 mod http1;

@@ -13,9 +13,9 @@ use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use percent_encoding::utf8_percent_encode;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::path::ESCAPED;
+use crate::files::{self, OpenError, blocking};
 use crate::http1::{Body, plain, text, whole};
 
 const ROOT: &str = "/var/log";
@@ -32,13 +32,16 @@ enum Found {
 /// The file or folder `path` below the root.
 pub(super) async fn answer(path: &str) -> Response<Body> {
     let below = path.to_owned();
-    let found = tokio::task::spawn_blocking(move || find(Path::new(ROOT), &below)).await;
-    match found.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+    match blocking(move || find(Path::new(ROOT), &below)).await {
         Ok(Found::File(file, size)) => send(file, size),
         // The links of a list work only below a slash.
         Ok(Found::Folder(_)) if !path.is_empty() && !path.ends_with('/') => with_slash(path),
         Ok(Found::Folder(list)) => whole(StatusCode::OK, "text/html; charset=utf-8", list.into()),
-        Err(error) => match error.kind() {
+        Err(OpenError::Link(_)) => plain(StatusCode::FORBIDDEN, "403 Forbidden\n"),
+        Err(error @ OpenError::Special(_)) => {
+            text(StatusCode::FORBIDDEN, format!("403 Forbidden: {error}\n"))
+        }
+        Err(OpenError::Io(error)) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 plain(StatusCode::NOT_FOUND, "404 page not found\n")
             }
@@ -58,26 +61,15 @@ fn with_slash(path: &str) -> Response<Body> {
     response
 }
 
-fn find(root: &Path, path: &str) -> io::Result<Found> {
+fn find(root: &Path, path: &str) -> Result<Found, OpenError> {
     let root = root.canonicalize()?;
     let real = root.join(path.trim_end_matches('/')).canonicalize()?;
-    let below = real.strip_prefix(&root).map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?;
-    let folder =
-        rustix::fs::openat(CWD, &root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let Ok(below) = real.strip_prefix(&root) else { return Err(OpenError::Link(root)) };
     // The way was free of links a moment ago; if it is not any more, this fails.
     let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let guarded = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let file = File::from(rustix::fs::openat2(&folder, below, flags, Mode::empty(), guarded)?);
+    let file = files::open_any(&root, below)?;
     let meta = file.metadata()?;
-    if meta.is_file() {
-        Ok(Found::File(file, meta.len()))
-    } else if meta.is_dir() {
-        list(&file).map(Found::Folder)
-    } else {
-        // Pipes, sockets and devices.
-        Err(io::ErrorKind::NotFound.into())
-    }
+    if meta.is_dir() { Ok(list(&file).map(Found::Folder)?) } else { Ok(Found::File(file, meta.len())) }
 }
 
 /// As Go's file server lists folders.
@@ -106,13 +98,13 @@ fn send(file: File, size: u64) -> Response<Body> {
     let pieces = futures::stream::unfold((Arc::new(file), 0), move |(file, at)| async move {
         let most = usize::try_from(size.saturating_sub(at)).unwrap_or(BLOCK).min(BLOCK);
         let reader = Arc::clone(&file);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = blocking(move || {
             let mut bytes = vec![0; most];
             let read = reader.read_at(&mut bytes, at)?;
             bytes.truncate(read);
             io::Result::Ok(bytes)
         });
-        let bytes = read.await.ok()?.ok().filter(|bytes| !bytes.is_empty())?;
+        let bytes = read.await.ok().filter(|bytes| !bytes.is_empty())?;
         let next = at + bytes.len() as u64;
         Some((Bytes::from(bytes), (file, next)))
     });
@@ -130,9 +122,14 @@ mod tests {
 
     use super::*;
 
-    /// The contents, or the kind of the error.
-    fn found(root: &Path, path: &str) -> Result<String, io::ErrorKind> {
-        match find(root, path).map_err(|error| error.kind())? {
+    /// The contents, or what is wrong.
+    fn found(root: &Path, path: &str) -> Result<String, String> {
+        let words = |error| match error {
+            OpenError::Io(error) => format!("{:?}", error.kind()),
+            OpenError::Link(_) => "link".to_owned(),
+            OpenError::Special(kind) => kind.to_owned(),
+        };
+        match find(root, path).map_err(words)? {
             Found::File(file, size) => {
                 let mut bytes = vec![0; size as usize];
                 file.read_exact_at(&mut bytes, 0).unwrap();
@@ -154,16 +151,17 @@ mod tests {
         symlink("../secret", root.join("out")).unwrap();
         symlink(folder.path(), root.join("pods/out")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        rustix::fs::mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
         for path in ["pods/web/0.log", "absolute", "folder/0.log"] {
-            assert_eq!(found(&root, path).as_deref(), Ok("hello"), "{path}");
+            assert_eq!(found(&root, path), Ok("hello".to_owned()), "{path}");
         }
         for path in ["out", "pods/out/secret", "pods/out", "..", "../secret"] {
-            assert_eq!(found(&root, path), Err(io::ErrorKind::PermissionDenied), "{path}");
+            assert_eq!(found(&root, path), Err("link".to_owned()), "{path}");
         }
-        for path in ["fifo", "nope", "pods/web/nope"] {
-            assert_eq!(found(&root, path), Err(io::ErrorKind::NotFound), "{path}");
+        for path in ["nope", "pods/web/nope"] {
+            assert_eq!(found(&root, path), Err("NotFound".to_owned()), "{path}");
         }
+        assert_eq!(found(&root, "fifo"), Err("a named pipe".to_owned()));
         assert!(found(&root, "loop").is_err() && found(&root, "absolute/x").is_err());
     }
 

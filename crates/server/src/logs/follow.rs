@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::row::{Rows, UnsupportedFormat};
 use super::watch::{LogWatch, Watched};
 use super::{LogOptions, tail};
+use crate::files::{self, OpenError, blocking};
 
 /// Bytes a read.
 const BLOCK: usize = 32 * 1024;
@@ -31,7 +32,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
     #[error("failed to open log file {path:?}: {source}")]
-    Open { path: PathBuf, source: io::Error },
+    Open { path: PathBuf, source: OpenError },
     #[error("failed to read log file {path:?}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("failed to watch directory {path:?}: {source}")]
@@ -75,20 +76,21 @@ impl LogStream {
         options: &LogOptions,
         follow: Option<(&LogWatch, BoxFuture<'static, ()>)>,
     ) -> Result<Self, LogError> {
-        let tail_lines = options.tail_lines;
-        let (path, file, size, offset) = blocking(move || {
-            let opened = path.canonicalize().and_then(|path| {
-                let file = File::open(&path)?;
-                Ok((path, file))
-            });
-            let (path, file) = opened.map_err(|source| LogError::Open { path, source })?;
-            let bounds = file.metadata().and_then(|meta| {
-                Ok((meta.len(), tail_lines.map_or(Ok(0), |rows| tail::start(&file, meta.len(), rows))?))
-            });
-            let (size, offset) = bounds.map_err(|source| LogError::Read { path: path.clone(), source })?;
-            Ok::<_, LogError>((path, file, size, offset))
+        let (path, file, size) = blocking(move || {
+            let file = match open(&path) {
+                Ok(file) => file,
+                Err(source) => return Err(LogError::Open { path, source }),
+            };
+            match file.metadata() {
+                Ok(meta) => Ok((path, Arc::new(file), meta.len())),
+                Err(source) => Err(LogError::Read { path, source }),
+            }
         })
         .await?;
+        let offset = match options.tail_lines {
+            None => 0,
+            Some(rows) => last_rows(&path, &file, size, rows).await?,
+        };
         let mode = match follow {
             None => Mode::Once(size),
             Some((watch, ended)) => {
@@ -99,7 +101,7 @@ impl LogStream {
                 Mode::Follow(Follower { watched, ended, over: None, waited: false, next: None })
             }
         };
-        Ok(Self { path, file: Arc::new(file), offset, rows: Rows::new(options), mode, finished: false })
+        Ok(Self { path, file, offset, rows: Rows::new(options), mode, finished: false })
     }
 
     /// The output, piece by piece; an error is its last piece.
@@ -234,10 +236,10 @@ async fn replaced(file: Arc<File>, path: PathBuf, offset: u64, is_over: bool) ->
     blocking(move || {
         let read = |source| LogError::Read { path: path.clone(), source };
         let ours = file.metadata().map_err(read)?;
-        let newer = match File::open(&path) {
+        let newer = match open(&path) {
             Ok(newer) => newer,
             // Between the two steps of a rotation, or its pod is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Replaced::No),
+            Err(error) if error.is_not_found() => return Ok(Replaced::No),
             Err(source) => return Err(LogError::Open { path, source }),
         };
         let theirs = newer.metadata().map_err(read)?;
@@ -254,6 +256,31 @@ async fn replaced(file: Arc<File>, path: PathBuf, offset: u64, is_over: bool) ->
     .await
 }
 
+/// Opens a log. Its runtime puts it at `<pod logs>/<namespace_name_uid>/<container>/<n>.log` (upstream
+/// `pkg/kubelet/kuberuntime/helpers.go`): the folder of the pods' logs may be a link, nothing below it.
+fn open(path: &Path) -> Result<File, OpenError> {
+    let folder = path.ancestors().nth(3).unwrap_or(Path::new("/"));
+    files::open(folder, path.strip_prefix(folder).unwrap_or(path))
+}
+
+/// Where the last rows begin. No thread is held for longer than a piece of the search takes.
+async fn last_rows(path: &Path, file: &Arc<File>, size: u64, rows: u64) -> Result<u64, LogError> {
+    let mut search = tail::Search::new(size, rows);
+    loop {
+        let reader = Arc::clone(file);
+        let (after, found) = blocking(move || {
+            let found = search.step(&*reader);
+            (search, found)
+        })
+        .await;
+        let found = found.map_err(|source| LogError::Read { path: path.to_owned(), source })?;
+        if let Some(offset) = found {
+            return Ok(offset);
+        }
+        search = after;
+    }
+}
+
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
@@ -264,8 +291,9 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 fn after(ours: &Metadata, path: &Path) -> Option<File> {
     let mut rotated = rotated(path);
     rotated.sort_unstable();
-    let own = rotated.iter().position(|path| path.metadata().is_ok_and(|other| is_same(ours, &other)));
-    rotated.into_iter().skip(own.map_or(0, |own| own + 1)).find_map(|path| File::open(path).ok())
+    let own =
+        rotated.iter().position(|path| path.symlink_metadata().is_ok_and(|other| is_same(ours, &other)));
+    rotated.into_iter().skip(own.map_or(0, |own| own + 1)).find_map(|path| open(&path).ok())
 }
 
 fn rotated(path: &Path) -> Vec<PathBuf> {
@@ -280,16 +308,4 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.filter(|path| is_rotated(path)).collect()
-}
-
-/// Reading may wait for a disk; it is done where that holds up nobody.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and this future with it.
-            Err(_cancelled) => std::future::pending().await,
-        },
-    }
 }

@@ -113,6 +113,47 @@ async fn what_cannot_be_read_is_said_in_the_body() {
     assert_eq!(reply.answer(), (200, "unable to retrieve container logs for containerd://w"));
 }
 
+/// A pod that mounts the logs' folder may put anything there.
+#[test]
+fn a_log_that_is_no_file_holds_no_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+    runtime.unwrap().block_on(async {
+        let server = Server::start();
+        server.view.set(snapshot(vec![running_pod("web", "w"), running_pod("good", "g")]));
+        server.log("g", &row("good"));
+        let path = server.log("w", "");
+        let secret = server.folder.path().join("secret");
+        fs::write(&secret, row("secret")).unwrap();
+        let log = "/containerLogs/default/web/app";
+        let refused = |why: &str| (200, format!("failed to open log file {path:?}: {why}"));
+        let ask = async || {
+            // More than there are threads, and some that their clients leave.
+            for query in ["", "?follow=true", "?tailLines=1"] {
+                let (_response, connection) =
+                    server.client().open("GET", &format!("{log}{query}"), &[]).await;
+                connection.abort();
+            }
+            let mut answers = vec![];
+            for query in ["", "?follow=true", "?tailLines=1"] {
+                let reply = server.get(&format!("{log}{query}")).await;
+                answers.push((reply.status, reply.body));
+            }
+            assert_eq!(server.get("/containerLogs/default/good/app").await.answer(), (200, "good\n"));
+            answers.dedup();
+            assert_eq!(answers.len(), 1, "{answers:?}");
+            answers.remove(0)
+        };
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(ask().await, refused("it is a named pipe, and only regular files are read"));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        let folder = server.folder.path().parent().unwrap();
+        let link = format!("there is a link on the way, and none is followed below {folder:?}");
+        assert_eq!(ask().await, refused(&link));
+    });
+}
+
 #[tokio::test]
 async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
     let server = Server::start();
