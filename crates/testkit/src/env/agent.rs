@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::cleanup::make_cgroup;
 use super::command::{both_streams, output};
 use super::error::{At, tail};
 use super::{BINARY_VARIABLE, Error, Run, say, target_dir, until};
@@ -109,6 +110,7 @@ impl Agent {
         for sub in ["manifests", "root"] {
             fs::create_dir_all(dir.join(sub)).at("create", dir.join(sub))?;
         }
+        make_cgroup(run.name())?;
         let mut agent = Self { run: Arc::clone(run), options, dir, healthz: run.free_port()?, child: None };
         agent.start_again()?;
         Ok(agent)

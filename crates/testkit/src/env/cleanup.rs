@@ -113,12 +113,26 @@ impl Tasks {
     }
 }
 
+/// Makes the run's own top cgroup: an agent is refused one that is not there.
+pub(super) fn make_cgroup(name: &str) -> Result<(), Error> {
+    for hierarchy in hierarchies() {
+        let dir = hierarchy.join(name);
+        fs::create_dir_all(&dir).at("create", dir)?;
+    }
+    Ok(())
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    let mut all = vec![PathBuf::from(CGROUPS)];
+    all.extend(fs::read_dir(CGROUPS).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
+    all.retain(|hierarchy| hierarchy.join("cgroup.procs").exists());
+    all
+}
+
 /// The run's cgroups in every hierarchy: its own top group, and those of containers without a parent group.
 fn cgroups(name: &str, ids: &BTreeSet<String>) -> Vec<PathBuf> {
-    let mut hierarchies = vec![PathBuf::from(CGROUPS)];
-    hierarchies.extend(fs::read_dir(CGROUPS).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
     let mut found = Vec::new();
-    for hierarchy in hierarchies.iter().filter(|h| h.join("cgroup.procs").exists()) {
+    for hierarchy in hierarchies() {
         found.push(hierarchy.join(name));
         found.extend(ids.iter().map(|id| hierarchy.join("k8s.io").join(id)));
     }
