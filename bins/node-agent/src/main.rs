@@ -51,7 +51,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn show_config(line: &CommandLine) -> anyhow::Result<()> {
     let effective = line.load(&Disk)?;
     print(&node_config::render(&effective))?;
-    Settings::new(&effective, &config::facts())?;
+    Settings::new(&effective, &config::facts_with(&effective.flags))?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ fn hostname() -> String {
 fn run(line: CommandLine) -> anyhow::Result<()> {
     one_malloc_arena();
     let effective = line.load(&Disk)?;
-    let settings = Settings::new(&effective, &config::facts())?;
+    let settings = Settings::new(&effective, &config::facts_with(&effective.flags))?;
     let live = Live::new(logging::init(settings.logging_format, settings.verbosity)?, &settings);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");

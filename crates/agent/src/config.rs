@@ -7,9 +7,10 @@ mod reload;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cgroups::Cgroups;
+use node_config::table::KubeletFlags;
 use node_config::validate::Facts;
 
 pub use check::check;
@@ -18,20 +19,53 @@ pub use reload::{Changed, Live, Reload};
 
 use crate::settings::CGROUP_MOUNT;
 
+/// What the rules need to know of this node and of the command line. What cannot be found out breaks no rule.
+pub fn facts_with(flags: &KubeletFlags) -> Facts {
+    Facts { api_server: Some(!flags.kubeconfig.is_empty()), ..facts() }
+}
+
 /// What the rules need to know of this node. What cannot be found out breaks no rule.
 pub fn facts() -> Facts {
+    let online_cpus =
+        fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| cpus(text.trim()));
+    let cores = online_cpus.as_ref().and_then(|cpus| i64::try_from(cpus.len()).ok());
+    let memory = crate::node::memory().ok().and_then(|bytes| i64::try_from(bytes).ok());
+    let capacity = [("cpu", cores.map(|cores| cores.saturating_mul(1000))), ("memory", memory)];
+    let numa_nodes = fs::read_to_string("/sys/devices/system/node/online").ok();
     let cgroups = Cgroups::detect(Path::new(CGROUP_MOUNT), cgroups::Settings::default());
     Facts {
         cgroup_version: cgroups.ok().map(|cgroups| match cgroups.version() {
             cgroups::Version::V1 => 1,
             cgroups::Version::V2 => 2,
         }),
-        online_cpus: fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|t| cpus(t.trim())),
+        online_cpus,
+        capacity: capacity
+            .into_iter()
+            .filter_map(|(name, amount)| Some((name.to_owned(), amount?)))
+            .collect(),
+        numa_nodes: numa_nodes
+            .and_then(|text| cpus(text.trim()))
+            .map(|nodes| nodes.into_iter().filter_map(|node| node.try_into().ok()).collect()),
+        missing_cgroup: Some(missing_cgroup),
         // The first line is a heading.
         swap: fs::read_to_string("/proc/swaps").ok().map(|text| text.lines().count() > 1),
-        // Rules about an API server wait for the crate that speaks to one.
+        // The command line says so, and a file that is checked alone has none.
         api_server: None,
     }
+}
+
+/// The folders of a cgroup that are not there: in each hierarchy of version 1 that pods are put into, or in the one of
+/// version 2. Upstream `pkg/kubelet/cm/cgroup_v1_manager_linux.go`.
+fn missing_cgroup(cgroup: &str) -> Vec<String> {
+    const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "cpuset", "hugetlb", "memory", "pids", "systemd"];
+    let mount = Path::new(CGROUP_MOUNT);
+    let hierarchies: Vec<PathBuf> = if mount.join("cgroup.controllers").exists() {
+        vec![mount.to_owned()]
+    } else {
+        CONTROLLERS.iter().map(|name| mount.join(name)).filter(|folder| folder.is_dir()).collect()
+    };
+    let folders = hierarchies.into_iter().map(|folder| folder.join(cgroup.trim_start_matches('/')));
+    folders.filter(|folder| !folder.is_dir()).map(|folder| folder.display().to_string()).collect()
 }
 
 /// A list of CPUs as the kernel writes it: `0-3,6`.
@@ -58,7 +92,15 @@ mod tests {
     #[test]
     fn this_node_has_cpus_and_cgroups() {
         let facts = facts();
-        assert!(facts.online_cpus.is_some_and(|cpus| !cpus.is_empty()));
+        assert!(facts.online_cpus.as_ref().is_some_and(|cpus| !cpus.is_empty()));
         assert!(facts.cgroup_version.is_some());
+        assert!(facts.capacity["cpu"] >= 1000 && facts.capacity["memory"] > 1 << 20, "{facts:?}");
+    }
+
+    #[test]
+    fn a_cgroup_that_is_not_there_is_told_by_its_folders() {
+        assert_eq!(missing_cgroup("/"), [""; 0]);
+        let missing = missing_cgroup("/no/such/cgroup");
+        assert!(!missing.is_empty() && missing.iter().all(|folder| folder.ends_with("/no/such/cgroup")));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn images(settings: &Settings) -> images::Settings {
         serialize_image_pulls: settings.serialize_image_pulls,
         registry_pull_qps: settings.registry_qps,
         registry_burst: settings.registry_burst,
-        ..images::Settings::default()
+        max_parallel_image_pulls: settings.max_parallel_image_pulls,
     }
 }
 

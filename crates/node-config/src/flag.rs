@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::config::{Effect, effect};
+use crate::config::{self, Effect};
 use crate::value::FlagValue;
 
 /// One flag of a command whose typed values live in a `T`.
@@ -19,12 +19,16 @@ pub struct Flag<T: 'static> {
     pub field: Option<&'static str>,
     /// Whose flag it is and whether it should be used.
     pub standing: Standing,
-    /// Whether this agent does something with it. One that it only accepts is reported when it is given. Of a
-    /// flag that sets a field, [`config::effect`](crate::config::effect) says so instead.
-    pub wired: bool,
+    /// What it does in this agent. Of a flag that sets a field, [`config::field`] says so instead.
+    pub effect: Effect,
+    /// What to use instead of a deprecated flag that sets no field, in the kubelet's words; may be empty.
+    pub instead: &'static str,
     /// Where its value goes; this also fixes its type.
     pub slot: &'static dyn Slot<T>,
 }
+
+/// The help of a flag that is accepted for its past only.
+pub const WITHOUT_EFFECT: &str = "without effect";
 
 /// Whose flag it is and whether it should be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +134,7 @@ impl<T> Flag<T> {
 
     /// What it does.
     pub fn effect(&self) -> Effect {
-        let own = if self.wired { Effect::Heeded } else { Effect::NotYet };
-        self.field.and_then(effect).map_or(own, |(effect, _)| effect)
+        self.field.and_then(config::field).map_or(self.effect, |row| row.effect)
     }
 
     /// The name of its value for the help, and the help text without backquotes.

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod removed;
 mod table;
 
+pub use removed::is_removed;
 pub use table::Gate;
 use table::TABLE;
 
@@ -185,6 +187,7 @@ impl Gates {
         let mut named = BTreeMap::new();
         for (name, &value) in set {
             match Gate::named(name) {
+                None if removed::is_removed(name) => {}
                 None => errors.push(GateError::Unknown(name.clone())),
                 Some(gate) if gate.spec().locked && gate.spec().default != value => {
                     errors.push(GateError::Locked { gate, value });

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::flag::{Flag, Standing};
+use crate::config::Effect;
+use crate::flag::{Flag, Standing, WITHOUT_EFFECT};
 
 /// The width that lines are wrapped at.
 const WIDTH: usize = 120;
@@ -83,12 +84,20 @@ fn right<T>(flag: &Flag<T>) -> String {
     if !default.is_empty() {
         text.push_str(&format!(" (default {default})"));
     }
+    match flag.effect() {
+        Effect::Done => {}
+        Effect::Partly(missing) => text.push_str(&format!(" (in part: {missing})")),
+        Effect::NotYet if flag.help == WITHOUT_EFFECT => {}
+        Effect::NotYet => text.push_str(" (without effect yet)"),
+        Effect::Nothing => text.push_str(" (without effect)"),
+    }
     match (flag.standing, flag.field) {
         (Standing::Kubelet, _) => {}
         (Standing::Deprecated, Some(field)) => {
             text.push_str(&format!(" (DEPRECATED: use {field})"));
         }
-        (Standing::Deprecated, None) => text.push_str(" (DEPRECATED)"),
+        (Standing::Deprecated, None) if flag.instead.is_empty() => text.push_str(" (DEPRECATED)"),
+        (Standing::Deprecated, None) => text.push_str(&format!(" (DEPRECATED: {})", flag.instead)),
         (Standing::Ours, _) => text.push_str(" (not a flag of the kubelet)"),
     }
     text

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::{DEFAULT_EVICTION_HARD, Decoded, Effect, KubeletConfiguration, TypeError, effect, join};
+use crate::config::{self, DEFAULT_EVICTION_HARD, Decoded, Effect, KubeletConfiguration, TypeError, join};
 use crate::error::{LoadError, WrongType};
 use crate::flag::Standing;
 use crate::gates::{self, Gates};
@@ -86,7 +86,11 @@ impl CommandLine {
         let deprecated = self.0.uses.iter().filter(|(flag, _)| flag.standing == Standing::Deprecated);
         deprecated
             .filter(|(flag, _)| seen.insert(flag.name))
-            .map(|(flag, _)| Warning::Deprecated { flag: flag.name, field: flag.field })
+            .map(|(flag, _)| Warning::Deprecated {
+                flag: flag.name,
+                field: flag.field,
+                instead: flag.instead,
+            })
             .collect()
     }
 }
@@ -210,29 +214,38 @@ impl Loaded {
             origins: self.origins,
             warnings: self.warnings,
         };
-        let idle = effective.without_effect(line);
-        if !idle.is_empty() {
-            effective.warnings.push(Warning::WithoutEffect(idle));
+        let (partly, without) = effective.not_done(line);
+        effective.warnings.extend(partly);
+        if !without.is_empty() {
+            effective.warnings.push(Warning::WithoutEffect(without));
         }
         Ok(effective)
     }
 }
 
 impl Effective {
-    /// What was set and does nothing, by name.
-    fn without_effect(&self, line: &CommandLine) -> Vec<(String, Origin)> {
-        let mut names: Vec<(String, Origin)> = Vec::new();
+    /// What was set and is done in part, and what does nothing, by name. What asks for nothing more than happens
+    /// anyway is left out.
+    fn not_done(&self, line: &CommandLine) -> (Vec<Warning>, Vec<(String, Origin)>) {
+        let (mut partly, mut names) = (Vec::new(), Vec::new());
+        let mut note = |effect, name: String, origin| match effect {
+            Effect::Done => {}
+            Effect::Partly(missing) => partly.push(Warning::Partly { name, missing, origin }),
+            Effect::NotYet | Effect::Nothing => names.push((name, origin)),
+        };
+        let mut seen = BTreeSet::new();
         for (path, origin) in self.origins.iter() {
-            if let Some((Effect::NotYet | Effect::Nothing, name)) = effect(path)
-                && names.last().is_none_or(|(last, _)| last != name)
+            if let Some(row) = config::field(path)
+                && !(row.idle)(&self.config)
+                && seen.insert(row.name)
             {
-                names.push((name.to_owned(), origin.clone()));
+                note(row.effect, row.name.to_owned(), origin.clone());
             }
         }
-        let mut flags = BTreeSet::new();
         for (flag, _) in &line.0.uses {
-            if flag.field.is_none() && flag.effect() == Effect::NotYet && flags.insert(flag.name) {
-                names.push((format!("--{}", flag.name), Origin::Flag(flag.name)));
+            let idle = self.given.get(flag.name).is_some_and(|text| text == flag.default);
+            if flag.field.is_none() && !idle && seen.insert(flag.name) {
+                note(flag.effect, format!("--{}", flag.name), Origin::Flag(flag.name));
             }
         }
         if matches!(self.flags.version, Version::Reported(_)) {
@@ -246,7 +259,7 @@ impl Effective {
                 names.push((path, origin));
             }
         }
-        names
+        (partly, names)
     }
 }
 

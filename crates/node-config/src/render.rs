@@ -43,6 +43,10 @@ pub fn render(effective: &Effective) -> String {
     let mut out = writer.out;
     for warning in &effective.warnings {
         let (title, names) = match warning {
+            Warning::Partly { name, missing, .. } => {
+                let _infallible = writeln!(out, "# Done only in part: {}: {missing}", line(name));
+                continue;
+            }
             Warning::ZeroIsUnset(names) => ("Zero is the same as not set, so the defaults count", names),
             Warning::WithoutEffect(names) => ("Accepted, but without effect in this agent", names),
             warning => {

@@ -74,6 +74,8 @@ pub struct Settings {
     pub pod_max_pids: Option<i64>,
     /// Whether one image is pulled at a time.
     pub serialize_image_pulls: bool,
+    /// Most image pulls at once when they are not serialized; `None`: no limit.
+    pub max_parallel_image_pulls: Option<usize>,
     /// Most image pulls a second; 0: no limit.
     pub registry_qps: u32,
     /// Most image pulls at once while keeping to `registry_qps`.
@@ -125,11 +127,20 @@ impl Settings {
     /// # Errors
     /// All that breaks a rule of [`validate`], or that this agent can not do.
     pub fn new(effective: &Effective, facts: &Facts) -> Result<Self, InvalidConfiguration> {
+        match Self::judge(effective, facts) {
+            (settings, Report { errors, .. }) if errors.is_empty() => Ok(settings),
+            (_, Report { errors, .. }) => Err(InvalidConfiguration(errors)),
+        }
+    }
+
+    /// What `effective` means for the agent, and what is wrong or odd about it: with errors the settings are of no
+    /// use.
+    pub fn judge(effective: &Effective, facts: &Facts) -> (Self, Report<Origin>) {
         let Effective { config, flags, origins, .. } = effective;
         let Report { errors, warnings: odd } = validate(config, facts, |path| origins.of(path));
         let mut check = Check { origins, invalid: errors };
         let mut warnings = effective.warnings.clone();
-        warnings.extend(odd.into_iter().map(Warning::Odd));
+        warnings.extend(odd.iter().cloned().map(Warning::Odd));
 
         check.invalid.extend(node_labels(&flags.node_labels, &origins.of("--node-labels")));
         if !matches!(flags.cloud_provider.as_str(), "" | "external") {
@@ -200,6 +211,7 @@ impl Settings {
             cpu_cfs_quota_period: check.duration("cpuCFSQuotaPeriod", config.cpu_cfs_quota_period),
             pod_max_pids: Some(config.pod_pids_limit).filter(|&limit| limit > 0),
             serialize_image_pulls: config.serialize_image_pulls,
+            max_parallel_image_pulls: config.max_parallel_image_pulls.and_then(|most| most.try_into().ok()),
             registry_qps: check.not_negative("registryPullQPS", config.registry_pull_qps),
             registry_burst: check.not_negative("registryBurst", config.registry_burst),
             seccomp_default: flags.seccomp_default || config.seccomp_default,
@@ -208,10 +220,7 @@ impl Settings {
             origins: origins.clone(),
             warnings: warnings.iter().map(Warning::to_string).collect(),
         };
-        match check.invalid {
-            invalid if invalid.is_empty() => Ok(settings),
-            invalid => Err(InvalidConfiguration(invalid)),
-        }
+        (settings, Report { errors: check.invalid, warnings: odd })
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use kube_model::duration::GoDuration;
 
-use crate::config::KubeletConfiguration;
-use crate::flag::{Field, Flag, Slot, Standing, field};
+use crate::config::{Effect, KubeletConfiguration};
+use crate::flag::{Field, Flag, Slot, Standing, WITHOUT_EFFECT, field};
 use crate::value::Version;
 
 pub use agent::AGENT;
@@ -79,7 +79,8 @@ const fn kubelet<T>(
     slot: &'static dyn Slot<T>,
     help: &'static str,
 ) -> Flag<T> {
-    Flag { name, short: None, default, help, field: None, standing: Standing::Kubelet, wired: true, slot }
+    let (effect, standing) = (Effect::Done, Standing::Kubelet);
+    Flag { name, short: None, default, help, field: None, standing, effect, instead: "", slot }
 }
 
 /// A flag of the kubelet for which it prefers the configuration field `field`.
@@ -111,12 +112,23 @@ const fn not_yet<T>(
     slot: &'static dyn Slot<T>,
     help: &'static str,
 ) -> Flag<T> {
-    Flag { wired: false, ..kubelet(name, default, slot, help) }
+    Flag { effect: Effect::NotYet, ..kubelet(name, default, slot, help) }
 }
 
 /// A flag of the kubelet that nobody should use any more, and that does nothing here.
 const fn gone<T>(name: &'static str, default: &'static str, slot: &'static dyn Slot<T>) -> Flag<T> {
-    Flag { standing: Standing::Deprecated, ..not_yet(name, default, slot, "without effect") }
+    Flag { standing: Standing::Deprecated, ..not_yet(name, default, slot, WITHOUT_EFFECT) }
+}
+
+/// A deprecated flag of the kubelet for which it names something else, and that this agent does nothing with yet.
+const fn replaced<T>(
+    name: &'static str,
+    default: &'static str,
+    instead: &'static str,
+    slot: &'static dyn Slot<T>,
+    help: &'static str,
+) -> Flag<T> {
+    Flag { standing: Standing::Deprecated, instead, ..not_yet(name, default, slot, help) }
 }
 
 /// A flag of ours.

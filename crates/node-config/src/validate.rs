@@ -4,19 +4,20 @@
 //! or on this machine (reference 1.7). One rule is a row of a table or a function. Must not know where values came
 //! from, beyond asking; nor files and flags.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::config::{KubeletConfiguration, join};
-use crate::gates::{Gate, Gates, Stage};
+use crate::gates::{Gate, Gates, Stage, is_removed};
 
 pub mod documents;
 mod eviction;
 mod network;
 mod node;
 mod pods;
+mod reservations;
 mod resources;
 mod tables;
 #[cfg(test)]
@@ -24,9 +25,10 @@ mod tests;
 mod tls;
 
 pub use node::node_labels;
+pub(crate) use resources::cpu_ranges;
 
 /// What the rules need to know of the machine. What is `None` is not known, and no rule fails over it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The version of the control groups: 1 or 2.
     pub cgroup_version: Option<u8>,
@@ -36,6 +38,12 @@ pub struct Facts {
     pub swap: Option<bool>,
     /// Whether there is an API server (`--kubeconfig`).
     pub api_server: Option<bool>,
+    /// What the machine has, by resource: thousandths of a core for `cpu`, else bytes.
+    pub capacity: BTreeMap<String, i64>,
+    /// Its NUMA nodes.
+    pub numa_nodes: Option<BTreeSet<i32>>,
+    /// The folders that would have to be there for a cgroup to be, and are not.
+    pub missing_cgroup: Option<fn(&str) -> Vec<String>>,
 }
 
 /// A value that breaks a rule, or is odd. `O` says where it came from.
@@ -105,6 +113,9 @@ const RULES: &[fn(&mut Check<'_>)] = &[
     resources::reserved_cpus,
     resources::reserved_memory,
     resources::qos_reserved,
+    reservations::within_capacity,
+    reservations::static_cpus,
+    reservations::static_memory,
     resources::manager_options,
     resources::memory_qos,
     eviction::thresholds,
@@ -179,7 +190,13 @@ fn gates(check: &mut Check<'_>) {
         check.error(join("featureGates", name), &value, format!("is not possible: {error}"));
     }
     for (name, value) in set {
-        let Some(gate) = Gate::named(name) else { continue };
+        let Some(gate) = Gate::named(name) else {
+            if is_removed(name) {
+                let rule = "is of an earlier release and passed over: unrecognized feature gate";
+                check.warn(join("featureGates", name), value, rule);
+            }
+            continue;
+        };
         if matches!(gate.spec().stage, Stage::GA | Stage::Deprecated) {
             check.warn(join("featureGates", name), value, "sets a gate that a future release removes");
         }

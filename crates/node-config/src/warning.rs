@@ -14,6 +14,8 @@ pub enum Warning {
         flag: &'static str,
         /// The field to use instead.
         field: Option<&'static str>,
+        /// Without one, what the kubelet advises; may be empty.
+        instead: &'static str,
     },
     /// A field that does not exist; it is passed over.
     UnknownField {
@@ -52,6 +54,15 @@ pub enum Warning {
     },
     /// What was set and does nothing in this agent, or nothing anywhere: each with its origin.
     WithoutEffect(Vec<(String, Origin)>),
+    /// What was set and does only a part of what it does in the kubelet.
+    Partly {
+        /// The field or flag.
+        name: String,
+        /// What is missing.
+        missing: &'static str,
+        /// Where the value came from.
+        origin: Origin,
+    },
     /// A value that is odd.
     Odd(Finding<Origin>),
 }
@@ -59,11 +70,12 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deprecated { flag, field: Some(field) } => {
+            Self::Deprecated { flag, field: Some(field), .. } => {
                 write!(f, "flag --{flag} is deprecated: set {field} in the file given with --config")
             }
-            Self::Deprecated { flag, field: None } => {
-                write!(f, "flag --{flag} is deprecated and has no effect")
+            Self::Deprecated { flag, field: None, instead: "" } => write!(f, "flag --{flag} is deprecated"),
+            Self::Deprecated { flag, field: None, instead } => {
+                write!(f, "flag --{flag} has been deprecated, {instead}")
             }
             Self::UnknownField { field, origin } => {
                 write!(f, "unknown field {} is ignored ({origin})", field.escape_debug())
@@ -86,6 +98,10 @@ impl fmt::Display for Warning {
             }
             Self::WithoutEffect(names) => {
                 write!(f, "accepted, but without effect in this agent: {}", Names(names))
+            }
+            Self::Partly { name, missing, origin } => {
+                let names = [(name.clone(), origin.clone())];
+                write!(f, "done only in part: {}: {missing}", Names(&names))
             }
             Self::Odd(finding) => finding.fmt(f),
         }

@@ -13,7 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Disk, facts};
+use super::{Disk, facts_with};
 use crate::logging::Verbosity;
 
 /// How often the configuration files are looked at with `--watch-config`. By looking, because they may stand on
@@ -76,7 +76,7 @@ impl Reload {
     pub fn reload(&mut self) -> Result<Changed, Box<dyn std::error::Error + Send + Sync>> {
         self.stamps = self.stamps();
         let new = self.line.load(&Disk)?;
-        let settings = Settings::new(&new, &facts())?;
+        let settings = Settings::new(&new, &facts_with(&new.flags))?;
         let mut changed = Changed::default();
         for field in differences(&self.running, &new) {
             let list = if LIVE.contains(&field.as_str()) {
@@ -186,14 +186,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         let write = |rest: &str| {
-            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n";
+            // Without an API server nobody can be asked.
+            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n\
+                        authentication: {webhook: {enabled: false}}\nauthorization: {mode: AlwaysAllow}\n";
             fs::write(&file, format!("{head}{rest}")).unwrap();
         };
         write("fileCheckFrequency: 20s\n");
         let line = line(&[format!("--config={}", file.display())]);
         let running = line.load(&Disk).unwrap();
         let verbosity = crate::logging::verbosity_for_tests(0);
-        let live = Live::new(verbosity.clone(), &Settings::new(&running, &facts()).unwrap());
+        let live =
+            Live::new(verbosity.clone(), &Settings::new(&running, &facts_with(&running.flags)).unwrap());
         let (file_check_frequency, http_check_frequency) =
             (live.file_check_frequency.clone(), live.http_check_frequency.clone());
         let mut reload = Reload::new(line, running, live);
@@ -210,7 +213,7 @@ mod tests {
 
         write("fileCheckFrequency: -1s\n");
         let error = reload.reload().unwrap_err().to_string();
-        assert!(error.contains("fileCheckFrequency") && error.contains("line 4"), "{error}");
+        assert!(error.contains("fileCheckFrequency") && error.contains("line 6"), "{error}");
         assert_eq!((*file_check_frequency.borrow(), verbosity.get()), (Duration::from_secs(5), 4));
     }
 }

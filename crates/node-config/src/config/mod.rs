@@ -18,7 +18,7 @@ pub use auth::{
 };
 pub(crate) use defaults::join;
 pub use defaults::{DEFAULT_EVICTION_HARD, Decoded, TypeError};
-pub use fields::{Effect, HEEDED, LIVE, NOT_YET, WITHOUT_EFFECT, effect};
+pub use fields::{Effect, FIELDS, LIVE, Row, field};
 pub use kubelet::KubeletConfiguration;
 pub use logging::{FlushFrequency, FormatOptions, Logging, MAX_VERBOSITY, OutputRouting, VModuleItem};
 pub use parts::{

@@ -127,19 +127,41 @@ fn each_field_is_in_one_of_the_lists() {
     let written = serde_json::to_value(whole()).unwrap().as_object().unwrap().len();
     let declared = include_str!("kubelet.rs").lines().filter(|line| line.starts_with("    pub ")).count();
     assert_eq!(written, declared, "a field that whole() leaves out");
-    let all = || [HEEDED, NOT_YET, WITHOUT_EFFECT].into_iter().flatten().copied();
+    let all = || FIELDS.iter().map(|row| row.name);
     let within = |path: &str, name: &str| {
         path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     for path in &paths {
         assert_eq!(all().filter(|name| within(path, name)).count(), 1, "{path}");
-        assert!(effect(path).is_some(), "{path}");
+        assert!(field(path).is_some(), "{path}");
     }
     for name in all() {
         assert!(paths.iter().any(|path| within(path, name)), "{name} is no field");
     }
-    assert_eq!(effect("evictionHard[a.b]"), Some((Effect::Heeded, "evictionHard")));
-    assert_eq!(effect("evictionSoft[a.b]"), Some((Effect::NotYet, "evictionSoft")));
-    assert_eq!(effect("hairpinMode"), Some((Effect::Nothing, "hairpinMode")));
-    assert_eq!(effect("portx"), None);
+    let of = |path| field(path).map(|row| row.name);
+    assert_eq!(of("evictionHard[a.b]"), Some("evictionHard"));
+    assert_eq!(of("logging.options.json.splitStream"), Some("logging.options.json.splitStream"));
+    assert_eq!((of("logging"), of("portx")), (None, None));
+}
+
+#[test]
+fn what_asks_for_nothing_more_than_happens_anyway_is_idle() {
+    let idle = |name: &str, value: Value| (field(name).unwrap().idle)(&read(json!({ name: value })));
+    for (name, nothing, something) in [
+        ("imageMaximumGCAge", json!("0s"), json!("1h")),
+        ("shutdownGracePeriod", json!("0s"), json!("30s")),
+        ("shutdownGracePeriodCriticalPods", json!("0s"), json!("10s")),
+        ("evictionMaxPodGracePeriod", json!(0), json!(0)),
+        ("rotateCertificates", json!(false), json!(true)),
+        ("cpuManagerPolicy", json!("none"), json!("static")),
+        ("memoryManagerPolicy", json!("None"), json!("Static")),
+        ("cgroupDriver", json!("cgroupfs"), json!("systemd")),
+        ("enforceNodeAllocatable", json!(["pods"]), json!(["pods", "kube-reserved"])),
+        ("imageGCHighThresholdPercent", json!(100), json!(85)),
+        ("evictionHard", json!({}), json!({"memory.available": "1Gi"})),
+    ] {
+        assert!(idle(name, nothing), "{name}");
+        assert_eq!(idle(name, something.clone()), something == json!(0), "{name}: {something}");
+    }
+    assert!(FIELDS.iter().all(|row| row.effect != Effect::Done || (row.idle)(&whole())));
 }

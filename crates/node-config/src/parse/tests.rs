@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Effect;
 use crate::flag::{Field, Flag, Standing, field};
 
 #[derive(Debug, Default, PartialEq, Eq, Clone)]
@@ -16,7 +17,17 @@ const fn row(
     default: &'static str,
     slot: &'static dyn crate::flag::Slot<Values>,
 ) -> Flag<Values> {
-    Flag { name, short, default, help: "", field: None, standing: Standing::Ours, wired: true, slot }
+    Flag {
+        name,
+        short,
+        default,
+        help: "",
+        field: None,
+        standing: Standing::Ours,
+        effect: Effect::Done,
+        instead: "",
+        slot,
+    }
 }
 
 const fn at<V>(get: fn(&mut Values) -> &mut V) -> Field<Values, V> {

@@ -13,6 +13,7 @@ use super::{Check, non_empty};
 use crate::config::{KubeletConfiguration, join};
 use crate::gates::{Gate, Gates};
 use crate::table::KubeletFlags;
+use crate::validate::cpu_ranges;
 use crate::value::parse_ip;
 
 /// The settings of a node with an API server.
@@ -265,10 +266,15 @@ impl Check<'_> {
 
     fn reserved(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, i64> {
         let mut reserved = BTreeMap::new();
+        let cpus = cpu_ranges(&config.reserved_system_cpus);
         for (field, map) in
             [("systemReserved", &config.system_reserved), ("kubeReserved", &config.kube_reserved)]
         {
             for (resource, text) in map {
+                // Upstream `cmd/kubelet/app/server.go`: the CPUs that are named go before both.
+                if resource == "cpu" && cpus.is_some() {
+                    continue;
+                }
                 let Ok(amount) = text.parse::<Quantity>() else {
                     self.fail(&join(field, resource), text, "must be a quantity");
                     continue;
@@ -277,6 +283,10 @@ impl Check<'_> {
                 let sum: &mut i64 = reserved.entry(resource.clone()).or_default();
                 *sum = sum.saturating_add(amount);
             }
+        }
+        if let Some(ranges) = cpus {
+            let count: i64 = ranges.iter().map(|&(from, to)| i64::from(to - from) + 1).sum();
+            reserved.insert("cpu".to_owned(), count.saturating_mul(1000));
         }
         reserved
     }

@@ -47,6 +47,7 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
         cpu_cfs_quota_period: Duration::from_millis(100),
         pod_max_pids: None,
         serialize_image_pulls: true,
+        max_parallel_image_pulls: None,
         registry_qps: 5,
         registry_burst: 10,
         seccomp_default: false,
@@ -184,7 +185,7 @@ fn what_has_no_effect_or_is_left_out_is_a_warning() {
         settings.warnings,
         [
             "flag --max-open-files is deprecated: set maxOpenFiles in the file given with --config",
-            "flag --containerd is deprecated and has no effect",
+            "flag --containerd is deprecated",
             "accepted, but without effect in this agent: maxOpenFiles (flag --max-open-files), --lock-file, --containerd, --version",
             "--node-ip: \"x\" is not an IP address and is left out (flag --node-ip)",
         ]

@@ -2,9 +2,13 @@
 
 use kube_model::duration::GoDuration;
 
-use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours, own};
+use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours, own, replaced};
 use crate::flag::{Flag, unused};
 use crate::value::{EQUALS, LABELS, LESS, WHOLE, ip, pairs};
+
+/// Upstream `cmd/kubelet/app/options/options.go`.
+const USE_EVICTION: &str =
+    "Use --eviction-hard or --eviction-soft instead. Will be removed in a future version.";
 
 /// The flags of the agent itself.
 #[rustfmt::skip]
@@ -86,7 +90,7 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     deprecated("authorization-webhook-cache-unauthorized-ttl", "authorization.webhook.cacheUnauthorizedTTL", "30s", &at(|f| &mut f.config.authorization.webhook.cache_unauthorized_ttl),
         "how long a no of the API server is good for"),
     deprecated("cgroup-driver", "cgroupDriver", "cgroupfs", &at(|f| &mut f.config.cgroup_driver),
-        "who makes cgroups; the runtime must use the same driver; cgroupfs is the only one supported"),
+        "who makes cgroups; the runtime must use the same driver"),
     deprecated("cgroup-root", "cgroupRoot", "", &at(|f| &mut f.config.cgroup_root),
         "cgroup under which the pods' cgroups are made; empty for the root cgroup"),
     deprecated("cgroups-per-qos", "cgroupsPerQOS", "true", &at(|f| &mut f.config.cgroups_per_qos),
@@ -148,7 +152,7 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     deprecated("file-check-frequency", "fileCheckFrequency", "20s", &at(|f| &mut f.config.file_check_frequency),
         "time between two looks at the manifest files, for changes that were not notified"),
     deprecated("hairpin-mode", "hairpinMode", "promiscuous-bridge", &at(|f| &mut f.config.hairpin_mode),
-        "without effect: promiscuous-bridge, hairpin-veth or none"),
+        "promiscuous-bridge, hairpin-veth or none"),
     deprecated("healthz-bind-address", "healthzBindAddress", "127.0.0.1", &ip(|f: &mut AgentFlags| &mut f.config.healthz_bind_address),
         "address of the /healthz endpoint; 0.0.0.0 or :: for all interfaces"),
     deprecated("healthz-port", "healthzPort", "10248", &at(|f| &mut f.config.healthz_port),
@@ -254,7 +258,7 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     deprecated("serialize-image-pulls", "serializeImagePulls", "true", &at(|f| &mut f.config.serialize_image_pulls),
         "pull one image at a time"),
     deprecated("streaming-connection-idle-timeout", "streamingConnectionIdleTimeout", "4h0m0s", &at(|f| &mut f.config.streaming_connection_idle_timeout),
-        "without effect"),
+        "how long a stream may be idle"),
     deprecated("sync-frequency", "syncFrequency", "1m0s", &at(|f| &mut f.config.sync_frequency),
         "time between two full comparisons of a pod with its desired state"),
     deprecated("system-cgroups", "systemCgroups", "", &at(|f| &mut f.config.system_cgroups),
@@ -286,6 +290,14 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     deprecated("volume-stats-agg-period", "volumeStatsAggPeriod", "1m0s", &at(|f| &mut f.config.volume_stats_agg_period),
         "time between two measurements of volumes; 0 or less for never"),
 
+    // Which ended containers are kept.
+    replaced("maximum-dead-containers", "-1", USE_EVICTION, &unused::<i32>(),
+        "most ended containers on the node; negative for no limit"),
+    replaced("maximum-dead-containers-per-container", "1", USE_EVICTION, &unused::<i32>(),
+        "most ended instances of one container"),
+    replaced("minimum-container-ttl-duration", "0s", USE_EVICTION, &unused::<GoDuration>(),
+        "how long an ended container is kept at least"),
+
     // Flags of the kubelet that only its past explains, and those that its cAdvisor brings along.
     gone("application-metrics-count-limit", "100", &unused::<i64>()),
     gone("boot-id-file", "/proc/sys/kernel/random/boot_id", &unused::<String>()),
@@ -300,9 +312,6 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     gone("global-housekeeping-interval", "1m0s", &unused::<GoDuration>()),
     gone("log-cadvisor-usage", "false", &unused::<bool>()),
     gone("machine-id-file", "/etc/machine-id,/var/lib/dbus/machine-id", &unused::<String>()),
-    gone("maximum-dead-containers", "-1", &unused::<i32>()),
-    gone("maximum-dead-containers-per-container", "1", &unused::<i32>()),
-    gone("minimum-container-ttl-duration", "0s", &unused::<GoDuration>()),
     gone("storage-driver-buffer-duration", "1m0s", &unused::<GoDuration>()),
     gone("storage-driver-db", "cadvisor", &unused::<String>()),
     gone("storage-driver-host", "localhost:8086", &unused::<String>()),

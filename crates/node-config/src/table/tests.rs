@@ -68,7 +68,7 @@ fn the_defaults_in_the_table_are_those_of_the_configuration() {
 fn each_field_that_a_flag_sets_is_one_of_the_configuration() {
     for flag in AGENT {
         let Some(field) = flag.field else { continue };
-        assert!(crate::config::effect(field).is_some(), "--{}: {field}", flag.name);
+        assert!(crate::config::field(field).is_some(), "--{}: {field}", flag.name);
     }
 }
 

@@ -12,12 +12,13 @@ use kube_model::yaml::{self, Document, Position};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Facts, Finding, Report, validate};
+use super::{Facts, Finding, Report};
 use crate::config::{API_VERSION, KIND};
 use crate::error::{LoadError, WrongType};
 use crate::load::{CommandLine, Effective, Files};
 use crate::origin::Origin;
 use crate::parse;
+use crate::settings::Settings;
 use crate::table::AGENT;
 use crate::warning::Warning;
 
@@ -117,11 +118,10 @@ fn configuration(path: &Path, text: &[u8], facts: &Facts) -> (Vec<Problem>, Vec<
             return (problems, Vec::new());
         }
     };
-    let told = effective.warnings.into_iter().flat_map(by_field);
+    let told = effective.warnings.clone().into_iter().flat_map(by_field);
     let mut warnings: Vec<_> =
         told.map(|(field, origin, message)| problem(path, at(&origin), Some(field), message)).collect();
-    let Report { errors, warnings: odd } =
-        validate(&effective.config, facts, |field| effective.origins.of(field));
+    let Report { errors, warnings: odd } = Settings::judge(&effective, facts).1;
     let place = |found: Finding<Origin>| {
         let message = format!("{} {}", found.value, found.rule);
         problem(path, at(&found.origin), Some(found.field), message)
@@ -146,6 +146,9 @@ fn by_field(warning: Warning) -> Vec<(String, Origin, String)> {
         }
         Warning::ZeroIsUnset(fields) => each(fields, "is the same as not set here: the default counts"),
         Warning::WithoutEffect(fields) => each(fields, "accepted, but without effect in this agent"),
+        Warning::Partly { name, missing, origin } => {
+            vec![(name, origin, format!("done only in part: {missing}"))]
+        }
         other => vec![(String::new(), Origin::Default, other.to_string())],
     }
 }

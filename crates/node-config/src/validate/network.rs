@@ -92,12 +92,12 @@ pub(super) fn webhooks(check: &mut Check<'_>) {
         return;
     }
     if check.config.authentication.webhook.enabled {
-        let rule = "asks an API server, and there is no --kubeconfig: it must be false";
+        let rule = "needs --kubeconfig: no client provided, cannot use webhook authentication";
         check.error("authentication.webhook.enabled", &true, rule);
     }
     let mode = &check.config.authorization.mode;
     if mode == "Webhook" {
-        let rule = "asks an API server, and there is no --kubeconfig: it must be \"AlwaysAllow\"";
+        let rule = "needs --kubeconfig: no client provided, cannot use webhook authorization";
         check.error("authorization.mode", mode, rule);
     }
 }

@@ -18,6 +18,13 @@ pub(super) fn cgroups(check: &mut Check<'_>) {
     {
         check.error("cgroupRoot", root, "must be an absolute path without . and ..");
     }
+    if config.cgroups_per_qos
+        && let Some(missing) = check.facts.missing_cgroup.map(|missing| missing(root))
+        && !missing.is_empty()
+    {
+        let rule = format!("must be there: cgroup {root:?} has some missing paths: {}", missing.join(", "));
+        check.error("cgroupRoot", root, rule);
+    }
     if check.facts.cgroup_version != Some(1) {
         return;
     }
@@ -126,7 +133,7 @@ pub(super) fn reserved_cpus(check: &mut Check<'_>) {
 }
 
 /// The ranges, both ends included, of a list such as `0-3,8`.
-fn cpu_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+pub(crate) fn cpu_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
     text.split(',')
         .map(|range| {
             let (from, to) = range.split_once('-').unwrap_or((range, range));

@@ -271,10 +271,10 @@ fn rules_of_this_machine_need_its_facts() {
             &alone,
             |_| {},
             vec![
-                "authentication.webhook.enabled true asks an API server, and there is no --kubeconfig: it must \
-                 be false",
-                "authorization.mode \"Webhook\" asks an API server, and there is no --kubeconfig: it must be \
-                 \"AlwaysAllow\"",
+                "authentication.webhook.enabled true needs --kubeconfig: no client provided, cannot use webhook \
+                 authentication",
+                "authorization.mode \"Webhook\" needs --kubeconfig: no client provided, cannot use webhook \
+                 authorization",
             ],
         ),
         (&alone, |c| *c = Config::legacy(), vec![]),

@@ -139,6 +139,7 @@ fn reserved_memory_of_numa_nodes() {
 fn options_of_resource_managers() {
     fn cpu(c: &mut Config, options: &[(&str, &str)]) {
         c.cpu_manager_policy = "static".into();
+        c.kube_reserved = map(&[("cpu", "1")]);
         c.cpu_manager_policy_options = map(options);
     }
     fn topology(c: &mut Config, options: &[(&str, &str)]) {
