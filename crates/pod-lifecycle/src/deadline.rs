@@ -23,11 +23,15 @@ pub(crate) fn started(previous: Option<&PodStatus>, observed: &ObservedPod) -> O
     known.or_else(|| observed.sandboxes.last().map(|s| s.created_at))
 }
 
+/// The same on the timeline that does not jump.
+pub(crate) fn started_at(cx: Context<'_>) -> Monotonic {
+    cx.inputs.memory.started.unwrap_or_else(|| cx.inputs.now.placed(start_time(cx)))
+}
+
 /// When the pod has to end; `None` without a deadline, or with one beyond all time.
 pub(crate) fn at(cx: Context<'_>) -> Option<Monotonic> {
     let seconds = cx.spec.active_deadline_seconds?;
-    let started = cx.inputs.memory.started.unwrap_or_else(|| cx.inputs.now.placed(start_time(cx)));
-    Some(started + SignedDuration::from_secs(seconds))
+    Some(started_at(cx) + SignedDuration::from_secs(seconds))
 }
 
 /// Whether the deadline ended the pod: it has passed, and the pod had not ended by itself before.

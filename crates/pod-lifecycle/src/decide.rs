@@ -89,7 +89,9 @@ fn keep_what_runs(cx: Context<'_>, draft: &mut Draft, lacking: &str) -> Progress
     if restart::all_done(cx) {
         stop_pod(cx, draft, StopCause::PodEnded);
     } else {
-        draft.waits.push(wait(None, waiting::UNSUPPORTED, lacking.to_owned()));
+        // One of which nothing was ever started has waited since it was first seen; of another nobody knows.
+        let since = cx.inputs.observed.containers.is_empty().then(|| deadline::started_at(cx));
+        draft.waits.push(Wait { since, ..wait(None, waiting::UNSUPPORTED, lacking.to_owned()) });
     }
     Progress::Going
 }
