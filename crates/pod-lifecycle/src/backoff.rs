@@ -2,7 +2,8 @@
 //! (reference 4.4).
 //!
 //! Every end of a container that is to run again counts, whatever its exit code; the wait is measured from
-//! `finishedAt`, which is placed on the monotonic timeline when it is first seen. It starts afresh when the image or the resources change (Top 40 #16).
+//! `finishedAt`, which is placed on the monotonic timeline when it is first seen. It starts afresh when the image or
+//! the resources change (upstream `pkg/kubelet/kuberuntime/helpers.go` `GetBackoffKey`).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -71,7 +71,7 @@ pub enum Action {
         /// Name in the spec
         name: String,
         /// Time for the preStop hook, for its turn to come, and between SIGTERM and SIGKILL, in seconds; at least 2
-        /// (reference 4.6).
+        /// (upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go` `killContainer`).
         grace_seconds: i64,
         /// The signal waits, as long as the grace period lasts, for those beside it that have an earlier turn to
         /// end. The preStop hook does not.

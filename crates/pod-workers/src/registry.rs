@@ -1,5 +1,6 @@
 //! All actors of the node: starts, wakes and forgets them.
 
+mod orphan;
 mod working;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use kube_model::core::{Container, Pod, PodSpec};
+use kube_model::core::Pod;
 use kube_model::observed::ObservedPod;
 use kube_model::view::{PodState, PodView, Wait};
-use kube_model::{Monotonic, PodKey, PodUid, labels, pod};
+use kube_model::{Monotonic, PodKey, PodUid, pod};
 use pod_lifecycle::Intent;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,9 +33,6 @@ const ORPHAN_GRACE_SECONDS: i64 = 1;
 
 /// Grace period of a deleted pod at least, in seconds (reference 4.2; the planner makes it 2).
 const LEAST_GRACE_SECONDS: i64 = 1;
-
-/// The source of pods that no source has.
-const NOBODY: &str = "runtime";
 
 /// Pause before an actor that panicked is started anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(10);
@@ -426,7 +424,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             self.inner.context.observer.orphaned();
             let since = self.inner.context.clock.mono();
             let intent = Intent::Remove { since, grace_seconds: Some(ORPHAN_GRACE_SECONDS) };
-            let pod = Arc::new(nobody(&uid, &key));
+            let pod = Arc::new(orphan::pod(&uid, &key));
             self.insert(state, uid, key, Desired { pod, intent });
         }
         self.start_what_can(state);
@@ -586,17 +584,4 @@ fn not_listed() -> Wait<Monotonic> {
 /// The status of a pod whose actor has not started.
 fn pending() -> kube_model::core::PodStatus {
     kube_model::core::PodStatus { phase: Some("Pending".to_owned()), ..Default::default() }
-}
-
-/// Stands for a pod of which only the runtime knows: enough to remove it.
-fn nobody(uid: &PodUid, key: &PodKey) -> Pod {
-    let mut pod = Pod::default();
-    pod.metadata.uid = Some(uid.to_string());
-    pod.metadata.namespace = Some(key.namespace.to_string());
-    pod.metadata.name = Some(key.name.to_string());
-    // The hash of a static pod is its UID (upstream `pkg/kubelet/config/common.go`): so its mirror pod is known.
-    let annotations = [(labels::CONFIG_SOURCE, NOBODY.to_owned()), (labels::CONFIG_HASH, uid.to_string())];
-    pod.metadata.annotations = Some(annotations.map(|(name, value)| (name.to_owned(), value)).into());
-    pod.spec = Some(PodSpec { containers: Vec::<Container>::new(), ..PodSpec::default() });
-    pod
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use kube_model::{labels, pod};
 
-use super::{NOBODY, Slot, Workers};
+use super::orphan::NOBODY;
+use super::{Slot, Workers};
 
 /// What pods are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
