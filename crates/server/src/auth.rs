@@ -41,8 +41,13 @@ impl User {
         }
     }
 
+    /// Whether it is somebody, not the anonymous user.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.groups.iter().any(|group| group == AUTHENTICATED)
+    }
+
     fn authenticated(mut self) -> Self {
-        if !self.groups.iter().any(|group| group == AUTHENTICATED) {
+        if !self.is_authenticated() {
             self.groups.push(AUTHENTICATED.to_owned());
         }
         self

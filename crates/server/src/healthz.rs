@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::http1::{self, Body};
 use crate::metrics::HealthChecks;
 
-/// Probes are few and short; more connections than this are a mistake somewhere, and wait.
+/// Probes are few and short; more connections than this are a mistake somewhere.
 const MOST_CONNECTIONS: usize = 32;
 
 /// Longest time for one connection.
@@ -113,7 +114,9 @@ impl Drop for Healthz {
 }
 
 async fn serve(listener: tokio::net::TcpListener, checks: Arc<HealthChecks>, stopped: oneshot::Receiver<()>) {
-    let connections = http1::serve_all(TcpListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
+    let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
+    // An answer is there with the request, so no connection is ever busy.
+    let connections = http1::serve_all(incoming, MOST_CONNECTIONS, |stream, _place| {
         let checks = Arc::clone(&checks);
         async move {
             let answer = |request| answer(request, Arc::clone(&checks));

@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +17,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use crate::places::{Place, Places};
 
 /// Longest time that a client may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -23,23 +28,32 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A body of either kind: in one piece, or a stream.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves each of `incoming` with `serve`, at most `most` at once: others wait in the socket's backlog. Goes on
-/// until it is dropped, and with it all connections.
+/// Serves each of `incoming`, with its peer, with `serve`, at most `most` at once: a new one may have the place of one
+/// that is idle, or waits. Goes on until it is dropped, and with it all connections.
 pub(crate) async fn serve_all<S, Fut>(
-    mut incoming: impl Stream<Item = io::Result<S>> + Unpin,
+    mut incoming: impl Stream<Item = io::Result<(S, Option<IpAddr>)>> + Unpin,
     most: usize,
-    serve: impl Fn(S) -> Fut,
+    serve: impl Fn(S, Arc<Place>) -> Fut,
 ) where
     Fut: Future<Output = ()> + Send + 'static,
 {
+    let places = Places::new(most);
     let mut connections = JoinSet::new();
     loop {
         // Both arms are cancel-safe: a stream's `next` and `join_next` lose nothing when dropped.
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            Some(accepted) = incoming.next(), if connections.len() < most => match accepted {
-                Ok(stream) => {
-                    connections.spawn(serve(stream));
+            Some(accepted) = incoming.next() => match accepted {
+                Ok((stream, peer)) => {
+                    let place = places.enter(peer).await;
+                    let served = serve(stream, Arc::clone(&place));
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = served => {}
+                            // It is idle: nothing that was asked for has been done without an answer.
+                            () = place.evicted() => {}
+                        }
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely; they come back.
@@ -50,6 +64,14 @@ pub(crate) async fn serve_all<S, Fut>(
             else => return,
         }
     }
+}
+
+/// A connection as it was accepted, with its peer; one that is gone already has none.
+pub(crate) fn with_peer(accepted: io::Result<TcpStream>) -> io::Result<(TcpStream, Option<IpAddr>)> {
+    accepted.map(|stream| {
+        let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+        (stream, peer)
+    })
 }
 
 /// Reads one request from `stream` and writes the answer of `route`, which may be an upgrade.

@@ -23,6 +23,7 @@ pub mod kubelet;
 pub mod local;
 mod logs;
 pub mod metrics;
+mod places;
 pub mod select;
 pub mod show;
 pub mod sources;

@@ -33,8 +33,9 @@ use crate::View;
 use crate::http1::{self, Body};
 use crate::inside::Inside;
 use crate::kubelet::{Answered, Handlers, Path as UrlPath, Route, in_pod, read_path, route};
+use crate::places::Place;
 
-/// Connections at once; more wait.
+/// Connections at once; a new one may have the place of one that has not sent its request.
 const MOST_CONNECTIONS: usize = 512;
 
 /// Watches, logs and streams among them; more are refused, so that clients that never read cannot keep all others
@@ -121,8 +122,10 @@ impl LocalSocket {
             .and_then(tokio::net::UnixListener::from_std)
             .map_err(|source| LocalError::Io { what: "serving", path: self.path.clone(), source })?;
         let long = Arc::new(Semaphore::new(MOST_LONG));
-        http1::serve_all(UnixListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
-            connection(stream, Arc::clone(&inside), Arc::clone(&long))
+        let incoming =
+            UnixListenerStream::new(listener).map(|accepted| accepted.map(|stream| (stream, None)));
+        http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
+            connection(stream, place, Arc::clone(&inside), Arc::clone(&long))
         })
         .await;
         Ok(())
@@ -180,14 +183,25 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-async fn connection(stream: tokio::net::UnixStream, inside: Arc<Inside>, most_long: Arc<Semaphore>) {
+async fn connection(
+    stream: tokio::net::UnixStream,
+    place: Arc<Place>,
+    inside: Arc<Inside>,
+    most_long: Arc<Semaphore>,
+) {
+    // From the request on until the connection ends.
+    let busy = OnceLock::new();
     // What makes this connection a long one, and what goes on in it after an upgrade.
     let long = Arc::new(OnceLock::<OwnedSemaphorePermit>::new());
     let tunnel = Arc::new(Mutex::new(None));
     let served = http1::serve_one(stream, |request| {
         let (inside, most_long) = (Arc::clone(&inside), Arc::clone(&most_long));
         let (long, tunnel) = (Arc::clone(&long), Arc::clone(&tunnel));
+        let has_place = busy.get_or_init(|| place.busy()).is_some();
         async move {
+            if !has_place {
+                return http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
+            }
             let enter = || match most_long.try_acquire_owned() {
                 // There is one request a connection, so nothing is there yet.
                 Ok(permit) => long.set(permit).is_ok(),

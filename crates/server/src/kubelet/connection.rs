@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,15 +16,16 @@ use hyper_util::server::conn::auto;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::service::Service;
 use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
 use crate::http1;
+use crate::places::{self, Place};
 
-/// Connections at once, streams after an upgrade too; more wait in the socket's backlog.
+/// Connections at once, streams after an upgrade too. A new one may have the place of one that is idle.
 const MOST_CONNECTIONS: usize = 1024;
 
 /// Longest time for a TLS handshake.
@@ -37,8 +39,14 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 const MOST_HEADER_BYTES: usize = 1 << 20;
 
 /// Longest headers of a request in HTTP/2, in bytes. Nothing long travels there, as commands need an upgrade; and a
-/// connection may have hundreds at once.
+/// connection may have many at once.
 const MOST_HEADER_BYTES_EACH: u32 = 32 * 1024;
+
+/// Most requests of one connection at once, in HTTP/2.
+const MOST_STREAMS: u32 = 32;
+
+/// Bytes of an answer that wait for the client to have room for them, in HTTP/2.
+const MOST_UNSENT_BYTES_EACH: usize = 16 * 1024;
 
 /// What requests of one connection share.
 pub(super) struct Connection {
@@ -47,12 +55,16 @@ pub(super) struct Connection {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     traffic: watch::Sender<Traffic>,
     tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
+    place: Arc<Place>,
+    /// A stranger was refused.
+    refused: Notify,
 }
 
 /// A request whose answer is not sent: it keeps its connection from being idle.
 pub(super) struct Busy {
     traffic: watch::Sender<Traffic>,
     untaken: bool,
+    _place: places::Busy,
 }
 
 impl Connection {
@@ -60,16 +72,34 @@ impl Connection {
         peer: SocketAddr,
         certificates: Vec<CertificateDer<'static>>,
         traffic: watch::Sender<Traffic>,
+        place: Arc<Place>,
     ) -> Arc<Self> {
-        Arc::new(Self { peer, certificates, traffic, tunnel: Mutex::default() })
+        let (tunnel, refused) = (Mutex::default(), Notify::new());
+        Arc::new(Self { peer, certificates, traffic, tunnel, place, refused })
     }
 
-    pub(super) fn busy(&self) -> Busy {
+    /// `None` if another connection has got its place, so that this one will have no answer.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        let place = self.place.busy()?;
         self.traffic.send_modify(|traffic| {
             traffic.begun = true;
             traffic.open += 1;
         });
-        Busy { traffic: self.traffic.clone(), untaken: false }
+        Some(Busy { traffic: self.traffic.clone(), untaken: false, _place: place })
+    }
+
+    /// Says that a user was let in.
+    pub(super) fn set_known(&self) {
+        self.place.set_known();
+    }
+
+    /// Says that a user was refused: a stranger's connection ends with the answer. True if it does.
+    pub(super) fn refuse(&self) -> bool {
+        let stranger = !self.place.is_known();
+        if stranger {
+            self.refused.notify_one();
+        }
+        stranger
     }
 
     /// Says that a log or a stream was asked for: its reader may take a while.
@@ -80,6 +110,8 @@ impl Connection {
     /// What goes on in the connection once it was upgraded. It is run in the place of the connection, so that it
     /// counts as one and ends with the server.
     pub(super) fn upgrade(&self, tunnel: BoxFuture<'static, ()>) {
+        let busy = self.place.busy();
+        let tunnel = tunnel.map(move |()| drop(busy)).boxed();
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
 }
@@ -106,13 +138,14 @@ impl Drop for Busy {
 
 /// Serves until it is dropped.
 pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<Service>) {
-    http1::serve_all(TcpListenerStream::new(listener), MOST_CONNECTIONS, |stream| {
-        serve(stream, tls.clone(), Arc::clone(&service))
+    let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
+    http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
+        serve(stream, place, tls.clone(), Arc::clone(&service))
     })
     .await;
 }
 
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service>) {
+async fn serve(stream: TcpStream, place: Arc<Place>, tls: Option<TlsAcceptor>, service: Arc<Service>) {
     let Ok(peer) = stream.peer_addr() else { return };
     // A client that vanishes without a word is noticed after a while; small frames are not held back.
     let _best_effort = stream.set_nodelay(true);
@@ -120,13 +153,13 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service
     let traffic = watch::Sender::<Traffic>::default();
     let stream = Watched::new(stream, traffic.clone());
     let Some(tls) = tls else {
-        return requests(stream, Connection::new(peer, vec![], traffic), service).await;
+        return requests(stream, Connection::new(peer, vec![], traffic, place), service).await;
     };
     match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, Connection::new(peer, shown, traffic), service).await;
+            requests(stream, Connection::new(peer, shown, traffic, place), service).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -151,12 +184,22 @@ where
     {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_LIMIT).max_buf_size(MOST_HEADER_BYTES);
-        http.http2().timer(TokioTimer::new()).max_header_list_size(MOST_HEADER_BYTES_EACH);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(MOST_HEADER_BYTES_EACH)
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_send_buf_size(MOST_UNSENT_BYTES_EACH);
         let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), handle));
+        let over = async {
+            tokio::select! {
+                () = stuck(&connection.traffic) => {}
+                () = connection.refused.notified() => {}
+            }
+        };
         // Cancel-safe: the connection is polled on afterwards, its time is over.
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
-            () = stuck(&connection.traffic) => {
+            () = over => {
                 served.as_mut().graceful_shutdown();
                 tokio::time::timeout(GOODBYE_LIMIT, served).await.unwrap_or(Ok(()))
             }

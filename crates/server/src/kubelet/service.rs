@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 
@@ -42,7 +42,9 @@ impl Service {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Response<Body> {
-        let busy = connection.busy();
+        let Some(busy) = connection.busy() else {
+            return http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
+        };
         let server_type = if self.auth.is_some() { "readwrite" } else { "readonly" };
         let counted = Arc::new(self.host.requests.begin(request.method(), request.uri().path(), server_type));
         let response = self.answer(request, connection, &counted).await;
@@ -62,8 +64,15 @@ impl Service {
             Path::Invalid => return http1::plain(StatusCode::BAD_REQUEST, "the path is no text\n"),
         };
         if let Some(auth) = &self.auth
-            && let Err(refusal) = auth.check(&request, connection, &path).await
+            && let Err(mut refusal) = auth.check(&request, connection, &path).await
         {
+            // A stranger has his answer, and no place any more. HTTP/2 says so in a frame.
+            if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+                && connection.refuse()
+                && request.version() < Version::HTTP_2
+            {
+                refusal.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
             return refusal;
         }
         let found = route(&method, &path, self.handlers);
@@ -89,7 +98,11 @@ impl Auth {
                 }
             };
             http1::text(status, refused.to_string())
-        })
+        })?;
+        if user.is_authenticated() {
+            connection.set_known();
+        }
+        Ok(())
     }
 
     async fn user(

@@ -150,3 +150,35 @@ async fn an_address_that_is_taken_is_named() {
     let error = KubeletServer::bind_read_only(address, host).unwrap_err();
     assert_eq!(error.to_string(), format!("listening on {address}"));
 }
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // Both ends of each are here.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let server = Server::start_read_only();
+    let mut crowd = vec![];
+    for _ in 0..1024 {
+        crowd
+            .push(tokio::time::timeout(DEADLINE, TcpStream::connect(server.address)).await.unwrap().unwrap());
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(server.get("/healthz").await.status, 200);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}, so the idle ones were waited for");
+    let mut first = crowd.swap_remove(0);
+    let read = tokio::time::timeout(DEADLINE, first.read(&mut [0])).await.expect("it had to make room");
+    assert!(matches!(read, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_stranger_who_was_refused_is_sent_away() {
+    let server = Server::start_with(Authentication::default(), Authorization::always_allow());
+    let mut stream = server.client().connect().await;
+    stream.write_all(b"GET /pods HTTP/1.1\r\nHost: node1\r\n\r\n").await.unwrap();
+    let mut answer = vec![];
+    tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close\r\n"), "{answer}");
+}
