@@ -91,8 +91,7 @@ impl Healthz {
     /// When it cannot listen there.
     pub fn bind(address: SocketAddr) -> Result<BoundHealthz, HealthzError> {
         let listen = |source| HealthzError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let listener = crate::listen::tcp(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         Ok(BoundHealthz { address, listener, checks: Arc::default() })
     }

@@ -59,7 +59,7 @@ impl Default for Handlers {
 /// The settings of the server on 10250.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen: the unspecified address of either family is all of both; port 0 takes a free one.
     pub address: SocketAddr,
     /// The node that rights are asked for.
     pub node_name: String,
@@ -130,8 +130,7 @@ impl KubeletServer {
 
     fn listen(address: SocketAddr, tls: Option<TlsAcceptor>, service: Service) -> Result<Self, ServerError> {
         let listen = |source| ServerError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let listener = crate::listen::tcp(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         Ok(Self { listener, address, tls, service: Arc::new(service) })
     }

@@ -20,6 +20,7 @@ pub mod host;
 mod http1;
 pub mod inside;
 pub mod kubelet;
+mod listen;
 pub mod local;
 mod logs;
 pub mod metrics;

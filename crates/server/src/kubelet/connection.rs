@@ -22,8 +22,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::service::Service;
 use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
-use crate::http1;
 use crate::places::{self, Place};
+use crate::{http1, listen};
 
 /// Connections at once, streams after an upgrade too. A new one may have the place of one that is idle.
 const MOST_CONNECTIONS: usize = 1024;
@@ -146,7 +146,7 @@ pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, s
 }
 
 async fn serve(stream: TcpStream, place: Arc<Place>, tls: Option<TlsAcceptor>, service: Arc<Service>) {
-    let Ok(peer) = stream.peer_addr() else { return };
+    let Ok(peer) = listen::peer(&stream) else { return };
     // A client that vanishes without a word is noticed after a while; small frames are not held back.
     let _best_effort = stream.set_nodelay(true);
     let _best_effort = keep_alive(&stream);
