@@ -40,7 +40,11 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose agent has these arguments besides those of the harness.
     pub(crate) fn with(line: Line, args: &[&str]) -> Self {
-        let run = Run::new().unwrap();
+        Self::on(Run::new().unwrap(), line, args)
+    }
+
+    /// As [`Node::with`], for arguments that name files of the run.
+    pub(crate) fn on(run: Arc<Run>, line: Line, args: &[&str]) -> Self {
         let containerd = Containerd::start(&run, line).unwrap();
         let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(args.iter().copied());
         let agent = Agent::start(&run, options).unwrap();

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use kube_model::Timestamp;
 use serde_json::{Value, json};
 
+use testkit::env::{Line, Run};
+
 use crate::node::{Node, eventually, id_of, on_both_lines, uid_of};
 
 on_both_lines! {
@@ -195,6 +197,32 @@ fn unified() -> bool {
 fn pod_cgroup(node: &Node, class: &str, uid: &str) -> PathBuf {
     let mount = Path::new("/sys/fs/cgroup").join(if unified() { "" } else { "cpu" });
     mount.join(node.run.name()).join("kubepods").join(class).join(format!("pod{uid}"))
+}
+
+#[test]
+fn without_the_nodes_resolver_configuration_pods_that_need_it_wait_and_say_so() {
+    let run = Run::new().unwrap();
+    let resolv_conf = run.dir().join("resolv.conf");
+    let node = Node::on(run, Line::V2_1, &[&format!("--resolv-conf={}", resolv_conf.display())]);
+    let sleeps = "terminationGracePeriodSeconds: 0\ncontainers: [{name: app, image: $BUSYBOX, command: [sleep, '3600']}]";
+    node.apply("own", &format!("dnsPolicy: None\ndnsConfig: {{nameservers: [10.9.8.7]}}\n{sleeps}"));
+    node.apply("nodes", &format!("dnsPolicy: Default\n{sleeps}"));
+    node.until_ready("own");
+    let text = format!(": open {}: No such file or directory", resolv_conf.display());
+    node.until_event("nodes", "FailedCreatePodSandBox", &text);
+    node.until_event(
+        "nodes",
+        "FailedCreatePodSandBox",
+        "Failed to create pod sandbox: Failed to generate sandbox config for pod \"nodes-node1_default(",
+    );
+    // Each sandbox gets what the file says at its time.
+    fs::write(&resolv_conf, "nameserver 10.1.2.3\n").unwrap();
+    node.until_ready("nodes");
+    assert_eq!(node.exec("nodes", "app", "cat /etc/resolv.conf"), "nameserver 10.1.2.3\n");
+    fs::write(&resolv_conf, "nameserver 10.1.2.4\n").unwrap();
+    node.apply("later", &format!("dnsPolicy: Default\n{sleeps}"));
+    node.until_ready("later");
+    assert_eq!(node.exec("later", "app", "cat /etc/resolv.conf"), "nameserver 10.1.2.4\n");
 }
 
 /// What the kernel shows of a cgroup: the raw share, limits in the units of [`Limits`].

@@ -12,6 +12,7 @@ pub mod logging;
 mod metrics;
 mod node;
 mod probes;
+mod resolver;
 mod run;
 mod runtime;
 mod settings;

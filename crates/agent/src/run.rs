@@ -56,14 +56,6 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The node's resolver configuration cannot be understood.
-    #[error("--resolv-conf {}", .path.display())]
-    ResolvConf {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: cri_config::dns::ResolvConfError,
-    },
     /// Cgroups are not there or cannot be written.
     #[error("cgroups")]
     Cgroups(#[from] cgroups::Error),
@@ -176,6 +168,7 @@ impl Agent {
                 &settings::images(config),
             ),
             config: Arc::clone(&cri),
+            resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
             node: NodeInfo::new(config, node_name, &config.root_dir, cluster.as_ref().map(Cluster::node)),

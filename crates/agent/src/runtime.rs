@@ -11,6 +11,7 @@ mod sandbox;
 mod start;
 mod stop;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,8 @@ pub(crate) type CriConfig = Arc<ArcSwap<cri_config::Settings>>;
 pub(crate) struct CriRuntime {
     pub(crate) client: Client,
     pub(crate) config: CriConfig,
+    /// The node's resolver configuration; `None`: pods look nothing up as the node does.
+    pub(crate) resolv_conf: Option<PathBuf>,
     pub(crate) files: Files,
     /// `None` with `--cgroups-per-qos=false`.
     pub(crate) cgroups: Option<Arc<Cgroups>>,

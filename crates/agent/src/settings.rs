@@ -1,14 +1,13 @@
 //! From the node's configuration to the small settings of each crate.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use cgroups::NodeLimits;
-use cri_config::dns::ResolvConf;
 use node_config::Settings;
 
 use crate::node;
+use crate::resolver;
 use crate::run::StartError;
 
 /// Where the kernel shows cgroups.
@@ -103,7 +102,7 @@ pub(crate) fn cri(
         dns: cri_config::Dns {
             servers: settings.cluster_dns.clone(),
             domain: settings.cluster_domain.clone(),
-            host: settings.resolv_conf.as_deref().map(resolv_conf).transpose()?,
+            host: settings.resolv_conf.as_deref().map(resolver::at_start),
         },
         cgroups: cri_config::Cgroups {
             root: settings.cgroup_root.clone(),
@@ -136,10 +135,4 @@ fn memory() -> Result<i64, StartError> {
 
 fn period_us(settings: &Settings) -> u64 {
     u64::try_from(settings.cpu_cfs_quota_period.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn resolv_conf(path: &Path) -> Result<ResolvConf, StartError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| StartError::Read { path: path.to_owned(), source })?;
-    ResolvConf::parse(&text).map_err(|source| StartError::ResolvConf { path: path.to_owned(), source })
 }

@@ -74,13 +74,21 @@ pub struct DnsWarning {
     pub message: String,
 }
 
+/// Whether the node's own resolver configuration is part of the pod's.
+pub fn needs_host(pod: &Pod) -> bool {
+    policy(pod) != "None"
+}
+
+fn policy(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst")
+}
+
 /// The resolver configuration of a pod, with what was left out or replaced to make it.
 pub fn pod_dns(pod: &Pod, settings: &Settings) -> (DnsConfig, Vec<DnsWarning>) {
     let dns = &settings.dns;
     let mut warnings = Vec::new();
     let spec = pod.spec.as_ref();
-    let policy = spec.and_then(|s| s.dns_policy.as_deref()).unwrap_or("ClusterFirst");
-    let mut config = match policy {
+    let mut config = match policy(pod) {
         "None" => DnsConfig::default(),
         "Default" => host(settings),
         "ClusterFirst" if spec.is_some_and(host_network) => host(settings),

@@ -5,20 +5,33 @@ use std::sync::Arc;
 use cgroups::PodLimits;
 use cri_client::v1::{RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest};
 use kube_model::core::Pod;
-use kube_model::pod;
 use kube_model::qos::QosClass;
+use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::StepError;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::{CriRuntime, failed, gone_is_done};
+use crate::resolver;
+
+/// Upstream `pkg/kubelet/kuberuntime/kuberuntime_sandbox.go`.
+#[derive(Debug, thiserror::Error)]
+#[error("Failed to generate sandbox config for pod \"{}_{}({uid})\"", key.name, key.namespace)]
+struct NoConfig {
+    key: PodKey,
+    uid: PodUid,
+    source: AnyError,
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl CriRuntime {
     /// Makes what the pod needs on the node, then its sandbox.
     pub(super) async fn run_sandbox(&self, pod: &Arc<Pod>, attempt: u32) -> Result<(), StepError> {
         let (uid, key) = pod::identity(pod);
         let prepared = {
-            let (uid, key) = (uid.clone(), key);
+            let (uid, key) = (uid.clone(), key.clone());
             self.files.run(move |files| files.prepare_pod(&uid, &key)).await
         };
         prepared.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
@@ -29,9 +42,29 @@ impl CriRuntime {
             ensured.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         }
         let fail = |e: &dyn std::error::Error| failed(FailureReason::FailedCreatePodSandBox, e);
-        let config = cri_config::sandbox_config(pod, attempt, &self.config.load()).map_err(|e| fail(&e))?;
+        let no_config = |source| fail(&NoConfig { key: key.clone(), uid: uid.clone(), source });
+        self.read_resolver(pod).await.map_err(no_config)?;
+        let config = cri_config::sandbox_config(pod, attempt, &self.config.load());
+        let config = config.map_err(|e| no_config(e.into()))?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.client.run_pod_sandbox(request).await.map_err(|e| fail(&e))?;
+        Ok(())
+    }
+
+    /// Each sandbox gets what the node's resolver configuration says at that time. Whether it can be read is only the
+    /// matter of pods that need it; the rest of a pod goes on with what was read last.
+    async fn read_resolver(&self, pod: &Pod) -> Result<(), AnyError> {
+        let Some(path) = self.resolv_conf.clone().filter(|_| cri_config::dns::needs_host(pod)) else {
+            return Ok(());
+        };
+        let conf = spawn_blocking(move || resolver::read(&path)).await??;
+        if self.config.load().dns.host.as_ref() != Some(&conf) {
+            self.config.rcu(|config| {
+                let mut changed = (**config).clone();
+                changed.dns.host = Some(conf.clone());
+                changed
+            });
+        }
         Ok(())
     }
 
