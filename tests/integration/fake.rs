@@ -1,5 +1,8 @@
 //! An agent on a runtime that is not real, for what a real one does not do on demand.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::Value;
 use testkit::env::{Agent, AgentOptions, Run, binary, pod};
 use testkit::fake_cri::FakeCri;
@@ -16,12 +19,16 @@ pub(crate) struct FakeNode {
 
 impl FakeNode {
     pub(crate) fn new(args: &[&str]) -> Self {
-        let run = Run::new().unwrap();
+        Self::of(&Run::new().unwrap(), &binary().unwrap(), args)
+    }
+
+    /// As [`FakeNode::new`], with a program that starts the agent.
+    pub(crate) fn of(run: &Arc<Run>, program: &Path, args: &[&str]) -> Self {
         let tokio =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let runtime = tokio.block_on(FakeCri::start()).unwrap();
-        let options = AgentOptions::new(binary().unwrap(), &runtime.endpoint()).args(args.iter().copied());
-        let agent = Agent::start(&run, options).unwrap();
+        let options = AgentOptions::new(program, &runtime.endpoint()).args(args.iter().copied());
+        let agent = Agent::start(run, options).unwrap();
         Self { agent, runtime, tokio }
     }
 

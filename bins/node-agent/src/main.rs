@@ -73,6 +73,8 @@ fn hostname() -> String {
 
 fn run(line: CommandLine) -> anyhow::Result<()> {
     one_malloc_arena();
+    // What is for few says so itself; what is for all must be, and nothing is for all to change.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let effective = line.load(&Disk)?;
     let settings = Settings::new(&effective, &config::facts_with(&effective.flags))?;
     let live = Live::new(logging::init(settings.logging_format, settings.verbosity)?, &settings);

@@ -14,8 +14,9 @@ mod pods;
 mod review;
 mod stats;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -431,6 +432,8 @@ fn instance(root_dir: &Path) -> Result<String, ClusterError> {
         Err(error) => return Err(failed(error)),
     }
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(failed)?.trim().to_owned();
-    fs::write(&path, &id).map_err(failed)?;
+    // Nobody else may choose who this agent is, whatever the umask.
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(id.as_bytes())).map_err(failed)?;
     Ok(id)
 }

@@ -2,7 +2,9 @@
 //! restart of the agent.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -145,7 +147,9 @@ impl AgentProbes {
         let outcomes = self.prober.results(uid);
         let write = || -> std::io::Result<()> {
             let partial = path.with_extension("tmp");
-            fs::write(&partial, serde_json::to_vec(&*outcomes)?)?;
+            let mut file =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            file.write_all(&serde_json::to_vec(&*outcomes)?)?;
             fs::rename(&partial, &path)
         };
         if let Err(error) = write() {

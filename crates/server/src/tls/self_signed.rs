@@ -1,8 +1,8 @@
 //! A serving certificate of our own, for a server that was given none (reference 6.6).
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +27,11 @@ pub(super) fn pair(folder: &Path, host_name: &str) -> Result<(PathBuf, PathBuf),
         (Err(_), Err(_)) => {
             let (made, made_key) = make(host_name)
                 .map_err(|source| TlsError::Make { host_name: host_name.to_owned(), source })?;
-            fs::create_dir_all(folder)
+            // Nobody else may replace the pair, whatever the umask.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(folder)
                 .map_err(|source| TlsError::Write { path: folder.to_owned(), source })?;
             write(&key, made_key.as_bytes(), 0o600)?;
             if let Err(error) = write(&certificate, made.as_bytes(), 0o644) {
