@@ -1,9 +1,9 @@
 //! The agent as a process: how it starts, ends and logs, and how its commands find it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,11 @@ use testkit::env::{Run, binary, output, until};
 use crate::fake::FakeNode;
 use crate::node::{eventually, on_both_lines, uid_of};
 use crate::survey::SLEEPER;
+
+/// A kubeconfig of a server that is not there.
+const NOBODY: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "a",
+    "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "users": [{"name": "a", "user": {}}], "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}]}"#;
 
 /// How long the agent may take to end after a signal. Its drain has a limit of its own.
 pub(crate) const END: Duration = Duration::from_secs(30);
@@ -101,12 +106,18 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
     let run = Run::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let missing = run.dir().join("no-resolv.conf").display().to_string();
     let file = run.dir().join("file");
     File::create(&file).unwrap();
     let file = file.display().to_string();
     for (flag, told) in [
-        (format!("--resolv-conf={missing}"), missing.clone()),
+        (
+            format!("--image-credential-provider-config={file} --image-credential-provider-bin-dir={file}.d"),
+            format!("plugin binary directory {file}.d did not exist"),
+        ),
+        (
+            format!("--image-credential-provider-config={file}.yaml --image-credential-provider-bin-dir=/"),
+            format!("unable to access path \"{file}.yaml\": No such file or directory"),
+        ),
         (format!("--healthz-port={port}"), format!("127.0.0.1:{port}")),
         (format!("--root-dir={file}"), file.clone()),
         (format!("--manifest-server-address=unix:{file}"), file.clone()),
@@ -119,6 +130,47 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
         let ended = agent(&run, &flag.split(' ').collect::<Vec<_>>()).output().unwrap();
         let line = one_line(&ended);
         assert!(line.contains(&told), "{flag}: {line}");
+    }
+}
+
+#[test]
+fn whatever_the_umask_files_have_their_own_modes() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for umask in ["000", "077"] {
+        let run = Run::new().unwrap();
+        let program = run.dir().join("agent.sh");
+        let text = format!("#!/bin/sh\numask {umask}\nexec {} \"$@\"\n", binary().unwrap().display());
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o700)).unwrap();
+        let kubeconfig = run.dir().join("kubeconfig");
+        fs::write(&kubeconfig, NOBODY).unwrap();
+        let pki = run.dir().join("a/pki");
+        let node = FakeNode::of(
+            &run,
+            &program,
+            &[
+                &format!("--kubeconfig={}", kubeconfig.display()),
+                &format!("--cert-dir={}", pki.display()),
+                "--address=127.0.0.1",
+                &format!("--port={}", run.free_port().unwrap()),
+            ],
+        );
+        node.apply("sleeper", SLEEPER);
+        let root = node.agent.root();
+        let pods = root.join("pods");
+        let pod = eventually("the pod has a folder", || {
+            let mut pods = fs::read_dir(&pods).map_err(|e| e.to_string())?;
+            pods.next().ok_or("none")?.map(|entry| entry.path()).map_err(|e| e.to_string())
+        });
+        for (path, expected) in [
+            (root.join("instance-id"), 0o600),
+            (pod, 0o750),
+            (pki.clone(), 0o755),
+            (pki.join("kubelet.key"), 0o600),
+            (pki.join("kubelet.crt"), 0o644),
+        ] {
+            assert_eq!(format!("{:o}", mode(&path)), format!("{expected:o}"), "{umask}: {}", path.display());
+        }
     }
 }
 

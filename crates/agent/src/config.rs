@@ -2,6 +2,7 @@
 //! reading it again while the agent runs. The rules themselves are `node_config`'s.
 
 mod check;
+mod credentials;
 mod disk;
 mod reload;
 
@@ -51,6 +52,7 @@ pub fn facts() -> Facts {
         swap: fs::read_to_string("/proc/swaps").ok().map(|text| text.lines().count() > 1),
         // The command line says so, and a file that is checked alone has none.
         api_server: None,
+        credential_providers: Some(credentials::providers),
     }
 }
 

@@ -149,6 +149,15 @@ impl Settings {
         if flags.exit_on_lock_contention && flags.lock_file.is_empty() {
             check.fail("--exit-on-lock-contention", &true, "needs --lock-file");
         }
+        let (providers, programs) =
+            (&flags.image_credential_provider_config, &flags.image_credential_provider_bin_dir);
+        if !(providers.is_empty() && programs.is_empty())
+            && let Some(Err((flag, rule))) =
+                facts.credential_providers.map(|there| there(providers, programs))
+        {
+            let value = if flag.ends_with("config") { providers } else { programs };
+            check.fail(flag, value, &rule);
+        }
         if config.cgroup_driver != "cgroupfs" {
             check.fail("cgroupDriver", &config.cgroup_driver, "is not supported: only \"cgroupfs\" is");
         }

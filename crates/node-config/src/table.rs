@@ -115,6 +115,11 @@ const fn not_yet<T>(
     Flag { effect: Effect::NotYet, ..kubelet(name, default, slot, help) }
 }
 
+/// A flag of the kubelet that this agent does only a part of; the rest is `missing`.
+const fn partly<T>(missing: &'static str, flag: Flag<T>) -> Flag<T> {
+    Flag { effect: Effect::Partly(missing), ..flag }
+}
+
 /// A flag of the kubelet that nobody should use any more, and that does nothing here.
 const fn gone<T>(name: &'static str, default: &'static str, slot: &'static dyn Slot<T>) -> Flag<T> {
     Flag { standing: Standing::Deprecated, ..not_yet(name, default, slot, WITHOUT_EFFECT) }

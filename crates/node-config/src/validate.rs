@@ -44,6 +44,9 @@ pub struct Facts {
     pub numa_nodes: Option<BTreeSet<i32>>,
     /// The folders that would have to be there for a cgroup to be, and are not.
     pub missing_cgroup: Option<fn(&str) -> Vec<String>>,
+    /// Whether what credential providers need is there, of their configuration and the folder of their programs: the
+    /// flag that is wrong, and how.
+    pub credential_providers: Option<fn(&str, &str) -> Result<(), (&'static str, String)>>,
 }
 
 /// A value that breaks a rule, or is odd. `O` says where it came from.

@@ -2,13 +2,17 @@
 
 use kube_model::duration::GoDuration;
 
-use super::{AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours, own, replaced};
+use super::{
+    AgentFlags, at, configured, deprecated, gone, help, kubelet, not_yet, ours, own, partly, replaced,
+};
 use crate::flag::{Flag, unused};
 use crate::value::{EQUALS, LABELS, LESS, WHOLE, ip, pairs};
 
 /// Upstream `cmd/kubelet/app/options/options.go`.
 const USE_EVICTION: &str =
     "Use --eviction-hard or --eviction-soft instead. Will be removed in a future version.";
+
+const NO_PROVIDERS: &str = "it must be there, but no credential provider is run";
 
 /// The flags of the agent itself.
 #[rustfmt::skip]
@@ -31,10 +35,10 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "name of this node instead of the machine's host name"),
     not_yet("housekeeping-interval", "10s", &at(|f| &mut f.flags.housekeeping_interval),
         "time between two measurements of containers"),
-    not_yet("image-credential-provider-bin-dir", "", &at(|f| &mut f.flags.image_credential_provider_bin_dir),
-        "folder of the programs that give credentials for registries"),
-    not_yet("image-credential-provider-config", "", &at(|f| &mut f.flags.image_credential_provider_config),
-        "file or folder that says which program gives credentials for which images"),
+    partly(NO_PROVIDERS, kubelet("image-credential-provider-bin-dir", "", &at(|f| &mut f.flags.image_credential_provider_bin_dir),
+        "folder of the programs that give credentials for registries")),
+    partly(NO_PROVIDERS, kubelet("image-credential-provider-config", "", &at(|f| &mut f.flags.image_credential_provider_config),
+        "file or folder that says which program gives credentials for which images")),
     kubelet("kubeconfig", "", &at(|f| &mut f.flags.kubeconfig),
         "how to reach the API server; empty for none"),
     not_yet("lock-file", "", &at(|f| &mut f.flags.lock_file),
