@@ -126,6 +126,10 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
             format!("127.0.0.1:{port}"),
         ),
         (format!("--pod-logs-dir={file}"), file.clone()),
+        (
+            "--system-reserved=ephemeral-storage=8000000Gi".to_owned(),
+            "Resource \"ephemeral-storage\" has a reservation of 8000000Gi but capacity of".to_owned(),
+        ),
     ] {
         let ended = agent(&run, &flag.split(' ').collect::<Vec<_>>()).output().unwrap();
         let line = one_line(&ended);

@@ -22,16 +22,24 @@ use crate::settings::CGROUP_MOUNT;
 
 /// What the rules need to know of this node and of the command line. What cannot be found out breaks no rule.
 pub fn facts_with(flags: &KubeletFlags) -> Facts {
-    Facts { api_server: Some(!flags.kubeconfig.is_empty()), ..facts() }
+    Facts { api_server: Some(!flags.kubeconfig.is_empty()), ..facts_at(Path::new(&flags.root_dir)) }
 }
 
-/// What the rules need to know of this node. What cannot be found out breaks no rule.
+/// What the rules need to know of this node, for a file that is checked without a command line.
 pub fn facts() -> Facts {
+    facts_at(Path::new("/var/lib/kubelet"))
+}
+
+fn facts_at(root_dir: &Path) -> Facts {
     let online_cpus =
         fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| cpus(text.trim()));
     let cores = online_cpus.as_ref().and_then(|cpus| i64::try_from(cpus.len()).ok());
     let memory = crate::node::memory().ok().and_then(|bytes| i64::try_from(bytes).ok());
-    let capacity = [("cpu", cores.map(|cores| cores.saturating_mul(1000))), ("memory", memory)];
+    let capacity = [
+        ("cpu", cores.map(|cores| cores.saturating_mul(1000))),
+        ("memory", memory),
+        ("ephemeral-storage", storage(root_dir)),
+    ];
     let numa_nodes = fs::read_to_string("/sys/devices/system/node/online").ok();
     let cgroups = Cgroups::detect(Path::new(CGROUP_MOUNT), cgroups::Settings::default());
     Facts {
@@ -50,7 +58,6 @@ pub fn facts() -> Facts {
         missing_cgroup: Some(missing_cgroup),
         // The first line is a heading.
         swap: fs::read_to_string("/proc/swaps").ok().map(|text| text.lines().count() > 1),
-        // The command line says so, and a file that is checked alone has none.
         api_server: None,
         credential_providers: Some(credentials::providers),
     }
@@ -68,6 +75,12 @@ fn missing_cgroup(cgroup: &str) -> Vec<String> {
     };
     let folders = hierarchies.into_iter().map(|folder| folder.join(cgroup.trim_start_matches('/')));
     folders.filter(|folder| !folder.is_dir()).map(|folder| folder.display().to_string()).collect()
+}
+
+/// The bytes of the file system that the root folder is on, or will be. Upstream `pkg/kubelet/cadvisor/util.go`.
+fn storage(root_dir: &Path) -> Option<i64> {
+    let there = root_dir.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
+    there.f_blocks.checked_mul(there.f_frsize)?.try_into().ok()
 }
 
 /// A list of CPUs as the kernel writes it: `0-3,6`.
