@@ -229,7 +229,7 @@ fn the_local_socket_is_for_its_user_only_and_commands_say_when_nobody_answers() 
 
 #[test]
 fn log_lines_are_klogs() {
-    let log = log_of_a_pod(&[]);
+    let log = log_of_a_pod(&["-v=4"]);
     for line in log.lines() {
         assert!(is_klog(line), "{line:?}");
     }
@@ -238,7 +238,7 @@ fn log_lines_are_klogs() {
 
 #[test]
 fn log_lines_are_json_on_request() {
-    let log = log_of_a_pod(&["--logging-format=json"]);
+    let log = log_of_a_pod(&["-v=4", "--logging-format=json"]);
     let lines: Vec<Value> =
         log.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l:?}"))).collect();
     for line in &lines {
@@ -248,9 +248,37 @@ fn log_lines_are_json_on_request() {
     assert_eq!(started["pod"], "default/sleeper-node1");
 }
 
+/// What each verbosity adds, of an agent that runs a pod and cannot reach its API server.
+#[test]
+fn each_verbosity_says_more() {
+    let run = Run::new().unwrap();
+    let kubeconfig = run.dir().join("kubeconfig");
+    fs::write(&kubeconfig, NOBODY).unwrap();
+    let steps = [
+        (0, "\"node-agent starts\""),
+        (2, "\"Container started\" pod=\"default/sleeper-node1\""),
+        (3, "\"Called the runtime\" method=\"StartContainer\""),
+        (5, "\"Planned\" pod=\"default/sleeper-node1\""),
+        (6, "\"Asked the runtime\" method=\"PodSandboxStatus\""),
+    ];
+    for (verbosity, _) in steps {
+        let log = log_of_a_pod(&[&format!("-v={verbosity}")]);
+        for (from, line) in steps {
+            assert_eq!(log.contains(line), from <= verbosity, "-v={verbosity}, {line}: {log}");
+        }
+    }
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let node = FakeNode::of(&run, &binary().unwrap(), &[&kubeconfig, "-v=6", "--enable-server=false"]);
+    eventually("requests to the API server are told of", || {
+        let log = fs::read_to_string(node.agent.log()).unwrap();
+        let line = "\"Asked the API server\" method=\"GET\" url=\"http://127.0.0.1:1/api/v1/";
+        if log.contains(line) { Ok(()) } else { Err(log) }
+    });
+}
+
 /// All that an agent logs from its start to its end, with a pod in between.
 fn log_of_a_pod(args: &[&str]) -> String {
-    let mut node = FakeNode::new(&[args, &["-v=4"]].concat());
+    let mut node = FakeNode::new(args);
     node.apply("sleeper", SLEEPER);
     node.until_running("sleeper");
     node.agent.write_manifest("broken.yaml", "kind: \"Pod\n \\ \"quotes\": [").unwrap();

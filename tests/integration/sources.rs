@@ -144,7 +144,7 @@ on_both_lines! {
         assert_same_container(&node, "web", &web);
     }
 
-    fn the_ways_of_editors_to_write_replace_a_pod_once(node) {
+    fn the_ways_of_editors_to_write_replace_a_pod_once(node with "-v=2") {
         let path = node.agent.manifests().join("web.yaml");
         fs::write(&path, sleeper("web", "one")).unwrap();
         let mut before = node.until_ready("web");

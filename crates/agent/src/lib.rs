@@ -5,6 +5,7 @@
 
 mod addresses;
 mod ask;
+mod calls;
 mod cluster;
 pub mod config;
 mod feed;

@@ -43,8 +43,20 @@ pub(crate) fn verbosity_for_tests(verbosity: u32) -> Verbosity {
 
 /// How much is logged: klog's `-v`, changeable while the process runs.
 ///
-/// Errors, warnings and information are always logged (`V(0)`), debug events from 4 and traces from 5 on, as
-/// Kubernetes' logging conventions number them. Libraries' debug events start at 9 and their traces at 10.
+/// Each step adds to those below, in the order of Kubernetes' logging conventions:
+///
+/// | | |
+/// |-|-|
+/// | 0 | errors, warnings, and what is said once: start, end, what is served, who was reached |
+/// | 1 | what of the node was read anew: certificates, addresses |
+/// | 2 | what happens to pods |
+/// | 3 | calls of the runtime that change something, requests that were served |
+/// | 4 | debugging |
+/// | 5 | the plan of each round of each pod |
+/// | 6 | requests to the API server, all other calls of the runtime |
+/// | 7 | what libraries do about connections |
+/// | 8 | frames of HTTP/2 |
+/// | 9 | everything that libraries tell |
 #[derive(Debug, Clone)]
 pub struct Verbosity(Arc<AtomicU32>);
 
@@ -61,17 +73,63 @@ impl Verbosity {
     }
 }
 
+/// Modules, with those below them, whose events of a level have another verbosity than others of that level.
+const OTHERWISE: &[(&str, Level, u32)] = &[
+    ("agent::addresses", Level::INFO, 1),
+    ("agent::cluster::pod_cidr", Level::INFO, 1),
+    ("apiserver_sync::client", Level::INFO, 1),
+    ("podsource::push::reload", Level::INFO, 1),
+    ("server::tls", Level::INFO, 1),
+    ("agent::runtime", Level::INFO, 2),
+    ("pod_workers", Level::INFO, 2),
+    ("agent::calls", Level::DEBUG, 3),
+    ("server::kubelet::service", Level::DEBUG, 3),
+    ("agent::calls", Level::TRACE, 6),
+    ("apiserver_sync::client", Level::DEBUG, 6),
+];
+
+const LIBRARIES: &[&str] = &[
+    "h2",
+    "hyper",
+    "hyper_util",
+    "kube_client",
+    "kube_runtime",
+    "mio",
+    "rustls",
+    "tokio_tungstenite",
+    "tokio_util",
+    "tonic",
+    "tower",
+    "tungstenite",
+    "want",
+];
+
 /// The verbosity from which on events with this metadata are logged: what klog calls their `V`.
 fn level_of(metadata: &Metadata<'_>) -> u32 {
-    const LIBRARIES: &[&str] =
-        &["h2", "hyper", "hyper_util", "mio", "rustls", "tokio_util", "tonic", "tower", "want"];
-    let krate = metadata.target().split("::").next().unwrap_or_default();
-    let own = match *metadata.level() {
-        Level::ERROR | Level::WARN | Level::INFO => return 0,
-        Level::DEBUG => 4,
-        Level::TRACE => 5,
+    let (target, level) = (metadata.target(), *metadata.level());
+    if level <= Level::WARN {
+        return 0;
+    }
+    let krate = target.split("::").next().unwrap_or_default();
+    if LIBRARIES.contains(&krate) {
+        return match level {
+            Level::TRACE => 9,
+            _ if krate == "h2" => 8,
+            _ => 7,
+        };
+    }
+    let within = |module: &str| {
+        target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
-    if LIBRARIES.contains(&krate) { own + 5 } else { own }
+    let otherwise = OTHERWISE.iter().find(|(module, of, _)| *of == level && within(module));
+    otherwise.map_or_else(
+        || match level {
+            Level::TRACE => 5,
+            Level::DEBUG => 4,
+            _ => 0,
+        },
+        |(.., verbosity)| *verbosity,
+    )
 }
 
 /// Drops what is above the verbosity. The answer is kept for each place in the code until the verbosity
@@ -83,8 +141,8 @@ impl<S: Subscriber> Layer<S> for Verbosity {
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(match self.get() {
-            0..4 => LevelFilter::INFO,
-            4 => LevelFilter::DEBUG,
+            0..3 => LevelFilter::INFO,
+            3..5 => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
         })
     }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::calls;
 use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
@@ -112,7 +113,10 @@ impl Agent {
         let client = Client::builder(&config.container_runtime_endpoint)?
             .image_endpoint(&config.image_service_endpoint)?
             .request_timeout(config.runtime_request_timeout)
-            .observer(move |method, took, failed| counts.called(method, took, failed))
+            .observer(move |method, took, failed| {
+                counts.called(method, took, failed);
+                calls::tell(method, took, failed);
+            })
             .build();
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;

@@ -256,8 +256,13 @@ impl Way {
         }
         let deadline = Instant::now() + self.timeout;
         let (method, goes_on) = (request.method().clone(), goes_on(request.uri()));
+        let told = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.uri().clone(), Instant::now()));
         let asked = timeout_at(deadline, self.ask(request)).await;
         let code = asked.as_ref().ok().and_then(|asked| Some(asked.as_ref().ok()?.0.status()));
+        if let Some((url, began)) = told {
+            let code = code.map(|code| code.as_u16());
+            tracing::debug!(%method, %url, code, took = ?began.elapsed(), "Asked the API server");
+        }
         self.access.requests.count(method, code);
         // A refusal ends even where the answer would go on.
         let due = code.is_some_and(|code| !goes_on || !code.is_success()).then_some(deadline);

@@ -46,8 +46,11 @@ pub struct Facts {
     pub missing_cgroup: Option<fn(&str) -> Vec<String>>,
     /// Whether what credential providers need is there, of their configuration and the folder of their programs: the
     /// flag that is wrong, and how.
-    pub credential_providers: Option<fn(&str, &str) -> Result<(), (&'static str, String)>>,
+    pub credential_providers: Option<CredentialProviders>,
 }
+
+/// See [`Facts::credential_providers`].
+pub type CredentialProviders = fn(&str, &str) -> Result<(), (&'static str, String)>;
 
 /// A value that breaks a rule, or is odd. `O` says where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

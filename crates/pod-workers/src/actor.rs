@@ -355,6 +355,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             now,
         };
         let mut plan = pod_lifecycle::plan(&inputs);
+        tracing::trace!(pod = %self.key, actions = ?plan.actions, progress = ?plan.progress, "Planned");
         let status = Arc::new(pod_lifecycle::status(&inputs));
         let removing = matches!(desired.intent, Intent::Remove { .. });
         self.cell.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));

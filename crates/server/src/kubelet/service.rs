@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 use super::connection::{Busy, Connection};
 use super::path::{self, Path};
@@ -47,7 +48,13 @@ impl Service {
         };
         let server_type = if self.auth.is_some() { "readwrite" } else { "readonly" };
         let counted = Arc::new(self.host.requests.begin(request.method(), request.uri().path(), server_type));
+        let told = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), request.uri().clone(), Instant::now()));
         let response = self.answer(request, connection, &counted).await;
+        if let Some((method, uri, began)) = told {
+            let (code, took) = (response.status().as_u16(), began.elapsed());
+            tracing::debug!(%method, %uri, code, ?took, peer = %connection.peer, "Served");
+        }
         response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync())
     }
 

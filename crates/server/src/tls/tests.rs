@@ -29,32 +29,6 @@ fn a_pair_is_made_once_and_its_key_is_secret() {
     assert_eq!(fs::read_dir(&certs).unwrap().count(), 2, "nothing is left behind");
 }
 
-/// The umask is the whole process's, so the test runs itself again in a child that has none.
-#[test]
-fn without_a_umask_nobody_else_can_write_the_pair_or_its_folder() {
-    const NAME: &str = "tls::tests::without_a_umask_nobody_else_can_write_the_pair_or_its_folder";
-    const CHILD: &str = "TLS_TEST_FOLDER";
-    if let Some(folder) = std::env::var_os(CHILD) {
-        rustix::process::umask(rustix::fs::Mode::empty());
-        server_config(&settings(Path::new(&folder))).unwrap();
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let certs = folder.path().join("a/pki");
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", NAME])
-        .env(CHILD, &certs)
-        .output()
-        .unwrap();
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-    for (path, mode) in
-        [("a", 0o755), ("a/pki", 0o755), ("a/pki/kubelet.key", 0o600), ("a/pki/kubelet.crt", 0o644)]
-    {
-        let made = fs::metadata(folder.path().join(path)).unwrap().permissions().mode();
-        assert_eq!(made & 0o777, mode, "{path}");
-    }
-}
-
 #[test]
 fn half_a_pair_is_an_error_that_names_the_other_half() {
     for (lost, kept) in [("kubelet.key", "kubelet.crt"), ("kubelet.crt", "kubelet.key")] {
