@@ -1,6 +1,7 @@
 //! The node as part of a cluster: kubectl on one side, a real API server in the middle, containerd on the other.
 
 mod basics;
+mod crowds;
 mod direct;
 mod faults;
 mod kind;

@@ -129,6 +129,9 @@ async fn serve(listener: tokio::net::TcpListener, checks: Arc<HealthChecks>, sto
 }
 
 async fn answer(request: Request<Incoming>, checks: Arc<HealthChecks>) -> Response<Body> {
+    if let Some(refusal) = http1::refuse_host(&request) {
+        return refusal;
+    }
     match request.uri().path() {
         path @ ("/healthz" | "/healthz/ping") => {
             // As the kubelet: one check asked for alone does not count.

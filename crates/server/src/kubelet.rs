@@ -6,6 +6,7 @@
 
 mod connection;
 mod endpoints;
+mod heads;
 mod path;
 mod pods;
 mod route;

@@ -32,6 +32,7 @@ mod streams;
 pub mod table;
 mod text;
 pub mod tls;
+mod unsent;
 
 #[cfg(test)]
 mod testing;

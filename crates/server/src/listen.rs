@@ -6,8 +6,8 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// Connections that may wait: as std's.
-const BACKLOG: i32 = 128;
+/// Connections that may wait: a flood of idle ones must not fill it in a moment.
+const BACKLOG: i32 = 1024;
 
 /// A socket that does not block and listens on `address`.
 pub(crate) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {

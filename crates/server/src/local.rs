@@ -209,7 +209,7 @@ async fn connection(
             };
             let Answered { response, tunnel: begun, .. } = answer(&inside, request, enter).await;
             *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-            response
+            inside.unsent.send(response)
         }
     });
     let limit = async {

@@ -26,7 +26,7 @@ pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 /// The node's server, and who one is there.
 pub(super) struct Direct {
     port: u16,
-    token: String,
+    pub(super) token: String,
     tls: TlsConnector,
 }
 
@@ -50,7 +50,7 @@ impl Direct {
         }
     }
 
-    async fn connect(&self) -> TlsStream<TcpStream> {
+    pub(super) async fn connect(&self) -> TlsStream<TcpStream> {
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
         let connected = async {
             let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
@@ -60,7 +60,13 @@ impl Direct {
     }
 
     /// Sends the head of a request, with an `Authorization` for this token.
-    async fn open(&self, method: &str, path: &str, token: &str, headers: &str) -> TlsStream<TcpStream> {
+    pub(super) async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        headers: &str,
+    ) -> TlsStream<TcpStream> {
         let mut stream = self.connect().await;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: node1\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
@@ -70,7 +76,7 @@ impl Direct {
     }
 
     /// The code and what else was answered until the server closed.
-    async fn ask(&self, method: &str, path: &str, token: &str, headers: &str) -> (u16, String) {
+    pub(super) async fn ask(&self, method: &str, path: &str, token: &str, headers: &str) -> (u16, String) {
         let headers = format!("Connection: close\r\n{headers}");
         let mut stream = self.open(method, path, token, &headers).await;
         let mut answer = vec![];
@@ -231,13 +237,13 @@ fn what_is_not_there_or_not_allowed_is_told_in_the_kubelets_words() {
 
 /// What the agent holds: open files, threads, resident bytes.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     files: usize,
     threads: usize,
-    resident: u64,
+    pub(super) resident: u64,
 }
 
-fn held(node: &ClusterNode) -> Held {
+pub(super) fn held(node: &ClusterNode) -> Held {
     let pid = node.agent.pid().unwrap();
     let usage = usage(pid).unwrap();
     let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
@@ -245,7 +251,7 @@ fn held(node: &ClusterNode) -> Held {
 }
 
 /// Waits until the agent has let go of all but a few files.
-async fn until_let_go(node: &ClusterNode, before: Held) -> Held {
+pub(super) async fn until_let_go(node: &ClusterNode, before: Held) -> Held {
     let deadline = Instant::now() + SOON;
     loop {
         let now = held(node);

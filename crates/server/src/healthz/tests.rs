@@ -48,6 +48,16 @@ fn healthz_answers_get_and_nothing_else() {
 }
 
 #[test]
+fn a_request_names_one_host() {
+    let healthz = start();
+    for headers in ["", "Host: x\r\nHost: x\r\n", "Host: x y\r\n"] {
+        let (line, _) = ask(&healthz, &format!("GET /healthz HTTP/1.1\r\n{headers}\r\n"));
+        assert_eq!(line, "HTTP/1.1 400 Bad Request", "{headers:?}");
+    }
+    assert_eq!(ask(&healthz, "GET /healthz HTTP/1.0\r\n\r\n").1, "ok");
+}
+
+#[test]
 fn who_asks_before_it_is_served_waits() {
     let bound = Healthz::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let mut early = send(bound.address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");

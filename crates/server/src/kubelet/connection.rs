@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use super::heads::Heads;
 use super::service::Service;
 use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
 use crate::places::{self, Place};
@@ -34,19 +35,19 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time to say goodbye to a client that makes no progress.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Longest request line with headers, in bytes: as Go's, as a command may be as long as the system allows and stands
-/// in the line. A connection has one at a time.
-const MOST_HEADER_BYTES: usize = 1 << 20;
-
-/// Longest headers of a request in HTTP/2, in bytes. Nothing long travels there, as commands need an upgrade; and a
-/// connection may have many at once.
-const MOST_HEADER_BYTES_EACH: u32 = 32 * 1024;
+/// Longest request line with headers, in bytes: the longest path that hyper takes, in which a command stands, and 16 KiB.
+/// A connection has one at a time, and [`Heads`] bounds all together.
+const MOST_HEADER_BYTES: usize = (64 + 16) << 10;
 
 /// Most requests of one connection at once, in HTTP/2.
 const MOST_STREAMS: u32 = 32;
 
-/// Bytes of an answer that wait for the client to have room for them, in HTTP/2.
-const MOST_UNSENT_BYTES_EACH: usize = 16 * 1024;
+/// Bytes that wait somewhere for one of them in HTTP/2, and for all in TLS: the headers of a request, its body, its
+/// answer. Nothing long comes in HTTP/2, as commands need an upgrade.
+const BUFFER: u32 = 16 << 10;
+
+/// Bytes that a client may send in HTTP/2 of all bodies together: no less can be asked for.
+const WINDOW: u32 = (1 << 16) - 1;
 
 /// What requests of one connection share.
 pub(super) struct Connection {
@@ -82,7 +83,7 @@ impl Connection {
     pub(super) fn busy(&self) -> Option<Busy> {
         let place = self.place.busy()?;
         self.traffic.send_modify(|traffic| {
-            traffic.begun = true;
+            traffic.requests += 1;
             traffic.open += 1;
         });
         Some(Busy { traffic: self.traffic.clone(), untaken: false, _place: place })
@@ -139,23 +140,31 @@ impl Drop for Busy {
 /// Serves until it is dropped.
 pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<Service>) {
     let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
+    let heads = Heads::default();
     http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
-        serve(stream, place, tls.clone(), Arc::clone(&service))
+        serve(stream, place, heads.clone(), tls.clone(), Arc::clone(&service))
     })
     .await;
 }
 
-async fn serve(stream: TcpStream, place: Arc<Place>, tls: Option<TlsAcceptor>, service: Arc<Service>) {
+async fn serve(
+    stream: TcpStream,
+    place: Arc<Place>,
+    heads: Heads,
+    tls: Option<TlsAcceptor>,
+    service: Arc<Service>,
+) {
     let Ok(peer) = listen::peer(&stream) else { return };
     // A client that vanishes without a word is noticed after a while; small frames are not held back.
     let _best_effort = stream.set_nodelay(true);
     let _best_effort = keep_alive(&stream);
     let traffic = watch::Sender::<Traffic>::default();
-    let stream = Watched::new(stream, traffic.clone());
+    let stream = Watched::new(stream, traffic.clone(), heads);
     let Some(tls) = tls else {
         return requests(stream, Connection::new(peer, vec![], traffic, place), service).await;
     };
-    match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+    let accepted = tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(BUFFER as usize)));
+    match tokio::time::timeout(HANDSHAKE_LIMIT, accepted).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
@@ -186,9 +195,11 @@ where
         http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_LIMIT).max_buf_size(MOST_HEADER_BYTES);
         http.http2()
             .timer(TokioTimer::new())
-            .max_header_list_size(MOST_HEADER_BYTES_EACH)
             .max_concurrent_streams(MOST_STREAMS)
-            .max_send_buf_size(MOST_UNSENT_BYTES_EACH);
+            .max_header_list_size(BUFFER)
+            .initial_stream_window_size(BUFFER)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(BUFFER as usize);
         let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), handle));
         let over = async {
             tokio::select! {

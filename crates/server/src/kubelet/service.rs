@@ -43,6 +43,9 @@ impl Service {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Response<Body> {
+        if let Some(refusal) = http1::refuse_host(&request) {
+            return refusal;
+        }
         let Some(busy) = connection.busy() else {
             return http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
         };
@@ -51,11 +54,13 @@ impl Service {
         let told = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().clone(), Instant::now()));
         let response = self.answer(request, connection, &counted).await;
+        let response = response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync());
+        let response = self.host.inside.unsent.send(response);
         if let Some((method, uri, began)) = told {
             let (code, took) = (response.status().as_u16(), began.elapsed());
             tracing::debug!(%method, %uri, code, ?took, peer = %connection.peer, "Served");
         }
-        response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync())
+        response
     }
 
     async fn answer(

@@ -236,6 +236,14 @@ impl Client {
         (response, task)
     }
 
+    /// The code, if there is an answer.
+    async fn try_get(&self, path: &str) -> Option<u16> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await)).await.ok()?;
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "node1").body(Empty::<Bytes>::new()).unwrap();
+        Some(sender.send_request(request).await.ok()?.status().as_u16())
+    }
+
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
         let (response, _task) = self.open(method, path, headers).await;
         let (parts, body) = response.into_parts();

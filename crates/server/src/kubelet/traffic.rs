@@ -3,11 +3,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+
+use super::heads::{Head, Heads};
 
 /// Longest time until the first request has come, header and all.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
@@ -22,8 +24,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 /// What goes on in a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Traffic {
-    /// Whether there was a request.
-    pub(super) begun: bool,
+    /// How many requests have come.
+    pub(super) requests: u64,
     /// Requests whose answers are not sent.
     pub(super) open: usize,
     /// Those among them of whose answers the client does not take the piece that is next.
@@ -43,7 +45,7 @@ impl Traffic {
         match self {
             Self { blocked: true, .. } => Some(reader),
             Self { upgraded: true, .. } => None,
-            Self { begun: false, .. } => Some(FIRST_LIMIT),
+            Self { requests: 0, .. } => Some(FIRST_LIMIT),
             Self { open: 0, .. } => Some(IDLE_LIMIT),
             Self { open, untaken, .. } => (open == untaken).then_some(reader),
         }
@@ -69,16 +71,18 @@ pub(super) async fn stuck(traffic: &watch::Sender<Traffic>) {
     }
 }
 
-/// A socket that tells when the client does not read. It belongs below TLS, which would hide how much it reads.
+/// A socket that tells when the client does not read, and takes heads of requests as far as there is room. It belongs
+/// below TLS, which would hide how much it reads.
 pub(super) struct Watched<S> {
     stream: S,
     traffic: watch::Sender<Traffic>,
     blocked: bool,
+    head: Head,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, traffic: watch::Sender<Traffic>) -> Self {
-        Self { stream, traffic, blocked: false }
+    pub(super) fn new(stream: S, traffic: watch::Sender<Traffic>, heads: Heads) -> Self {
+        Self { stream, traffic, blocked: false, head: Head::new(heads) }
     }
 
     fn wrote<T>(&mut self, polled: Poll<T>) -> Poll<T> {
@@ -96,7 +100,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let traffic = *self.traffic.borrow();
+        Poll::Ready(self.head.arrived(buffer.filled().len() - before, traffic))
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
     #[test]
     fn who_makes_others_wait_is_waited_for_the_shorter_the_less_is_known_of_them() {
         let nothing = Traffic::default();
-        let begun = Traffic { begun: true, ..nothing };
+        let begun = Traffic { requests: 1, ..nothing };
         let answering = Traffic { open: 2, ..begun };
         let reading = Traffic { patient: true, ..answering };
         let stream = Traffic { open: 0, upgraded: true, ..reading };

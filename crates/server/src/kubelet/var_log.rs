@@ -17,11 +17,12 @@ use percent_encoding::utf8_percent_encode;
 use super::path::ESCAPED;
 use crate::files::{self, OpenError, blocking};
 use crate::http1::{Body, plain, text, whole};
+use crate::unsent;
 
 const ROOT: &str = "/var/log";
 
 /// Bytes a read.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = unsent::PIECE as usize;
 
 #[derive(Debug)]
 enum Found {

@@ -17,9 +17,10 @@ use super::row::{Rows, UnsupportedFormat};
 use super::watch::{LogWatch, Watched};
 use super::{LogOptions, tail};
 use crate::files::{self, OpenError, blocking};
+use crate::unsent;
 
 /// Bytes a read.
-const BLOCK: usize = 32 * 1024;
+const BLOCK: usize = unsent::PIECE as usize;
 
 /// How long a runtime may go on writing to a log after it has begun the next one: the last rows are still on their
 /// way through its buffers.
@@ -136,11 +137,12 @@ impl LogStream {
             };
             let bytes = self.read(most).await?;
             if bytes.is_empty() {
+                drop(bytes);
                 self.at_end().await?;
                 continue;
             }
             self.offset += bytes.len() as u64;
-            let mut out = Vec::new();
+            let mut out = Vec::with_capacity(bytes.len());
             self.rows.feed(&bytes, &mut out)?;
             self.finished = self.rows.is_full();
             if !out.is_empty() {

@@ -182,3 +182,74 @@ async fn a_stranger_who_was_refused_is_sent_away() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close\r\n"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    for server in [Server::start(), Server::start_read_only()] {
+        for (request, answer) in [
+            ("HTTP/1.0\r\n", "HTTP/1.0 200 OK"),
+            ("HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request"),
+            ("HTTP/1.1\r\nHost: a\r\nHost: a\r\n", "HTTP/1.1 400 Bad Request"),
+            ("HTTP/1.1\r\nHost: a b\r\n", "HTTP/1.1 400 Bad Request"),
+        ] {
+            let mut stream = server.client().connect().await;
+            stream.write_all(format!("GET /healthz {request}\r\n").as_bytes()).await.unwrap();
+            let mut read = vec![];
+            tokio::time::timeout(DEADLINE, stream.read_to_end(&mut read)).await.unwrap().unwrap();
+            assert!(read.starts_with(answer.as_bytes()), "{request}: {}", read.escape_ascii());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_may_be_long_and_unfinished_heads_are_bounded() {
+    let server = Server::start();
+    let long = format!("/nope?command={}", "x".repeat(60 << 10));
+    assert_eq!(server.get(&long).await.status, 404);
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: n\r\nX: {}", "x".repeat(64 << 10));
+    let mut crowd = vec![];
+    for _ in 0..64 {
+        let mut stream = server.client().connect().await;
+        // Some are cut off before they have sent all.
+        let _cut = stream.write_all(head.as_bytes()).await;
+        crowd.push(stream);
+    }
+    // 3 MiB are beyond what each may hold, and 1 MiB is shared.
+    let cut = async {
+        while crowd.len() > 24 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            crowd.retain_mut(|stream| stream.read(&mut [0]).now_or_never().is_none());
+        }
+    };
+    tokio::time::timeout(DEADLINE, cut).await.expect("what is too much is cut off");
+    assert!(crowd.len() >= 16, "{}", crowd.len());
+    assert_eq!(server.get("/healthz").await.status, 200);
+    drop(crowd);
+    // As soon as the server has seen that they are gone.
+    let again = async {
+        while server.client().try_get(&long).await != Some(404) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("what they held is given back");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_leave_room_for_short_ones_only() {
+    let server = Server::start_read_only();
+    let mut web = running_pod("web", "w");
+    let annotations = [("long".to_owned(), "x".repeat(20 << 20))].into();
+    Arc::make_mut(&mut web.pod).metadata.annotations = Some(annotations);
+    server.view.set(snapshot(vec![web]));
+    let mut silent = vec![];
+    for _ in 0..3 {
+        silent.push(server.client().open("GET", "/pods", &[]).await);
+    }
+    let refused = server.get("/pods").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    assert_eq!(server.get("/healthz").await.status, 200);
+    let (response, _task) = silent.pop().unwrap();
+    assert!(response.into_body().collect().await.unwrap().to_bytes().len() > 20 << 20);
+    assert_eq!(server.get("/pods").await.status, 200, "one was read");
+    drop(silent);
+}
