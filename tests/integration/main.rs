@@ -19,6 +19,7 @@ mod probes;
 mod process;
 mod push;
 mod recorded;
+mod serving;
 mod sources;
 mod strangers;
 mod stuck;

@@ -18,7 +18,7 @@ use crate::node::{eventually, on_both_lines, uid_of};
 use crate::survey::SLEEPER;
 
 /// A kubeconfig of a server that is not there.
-const NOBODY: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "a",
+pub(crate) const NOBODY: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "a",
     "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
     "users": [{"name": "a", "user": {}}], "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}]}"#;
 
@@ -109,7 +109,17 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
     let file = run.dir().join("file");
     File::create(&file).unwrap();
     let file = file.display().to_string();
+    let kubeconfig = run.dir().join("kubeconfig");
+    fs::write(&kubeconfig, NOBODY).unwrap();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls");
     for (flag, told) in [
+        (
+            format!(
+                "--kubeconfig={} --tls-cert-file={fixtures}/p256.crt --tls-private-key-file={fixtures}/p384-sec1.key",
+                kubeconfig.display()
+            ),
+            "tls: private key does not match public key".to_owned(),
+        ),
         (
             format!("--image-credential-provider-config={file} --image-credential-provider-bin-dir={file}.d"),
             format!("plugin binary directory {file}.d did not exist"),

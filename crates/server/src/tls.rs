@@ -3,19 +3,20 @@
 //! each request ([`crate::auth`]), so that a new client CA counts at once.
 
 mod any_client;
+mod pair;
 mod reload;
 mod self_signed;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 
+pub use pair::PairError;
 pub(crate) use reload::Reloaded;
 
 /// Where the serving certificate comes from.
@@ -58,19 +59,16 @@ pub enum TlsError {
     Certificate {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
-        source: pem::Error,
+        /// Why.
+        source: io::Error,
     },
-    /// The certificate file has no certificate.
-    #[error("{} holds no PEM certificate", .0.display())]
-    NoCertificate(PathBuf),
     /// The key file.
     #[error("reading the key of the serving certificate {}", path.display())]
     Key {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
-        source: pem::Error,
+        /// Why.
+        source: io::Error,
     },
     /// The two do not belong together, or the key is of a kind that is not spoken.
     #[error("the key {} cannot be used with the certificate {}", key.display(), certificates.display())]
@@ -80,7 +78,7 @@ pub enum TlsError {
         /// The key file.
         key: PathBuf,
         /// What is wrong.
-        source: rustls::Error,
+        source: PairError,
     },
     /// Only one of the two files of a self-signed pair can be read.
     #[error("{} cannot be read but its other half can: give both or remove both", path.display())]
@@ -204,15 +202,10 @@ fn serving(certificate: &Certificate) -> Result<Serving, TlsError> {
 }
 
 fn read_pair(certificates: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let unreadable = |source| TlsError::Certificate { path: certificates.to_owned(), source };
-    let chain = CertificateDer::pem_file_iter(certificates).map_err(unreadable)?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate(certificates.to_owned()));
-    }
-    let read_key =
-        PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Key { path: key.to_owned(), source })?;
-    CertifiedKey::from_der(chain, read_key, &ring::default_provider()).map_err(|source| TlsError::Pair {
+    let chain = fs::read(certificates)
+        .map_err(|source| TlsError::Certificate { path: certificates.to_owned(), source })?;
+    let of_key = fs::read(key).map_err(|source| TlsError::Key { path: key.to_owned(), source })?;
+    pair::pair(&chain, &of_key).map_err(|source| TlsError::Pair {
         certificates: certificates.to_owned(),
         key: key.to_owned(),
         source,

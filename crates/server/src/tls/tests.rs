@@ -52,15 +52,101 @@ fn files_that_cannot_be_used_are_named() {
         text(&server_config(&TlsSettings { certificate, ..settings(ours.path()) }).unwrap_err())
     };
     let (crt, key) = (ours.path().join("kubelet.crt"), ours.path().join("kubelet.key"));
-    let empty = ours.path().join("empty");
-    fs::write(&empty, "").unwrap();
     let missing = ours.path().join("missing");
     assert!(given(missing.clone(), key.clone()).contains("reading the serving certificate"));
-    assert!(given(empty.clone(), key.clone()).ends_with("empty holds no PEM certificate"));
-    assert!(given(crt.clone(), missing).contains("missing: "));
-    assert!(given(crt.clone(), empty).starts_with("reading the key of the serving certificate"));
+    assert!(given(crt.clone(), missing).starts_with("reading the key of the serving certificate"));
+    let switched = given(key, crt.clone());
+    assert!(switched.contains("kubelet.crt") && switched.contains("kubelet.key"), "{switched}");
+    assert!(
+        switched.ends_with("but did find a private key; PEM inputs may have been switched"),
+        "{switched}"
+    );
     let mixed = given(crt, other.path().join("kubelet.key"));
     assert!(mixed.contains("cannot be used with the certificate"), "{mixed}");
+    assert!(mixed.ends_with(": tls: private key does not match public key"), "{mixed}");
+}
+
+/// Of `tests/fixtures/tls`.
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../../../tests/fixtures/tls/", $name))
+    };
+}
+
+const P256: (&str, &str) = (fixture!("p256.crt"), fixture!("p256-sec1-with-parameters.key"));
+
+#[test]
+fn pairs_are_taken_as_go_takes_them() {
+    let (crt, key) = P256;
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let relabelled = |text: &str, label: &str| {
+        text.replace("BEGIN PRIVATE", label).replace("END PRIVATE", &label.replace("BEGIN", "END"))
+    };
+    let bag = format!(
+        "Bag Attributes\n  friendlyName: a\nKey Attributes: <No Attributes>\n{key}\nsubject=CN = a\n{crt}"
+    );
+    let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let chain = format!("{broken}{crt}{}", fixture!("rsa.crt"));
+    for (what, crt, key) in [
+        ("PKCS#1", fixture!("rsa.crt"), fixture!("rsa-pkcs1.key")),
+        ("PKCS#8", fixture!("rsa.crt"), fixture!("rsa-pkcs8.key")),
+        (
+            "PKCS#8 called PKCS#1",
+            fixture!("rsa.crt"),
+            &relabelled(fixture!("rsa-pkcs8.key"), "BEGIN RSA PRIVATE"),
+        ),
+        ("parameters before SEC 1", crt, key),
+        ("PKCS#8 of a curve", crt, fixture!("p256-pkcs8.key")),
+        ("P-384", fixture!("p384.crt"), fixture!("p384-sec1.key")),
+        ("Ed25519", fixture!("ed25519.crt"), fixture!("ed25519-pkcs8.key")),
+        ("X.509 version 1", fixture!("p256-v1.crt"), fixture!("p256-pkcs8.key")),
+        ("line ends of another system", &crlf(crt), &crlf(key)),
+        ("both in one file, with text", &bag, &bag),
+        ("something broken before, and a chain", &chain, key),
+        ("blanks in lines", &crt.replace("\nM", "\n M"), &key.replace("\nM", "\n\tM")),
+    ] {
+        let pair = pair::pair(crt.as_bytes(), key.as_bytes());
+        let chain = pair.unwrap_or_else(|error| panic!("{what}: {error}")).cert.len();
+        assert_eq!(chain, 1 + usize::from(what.contains("a chain")), "{what}");
+    }
+}
+
+#[test]
+fn what_is_no_pair_is_refused_in_gos_words() {
+    let (crt, key) = P256;
+    let spoken =
+        " is not spoken here: keys are RSA of 2048 to 4096 bits, ECDSA with P-256 or P-384, or Ed25519";
+    for (crt, key, error) in [
+        ("", key, "tls: failed to find any PEM data in certificate input"),
+        (
+            fixture!("rsa-pkcs1.key"),
+            key,
+            "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may \
+             have been switched",
+        ),
+        (
+            key,
+            key,
+            "tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the \
+             following types: [EC PARAMETERS EC PRIVATE KEY]",
+        ),
+        (crt, "text", "tls: failed to find any PEM data in key input"),
+        (crt, crt, "tls: found a certificate rather than a key in the PEM for the private key"),
+        (
+            crt,
+            &[crt, crt].concat(),
+            "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of \
+             the following types: [CERTIFICATE CERTIFICATE]",
+        ),
+        (crt, fixture!("rsa-pkcs8.key"), "tls: private key type does not match public key type"),
+        (crt, fixture!("p384-sec1.key"), "tls: private key does not match public key"),
+        (fixture!("rsa.crt"), fixture!("rsa-encrypted.key"), "tls: failed to parse private key"),
+        (fixture!("p521.crt"), fixture!("p521-sec1.key"), &format!("ECDSA with P-521{spoken}")),
+        (fixture!("rsa1024.crt"), fixture!("rsa1024.key"), &format!("RSA of 1024 bits{spoken}")),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", key, "x509: malformed certificate"),
+    ] {
+        assert_eq!(pair::pair(crt.as_bytes(), key.as_bytes()).unwrap_err().to_string(), error);
+    }
 }
 
 #[test]
