@@ -40,6 +40,16 @@ pub enum Error {
         /// The kernel's answer
         source: io::Error,
     },
+    /// Processes outlived SIGKILL.
+    #[error("processes {pids:?} in cgroup {} outlive {tries} times SIGKILL", shown(dirs))]
+    Unkillable {
+        /// The cgroup, in each hierarchy
+        dirs: Vec<PathBuf>,
+        /// How often they were killed
+        tries: u32,
+        /// What is left
+        pids: Vec<i32>,
+    },
     /// Processes outlived SIGKILL, or the kernel holds the directory.
     #[error("removing cgroup {}: still in use after {tries} tries by processes {pids:?}", path.display())]
     StillBusy {
@@ -52,6 +62,11 @@ pub enum Error {
         /// The kernel's answer
         source: io::Error,
     },
+}
+
+/// One hierarchy is enough to tell which cgroup it is.
+fn shown(dirs: &[PathBuf]) -> std::path::Display<'_> {
+    dirs.first().map_or(std::path::Path::new(""), PathBuf::as_path).display()
 }
 
 impl Error {

@@ -147,15 +147,40 @@ impl Cgroups {
     /// # Errors
     /// [`Error::StillBusy`] when processes outlive five tries; the next call may succeed.
     pub async fn remove_pod(&self, uid: &PodUid) -> Result<(), Error> {
+        remove::kill_and_remove(&self.pod_dirs(uid)?).await
+    }
+
+    /// Removes the pod's cgroups, with all that is nested in them, if nothing runs there: none is killed. Tells whether
+    /// they are gone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a cgroup cannot be read.
+    pub fn remove_empty_pod(&self, uid: &PodUid) -> Result<bool, Error> {
+        remove::remove_empty(&self.pod_dirs(uid)?)
+    }
+
+    /// Kills what runs in the cgroup of one of the pod's containers or sandboxes, and of no other: a runtime may have
+    /// lost track of it. Tells whether there was anything. Takes up to a third of a second when processes are slow
+    /// to die. The cgroup stays: it is the runtime's.
+    ///
+    /// Runtimes name it by the ID (`<id>`, `crio-<id>`), with systemd a scope (`cri-containerd-<id>.scope`).
+    ///
+    /// # Errors
+    /// [`Error::Unkillable`] when processes outlive five tries; the next call may succeed.
+    pub async fn kill_container(&self, uid: &PodUid, id: &str) -> Result<bool, Error> {
+        let mut dirs = Vec::new();
+        for pod in self.pod_dirs(uid)? {
+            dirs.extend(hierarchy::children(&pod)?.into_iter().filter(|dir| is_of_container(dir, id)));
+        }
+        remove::kill_all(&dirs).await
+    }
+
+    /// Where the pod's cgroups are or would be.
+    fn pod_dirs(&self, uid: &PodUid) -> Result<Vec<PathBuf>, Error> {
         let name = pod_name(uid)?;
-        let dirs: Vec<PathBuf> = CLASSES
-            .iter()
-            .flat_map(|class| {
-                let path = self.path(&format!("{}/{name}", class.cgroup()));
-                self.hierarchies.everywhere().map(move |h| h.dir(&path))
-            })
-            .collect();
-        remove::kill_and_remove(&dirs).await
+        let paths = CLASSES.map(|class| self.path(&format!("{}/{name}", class.cgroup())));
+        let dirs = paths.iter().flat_map(|path| self.hierarchies.everywhere().map(move |h| h.dir(path)));
+        Ok(dirs.collect())
     }
 
     /// CPU shares of the burstable class as a whole: the CPU requests of its pods in thousandths, summed.
@@ -203,6 +228,13 @@ fn pod_name(uid: &PodUid) -> Result<String, Error> {
         return Err(Error::BadUid { uid: uid.clone() });
     }
     Ok(format!("pod{uid}"))
+}
+
+/// Whether a runtime's cgroup is that of the container with this ID: that of its monitor (`crio-conmon-<id>`) is not.
+fn is_of_container(dir: &Path, id: &str) -> bool {
+    let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { return false };
+    let Some(prefix) = name.strip_suffix(".scope").unwrap_or(name).strip_suffix(id) else { return false };
+    !id.is_empty() && (prefix.is_empty() || prefix.ends_with('-')) && !prefix.ends_with("conmon-")
 }
 
 #[cfg(test)]

@@ -39,6 +39,45 @@ pub(crate) async fn kill_and_remove(dirs: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Kills everything in these cgroups and those in them, and leaves the cgroups. Tells whether there was anything.
+pub(crate) async fn kill_all(dirs: &[PathBuf]) -> Result<bool, Error> {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 0..TRIES {
+        if all_processes(dirs)?.is_empty() {
+            return Ok(attempt > 0);
+        }
+        kill(dirs)?;
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    match all_processes(dirs)? {
+        pids if pids.is_empty() => Ok(true),
+        pids => {
+            Err(Error::Unkillable { dirs: dirs.to_vec(), tries: TRIES, pids: pids.into_iter().collect() })
+        }
+    }
+}
+
+/// Removes these cgroups and those in them if nothing runs there. Tells whether they are gone.
+pub(crate) fn remove_empty(dirs: &[PathBuf]) -> Result<bool, Error> {
+    if !all_processes(dirs)?.is_empty() {
+        return Ok(false);
+    }
+    let mut gone = true;
+    for dir in dirs {
+        gone &= remove(dir)?.is_none();
+    }
+    Ok(gone)
+}
+
+fn all_processes(dirs: &[PathBuf]) -> Result<BTreeSet<i32>, Error> {
+    let mut pids = BTreeSet::new();
+    for dir in dirs {
+        pids.append(&mut processes(dir)?);
+    }
+    Ok(pids)
+}
+
 fn kill(dirs: &[PathBuf]) -> Result<(), Error> {
     let mut pids = BTreeSet::new();
     for dir in dirs {

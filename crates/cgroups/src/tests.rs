@@ -265,6 +265,94 @@ async fn a_cgroup_that_stays_busy_is_an_error_that_names_it() {
 }
 
 #[test]
+fn the_cgroup_of_a_container_is_known_by_its_id() {
+    for (name, is) in [
+        ("c0ffee", true),
+        ("crio-c0ffee", true),
+        ("cri-containerd-c0ffee.scope", true),
+        ("crio-conmon-c0ffee.scope", false),
+        ("c0ffee.scope", true),
+        ("xc0ffee", false),
+        ("c0ffee1", false),
+        ("c0ffee-1.scope", false),
+        ("crio-", false),
+    ] {
+        assert_eq!(is_of_container(&Path::new("/pod").join(name), "c0ffee"), is, "{name}");
+    }
+    assert!(!is_of_container(Path::new("/pod/crio-"), ""));
+}
+
+/// A process that ends when the test does.
+struct Sleeper(std::process::Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(std::process::Command::new("sleep").arg("600").spawn().unwrap())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_in_the_cgroup_of_the_container_is_killed() {
+    use std::os::unix::process::ExitStatusExt;
+    let ((v1, on_v1), (v2, on_v2)) = (v1(), v2());
+    let (mut inside, mut beside) = (Sleeper::new(), Sleeper::new());
+    let put = |dir: PathBuf, sleeper: &Sleeper| {
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("cgroup.procs"), format!("{}\n", sleeper.0.id())).unwrap();
+    };
+    let uid = PodUid::from("u1");
+    for root in [v1.path().join("memory"), v2.path().to_owned()] {
+        let pod = root.join("kubepods/besteffort/podu1");
+        put(pod.join("c1/nested"), &inside);
+        put(pod.join("c2"), &beside);
+    }
+    assert!(!on_v1.kill_container(&uid, "c3").await.unwrap(), "there is none");
+    assert!(!on_v2.kill_container(&PodUid::from("u2"), "c1").await.unwrap(), "it is another pod's");
+
+    // What the kernel would do is not done here: neither of `cgroup.kill` nor with files of those that have died.
+    let killer = v2.path().join("kubepods/besteffort/podu1/c1/cgroup.kill");
+    fs::write(&killer, "").unwrap();
+    let error = on_v2.kill_container(&uid, "c1").await.unwrap_err();
+    assert_eq!(fs::read_to_string(killer).unwrap(), "1");
+    assert_eq!(inside.0.try_wait().unwrap(), None);
+    let (pid, dir) = (inside.0.id(), v2.path().display());
+    let want =
+        format!("processes [{pid}] in cgroup {dir}/kubepods/besteffort/podu1/c1 outlive 5 times SIGKILL");
+    assert_eq!(error.to_string(), want);
+
+    assert!(on_v1.kill_container(&uid, "c1").await.unwrap_err().is_retryable());
+    assert_eq!(inside.0.wait().unwrap().signal(), Some(9));
+    assert_eq!(beside.0.try_wait().unwrap(), None);
+}
+
+#[test]
+fn only_an_empty_pod_is_removed_without_killing() {
+    for (dir, cgroups) in [v1(), v2()] {
+        cgroups.ensure_base(&NODE).unwrap();
+        let uid = PodUid::from("u1");
+        assert!(cgroups.remove_empty_pod(&uid).unwrap(), "it is not there");
+        let root =
+            if cgroups.version() == Version::V1 { dir.path().join("pids") } else { dir.path().to_owned() };
+        let container = root.join("kubepods/besteffort/podu1/c1");
+        fs::create_dir_all(&container).unwrap();
+        fs::write(container.join("cgroup.procs"), "1\n").unwrap();
+        assert!(!cgroups.remove_empty_pod(&uid).unwrap(), "something runs in it");
+        assert_eq!(cgroups.pods().unwrap(), std::slice::from_ref(&uid));
+        // As a real cgroup, which has no file that could be removed.
+        fs::remove_file(container.join("cgroup.procs")).unwrap();
+        assert!(cgroups.remove_empty_pod(&uid).unwrap());
+        assert_eq!(cgroups.pods().unwrap(), []);
+    }
+}
+
+#[test]
 fn a_pod_is_found_below_the_mount_point_in_the_class_that_it_has() {
     for (dir, cgroups) in [v1(), v2()] {
         cgroups.ensure_base(&NODE).unwrap();

@@ -134,3 +134,26 @@ async fn removing_a_pod_kills_what_runs_in_it() {
     drop(bystander);
     cgroups.remove_pod(&other).await.unwrap();
 }
+
+#[tokio::test]
+async fn one_container_of_a_pod_is_killed_and_the_others_go_on() {
+    let (private, cgroups) = Private::new("kill");
+    cgroups.ensure_base(&NodeLimits::default()).unwrap();
+    let uid = PodUid::from("u1");
+    cgroups.ensure_pod(&uid, QosClass::BestEffort, &PodLimits::default()).unwrap();
+    let (mut inside, mut beside) = (Sleeper::new(), Sleeper::new());
+    for (sleeper, controller, id) in [(&inside, "pids", "c1"), (&beside, "pids", "c2")] {
+        let container = private.file(controller, &format!("kubepods/besteffort/podu1/{id}"));
+        fs::create_dir(&container).unwrap();
+        fs::write(container.join("cgroup.procs"), sleeper.0.id().to_string()).unwrap();
+    }
+    assert!(!cgroups.remove_empty_pod(&uid).unwrap());
+    assert!(cgroups.kill_container(&uid, "c1").await.unwrap());
+    let status = inside.0.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!(beside.0.try_wait().unwrap(), None);
+    assert!(!cgroups.kill_container(&uid, "c1").await.unwrap(), "nothing is left in it");
+    assert!(cgroups.kill_container(&uid, "c2").await.unwrap());
+    assert!(cgroups.remove_empty_pod(&uid).unwrap());
+    assert_eq!(cgroups.pods().unwrap(), []);
+}
