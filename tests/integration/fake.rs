@@ -1,6 +1,6 @@
 //! An agent on a runtime that is not real, for what a real one does not do on demand.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -30,6 +30,15 @@ impl FakeNode {
         let options = AgentOptions::new(program, &runtime.endpoint()).args(args.iter().copied());
         let agent = Agent::start(run, options).unwrap();
         Self { agent, runtime, tokio }
+    }
+
+    /// A cgroup below the agent's `kubepods`, in one hierarchy, which may not be there yet.
+    pub(crate) fn cgroup(&self, path: &str) -> PathBuf {
+        let root = self.agent.root();
+        let run = root.ancestors().nth(2).and_then(Path::file_name).unwrap();
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let mount = Path::new("/sys/fs/cgroup").join(if unified { "" } else { "pids" });
+        mount.join(run).join("kubepods").join(path)
     }
 
     pub(crate) fn apply(&self, name: &str, spec: &str) {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cri_client::v1::{
-    ListPodSandboxRequest, PodSandboxState, RemovePodSandboxRequest, StopPodSandboxRequest,
+    Container, ContainerConfig, ContainerMetadata, ContainerState, CreateContainerRequest,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig, ListPodSandboxRequest,
+    NamespaceMode, NamespaceOption, PodSandbox, PodSandboxConfig, PodSandboxState, RemoveContainerRequest,
+    RemovePodSandboxRequest, StopPodSandboxRequest,
 };
 use kube_model::labels;
 use serde_json::Value;
@@ -175,6 +178,43 @@ on_both_lines! {
         until_no_trace(&node, &uid);
     }
 
+    /// As containerd may be left when it is interrupted in starting a container: it takes it for created, has a process
+    /// for it, and removes neither it nor its sandbox until it is started anew.
+    fn a_container_that_is_no_more_than_created_and_has_a_process_holds_up_nothing(node) {
+        node.apply("web", SLEEPER);
+        let uid = uid_of(&node.until_phase("web", "Running"));
+        node.agent.kill9();
+        let sandbox = node.sandboxes(&uid).remove(0);
+        let created = create_beside(&node, &uid, &sandbox);
+        node.containerd.ctr(&["tasks", "start", "--detach", "--null-io", &created]).unwrap();
+        let refused = RemoveContainerRequest { container_id: created.clone() };
+        let refused = node.cri(async |cri| cri.remove_container(refused).await).unwrap_err().to_string();
+        assert!(refused.contains("cannot delete running task"), "{refused}");
+        node.delete("web");
+        node.agent.start_again().unwrap();
+        node.until_gone("web");
+        let processes = node.containerd.ctr(&["tasks", "ls"]).unwrap();
+        assert!(!processes.contains("RUNNING"), "{processes}");
+        let folder = node.agent.root().join("pods").join(&uid);
+        eventually("only what tells that the rest is ours is left", || match traces(&node, &uid) {
+            left if left == [folder.as_path()] => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+
+        node.apply("web", SLEEPER);
+        assert_eq!(uid_of(&node.until_phase("web", "Running")), uid);
+        node.containerd.kill9();
+        node.containerd.start_again().unwrap();
+        eventually("the container is removed, or kept as the last one that ended", || {
+            let left = node.containers(&uid);
+            let is_stuck = |c: &Container| c.id == created && c.state() == ContainerState::ContainerCreated;
+            if left.iter().any(is_stuck) { Err(format!("{left:?}")) } else { Ok(()) }
+        });
+        node.until_phase("web", "Running");
+        node.delete("web");
+        until_no_trace(&node, &uid);
+    }
+
     fn a_manifest_changed_while_the_agent_was_down_replaces_its_pod(node) {
         node.apply("web", SLEEPER);
         let old = uid_of(&node.until_phase("web", "Running"));
@@ -256,6 +296,38 @@ on_both_lines! {
         prove_alive(&node);
         assert_eq!((node.everything(), node.tasks()), (before, tasks));
     }
+}
+
+/// Makes one more container of a pod, as its agent would, and does not start it. Returns its ID.
+fn create_beside(node: &Node, uid: &str, sandbox: &PodSandbox) -> String {
+    let mut first = node.containers(uid).remove(0);
+    first.annotations.insert("io.kubernetes.container.restartCount".to_owned(), "1".to_owned());
+    let metadata = ContainerMetadata { attempt: 1, ..first.metadata.unwrap() };
+    // With a PID namespace of the pod it would die with the sandbox.
+    let namespaces = NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() };
+    let security =
+        LinuxContainerSecurityContext { namespace_options: Some(namespaces), ..Default::default() };
+    let container = ContainerConfig {
+        metadata: Some(metadata),
+        image: first.image,
+        command: ["sleep", "3600"].map(str::to_owned).to_vec(),
+        labels: first.labels,
+        annotations: first.annotations,
+        linux: Some(LinuxContainerConfig { security_context: Some(security), ..Default::default() }),
+        ..Default::default()
+    };
+    let cgroup_parent = format!("/{}/kubepods/besteffort/pod{uid}", node.run.name());
+    let sandbox_config = PodSandboxConfig {
+        metadata: sandbox.metadata.clone(),
+        linux: Some(LinuxPodSandboxConfig { cgroup_parent, ..Default::default() }),
+        ..Default::default()
+    };
+    let request = CreateContainerRequest {
+        pod_sandbox_id: sandbox.id.clone(),
+        config: Some(container),
+        sandbox_config: Some(sandbox_config),
+    };
+    node.cri(async |cri| cri.create_container(request).await).unwrap().container_id
 }
 
 /// The ID of the container `app` of a pod.

@@ -262,7 +262,11 @@ impl Agent {
             tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
             let (until, workers) = (stop.clone(), workers.clone());
             tasks.spawn(async move {
-                until.run_until_cancelled(runtime.remove_leftovers(&workers)).await;
+                let leftovers = async {
+                    runtime.remove_leftovers(&workers).await;
+                    runtime.sweep_cgroups(&workers).await;
+                };
+                until.run_until_cancelled(leftovers).await;
             });
         }
         let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;

@@ -3,6 +3,7 @@
 mod files;
 mod hooks;
 mod images;
+mod kill;
 mod leftovers;
 mod node_info;
 mod observe;
@@ -72,12 +73,12 @@ impl Runtime for CriRuntime {
         self.run_sandbox(pod, attempt).await.inspect_err(|_| self.metrics.pod_failed())
     }
 
-    async fn stop_sandbox(&self, id: &str) -> Result<(), StepError> {
-        self.stop_pod_sandbox(id).await
+    async fn stop_sandbox(&self, uid: &PodUid, id: &str) -> Result<(), StepError> {
+        self.stop_pod_sandbox(uid, id).await
     }
 
-    async fn remove_sandbox(&self, id: &str) -> Result<(), StepError> {
-        self.remove_pod_sandbox(id).await
+    async fn remove_sandbox(&self, uid: &PodUid, id: &str) -> Result<(), StepError> {
+        self.remove_pod_sandbox(uid, id).await
     }
 
     async fn start_container(
@@ -117,8 +118,13 @@ impl Runtime for CriRuntime {
         self.run_pre_stop(pod, container, grace_seconds, reporter).await;
     }
 
-    async fn stop_container(&self, container: &Container, grace_seconds: i64) -> Result<(), StepError> {
-        self.stop_by_id(&container.id, grace_seconds).await
+    async fn stop_container(
+        &self,
+        uid: &PodUid,
+        container: &Container,
+        grace_seconds: i64,
+    ) -> Result<(), StepError> {
+        self.stop(uid, container, grace_seconds).await
     }
 
     async fn remove_container(&self, pod: &ObservedPod, container: &Container) -> Result<(), StepError> {
@@ -126,19 +132,24 @@ impl Runtime for CriRuntime {
     }
 
     async fn clean_up(&self, uid: &PodUid, key: &PodKey, extent: CleanUp) -> Result<(), StepError> {
-        if let Some(cgroups) = &self.cgroups {
+        if let Some(cgroups) = self.cgroups.as_ref().filter(|_| extent != CleanUp::Forgotten) {
             let began = Instant::now();
             let removed = cgroups.remove_pod(uid).await;
             self.metrics.cgroup("destroy", began);
             removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
         }
-        if extent == CleanUp::Removed {
-            self.images.forget(uid);
-            let (uid, key) = (uid.clone(), key.clone());
-            let removed = self.files.run(move |files| files.remove_pod(&uid, &key)).await;
-            removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+        let (of, key) = (uid.clone(), key.clone());
+        let work = move |files: &Files| match extent {
+            CleanUp::Ended => Ok(()),
+            CleanUp::Removed => files.remove_pod(&of, &key),
+            CleanUp::Left => files.empty_pod(&of, &key),
+            CleanUp::Forgotten => files.forget_pod(&of),
+        };
+        if extent == CleanUp::Ended {
+            return Ok(());
         }
-        Ok(())
+        self.images.forget(uid);
+        self.files.run(work).await.map_err(|e| failed(FailureReason::FailedKillPod, &e))
     }
 }
 

@@ -6,6 +6,7 @@ use kube_model::observed::{self, ContainerState};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::probe::ProbeOutcome;
 
+use crate::garbage;
 use crate::inputs::{Inputs, Intent};
 
 /// Inputs of a pod that has a spec.
@@ -34,9 +35,10 @@ impl<'a> Context<'a> {
             && (!pod::is_static(pod) || pod.metadata.deletion_timestamp.is_some())
     }
 
-    /// Whether the pod ended by its removal and the runtime has nothing of it (any more).
+    /// Whether the pod ended by its removal and the runtime has nothing of it (any more), or only what it cannot
+    /// remove.
     pub(crate) fn is_over(self) -> bool {
-        self.ends_by_removal() && self.inputs.observed.is_gone()
+        self.ends_by_removal() && (self.inputs.observed.is_gone() || garbage::is_left(self))
     }
 
     /// Whether the spec names this container; ephemeral ones count.

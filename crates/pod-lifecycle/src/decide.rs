@@ -8,7 +8,7 @@ use kube_model::pod::{self, ContainerKind};
 use kube_model::view::Wait;
 
 use crate::context::Context;
-use crate::inputs::{FailureReason, Inputs, Intent};
+use crate::inputs::{Failure, FailureReason, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
 use crate::{container_status, deadline, ephemeral, garbage, init, phase, sandbox, termination, waiting};
@@ -27,6 +27,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
             Progress::Going
         }
     };
+    draft.waits.append(&mut draft.garbage);
     Plan {
         actions: draft.actions,
         wake_at: draft.wake_at.filter(|at| *at > inputs.now.mono),
@@ -40,6 +41,8 @@ struct Draft {
     actions: Vec<Action>,
     wake_at: Option<Monotonic>,
     waits: Vec<Wait<Monotonic>>,
+    /// Waits of what is only to be removed: nothing else depends on them.
+    garbage: Vec<Wait<Monotonic>>,
 }
 
 impl Draft {
@@ -54,13 +57,30 @@ impl Draft {
         }
         self.waits.push(wait);
     }
+
+    /// Removes what is dead, but for what could not be removed a moment ago.
+    fn clear_away(&mut self, cx: Context<'_>, dead: Vec<Action>) {
+        for action in dead {
+            let failure = match &action {
+                Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => garbage::pending(cx, id),
+                _ => None,
+            };
+            match failure {
+                Some(failure) => {
+                    self.wake(failure.retry_at);
+                    self.garbage.push(after_failure(failure, None));
+                }
+                None => self.actions.push(action),
+            }
+        }
+    }
 }
 
 fn run(cx: Context<'_>, draft: &mut Draft) -> Progress {
     let outcome = phase::outcome(cx, &container_status::all(cx));
     if outcome.phase.is_terminal() {
         stop_pod(cx, draft, StopCause::PodEnded);
-        garbage::collect(cx, &mut draft.actions);
+        draft.clear_away(cx, garbage::of_living(cx));
         let ended = draft.actions.is_empty() && draft.waits.is_empty();
         return if ended { Progress::Ended } else { Progress::Going };
     }
@@ -160,7 +180,7 @@ fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Prog
             start(cx, draft, *kind, container, sandbox);
         }
     }
-    garbage::collect(cx, &mut draft.actions);
+    draft.clear_away(cx, garbage::of_living(cx));
     if !init.initialized {
         draft
             .waits
@@ -207,6 +227,10 @@ fn start(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, container: &Co
         return;
     }
     let never_ran = cx.instance(kind, &container.name).filter(|i| i.state == ContainerState::Created);
+    let never_ran = never_ran.filter(|instance| !garbage::is_kept(cx, &instance.id));
+    if let Some(failure) = never_ran.and_then(|instance| garbage::pending(cx, &instance.id)) {
+        return draft.wait(after_failure(failure, Some(container)));
+    }
     draft.actions.extend(never_ran.map(garbage::remove));
     draft.actions.push(Action::StartContainer {
         name: container.name.clone(),
@@ -236,8 +260,7 @@ enum Stopping {
     No,
 }
 
-/// Whether the last failure of the pod as a whole keeps it from going on. Only a failure to stop or remove
-/// delays stopping and removing.
+/// Whether the last failure of the pod as a whole keeps it from going on. Only a failure to stop delays stopping.
 fn hold_after_failure(cx: Context<'_>, draft: &mut Draft, stopping: Stopping) -> bool {
     let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.retry_at > cx.inputs.now.mono);
     let Some(failure) =
@@ -245,12 +268,17 @@ fn hold_after_failure(cx: Context<'_>, draft: &mut Draft, stopping: Stopping) ->
     else {
         return false;
     };
-    draft.wait(Wait {
+    draft.wait(after_failure(failure, None));
+    true
+}
+
+/// The wait for the next attempt.
+fn after_failure(failure: &Failure, container: Option<&Container>) -> Wait<Monotonic> {
+    Wait {
         since: Some(failure.at),
         until: Some(failure.retry_at),
-        ..wait(None, failure.reason.as_str(), failure.message.clone())
-    });
-    true
+        ..wait(container, failure.reason.as_str(), failure.message.clone())
+    }
 }
 
 /// Stops all containers, and then the sandboxes, with the whole grace period from now on.
@@ -283,6 +311,9 @@ fn remove(cx: Context<'_>, draft: &mut Draft, since: Monotonic, grace_seconds: O
     if observed.is_gone() {
         return Progress::Removed;
     }
+    if garbage::is_left(cx) {
+        return Progress::Left;
+    }
     let grace = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
     let grace_ends = since + SignedDuration::from_secs(grace);
     let waits = draft.waits.len();
@@ -296,10 +327,7 @@ fn remove(cx: Context<'_>, draft: &mut Draft, since: Monotonic, grace_seconds: O
         });
         return Progress::Going;
     }
-    if !hold_after_failure(cx, draft, Stopping::Yes) {
-        draft.actions.extend(observed.containers.iter().map(garbage::remove));
-        draft.actions.extend(observed.sandboxes.iter().map(|s| Action::RemoveSandbox { id: s.id.clone() }));
-    }
+    draft.clear_away(cx, garbage::of_removed(cx));
     Progress::Going
 }
 

@@ -61,6 +61,8 @@ pub struct Memory {
     pub failures: BTreeMap<String, Failure>,
     /// The last failed attempt of the pod as a whole (sandbox, directories, cgroup, ...).
     pub pod_failure: Option<Failure>,
+    /// What could not be removed the last time, by the ID of the container or sandbox. It holds back nothing else.
+    pub(crate) removals: BTreeMap<String, Failure>,
     /// Set when the node does not take the pod: then nothing of it is started, ever.
     pub rejection: Option<crate::Rejection>,
     /// The status of the previous round: condition times, sticky phase and `startTime` come from it.

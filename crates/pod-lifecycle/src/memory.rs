@@ -13,12 +13,19 @@ use crate::deadline;
 use crate::inputs::{Failure, FailureReason, Memory};
 use crate::post_start::has_hook;
 
+/// After so many attempts in a row that failed, nothing waits for the runtime to stop or remove something.
+pub(crate) const ATTEMPTS: u32 = 3;
+
 impl Memory {
     /// Takes note of what the runtime reports. To be called before each [`plan`](crate::plan()) and
     /// [`status`](crate::status()), with the same `pod` and `observed`.
     ///
     /// A container whose image or resources changed starts afresh: no back-off, no failed attempts.
     pub fn before_plan(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
+        let is_there = |id: &String| {
+            observed.containers.iter().any(|c| c.id == *id) || observed.sandboxes.iter().any(|s| s.id == *id)
+        };
+        self.removals.retain(|id, _| is_there(id));
         let Some(spec) = &pod.spec else { return };
         if spec.active_deadline_seconds.is_some() && self.started.is_none() {
             let status = self.last_status.as_deref().or(pod.status.as_ref());
@@ -62,7 +69,7 @@ impl Memory {
         retry_after: Option<Duration>,
         now: Monotonic,
     ) {
-        let failure = next_failure(self.failures.get(container), reason, message, retry_after, now);
+        let failure = next_failure(self.failures.get(container), reason, message, retry_after, 10, now);
         self.failures.insert(container.to_owned(), failure);
         self.hook_failed(container, reason);
     }
@@ -75,7 +82,30 @@ impl Memory {
 
     /// Something that concerns the whole pod failed.
     pub fn pod_failed(&mut self, reason: FailureReason, message: String, now: Monotonic) {
-        self.pod_failure = Some(next_failure(self.pod_failure.as_ref(), reason, message, None, now));
+        // Attempts at stopping are counted apart: after some, less is asked of a container.
+        let stops = |reason| reason == FailureReason::FailedKillPod;
+        let previous = self.pod_failure.as_ref().filter(|f| stops(f.reason) == stops(reason));
+        self.pod_failure = Some(next_failure(previous, reason, message, None, 10, now));
+    }
+
+    /// A container or sandbox could not be stopped, for whatever reason: stopping pauses before it is tried again.
+    pub fn stop_failed(&mut self, message: String, now: Monotonic) {
+        self.pod_failed(FailureReason::FailedKillPod, message, now);
+    }
+
+    /// The container or sandbox with this ID could not be removed. Tells how often in a row.
+    pub fn removal_failed(&mut self, id: String, message: String, now: Monotonic) -> u32 {
+        let reason = FailureReason::FailedKillPod;
+        let failure = next_failure(self.removals.get(&id), reason, message, None, 60, now);
+        let attempts = failure.attempts;
+        self.removals.insert(id, failure);
+        attempts
+    }
+
+    /// Whether a stop failed so often that the runtime is not waited for any longer.
+    pub(crate) fn stops_in_vain(&self) -> bool {
+        let failure = self.pod_failure.as_ref().filter(|f| f.reason == FailureReason::FailedKillPod);
+        failure.is_some_and(|f| f.attempts >= ATTEMPTS)
     }
 
     /// What failed for the whole pod before works now.
@@ -89,21 +119,22 @@ fn next_failure(
     reason: FailureReason,
     message: String,
     retry_after: Option<Duration>,
+    max_seconds: i64,
     now: Monotonic,
 ) -> Failure {
     let attempts = previous.map_or(0, |f| f.attempts).saturating_add(1);
     let delay = match retry_after {
         Some(delay) => SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX),
-        None => SignedDuration::from_secs(retry_delay_seconds(reason, attempts)),
+        None => SignedDuration::from_secs(retry_delay_seconds(reason, attempts, max_seconds)),
     };
     Failure { reason, message, at: now, retry_at: now + delay, attempts }
 }
 
 /// Delay before the next attempt when `attempts` have failed in a row.
 ///
-/// Pulls: 10 s doubling to 5 min, as the kubelet's image back-off. All else: 1 s doubling to 10 s, so that a
+/// Pulls: 10 s doubling to 5 min, as the kubelet's image back-off. All else: 1 s doubling to `max`, so that a
 /// short trouble costs little; the kubelet waits 10 to 15 s from the first failure on (reference 4.2).
-fn retry_delay_seconds(reason: FailureReason, attempts: u32) -> i64 {
-    let (initial, max) = if reason.is_pull() { (10_i64, 300) } else { (1, 10) };
+fn retry_delay_seconds(reason: FailureReason, attempts: u32, max: i64) -> i64 {
+    let (initial, max) = if reason.is_pull() { (10_i64, 300) } else { (1, max) };
     initial.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max)
 }

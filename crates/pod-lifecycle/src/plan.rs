@@ -28,6 +28,8 @@ pub enum Progress {
     Ended,
     /// Intent `Remove`: the runtime knows nothing of it any more.
     Removed,
+    /// Intent `Remove`: nothing of it runs, and what the runtime still has of it cannot be removed for now.
+    Left,
 }
 
 /// One step against the runtime.

@@ -6,6 +6,7 @@ use kube_model::pod::ContainerKind;
 use kube_model::probe::ProbeOutcome;
 
 use crate::context::Context;
+use crate::garbage;
 use crate::plan::StopCause;
 
 /// Exit code of a container of which nobody knows how it ended.
@@ -159,9 +160,9 @@ pub(crate) fn lost_exit_code(cx: Context<'_>, kind: ContainerKind, name: &str) -
 /// the previous status tells.
 pub(crate) fn next_restart_count(cx: Context<'_>, name: &str) -> u32 {
     if let Some(newest) = cx.inputs.observed.newest(name) {
-        // One that never ran is removed, and its number used again.
+        // One that never ran is removed, and its number used again; if it can be.
         return match newest.state {
-            ContainerState::Created => newest.restart_count,
+            ContainerState::Created if !garbage::is_kept(cx, &newest.id) => newest.restart_count,
             _ => newest.restart_count.saturating_add(1),
         };
     }

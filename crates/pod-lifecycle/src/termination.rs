@@ -28,7 +28,7 @@ pub(crate) fn stop(
         _ => None,
     });
     let grace = by_probe.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
-    action(instance, grace, cause, 0)
+    action(cx, instance, grace, cause, 0)
 }
 
 /// Stops all containers side by side: regular and init containers at once, then sidecars in turn, the last one in the
@@ -47,12 +47,19 @@ pub(crate) fn stop_all(cx: Context<'_>, grace_ends: Monotonic, cause: StopCause)
     let mut turn = 0;
     let stops = running.into_iter().map(|(position, instance)| {
         turn += u32::from(position.is_some() && left > SignedDuration::ZERO);
-        action(instance, grace, cause, turn)
+        action(cx, instance, grace, cause, turn)
     });
     stops.collect()
 }
 
-fn action(instance: &observed::Container, grace_seconds: i64, cause: StopCause, turn: u32) -> Action {
+fn action(
+    cx: Context<'_>,
+    instance: &observed::Container,
+    grace_seconds: i64,
+    cause: StopCause,
+    turn: u32,
+) -> Action {
+    let grace_seconds = if cx.inputs.memory.stops_in_vain() { 0 } else { grace_seconds };
     Action::StopContainer {
         id: instance.id.clone(),
         name: instance.name.clone(),

@@ -71,6 +71,15 @@ struct Observation {
     direct: bool,
 }
 
+/// How the actor of a pod that was to be removed ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The runtime has nothing of the pod any more.
+    Gone,
+    /// The runtime has something dead of it that cannot be removed for now.
+    Left,
+}
+
 pub(crate) struct Actor<R, P> {
     inner: Arc<Inner<R, P>>,
     uid: PodUid,
@@ -133,8 +142,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
     }
 
-    /// Runs until nothing is left of a pod that was to be removed or deleted.
-    pub(crate) async fn run(mut self) {
+    /// Runs until a pod that was to be removed or deleted is gone, or nothing but removing it is left to do.
+    pub(crate) async fn run(mut self) -> End {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             let node = Arc::clone(&self.node.borrow_and_update());
@@ -168,7 +177,11 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             }
             match plan.progress {
                 Progress::Removed => match self.clean_up(CleanUp::Removed).await {
-                    Ok(()) => return,
+                    Ok(()) => return End::Gone,
+                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
+                },
+                Progress::Left => match self.clean_up(CleanUp::Left).await {
+                    Ok(()) => return End::Left,
                     Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
                 },
                 Progress::Ended if !self.released => match self.clean_up(CleanUp::Ended).await {
@@ -455,8 +468,20 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             (Step::Start(container), Err(e)) => {
                 self.memory.container_failed(&container, e.reason, e.message, e.retry_after, now);
             }
-            (Step::Pod, Ok(())) => self.memory.pod_succeeded(),
+            (Step::Pod | Step::Stop, Ok(())) => self.memory.pod_succeeded(),
             (Step::Pod, Err(e)) => self.memory.pod_failed(e.reason, e.message, now),
+            (Step::Stop, Err(e)) => {
+                let text = format!("error killing pod: {}", e.message);
+                self.cell.event(EventType::Warning, "FailedKillPod", None, text);
+                self.memory.stop_failed(e.message, now);
+            }
+            // The next observation does not have it.
+            (Step::Remove(_), Ok(())) => {}
+            (Step::Remove(id), Err(e)) => {
+                if self.memory.removal_failed(id, e.message.clone(), now) == 1 {
+                    tracing::warn!(pod = %self.key, uid = %self.uid, "{e}; this is tried again and again");
+                }
+            }
         }
     }
 

@@ -19,6 +19,10 @@ pub(crate) enum Step {
     Start(String),
     /// The whole pod: the steps after it are void.
     Pod,
+    /// Stopping anything: as for the whole pod.
+    Stop,
+    /// What has this ID and is dead. The steps after it are void: they may build on it.
+    Remove(String),
 }
 
 /// How a step ended.
@@ -44,14 +48,14 @@ pub(crate) async fn run<R: Runtime>(
             cell.doing(Some(describe_stops(&rest[..stops])));
             let outcome = stop::side_by_side(runtime, cell, pod, observed, &rest[..stops]).await;
             rest = &rest[stops..];
-            Done { step: Step::Pod, outcome }
+            Done { step: Step::Stop, outcome }
         } else {
             cell.doing(Some(describe(first)));
             let done = one(runtime, cell, pod, observed, first).await;
             rest = &rest[1..];
             done
         };
-        let void = matches!(ended, Done { step: Step::Pod, outcome: Err(_) });
+        let void = ended.outcome.is_err() && !matches!(ended.step, Step::Start(_));
         // The channel holds as many as there are actions; it is closed only when nobody asks any more.
         let _ = results.send(ended).await;
         if void {
@@ -68,7 +72,7 @@ async fn one<R: Runtime>(
     action: &Action,
 ) -> Done {
     let reporter = |container: Option<&str>| Reporter::new(Arc::clone(cell), container);
-    let outcome = match action {
+    let (step, outcome) = match action {
         Action::CreateSandbox { attempt } => {
             if !observed.sandboxes.is_empty() {
                 // The kubelet's text, though what is killed has been.
@@ -80,12 +84,13 @@ async fn one<R: Runtime>(
                 let event = e.reason.as_str();
                 cell.event(EventType::Warning, event, None, format!("Failed to create pod sandbox: {e}"));
             }
-            result
+            (Step::Pod, result)
         }
-        Action::StopSandbox { id } => runtime.stop_sandbox(id).await,
-        Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await,
+        Action::StopSandbox { id } => (Step::Stop, runtime.stop_sandbox(&observed.uid, id).await),
+        Action::RemoveSandbox { id } => {
+            (Step::Remove(id.clone()), runtime.remove_sandbox(&observed.uid, id).await)
+        }
         Action::StartContainer { name, restart_count, sandbox_id } => {
-            let step = Step::Start(name.clone());
             let outcome = match observed.sandboxes.iter().find(|s| s.id == *sandbox_id) {
                 Some(sandbox) => {
                     let request = StartContainer { pod, name, restart_count: *restart_count, sandbox };
@@ -96,7 +101,7 @@ async fn one<R: Runtime>(
                     format!("sandbox {sandbox_id} is not in the observation that the plan was made from"),
                 )),
             };
-            return Done { step, outcome };
+            (Step::Start(name.clone()), outcome)
         }
         Action::RunPostStartHook { id, name } => {
             let container = observed.containers.iter().find(|c| c.id == *id);
@@ -108,18 +113,22 @@ async fn one<R: Runtime>(
                 }
                 None => Ok(()),
             };
-            return Done { step: Step::Start(name.clone()), outcome };
+            (Step::Start(name.clone()), outcome)
         }
         // A stop alone is one side by side with nothing.
         Action::StopContainer { .. } => {
-            stop::side_by_side(runtime, cell, pod, observed, std::slice::from_ref(action)).await
+            let stop = std::slice::from_ref(action);
+            (Step::Stop, stop::side_by_side(runtime, cell, pod, observed, stop).await)
         }
-        Action::RemoveContainer { id, .. } => match observed.containers.iter().find(|c| c.id == *id) {
-            Some(container) => runtime.remove_container(observed, container).await,
-            None => Ok(()),
-        },
+        Action::RemoveContainer { id, .. } => {
+            let outcome = match observed.containers.iter().find(|c| c.id == *id) {
+                Some(container) => runtime.remove_container(observed, container).await,
+                None => Ok(()),
+            };
+            (Step::Remove(id.clone()), outcome)
+        }
     };
-    Done { step: Step::Pod, outcome }
+    Done { step, outcome }
 }
 
 fn describe_stops(stops: &[Action]) -> String {

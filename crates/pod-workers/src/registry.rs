@@ -1,5 +1,6 @@
 //! All actors of the node: starts, wakes and forgets them.
 
+mod leftovers;
 mod orphan;
 mod working;
 
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::actor::{Actor, Desired, Wake};
+use crate::actor::{Actor, Desired, End, Wake};
 use crate::cache::{Cache, Listed, Reading};
 use crate::cell::{Cell, Changes, EventSink};
 use crate::clock::Clock;
@@ -77,6 +78,8 @@ pub(crate) struct Inner<R, P> {
 struct State {
     pods: BTreeMap<PodUid, Slot>,
     cache: Cache,
+    /// Of which the runtime has something dead that cannot be removed for now: they have no actor, or a new one.
+    leftovers: BTreeSet<PodUid>,
     sources_ready: bool,
     arrivals: u64,
 }
@@ -260,6 +263,12 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         state.pods.keys().cloned().chain(state.cache.uids().cloned()).collect()
     }
 
+    /// Does `work`, which must neither take long nor call back, unless there is such a pod: none comes meanwhile.
+    pub fn unless_known<T>(&self, uid: &PodUid, work: impl FnOnce() -> T) -> Option<T> {
+        let state = self.inner.lock();
+        (!state.pods.contains_key(uid) && !state.cache.knows(uid)).then(work)
+    }
+
     /// Takes over a full list of the runtime's pods.
     pub fn runtime_listed(&self, pods: Vec<Listed>) {
         let mut state = self.inner.lock();
@@ -417,8 +426,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         if !state.sources_ready || !state.cache.listed {
             return;
         }
-        let orphans: Vec<(PodUid, PodKey)> =
-            state.cache.ours().filter(|(uid, _)| !state.pods.contains_key(uid)).collect();
+        let orphans: Vec<(PodUid, PodKey)> = state.unclaimed().collect();
         for (uid, key) in orphans {
             tracing::info!(pod = %key, %uid, "the runtime has a pod that no source wants: removing it");
             self.inner.context.observer.orphaned();
@@ -474,7 +482,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                         let actor = Actor::new(inner, identity, cell, wake, desired.clone(), turn.take());
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {
-                            Ok(()) => return,
+                            Ok(end) => return end,
                             Err(_) => {
                                 tracing::error!(pod = %key, %uid, "the pod's actor panicked; it starts anew");
                                 tokio::time::sleep(PANIC_PAUSE).await;
@@ -483,16 +491,19 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                     }
                 })
                 .await;
-            if ended.is_some() {
-                workers.finished(&uid);
+            if let Some(end) = ended {
+                workers.finished(&uid, &key, end);
             }
         });
     }
 
-    /// Nothing is left of a pod: lets those that waited for it start.
-    fn finished(&self, uid: &PodUid) {
+    /// A pod has ended: lets those that waited for it start.
+    fn finished(&self, uid: &PodUid, key: &PodKey, end: End) {
         let mut state = self.inner.lock();
         state.cache.forget(uid);
+        if end == End::Left && state.leftovers.insert(uid.clone()) {
+            self.remove_leftovers(uid.clone(), key.clone());
+        }
         let Some(slot) = state.pods.get_mut(uid) else { return };
         if slot.kept {
             slot.finished = true;
@@ -568,10 +579,12 @@ impl State {
         if let Some((other, _)) = earlier {
             return Some(other.clone());
         }
-        self.cache
-            .ours()
-            .find(|(other, key)| other != uid && *key == slot.key && !self.pods.contains_key(other))
-            .map(|(other, _)| other)
+        self.unclaimed().find(|(other, key)| other != uid && *key == slot.key).map(|(other, _)| other)
+    }
+
+    /// The pods of ours in the runtime that have no actor and are not what is left of one that has ended.
+    fn unclaimed(&self) -> impl Iterator<Item = (PodUid, PodKey)> {
+        self.cache.ours().filter(|(uid, _)| !self.pods.contains_key(uid) && !self.leftovers.contains(uid))
     }
 }
 

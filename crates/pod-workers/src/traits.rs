@@ -38,11 +38,11 @@ pub trait Runtime: Send + Sync + 'static {
         reporter: &Reporter,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
-    /// Stops a sandbox; succeeds if it is stopped already or gone.
-    fn stop_sandbox(&self, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Stops a sandbox of which no container runs any more; succeeds if it is stopped already or gone.
+    fn stop_sandbox(&self, uid: &PodUid, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Removes a stopped sandbox; succeeds if it is gone.
-    fn remove_sandbox(&self, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
+    fn remove_sandbox(&self, uid: &PodUid, id: &str) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Fetches the image, creates and starts a container, runs its postStart hook.
     fn start_container(
@@ -76,6 +76,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// container is given; succeeds if it is gone.
     fn stop_container(
         &self,
+        uid: &PodUid,
         container: &Container,
         grace_seconds: i64,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
@@ -141,6 +142,12 @@ pub enum CleanUp {
     Ended,
     /// The pod is not wanted and the runtime has forgotten it: everything goes.
     Removed,
+    /// The pod is not wanted and nothing of it runs, but the runtime still has of it what cannot be removed for now:
+    /// everything goes but what tells that this is ours.
+    Left,
+    /// The runtime has forgotten what was left of the pod, which may run again: what told that it is ours goes, unless
+    /// it is in use.
+    Forgotten,
 }
 
 /// What [`Runtime::start_container`] is to start.

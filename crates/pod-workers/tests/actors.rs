@@ -15,6 +15,8 @@ mod counting;
 mod deletion;
 #[path = "actors/hooks.rs"]
 mod hooks;
+#[path = "actors/leftovers.rs"]
+mod leftovers;
 #[path = "actors/lifecycle.rs"]
 mod lifecycle;
 mod support;

@@ -136,6 +136,30 @@ impl Files {
         self.remove_found(&paths::pod_dir(&self.root_dir, uid))
     }
 
+    /// Removes everything of a pod that has ended but its own directory: that tells that the pod was ours.
+    pub(crate) fn empty_pod(&self, uid: &PodUid, key: &PodKey) -> Result<(), FileError> {
+        self.remove_found(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key))?;
+        self.remove_dangling_links()?;
+        let dir = paths::pod_dir(&self.root_dir, uid);
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => self.remove_found(&path)?,
+                false => gone(fs::remove_file(&path)).map_err(io_error("removing", &path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directory of a pod that [`Files::empty_pod`] left, unless the pod is there again and has files in it.
+    pub(crate) fn forget_pod(&self, uid: &PodUid) -> Result<(), FileError> {
+        let dir = paths::pod_dir(&self.root_dir, uid);
+        match gone(fs::remove_dir(&dir)) {
+            Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io_error("removing", &dir)(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// The directories of all pods, wanted or not: their own and those of their logs.
     pub(crate) fn found(&self) -> Vec<(PodUid, PathBuf)> {
         let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
@@ -278,6 +302,28 @@ mod tests {
         assert_eq!(fs::read_dir(files.root_dir.join("pods")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&files.log_links_dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn of_a_pod_that_the_runtime_keeps_only_its_own_directory_stays_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, uid, key) = (files(dir.path()), PodUid::from("u"), PodKey::new("ns", "p"));
+        let prepare = || {
+            files.prepare_pod(&uid, &key).unwrap();
+            files.prepare_container(&uid, &key, "app", "").unwrap();
+        };
+        prepare();
+        files.empty_pod(&uid, &key).unwrap();
+        let own = paths::pod_dir(&files.root_dir, &uid);
+        assert_eq!(fs::read_dir(&own).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&files.pod_logs_dir).unwrap().count(), 0);
+        prepare();
+        files.forget_pod(&uid).unwrap();
+        assert!(paths::hosts_file(&files.root_dir, &uid).exists(), "it runs again");
+        files.empty_pod(&uid, &key).unwrap();
+        files.forget_pod(&uid).unwrap();
+        files.forget_pod(&uid).unwrap();
+        assert!(!own.exists());
     }
 
     #[test]

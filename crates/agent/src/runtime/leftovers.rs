@@ -1,6 +1,8 @@
 //! What earlier runs of the agent left on the node, and what all pods of a class share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_model::core::Pod;
 use kube_model::qos::QosClass;
@@ -9,6 +11,9 @@ use pod_workers::{Probes, Workers};
 use tokio::time::Instant;
 
 use super::{CriRuntime, Files};
+
+/// Pause between two looks for empty cgroups.
+const SWEEP: Duration = Duration::from_secs(20);
 
 impl CriRuntime {
     /// Gives the burstable class as much CPU weight as its pods request together (reference 4.15).
@@ -59,6 +64,34 @@ impl CriRuntime {
         }
         if let Err(error) = self.files.run(Files::remove_dangling_links).await {
             tracing::warn!("a link to a log that is gone is left: {error}");
+        }
+    }
+
+    /// Removes empty cgroups of pods that nobody knows, again and again: a runtime that was making a sandbox while its
+    /// pod was removed makes them once more after the clean-up. Only what was so at two looks goes, so that a runtime
+    /// may do what it is at. Never ends.
+    pub(crate) async fn sweep_cgroups<P: Probes>(&self, workers: &Workers<Self, P>) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let mut before = BTreeSet::new();
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let found = match cgroups.pods() {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!("cannot look for cgroups of pods that are gone: {error}");
+                    continue;
+                }
+            };
+            let known = workers.known();
+            let unknown: BTreeSet<_> = found.into_iter().filter(|uid| !known.contains(uid)).collect();
+            for uid in unknown.intersection(&before) {
+                match workers.unless_known(uid, || cgroups.remove_empty_pod(uid)) {
+                    Some(Ok(true)) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
+                    Some(Ok(false)) | None => {}
+                    Some(Err(error)) => tracing::warn!(%uid, "a cgroup is left: {error}"),
+                }
+            }
+            before = unknown;
         }
     }
 }

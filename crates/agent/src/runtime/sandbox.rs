@@ -12,7 +12,7 @@ use pod_workers::StepError;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::{CriRuntime, failed, gone_is_done};
+use super::{CriRuntime, failed};
 use crate::resolver;
 
 /// Upstream `pkg/kubelet/kuberuntime/kuberuntime_sandbox.go`.
@@ -68,15 +68,13 @@ impl CriRuntime {
         Ok(())
     }
 
-    pub(super) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), StepError> {
+    pub(super) async fn stop_pod_sandbox(&self, uid: &PodUid, id: &str) -> Result<(), StepError> {
         let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        let stopped = gone_is_done(self.client.stop_pod_sandbox(request).await);
-        stopped.map_err(|e| failed(FailureReason::FailedKillPod, &e))
+        self.or_kill(uid, id, || self.client.stop_pod_sandbox(request.clone())).await
     }
 
-    pub(super) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), StepError> {
+    pub(super) async fn remove_pod_sandbox(&self, uid: &PodUid, id: &str) -> Result<(), StepError> {
         let request = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        let removed = gone_is_done(self.client.remove_pod_sandbox(request).await);
-        removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))
+        self.or_kill(uid, id, || self.client.remove_pod_sandbox(request.clone())).await
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cri_client::v1::{PodSandboxStatusRequest, RemoveContainerRequest, StopContainerRequest};
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod};
-use kube_model::pod;
 use kube_model::view::EventType;
+use kube_model::{PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StepError};
 use tokio::time::timeout;
@@ -19,6 +19,22 @@ use super::{CriRuntime, failed, gone_is_done};
 const LEAST_GRACE_SECONDS: i64 = 2;
 
 impl CriRuntime {
+    /// Stops a container. What the runtime cannot stop though the grace period is over is killed.
+    pub(super) async fn stop(
+        &self,
+        uid: &PodUid,
+        container: &Container,
+        grace_seconds: i64,
+    ) -> Result<(), StepError> {
+        if grace_seconds > LEAST_GRACE_SECONDS {
+            return self.stop_by_id(&container.id, grace_seconds).await;
+        }
+        let request =
+            StopContainerRequest { container_id: container.id.clone(), timeout: LEAST_GRACE_SECONDS };
+        let stop = || self.client.stop_container(request.clone());
+        self.or_kill(uid, &container.id, stop).await
+    }
+
     pub(super) async fn stop_by_id(&self, id: &str, grace_seconds: i64) -> Result<(), StepError> {
         let timeout = grace_seconds.max(LEAST_GRACE_SECONDS);
         let request = StopContainerRequest { container_id: id.to_owned(), timeout };
@@ -66,8 +82,8 @@ impl CriRuntime {
 
     pub(super) async fn remove(&self, pod: &ObservedPod, container: &Container) -> Result<(), StepError> {
         let request = RemoveContainerRequest { container_id: container.id.clone() };
-        let removed = gone_is_done(self.client.remove_container(request).await);
-        removed.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+        let remove = || self.client.remove_container(request.clone());
+        self.or_kill(&pod.uid, &container.id, remove).await?;
         let (key, name, id) = (pod.key.clone(), container.name.clone(), container.id.clone());
         let log = Some(PathBuf::from(&container.log_path)).filter(|p| p.is_absolute());
         let work = move |files: &super::Files| files.remove_container(&key, &name, &id, log.as_deref());

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod failures;
+mod garbage;
 mod hooks;
 mod init;
 mod invariants;

@@ -1,7 +1,7 @@
 //! A runtime without processes: executes plans, keeps the calls that an executor would have made, and lets
 //! containers end as scripted. Time moves only when nothing is left to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ pub(crate) struct Sim {
     pub(crate) ip: IpAddr,
     /// Every attempt to create a sandbox fails before the runtime is asked, with this message.
     pub(crate) sandbox_fails: Option<String>,
+    /// IDs of what cannot be removed.
+    pub(crate) kept: BTreeSet<String>,
     /// What the node cannot give the pod.
     pub(crate) unsupported: Option<String>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
@@ -88,6 +90,7 @@ impl Sim {
             clock_set: SignedDuration::ZERO,
             ip: IpAddr::from([10, 88, 0, 2]),
             sandbox_fails: None,
+            kept: BTreeSet::new(),
             unsupported: None,
             behaviours: BTreeMap::new(),
             calls: Vec::new(),
@@ -139,6 +142,12 @@ impl Sim {
         for action in plan.actions.iter().take(limit) {
             match action {
                 Action::StopContainer { .. } => self.stop(action, stops_began),
+                Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id }
+                    if self.kept.contains(id) =>
+                {
+                    self.memory.removal_failed(id.clone(), format!("{id} is busy"), self.now);
+                    break;
+                }
                 _ => {
                     self.execute(action);
                     stops_began = self.now;

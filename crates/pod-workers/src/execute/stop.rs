@@ -49,7 +49,7 @@ pub(super) async fn side_by_side<R: Runtime>(
             // Over with the grace period: then all go at once. The sending side outlives this.
             let _ = timeout_at(began + grace, its_turn).await;
             let used = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
-            runtime.stop_container(container, grace_seconds.saturating_sub(used)).await?;
+            runtime.stop_container(&observed.uid, container, grace_seconds.saturating_sub(used)).await?;
         }
         running.send_modify(|left| {
             left.entry(*turn).and_modify(|count| *count -= 1);

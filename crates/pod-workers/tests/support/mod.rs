@@ -51,7 +51,7 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     /// Steps (by the first word of their record, or all of it) that never come back.
     pub(crate) hang: BTreeSet<&'static str>,
-    /// Steps that fail with this text.
+    /// Steps (by the first word of their record, or all of it) that fail with this text.
     pub(crate) fail: BTreeMap<&'static str, &'static str>,
     /// Images cannot be pulled, and are to be asked for again after so long.
     pub(crate) pull_after: Option<Duration>,
@@ -96,7 +96,7 @@ impl Fake {
                 drop(state);
                 panic!("planted");
             }
-            (hang, late, state.fail.get(verb.as_str()).copied())
+            (hang, late, state.fail.get(verb.as_str()).or_else(|| state.fail.get(record.as_str())).copied())
         };
         self.called.notify_waiters();
         if late {
@@ -174,13 +174,13 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn stop_sandbox(&self, id: &str) -> Result<(), StepError> {
+    async fn stop_sandbox(&self, _: &PodUid, id: &str) -> Result<(), StepError> {
         self.call(format!("stop_sandbox {id}")).await?;
         self.change(id, |p| p.sandboxes.iter_mut().for_each(|s| s.state = SandboxState::NotReady));
         Ok(())
     }
 
-    async fn remove_sandbox(&self, id: &str) -> Result<(), StepError> {
+    async fn remove_sandbox(&self, _: &PodUid, id: &str) -> Result<(), StepError> {
         self.call(format!("remove_sandbox {id}")).await?;
         self.change(id, |p| p.sandboxes.retain(|s| s.id != id));
         Ok(())
@@ -252,7 +252,12 @@ impl Runtime for Fake {
         }
     }
 
-    async fn stop_container(&self, container: &Container, grace_seconds: i64) -> Result<(), StepError> {
+    async fn stop_container(
+        &self,
+        _: &PodUid,
+        container: &Container,
+        grace_seconds: i64,
+    ) -> Result<(), StepError> {
         self.call(format!("stop_container {} {grace_seconds}", container.id)).await?;
         if self.state.lock().unwrap().ignore_sigterm.contains(container.id.as_str()) {
             tokio::time::sleep(Duration::from_secs(grace_seconds.max(2).unsigned_abs())).await;

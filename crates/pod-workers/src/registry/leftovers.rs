@@ -1,0 +1,76 @@
+//! What the runtime has of pods that have ended: dead, and not to be removed for now. Nothing waits for it; a pod of the
+//! same name, or the same one again, may run meanwhile. Counterpart: upstream
+//! `pkg/kubelet/kuberuntime/kuberuntime_gc.go`.
+
+use std::time::Duration;
+
+use kube_model::observed::SandboxState;
+use kube_model::{PodKey, PodUid};
+
+use super::Workers;
+use crate::traits::{CleanUp, Probes, Runtime, StepError};
+
+/// Pause before the next attempt: doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
+
+/// What an attempt came to.
+enum Attempt {
+    /// The runtime has forgotten all of it.
+    Done,
+    /// The pod is there again, so that its own actor sees to it for now.
+    Claimed,
+    /// Something of it runs: it is no leftover.
+    Alive,
+}
+
+impl<R: Runtime, P: Probes> Workers<R, P> {
+    /// Removes what is left of a pod, however often that has to be tried.
+    pub(super) fn remove_leftovers(&self, uid: PodUid, key: PodKey) {
+        let (workers, stop) = (self.clone(), self.inner.stop.clone());
+        self.inner.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            tracing::warn!(pod = %key, %uid, "the pod has ended, and the runtime keeps what is dead of it for now");
+            let mut pause = PAUSE.0;
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+                match workers.try_remove_leftovers(&uid, &key).await {
+                    Ok(Attempt::Claimed) => {}
+                    Ok(Attempt::Alive) => {
+                        let mut state = workers.inner.lock();
+                        state.leftovers.remove(&uid);
+                        return workers.adopt_orphans(&mut state);
+                    }
+                    Ok(Attempt::Done) => {
+                        tracing::info!(pod = %key, %uid, "the runtime has forgotten what was left of the pod");
+                        workers.inner.lock().leftovers.remove(&uid);
+                        return;
+                    }
+                    Err(error) => tracing::debug!(pod = %key, %uid, "still left: {error}"),
+                }
+            }
+        }));
+    }
+
+    async fn try_remove_leftovers(&self, uid: &PodUid, key: &PodKey) -> Result<Attempt, StepError> {
+        let runtime = &self.inner.context.runtime;
+        let pod = runtime.observe(uid, key).await?.pod;
+        // Asked afterwards: so nothing that was seen is of an actor that began meanwhile.
+        if self.inner.lock().pods.get(uid).is_some_and(|slot| !slot.finished) {
+            return Ok(Attempt::Claimed);
+        }
+        if pod.any_running() || pod.sandboxes.iter().any(|s| s.state == SandboxState::Ready) {
+            return Ok(Attempt::Alive);
+        }
+        let mut failed = None;
+        for container in &pod.containers {
+            failed = runtime.remove_container(&pod, container).await.err().or(failed);
+        }
+        for sandbox in &pod.sandboxes {
+            failed = runtime.remove_sandbox(uid, &sandbox.id).await.err().or(failed);
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => runtime.clean_up(uid, key, CleanUp::Forgotten).await.map(|()| Attempt::Done),
+        }
+    }
+}
