@@ -1,5 +1,6 @@
 //! The node as part of a cluster: kubectl on one side, a real API server in the middle, containerd on the other.
 
+mod admission;
 mod basics;
 mod crowds;
 mod direct;

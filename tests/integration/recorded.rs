@@ -22,14 +22,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("init-fails", "where a crash loop stands depends on the time: see pods.rs"),
     ("no-command", "where a crash loop stands depends on the time: see pods.rs"),
     ("ports-hostport", "takes a fixed port of the machine"),
+    ("too-much-cpu", "how much is missing depends on the other pods: see allocatable.rs"),
     // What the agent does not do yet.
     ("emptydir-kinds", "volumes"),
     ("hostpath-wrong-type", "volumes"),
     ("image-volume", "volumes"),
     ("recursive-readonly", "volumes"),
     ("subpath", "volumes"),
-    ("sysctl-unsafe", "admission"),
-    ("too-much-cpu", "admission"),
     ("userns", "user namespaces"),
 ];
 

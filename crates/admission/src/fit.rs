@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kube_model::core::{Pod, PodSpec};
 use kube_model::quantity::Quantity;
-use kube_model::resources::{CPU, is_critical, requests};
+use kube_model::resources::{CPU, requests};
 
 use crate::{Node, Rejection};
 
@@ -63,15 +63,9 @@ pub(crate) fn lacking(spec: &PodSpec, node: &Node, others: &[&Pod]) -> Vec<Lack>
     all.into_iter().filter_map(lack).collect()
 }
 
-/// Why a critical pod cannot be taken even if all pods that are not critical make room for it.
-pub(crate) fn beyond_preemption(
-    spec: &PodSpec,
-    node: &Node,
-    others: &[&Pod],
-    lacking: &[Lack],
-) -> Option<Rejection> {
-    let critical: Vec<&Pod> = others.iter().copied().filter(|other| is_critical(other)).collect();
-    if self::lacking(spec, node, &critical).is_empty() {
+/// Why a critical pod is not taken that does not fit: no pod is preempted for it yet, so it is as if none could be.
+pub(crate) fn nobody_preempted(lacking: &[Lack]) -> Option<Rejection> {
+    if lacking.is_empty() {
         return None;
     }
     let missing: String =

@@ -4,16 +4,21 @@
 //! rejected, nor where the facts come from. Rule: reference 4.12; upstream `pkg/kubelet/lifecycle/predicate.go`.
 
 mod affinity;
+mod apparmor;
 mod fit;
 mod ports;
+mod sysctls;
 mod taints;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kube_model::core::{Pod, Taint};
+use kube_model::core::{Pod, PodSpec, Taint};
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube_model::pod;
 use kube_model::resources::is_critical;
+
+pub use sysctls::{NotNamespaced, SysctlAllowlist};
 
 /// The label of a pod or node that names its operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
@@ -30,6 +35,19 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// What pods can have of it, by resource. One that is not listed is not there.
     pub allocatable: BTreeMap<String, Quantity>,
+    /// Whether the runtime knows `supplementalGroupsPolicy`.
+    pub supplemental_groups_policy: bool,
+    /// What its kernel and its configuration allow.
+    pub host: Arc<Host>,
+}
+
+/// What a node can do for pods, whatever the API server says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The kernel parameters that pods may set.
+    pub sysctls: SysctlAllowlist,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub apparmor: bool,
 }
 
 /// Why a node does not take a pod.
@@ -58,7 +76,9 @@ impl Rejection {
 /// The first reason against it.
 pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rejection> {
     let Some(spec) = &pod.spec else { return Ok(()) };
+    node.host.sysctls.admits(spec)?;
     operating_system(pod)?;
+    supplemental_groups(spec, node)?;
     let others: Vec<&Pod> = others.into_iter().collect();
     let lacking = fit::lacking(spec, node, &others);
     let mut unfit = Vec::new();
@@ -79,12 +99,25 @@ pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Po
         unfit.push(Rejection::of_predicate(taints::NAME, "node(s) had taints that the pod didn't tolerate"));
     }
     if is_critical(pod) {
-        // For these the others make room; that helps against nothing else.
-        unfit.extend(fit::beyond_preemption(spec, node, &others, &lacking));
+        // For these others have to make room, which helps against nothing else.
+        unfit.extend(fit::nobody_preempted(&lacking));
     } else {
         unfit.splice(0..0, lacking.iter().map(fit::Lack::rejection));
     }
-    unfit.into_iter().next().map_or(Ok(()), Err)
+    unfit.into_iter().next().map_or(Ok(()), Err)?;
+    apparmor::admits(pod, spec, node.host.apparmor)
+}
+
+/// Rule: upstream `rejectPodAdmissionBasedOnSupplementalGroupsPolicy`.
+fn supplemental_groups(spec: &PodSpec, node: &Node) -> Result<(), Rejection> {
+    let policy = spec.security_context.as_ref().and_then(|c| c.supplemental_groups_policy.as_deref());
+    if policy != Some("Strict") || node.supplemental_groups_policy {
+        return Ok(());
+    }
+    Err(Rejection {
+        reason: "SupplementalGroupsPolicyNotSupported".to_owned(),
+        message: "SupplementalGroupsPolicy=Strict is not supported in this node".to_owned(),
+    })
 }
 
 fn operating_system(pod: &Pod) -> Result<(), Rejection> {

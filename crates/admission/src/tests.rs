@@ -25,6 +25,8 @@ fn node() -> Node {
         labels: labels.map(own).into(),
         taints: Vec::new(),
         allocatable: allocatable.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into(),
+        supplemental_groups_policy: false,
+        host: Arc::new(Host { sysctls: SysctlAllowlist::new("6.1", &[]).unwrap(), apparmor: false }),
     }
 }
 
@@ -48,6 +50,7 @@ fn static_pods_are_rejected_in_the_recorded_words() {
     for (recording, others) in [
         (include_str!("../../../tests/fixtures/pods/too-much-cpu.json"), vec!["1661m"]),
         (include_str!("../../../tests/fixtures/pods/node-selector-mismatch.json"), vec![]),
+        (include_str!("../../../tests/fixtures/pods/sysctl-unsafe.json"), vec![]),
     ] {
         let recording: Value = serde_json::from_str(recording).unwrap();
         let mut rejected = pod(recording["manifest"].clone());
@@ -94,13 +97,21 @@ fn resources_are_counted_together() {
 }
 
 #[test]
-fn a_critical_pod_is_kept_out_only_by_critical_ones() {
+fn a_critical_pod_comes_in_when_there_is_room() {
     let half = || with_spec(requesting(json!({"cpu": "1500m"})));
-    assert_eq!(verdict(&critical(half()), &node(), &[half()]), "");
-    assert_eq!(verdict(&critical(half()), &node(), &[critical(half())]), "UnexpectedAdmissionError");
-    let mut elsewhere = critical(half());
-    elsewhere.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "ssd".to_owned())].into());
-    assert_eq!(verdict(&elsewhere, &node(), &[critical(half())]), "NodeAffinity");
+    assert_eq!(verdict(&critical(half()), &node(), &[]), "");
+    for other in [half(), critical(half())] {
+        let rejection = admit(&critical(half()), &node(), std::slice::from_ref(&other)).unwrap_err();
+        assert_eq!(rejection.reason, "UnexpectedAdmissionError");
+        assert!(
+            rejection.message.ends_with("to reclaim resources: [(res: cpu, q: 1000), ]"),
+            "{}",
+            rejection.message
+        );
+        let mut elsewhere = critical(half());
+        elsewhere.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "ssd".to_owned())].into());
+        assert_eq!(verdict(&elsewhere, &node(), &[other]), "NodeAffinity");
+    }
 }
 
 #[test]
@@ -183,4 +194,31 @@ fn pods_of_other_systems_are_not_for_this_node() {
     let named = with_spec(json!({"containers": [], "os": {"name": "windows"}}));
     assert_eq!(verdict(&named, &node(), &[]), "PodOSNotSupported");
     assert_eq!(verdict(&with_spec(json!({"containers": [], "os": {"name": "linux"}})), &node(), &[]), "");
+}
+
+#[test]
+fn a_policy_for_groups_needs_a_runtime_that_knows_it() {
+    let with = |policy: &str| {
+        with_spec(json!({"containers": [], "securityContext": {"supplementalGroupsPolicy": policy}}))
+    };
+    let knows = Node { supplemental_groups_policy: true, ..node() };
+    let reason = "SupplementalGroupsPolicyNotSupported";
+    for (policy, node, want) in [("Merge", node(), ""), ("Strict", node(), reason), ("Strict", knows, "")] {
+        assert_eq!(verdict(&with(policy), &node, &[]), want, "{policy}");
+    }
+}
+
+#[test]
+fn the_first_reason_is_told_in_the_kubelets_order() {
+    let unsafe_sysctl = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
+    let confined = json!({"appArmorProfile": {"type": "RuntimeDefault"}});
+    let windows = json!({"name": "windows"});
+    for (spec, want) in [
+        (json!({"containers": [], "securityContext": unsafe_sysctl, "os": windows}), "SysctlForbidden"),
+        (json!({"containers": [], "securityContext": confined, "os": windows}), "PodOSNotSupported"),
+        (json!({"containers": [], "securityContext": confined, "nodeSelector": {"a": "b"}}), "NodeAffinity"),
+        (json!({"containers": [], "securityContext": confined}), "AppArmor"),
+    ] {
+        assert_eq!(verdict(&with_spec(spec.clone()), &node(), &[]), want, "{spec}");
+    }
 }

@@ -45,6 +45,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::allocatable::NodeEvent;
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
 use crate::probes::AgentProbes;
@@ -123,6 +124,10 @@ pub(crate) struct Parts {
     pub(crate) given_ips: Vec<std::net::IpAddr>,
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
+    pub(crate) hardware: node_reporter::Hardware,
+    pub(crate) resources: node_reporter::NodeResources,
+    /// What is to be told of limits that were set at start.
+    pub(crate) enforcement: Option<NodeEvent>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) probes: Arc<AgentProbes>,
     pub(crate) checks: Arc<HealthChecks>,
@@ -177,6 +182,12 @@ impl Cluster {
         Arc::new(move |pod, container, kind, reason, message| {
             recorder.pod(pod, container, kind, reason, message.to_owned());
         })
+    }
+
+    /// Takes events of the node.
+    pub(crate) fn node_events(&self) -> impl Fn(NodeEvent) + Send + use<> {
+        let recorder = self.recorder.clone();
+        move |(kind, reason, message)| recorder.node(kind, reason, message)
     }
 
     /// What containers and images take from the API server's objects.
@@ -277,11 +288,12 @@ impl Cluster {
         );
         let reporter = Reporter {
             settings: node_reporter::Settings {
-                at_start: at_start(parts.cgroups.as_deref()),
+                at_start: at_start(parts.cgroups.as_deref(), parts.enforcement.clone()),
                 ..settings::reporter(
                     &self.settings,
                     &parts.node_settings,
                     &self.node_name,
+                    &parts.resources,
                     &parts.given_ips,
                     port,
                 )
@@ -396,18 +408,14 @@ async fn serve(server: KubeletServer) {
 }
 
 /// What the kubelet tells of its node at start.
-fn at_start(cgroups: Option<&Cgroups>) -> Vec<(EventType, &'static str, String)> {
-    let Some(cgroups) = cgroups else { return Vec::new() };
-    let mut events = Vec::new();
-    if cgroups.version() == Version::V1 {
+fn at_start(cgroups: Option<&Cgroups>, enforcement: Option<NodeEvent>) -> Vec<NodeEvent> {
+    let v1 = cgroups.is_some_and(|cgroups| cgroups.version() == Version::V1).then(|| {
         let text = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. \
              Please migrate to cgroup v2. More information at \
              https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
-        events.push((EventType::Warning, "CgroupV1", text.to_owned()));
-    }
-    let limited = "Updated Node Allocatable limit across pods";
-    events.push((EventType::Normal, "NodeAllocatableEnforced", limited.to_owned()));
-    events
+        (EventType::Warning, "CgroupV1", text.to_owned())
+    });
+    v1.into_iter().chain(enforcement).collect()
 }
 
 /// As Kubernetes writes its versions.

@@ -6,18 +6,20 @@ mod credentials;
 mod disk;
 mod reload;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cgroups::Cgroups;
 use node_config::table::KubeletFlags;
 use node_config::validate::Facts;
+use node_reporter::{Limits, NodeResources};
 
 pub use check::check;
 pub use disk::Disk;
 pub use reload::{Changed, Live, Reload};
 
+use crate::cluster::facts::of_machine;
+use crate::node;
 use crate::settings::CGROUP_MOUNT;
 
 /// What the rules need to know of this node and of the command line. What cannot be found out breaks no rule.
@@ -31,15 +33,10 @@ pub fn facts() -> Facts {
 }
 
 fn facts_at(root_dir: &Path) -> Facts {
-    let online_cpus =
-        fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| cpus(text.trim()));
-    let cores = online_cpus.as_ref().and_then(|cpus| i64::try_from(cpus.len()).ok());
-    let memory = crate::node::memory().ok().and_then(|bytes| i64::try_from(bytes).ok());
-    let capacity = [
-        ("cpu", cores.map(|cores| cores.saturating_mul(1000))),
-        ("memory", memory),
-        ("ephemeral-storage", storage(root_dir)),
-    ];
+    // The root folder is made only later.
+    let there = root_dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(root_dir);
+    let limits = Limits { ephemeral_storage: true, ..Limits::default() };
+    let resources = NodeResources::new(&limits, &of_machine(there));
     let numa_nodes = fs::read_to_string("/sys/devices/system/node/online").ok();
     let cgroups = Cgroups::detect(Path::new(CGROUP_MOUNT), cgroups::Settings::default());
     Facts {
@@ -47,13 +44,10 @@ fn facts_at(root_dir: &Path) -> Facts {
             cgroups::Version::V1 => 1,
             cgroups::Version::V2 => 2,
         }),
-        online_cpus,
-        capacity: capacity
-            .into_iter()
-            .filter_map(|(name, amount)| Some((name.to_owned(), amount?)))
-            .collect(),
+        online_cpus: node::online_cpus(),
+        capacity: resources.capacity.into_iter().filter(|(_, amount)| *amount > 0).collect(),
         numa_nodes: numa_nodes
-            .and_then(|text| cpus(text.trim()))
+            .and_then(|text| node::numbers(&text))
             .map(|nodes| nodes.into_iter().filter_map(|node| node.try_into().ok()).collect()),
         missing_cgroup: Some(missing_cgroup),
         // The first line is a heading.
@@ -77,32 +71,9 @@ fn missing_cgroup(cgroup: &str) -> Vec<String> {
     folders.filter(|folder| !folder.is_dir()).map(|folder| folder.display().to_string()).collect()
 }
 
-/// The bytes of the file system that the root folder is on, or will be. Upstream `pkg/kubelet/cadvisor/util.go`.
-fn storage(root_dir: &Path) -> Option<i64> {
-    let there = root_dir.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
-    there.f_blocks.checked_mul(there.f_frsize)?.try_into().ok()
-}
-
-/// A list of CPUs as the kernel writes it: `0-3,6`.
-fn cpus(list: &str) -> Option<BTreeSet<u32>> {
-    let mut cpus = BTreeSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
-    }
-    Some(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_lists_are_read_as_the_kernel_writes_them() {
-        assert_eq!(cpus("0-2,6"), Some(BTreeSet::from([0, 1, 2, 6])));
-        assert_eq!(cpus("0"), Some(BTreeSet::from([0])));
-        assert_eq!(cpus("x"), None);
-    }
 
     #[test]
     fn this_node_has_cpus_and_cgroups() {

@@ -4,6 +4,7 @@
 //! settings; everything else of the agent is reached from [`Agent`].
 
 mod addresses;
+mod allocatable;
 mod ask;
 mod calls;
 mod cluster;

@@ -23,17 +23,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::allocatable::{Enforcement, NodeEvent};
 use crate::calls;
 use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
-use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, make_dir};
-use crate::settings;
+use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, make_dir};
 use crate::sources::{SourceError, Sources};
 use crate::streams::CriStreams;
 use crate::view::AgentView;
+use crate::{node, settings};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// Pods are allowed kernel parameters that are the node's.
+    #[error("allowedUnsafeSysctls")]
+    Sysctls(#[from] admission::NotNamespaced),
     /// Cgroups are not there or cannot be written.
     #[error("cgroups")]
     Cgroups(#[from] cgroups::Error),
@@ -121,15 +125,21 @@ impl Agent {
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
             let began = Instant::now();
-            cgroups.ensure_base(&settings::node_limits()?)?;
+            cgroups.ensure_base()?;
             metrics.cgroup("create", began);
             Some(Arc::new(cgroups))
         } else {
             None
         };
+        let (hardware, resources) = node::measure(config)?;
+        let enforcement = cgroups.clone().map(|cgroups| {
+            Enforcement::new(cgroups, &resources, node::online_cpu_list(), config.node.enforce_on_pods)
+        });
+        let enforced = enforcement.as_ref().map(Enforcement::apply).transpose();
         let addresses = Addresses::new(&config.node_ips, node_name);
         let node_ips = addresses.find().await;
-        let cri = settings::cri(config, node_ips.clone(), cgroups.as_ref().map(|cgroups| cgroups.version()))?;
+        let pods_cgroup = cgroups.as_ref().map(|cgroups| cgroups.pods_cgroup());
+        let cri = settings::cri(config, node_ips.clone(), pods_cgroup, &hardware, &resources)?;
         let cri = Arc::new(ArcSwap::from_pointee(cri));
 
         let clock = Clock::new(crate::wall);
@@ -175,7 +185,14 @@ impl Agent {
             resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
-            node: NodeInfo::new(config, node_name, &config.root_dir, cluster.as_ref().map(Cluster::node)),
+            node: NodeInfo::new(
+                config,
+                node_name,
+                &hardware,
+                &resources,
+                NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
+                cluster.as_ref().map(Cluster::node),
+            )?,
             client: client.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -211,6 +228,20 @@ impl Agent {
             }
         });
 
+        let enforced = match (enforced, enforcement) {
+            (Ok(event), _) => event.flatten(),
+            (Err(event), enforcement) => {
+                tracing::warn!("{}", event.2);
+                let (until, tell) = (stop.clone(), cluster.as_ref().map(Cluster::node_events));
+                let tell = move |event| tell.iter().for_each(|tell| tell(NodeEvent::clone(&event)));
+                if let Some(enforcement) = enforcement {
+                    tasks.spawn(async move {
+                        until.run_until_cancelled(enforcement.keep_trying(tell)).await;
+                    });
+                }
+                Some(event)
+            }
+        };
         let of_cluster = cluster.as_ref().map(Cluster::desired);
         if let Some(cluster) = cluster {
             let parts = Parts {
@@ -225,6 +256,9 @@ impl Agent {
                 verbosity: live.verbosity.clone(),
                 given_ips: config.node_ips.clone(),
                 node_settings: config.node.clone(),
+                hardware,
+                resources,
+                enforcement: enforced,
                 metrics: Arc::clone(&metrics),
                 probes,
                 checks: Arc::clone(&checks),

@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 pub(crate) use files::{Files, make_dir};
 pub(crate) use hooks::Hooks;
 pub(crate) use images::CriImages;
-pub(crate) use node_info::{NodeInfo, NodeObject};
+pub(crate) use node_info::{NodeInfo, NodeObject, Runtime as NodeRuntime};
 pub(crate) use observe::{read, with_last_words};
 pub(crate) use references::References;
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use cgroups::NodeLimits;
 use node_config::Settings;
+use node_reporter::{Hardware, NodeResources};
 
 use crate::node;
 use crate::resolver;
@@ -33,11 +33,6 @@ pub(crate) fn images(settings: &Settings) -> images::Settings {
     }
 }
 
-/// All pods together may use the whole node: nothing is reserved yet.
-pub(crate) fn node_limits() -> Result<NodeLimits, StartError> {
-    Ok(NodeLimits { milli_cpu: Some(node::milli_cpu()), memory: Some(memory()?), pids: None })
-}
-
 /// What of the node is for pods.
 pub(crate) fn limits(node: &node_config::NodeSettings) -> node_reporter::Limits {
     use node_config::Least as Configured;
@@ -63,6 +58,7 @@ pub(crate) fn reporter(
     cluster: &node_config::Cluster,
     node: &node_config::NodeSettings,
     name: &str,
+    resources: &NodeResources,
     given_ips: &[IpAddr],
     port: Option<u16>,
 ) -> node_reporter::Settings {
@@ -77,6 +73,7 @@ pub(crate) fn reporter(
         provided_ips: given_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect(),
         provider_id: cluster.provider_id.clone(),
         port,
+        resources: resources.clone(),
         limits: limits(node),
         pressure_transition: cluster.eviction_pressure_transition,
         update_frequency: cluster.status_update_frequency,
@@ -89,12 +86,19 @@ pub(crate) fn reporter(
     }
 }
 
+/// What the node is to its containers. `pods_cgroup` is the cgroup of all pods, if they have one.
 pub(crate) fn cri(
     settings: &Settings,
     node_ips: Vec<IpAddr>,
-    cgroup_version: Option<cgroups::Version>,
+    pods_cgroup: Option<String>,
+    hardware: &Hardware,
+    resources: &NodeResources,
 ) -> Result<cri_config::Settings, StartError> {
-    let memory = memory()?;
+    let unsigned = |amount: i64| u64::try_from(amount).unwrap_or(0);
+    let allocatable = |name: &str| resources.allocatable.get(name).copied().unwrap_or_default();
+    let mount = Path::new(CGROUP_MOUNT);
+    let version = cgroups::Version::at(mount);
+    let some: Vec<String> = pods_cgroup.into_iter().chain(node::own_cgroup()).collect();
     Ok(cri_config::Settings {
         root_dir: settings.root_dir.clone(),
         pod_logs_dir: settings.pod_logs_dir.clone(),
@@ -107,30 +111,35 @@ pub(crate) fn cri(
         cgroups: cri_config::Cgroups {
             root: settings.cgroup_root.clone(),
             driver: cri_config::Driver::Cgroupfs,
-            version: match cgroup_version {
-                Some(cgroups::Version::V1) => cri_config::Version::V1,
-                _ => cri_config::Version::V2,
+            version: match version {
+                cgroups::Version::V1 => cri_config::Version::V1,
+                cgroups::Version::V2 => cri_config::Version::V2,
             },
-            ..cri_config::Cgroups::default()
+            swap_accounting: version.accounts_swap(mount, &some),
+            swap: match settings.limited_swap {
+                true => cri_config::Swap::Limited { capacity: unsigned(hardware.swap) },
+                false => cri_config::Swap::None,
+            },
+            // Only v2 can kill all, and does so unless it is told not to.
+            single_process_oom_kill: version == cgroups::Version::V1
+                || settings.single_process_oom_kill.unwrap_or(false),
         },
         cpu_cfs_quota_period: settings.cpu_cfs_quota.then(|| period_us(settings)),
         seccomp_default: settings.seccomp_default,
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-        memory_capacity: u64::try_from(memory).unwrap_or(0),
+        memory_capacity: unsigned(hardware.memory),
         hugepage_sizes: node::hugepage_sizes(Path::new(HUGEPAGES)),
-        allocatable: cri_config::Allocatable { milli_cpu: node::milli_cpu(), memory, ephemeral_storage: 0 },
+        allocatable: cri_config::Allocatable {
+            milli_cpu: allocatable("cpu"),
+            memory: allocatable("memory"),
+            ephemeral_storage: allocatable("ephemeral-storage"),
+        },
     })
 }
 
 /// `/var/log/containers` beside `/var/log/pods`.
 pub(crate) fn log_links_dir(pod_logs_dir: &Path) -> PathBuf {
     pod_logs_dir.parent().unwrap_or(Path::new("/")).join("containers")
-}
-
-fn memory() -> Result<i64, StartError> {
-    let memory =
-        node::memory().map_err(|source| StartError::Read { path: "/proc/meminfo".into(), source })?;
-    Ok(i64::try_from(memory).unwrap_or(i64::MAX))
 }
 
 fn period_us(settings: &Settings) -> u64 {

@@ -358,7 +358,8 @@ impl Entry {
         let now = Instant::now();
         if let Some((upon, until)) = &self.asked {
             let same = match (upon, pod) {
-                (Some(upon), Some(pod)) => Arc::ptr_eq(upon, pod),
+                // A deletion holds for whatever state of the pod the watch still brings.
+                (Some(upon), Some(pod)) => upon.metadata.uid == pod.metadata.uid,
                 (None, None) => true,
                 _ => false,
             };

@@ -15,6 +15,25 @@ pub enum Version {
     V2,
 }
 
+impl Version {
+    /// Which version is mounted at `root`.
+    pub fn at(root: &Path) -> Self {
+        if root.join("cgroup.controllers").exists() { Self::V2 } else { Self::V1 }
+    }
+
+    /// Whether the kernel counts the swap of each cgroup. The root of v2 has no file that tells, so others are looked
+    /// at: `cgroups` are some that there are, as paths below `root`.
+    /// Rule: upstream `pkg/kubelet/kuberuntime` `checkSwapControllerAvailability`.
+    pub fn accounts_swap(self, root: &Path, cgroups: &[String]) -> bool {
+        match self {
+            Self::V1 => root.join("memory/memory.memsw.limit_in_bytes").exists(),
+            Self::V2 => cgroups
+                .iter()
+                .any(|cgroup| root.join(cgroup.trim_start_matches('/')).join("memory.swap.max").exists()),
+        }
+    }
+}
+
 /// One mounted tree of cgroups.
 #[derive(Debug)]
 pub(crate) struct Hierarchy {

@@ -68,24 +68,33 @@ impl Cgroups {
         self.hierarchies.version
     }
 
-    /// Makes `kubepods` with the node's limits and the cgroups of the QoS classes in it, with all controllers
-    /// passed down. May be called again at any time: what is already as it should be is not written, and the
-    /// CPU shares of the burstable class stay (see [`set_burstable_shares`](Self::set_burstable_shares)).
+    /// Makes `kubepods` and the cgroups of the QoS classes in it, with all controllers passed down. May be called again
+    /// at any time: what is already as it should be is not written, and the CPU shares of the burstable class stay (see
+    /// [`set_burstable_shares`](Self::set_burstable_shares)).
     ///
     /// # Errors
     /// [`Error`] names the path and the value that could not be written.
-    pub fn ensure_base(&self, node: &NodeLimits) -> Result<(), Error> {
-        let version = self.version();
+    pub fn ensure_base(&self) -> Result<(), Error> {
         for class in CLASSES {
             let fresh = self.make(class.cgroup())?;
             self.hierarchies.pass_down(&self.path(class.cgroup()))?;
-            match class {
-                QosClass::Guaranteed => self.apply(class.cgroup(), &node.values(version))?,
-                QosClass::Burstable if !fresh => {}
-                _ => self.apply(class.cgroup(), &[Value::cpu_shares(version, 2)])?,
+            if class == QosClass::BestEffort || class == QosClass::Burstable && fresh {
+                self.apply(class.cgroup(), &[Value::cpu_shares(self.version(), 2)])?;
             }
         }
         Ok(())
+    }
+
+    /// Limits what all pods may use together; call [`ensure_base`](Self::ensure_base) before.
+    ///
+    /// # Errors
+    /// [`Error`] names the path and the value: the kernel takes no memory limit below what pods use. What could be
+    /// limited is.
+    pub fn limit_pods(&self, limits: &NodeLimits) -> Result<(), Error> {
+        let cgroup = QosClass::Guaranteed.cgroup();
+        let values = limits.values(self.version(), &self.page_sizes(cgroup)?);
+        let applied = values.into_iter().map(|value| self.apply(cgroup, &[value]));
+        applied.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Makes the cgroup of a pod, or brings its values up to date; only what differs is written.

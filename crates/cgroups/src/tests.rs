@@ -9,7 +9,15 @@ use tempfile::TempDir;
 
 use super::*;
 
-const NODE: NodeLimits = NodeLimits { milli_cpu: Some(2000), memory: Some(8 << 30), pids: Some(30_000) };
+fn limits() -> NodeLimits {
+    NodeLimits {
+        milli_cpu: Some(2000),
+        memory: Some(8 << 30),
+        pids: Some(30_000),
+        hugepages: Some(BTreeMap::from([(2 << 20, 4 << 20)])),
+        cpus: Some("0-1".to_owned()),
+    }
+}
 
 fn v2() -> (TempDir, Cgroups) {
     let dir = tempfile::tempdir().unwrap();
@@ -70,7 +78,9 @@ fn guaranteed() -> Pod {
 fn the_base_has_the_nodes_limits_and_both_classes_on_v2() {
     let (dir, cgroups) = v2();
     assert_eq!(cgroups.version(), Version::V2);
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
+    fs::write(dir.path().join("kubepods/hugetlb.2MB.max"), "max").unwrap();
+    cgroups.limit_pods(&limits()).unwrap();
     let all = "+cpuset +cpu +io +memory +hugetlb +pids +rdma";
     expect(
         dir.path(),
@@ -82,6 +92,8 @@ fn the_base_has_the_nodes_limits_and_both_classes_on_v2() {
             ("kubepods/cpu.weight", "79"),
             ("kubepods/memory.max", "8589934592"),
             ("kubepods/pids.max", "30000"),
+            ("kubepods/hugetlb.2MB.max", "4194304"),
+            ("kubepods/cpuset.cpus", "0-1"),
             ("kubepods/burstable/cpu.weight", "1"),
             ("kubepods/besteffort/cpu.weight", "1"),
         ],
@@ -92,7 +104,9 @@ fn the_base_has_the_nodes_limits_and_both_classes_on_v2() {
 fn the_base_has_the_nodes_limits_and_both_classes_on_v1() {
     let (dir, cgroups) = v1();
     assert_eq!(cgroups.version(), Version::V1);
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
+    fs::write(dir.path().join("hugetlb/kubepods/hugetlb.2MB.limit_in_bytes"), "max").unwrap();
+    cgroups.limit_pods(&limits()).unwrap();
     expect(
         dir.path(),
         &[
@@ -101,6 +115,8 @@ fn the_base_has_the_nodes_limits_and_both_classes_on_v1() {
             ("cpu,cpuacct/kubepods/besteffort/cpu.shares", "2"),
             ("memory/kubepods/memory.limit_in_bytes", "8589934592"),
             ("pids/kubepods/pids.max", "30000"),
+            ("hugetlb/kubepods/hugetlb.2MB.limit_in_bytes", "4194304"),
+            ("cpuset/kubepods/cpuset.cpus", "0-1"),
             ("cpuset/kubepods/besteffort/cpuset.cpus", "0-1"),
             ("cpuset/kubepods/besteffort/cpuset.mems", "0"),
         ],
@@ -112,7 +128,7 @@ fn the_base_has_the_nodes_limits_and_both_classes_on_v1() {
 #[test]
 fn a_pod_gets_its_limits_on_v2() {
     let (dir, cgroups) = v2();
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
     for size in ["2MB", "1GB"] {
         for file in ["max", "rsvd.max"] {
             fs::write(dir.path().join(format!("kubepods/hugetlb.{size}.{file}")), "max").unwrap();
@@ -141,7 +157,7 @@ fn a_pod_gets_its_limits_on_v1() {
     let (dir, _) = v1();
     let settings = Settings { cgroup_root: "/slice/".into(), pod_pids_limit: 100, ..Settings::default() };
     let cgroups = Cgroups::detect(dir.path(), settings).unwrap();
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
     let class = QosClass::Guaranteed;
     cgroups.ensure_pod(&PodUid::from("u1"), class, &PodLimits::of(&guaranteed())).unwrap();
     expect(
@@ -195,7 +211,8 @@ fn what_is_as_it_should_be_is_not_written_again() {
     for (dir, cgroups) in [v1(), v2()] {
         let uid = PodUid::from("u1");
         let ensure = || {
-            cgroups.ensure_base(&NODE).unwrap();
+            cgroups.ensure_base().unwrap();
+            cgroups.limit_pods(&limits()).unwrap();
             cgroups.ensure_pod(&uid, QosClass::Guaranteed, &PodLimits::of(&guaranteed())).unwrap();
         };
         ensure();
@@ -223,16 +240,16 @@ fn what_is_as_it_should_be_is_not_written_again() {
 #[test]
 fn burstable_shares_survive_a_restart() {
     let (dir, cgroups) = v1();
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
     cgroups.set_burstable_shares(1500).unwrap();
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
     expect(dir.path(), &[("cpu,cpuacct/kubepods/burstable/cpu.shares", "1536")]);
 }
 
 #[tokio::test]
 async fn pods_are_found_in_every_class_and_removed_with_what_is_in_them() {
     let (dir, cgroups) = v1();
-    cgroups.ensure_base(&NODE).unwrap();
+    cgroups.ensure_base().unwrap();
     for (path, uid) in [
         ("memory/kubepods/podg", "g"),
         ("cpu,cpuacct/kubepods/burstable/podb/container/nested", "b"),
@@ -355,7 +372,7 @@ fn only_an_empty_pod_is_removed_without_killing() {
 #[test]
 fn a_pod_is_found_below_the_mount_point_in_the_class_that_it_has() {
     for (dir, cgroups) in [v1(), v2()] {
-        cgroups.ensure_base(&NODE).unwrap();
+        cgroups.ensure_base().unwrap();
         assert_eq!(cgroups.pods_cgroup(), "kubepods");
         let limits = PodLimits { cpu_shares: 2, ..PodLimits::default() };
         for (class, expected) in [
@@ -388,14 +405,34 @@ fn a_uid_that_leaves_its_folder_is_refused() {
 fn errors_name_path_and_value() {
     let (dir, cgroups) = v2();
     fs::create_dir_all(dir.path().join("kubepods/cpu.weight")).unwrap();
-    let error = cgroups.ensure_base(&NODE).unwrap_err();
+    cgroups.ensure_base().unwrap();
+    let error = cgroups.limit_pods(&limits()).unwrap_err();
     let path = dir.path().join("kubepods/cpu.weight");
     assert_eq!(error.to_string(), format!("reading {}", path.display()));
+    // The others are limited all the same.
+    expect(dir.path(), &[("kubepods/memory.max", "8589934592"), ("kubepods/pids.max", "30000")]);
     fs::remove_dir(&path).unwrap();
+    fs::remove_file(dir.path().join("kubepods/pids.max")).unwrap();
     fs::create_dir(dir.path().join("kubepods/pids.max")).unwrap();
-    assert!(cgroups.ensure_base(&NODE).unwrap_err().to_string().contains("pids.max"));
+    assert!(cgroups.limit_pods(&limits()).unwrap_err().to_string().contains("pids.max"));
 
     let empty = tempfile::tempdir().unwrap();
     let error = Cgroups::detect(empty.path(), Settings::default()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("no cgroups at {}", empty.path().display())));
+}
+
+#[test]
+fn swap_is_accounted_where_a_file_says_so() {
+    let (v1, _) = v1();
+    assert_eq!(Version::at(v1.path()), Version::V1);
+    assert!(!Version::V1.accounts_swap(v1.path(), &[]));
+    fs::write(v1.path().join("memory/memory.memsw.limit_in_bytes"), "0").unwrap();
+    assert!(Version::V1.accounts_swap(v1.path(), &[]));
+    let (v2, cgroups) = v2();
+    assert_eq!(Version::at(v2.path()), Version::V2);
+    cgroups.ensure_base().unwrap();
+    let looked_at = ["/".to_owned(), cgroups.pods_cgroup()];
+    assert!(!Version::V2.accounts_swap(v2.path(), &looked_at));
+    fs::write(v2.path().join("kubepods/memory.swap.max"), "max").unwrap();
+    assert!(Version::V2.accounts_swap(v2.path(), &looked_at));
 }

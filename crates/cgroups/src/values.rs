@@ -42,8 +42,8 @@ impl Value {
     }
 }
 
-/// What the pods of a node may use together: `kubepods`. Reference 4.15: capacity less what is reserved for the
-/// system and for Kubernetes. `None` where it is not enforced.
+/// What the pods of a node may use together: `kubepods`. `None` where there is no limit.
+/// Rule: upstream `pkg/kubelet/cm/node_container_manager_linux.go` `enforceNodeAllocatableCgroups`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeLimits {
     /// CPU in thousandths of a core; a share, not a limit.
@@ -52,13 +52,22 @@ pub struct NodeLimits {
     pub memory: Option<i64>,
     /// Processes.
     pub pids: Option<i64>,
+    /// Huge pages in bytes by page size in bytes; sizes not named get none. `None`: not limited.
+    pub hugepages: Option<BTreeMap<u64, i64>>,
+    /// The CPUs that they may run on, as the kernel writes lists of them (`0-3,8`): all of the node's.
+    pub cpus: Option<String>,
 }
 
 impl NodeLimits {
-    pub(crate) fn values(&self, version: Version) -> Vec<Value> {
+    /// `page_sizes`: what the node has, in the kernel's spelling.
+    pub(crate) fn values(&self, version: Version, page_sizes: &[String]) -> Vec<Value> {
         let cpu = self.milli_cpu.map(|m| Value::cpu_shares(version, resources::shares(m)));
         let memory = self.memory.map(|m| Value::memory(version, m));
-        cpu.into_iter().chain(memory).chain(self.pids.map(Value::pids)).collect()
+        let hugepages = self.hugepages.iter().flat_map(|limits| hugetlb(version, limits, page_sizes));
+        // With v1 a cgroup has its parent's CPUs from the beginning, and cannot have more.
+        let cpus = self.cpus.as_ref().filter(|_| version == Version::V2);
+        let cpus = cpus.map(|cpus| Value::new("cpuset", "cpuset.cpus", cpus));
+        cpu.into_iter().chain(memory).chain(self.pids.map(Value::pids)).chain(hugepages).chain(cpus).collect()
     }
 }
 
@@ -115,13 +124,22 @@ impl PodLimits {
         if settings.pod_pids_limit > 0 {
             values.push(Value::pids(settings.pod_pids_limit));
         }
-        values.extend(page_sizes.iter().map(|size| {
-            let bytes = self.hugepages.iter().find(|(page, _)| kernel_name(**page) == *size);
-            let file = format!("hugetlb.{size}{}", hugetlb_suffix(version));
-            Value::new("hugetlb", file, bytes.map_or(0, |(_, bytes)| *bytes))
-        }));
+        values.extend(hugetlb(version, &self.hugepages, page_sizes));
         values
     }
+}
+
+/// A limit for each page size of the node: none of those that are not named.
+fn hugetlb<'a>(
+    version: Version,
+    limits: &'a BTreeMap<u64, i64>,
+    page_sizes: &'a [String],
+) -> impl Iterator<Item = Value> + 'a {
+    page_sizes.iter().map(move |size| {
+        let bytes = limits.iter().find(|(page, _)| kernel_name(**page) == *size);
+        let file = format!("hugetlb.{size}{}", hugetlb_suffix(version));
+        Value::new("hugetlb", file, bytes.map_or(0, |(_, bytes)| *bytes))
+    })
 }
 
 /// How the file with the limit of a huge page size ends.

@@ -1,6 +1,7 @@
 //! Against the cgroup v1 hierarchies of this machine, in a cgroup of its own. Needs root and v1.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -70,8 +71,18 @@ impl Drop for Sleeper {
 #[test]
 fn the_kernel_takes_every_value() {
     let (private, cgroups) = Private::new("values");
-    let node = NodeLimits { milli_cpu: Some(1500), memory: Some(1 << 30), pids: Some(1000) };
-    cgroups.ensure_base(&node).unwrap();
+    let node = NodeLimits {
+        milli_cpu: Some(1500),
+        memory: Some(1 << 30),
+        pids: Some(1000),
+        hugepages: Some(BTreeMap::new()),
+        cpus: Some("0-4095".to_owned()),
+    };
+    cgroups.ensure_base().unwrap();
+    // Twice: what the kernel reads back must count as what was written.
+    for _ in 0..2 {
+        cgroups.limit_pods(&node).unwrap();
+    }
     assert_eq!(private.read("cpu", "kubepods/cpu.shares"), "1536");
     assert_eq!(private.read("memory", "kubepods/memory.limit_in_bytes"), "1073741824");
     assert_eq!(private.read("pids", "kubepods/pids.max"), "1000");
@@ -105,7 +116,7 @@ fn the_kernel_takes_every_value() {
 #[tokio::test]
 async fn removing_a_pod_kills_what_runs_in_it() {
     let (private, cgroups) = Private::new("remove");
-    cgroups.ensure_base(&NodeLimits::default()).unwrap();
+    cgroups.ensure_base().unwrap();
     let (uid, other) = (PodUid::from("u1"), PodUid::from("u2"));
     for uid in [&uid, &other] {
         cgroups.ensure_pod(uid, QosClass::BestEffort, &PodLimits::default()).unwrap();

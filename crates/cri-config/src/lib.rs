@@ -29,7 +29,7 @@ pub use container::{ContainerInputs, container_config};
 pub use error::ConfigError;
 pub use sandbox::sandbox_config;
 pub use security::ImageUser;
-pub use settings::{Allocatable, Cgroups, Dns, Driver, Settings, Version};
+pub use settings::{Allocatable, Cgroups, Dns, Driver, Settings, Swap, Version};
 pub use unsupported::{Unsupported, unsupported};
 
 /// The example of the README, so that it is compiled and run.

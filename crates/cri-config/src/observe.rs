@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use kube_model::observed::{Container, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState};
+use kube_model::observed::{
+    Container, ContainerResources, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState,
+};
+use kube_model::resources::{milli_cpu_of_quota, milli_cpu_of_shares};
 use kube_model::{PodKey, PodUid, Timestamp, labels};
 use node_proto::cri::v1;
 
@@ -95,9 +98,20 @@ fn container(container: SandboxContainer) -> Option<Container> {
             gid: u.gid,
             supplemental_groups: u.supplemental_groups,
         }),
+        resources: status.resources.and_then(|r| r.linux).as_ref().and_then(resources),
         id: status.id,
         name,
     })
+}
+
+/// `None` for an answer that says nothing. Rule: upstream `pkg/kubelet/kuberuntime` `toKubeContainerResources`.
+fn resources(linux: &v1::LinuxContainerResources) -> Option<ContainerResources> {
+    let granted = ContainerResources {
+        milli_cpu_request: milli_cpu_of_shares(linux.cpu_shares),
+        milli_cpu_limit: milli_cpu_of_quota(linux.cpu_quota, linux.cpu_period),
+        memory_limit: Some(linux.memory_limit_in_bytes).filter(|bytes| *bytes > 0),
+    };
+    (granted != ContainerResources::default()).then_some(granted)
 }
 
 /// The image as the user wrote it, where the runtime kept that.

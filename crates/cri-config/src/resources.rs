@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use kube_model::core::{Container, Pod, PodSpec};
+use kube_model::qos::QosClass;
 use kube_model::quantity::Quantity;
 use kube_model::resources::{self, CPU, HUGEPAGES_PREFIX, MEMORY, ResourceMap, amount};
 use node_proto::cri::v1::{HugepageLimit, LinuxContainerResources};
 
-use crate::settings::{Settings, Version};
+use crate::settings::{Settings, Swap, Version};
 
 /// The sums over the pod: what its sandbox is shown, in case the runtime sizes something by them.
 pub(crate) fn of_sandbox(spec: &PodSpec, settings: &Settings) -> LinuxContainerResources {
@@ -41,7 +42,7 @@ pub(crate) fn of_container(
     let capacity = i64::try_from(settings.memory_capacity).unwrap_or(i64::MAX);
     linux.oom_score_adj = resources::oom_score_adj(pod, container, capacity).into();
     linux.hugepage_limits = hugepages(limits, shared, &settings.hugepage_sizes);
-    no_swap(&mut linux, settings);
+    swap(&mut linux, pod, container, settings);
     linux
 }
 
@@ -67,15 +68,47 @@ fn linux(
     linux
 }
 
-/// The default `swapBehavior`. On v1 the limit covers memory and swap together, and only where there is one.
-fn no_swap(linux: &mut LinuxContainerResources, settings: &Settings) {
+/// What the container may swap. On v1 the limit covers memory and swap together, and only where there is one.
+/// Rule: upstream `configureContainerSwapResources`, KEP-2400.
+fn swap(linux: &mut LinuxContainerResources, pod: &Pod, container: &Container, settings: &Settings) {
     match settings.cgroups.version {
         _ if !settings.cgroups.swap_accounting => {}
         Version::V1 => linux.memory_swap_limit_in_bytes = linux.memory_limit_in_bytes,
         Version::V2 => {
-            linux.unified.insert("memory.swap.max".into(), "0".into());
+            let bytes = match settings.cgroups.swap {
+                Swap::Limited { capacity } => {
+                    limited_swap(pod, container, settings.memory_capacity, capacity)
+                }
+                Swap::None => 0,
+            };
+            linux.unified.insert("memory.swap.max".into(), bytes.to_string());
         }
     }
+}
+
+/// Nothing for pods that are critical or not Burstable, and for containers without a memory request or with the request
+/// as their limit.
+fn limited_swap(pod: &Pod, container: &Container, memory: u64, swap: u64) -> u64 {
+    let resources = container.resources.as_ref();
+    let bytes =
+        |list: Option<&ResourceMap>| amount(list, MEMORY).map_or(0, |q| q.value().max(0).unsigned_abs());
+    let request = bytes(resources.and_then(|r| r.requests.as_ref()));
+    let limit = bytes(resources.and_then(|r| r.limits.as_ref()));
+    if resources::is_critical(pod)
+        || QosClass::of(pod) != QosClass::Burstable
+        || request == limit
+        || request > memory
+    {
+        return 0;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "cut off, as Go does; never negative"
+    )]
+    #[expect(clippy::cast_precision_loss, reason = "Go computes it in 64 bits of floating point")]
+    let part = (request as f64 / memory as f64 * swap as f64) as u64;
+    part
 }
 
 /// A limit for each size that the node has: 0 where the pod asks for none.
@@ -163,6 +196,42 @@ mod tests {
             let got = container(json, &Settings { cgroups, ..Settings::default() });
             let all: Vec<String> = got.unified.iter().map(|(k, v)| format!("{k}={v}")).collect();
             assert_eq!((got.memory_swap_limit_in_bytes, all.join(" ")), (swap_limit, unified.to_owned()));
+        }
+    }
+
+    #[test]
+    fn limited_swap_is_for_burstable_containers_in_proportion_to_their_request() {
+        let with = |version, spec: &str, critical: bool| {
+            let mut json: serde_json::Value = serde_json::from_str(spec).unwrap();
+            if critical {
+                json["priority"] = 2_000_000_000.into();
+            }
+            let cgroups = Cgroups {
+                version,
+                swap_accounting: true,
+                swap: Swap::Limited { capacity: 4 << 30 },
+                ..Cgroups::default()
+            };
+            let got = container(
+                &json.to_string(),
+                &Settings { cgroups, memory_capacity: 8 << 30, ..Settings::default() },
+            );
+            got.unified.get("memory.swap.max").cloned().unwrap_or_default()
+        };
+        let app = |resources: &str| format!(r#"{{"containers":[{{"name":"a","resources":{resources}}}]}}"#);
+        let burstable = app(r#"{"requests":{"memory":"1Gi"},"limits":{"memory":"2Gi"}}"#);
+        for (version, spec, critical, want) in [
+            (Version::V2, burstable.clone(), false, "536870912"),
+            (Version::V2, app(r#"{"requests":{"memory":"1Gi"}}"#), false, "536870912"),
+            (Version::V2, app(r#"{"requests":{"memory":"3"}}"#), false, "1"),
+            (Version::V2, burstable.clone(), true, "0"),
+            (Version::V2, app(r#"{"requests":{"cpu":"1"}}"#), false, "0"),
+            (Version::V2, app(r#"{"requests":{"memory":"1Gi"},"limits":{"memory":"1Gi"}}"#), false, "0"),
+            (Version::V2, app(r#"{"requests":{"memory":"9Gi"}}"#), false, "0"),
+            (Version::V2, app("{}"), false, "0"),
+            (Version::V1, burstable, false, ""),
+        ] {
+            assert_eq!(with(version, &spec, critical), want, "{version:?} {spec} {critical}");
         }
     }
 

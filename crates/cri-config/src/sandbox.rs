@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kube_model::core::{ContainerPort, Pod, PodSpec, Sysctl};
 use kube_model::qos::QosClass;
-use kube_model::{labels, pod};
+use kube_model::{labels, pod, sysctl};
 use node_proto::cri::v1::{
     LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping,
     Protocol,
@@ -43,7 +43,7 @@ fn build(pod: &Pod, attempt: u32, settings: &Settings) -> Result<PodSandboxConfi
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup::pod_cgroup(QosClass::of(pod), &uid, &settings.cgroups),
             security_context: Some(security::of_sandbox(spec)?),
-            sysctls: sysctls(spec).map(|s| (sysctl_name(&s.name), s.value.clone())).collect(),
+            sysctls: sysctls(spec).map(|s| (sysctl::normalize(&s.name), s.value.clone())).collect(),
             // Only runtime classes bring one, and those need an API server.
             overhead: Some(LinuxContainerResources::default()),
             resources: Some(resources::of_sandbox(spec, settings)),
@@ -100,22 +100,9 @@ fn port_mapping(port: &ContainerPort) -> PortMapping {
     }
 }
 
-/// The sysctls that the pod sets.
-pub(crate) fn sysctls(spec: &PodSpec) -> impl Iterator<Item = &Sysctl> {
+/// The sysctls that the pod sets; whether it may was asked on admission.
+fn sysctls(spec: &PodSpec) -> impl Iterator<Item = &Sysctl> {
     spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten())
-}
-
-/// A sysctl's name with dots between its parts. Where it is written with slashes, dots belong to the parts.
-pub(crate) fn sysctl_name(name: &str) -> String {
-    let swap = |c| match c {
-        '/' => '.',
-        '.' => '/',
-        c => c,
-    };
-    match name.find(['.', '/']).map(|i| name.as_bytes()[i]) {
-        Some(b'/') => name.chars().map(swap).collect(),
-        _ => name.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -134,14 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn sysctl_names_are_written_with_dots() {
-        for (name, want) in [
-            ("net.ipv4.tcp_syncookies", "net.ipv4.tcp_syncookies"),
-            ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
-            ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
-        ] {
-            assert_eq!(sysctl_name(name), want);
-        }
+    fn sysctls_reach_the_sandbox_with_dots_in_their_names() {
         let got =
             config(r#"{"securityContext":{"sysctls":[{"name":"net/ipv4/tcp_syncookies","value":"1"}]}}"#);
         let want = [("net.ipv4.tcp_syncookies".to_owned(), "1".to_owned())];

@@ -74,6 +74,8 @@ pub struct Cgroups {
     pub version: Version,
     /// Whether the kernel accounts swap (`memory.swap.max`, or `memory.memsw.limit_in_bytes` on v1).
     pub swap_accounting: bool,
+    /// `memorySwap.swapBehavior`; no swap by default.
+    pub swap: Swap,
     /// `singleProcessOOMKill`: the kernel kills one process of a container, not all. Only on v2 can it be
     /// `false`, and there that is the default.
     pub single_process_oom_kill: bool,
@@ -86,9 +88,22 @@ impl Default for Cgroups {
             driver: Driver::Cgroupfs,
             version: Version::V2,
             swap_accounting: false,
+            swap: Swap::None,
             single_process_oom_kill: false,
         }
     }
+}
+
+/// What containers may swap, where swap is accounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// Nothing.
+    None,
+    /// Those of Burstable pods a part of the node's swap, as their memory request is a part of its memory; only on v2.
+    Limited {
+        /// The node's swap in bytes.
+        capacity: u64,
+    },
 }
 
 /// Who makes control groups.

@@ -4,10 +4,8 @@
 
 use std::fmt;
 
-use kube_model::core::{Pod, PodSpec, Volume};
+use kube_model::core::{Pod, Volume};
 use kube_model::pod;
-
-use crate::sandbox::{sysctl_name, sysctls};
 
 /// A field of a pod that the agent cannot honour.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,16 +56,6 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     );
     add(spec.overhead.as_ref().is_some_and(|o| !o.is_empty()), "overhead", NO_RUNTIME_CLASS);
     add(spec.host_users == Some(false), "hostUsers", "user namespaces are not supported yet");
-    add(
-        spec.os.as_ref().is_some_and(|os| !os.name.is_empty() && os.name != "linux"),
-        "os.name",
-        "the node runs Linux",
-    );
-    for sysctl in sysctls(spec) {
-        if let Some(why) = refused_sysctl(spec, &sysctl_name(&sysctl.name)) {
-            add(true, &format!("securityContext.sysctls[{}]", sysctl.name), why);
-        }
-    }
     found
 }
 
@@ -76,34 +64,6 @@ fn kind(volume: &Volume) -> String {
     let json = serde_json::to_value(volume).unwrap_or_default();
     let mut fields = json.as_object().into_iter().flatten().map(|(name, _)| name);
     fields.find(|name| *name != "name").map_or_else(|| "emptyDir".to_owned(), Clone::clone)
-}
-
-/// Only sysctls that cannot reach beyond the pod's own namespaces are let through.
-/// Rule: upstream `pkg/kubelet/sysctl`.
-fn refused_sysctl(spec: &PodSpec, name: &str) -> Option<&'static str> {
-    const SAFE: [&str; 12] = [
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    ];
-    if !SAFE.contains(&name) {
-        Some("this sysctl is not safe, and none can be allowed yet")
-    } else if name.starts_with("net.") && pod::host_network(spec) {
-        Some("it would change the node: the pod is in the node's network")
-    } else if name.starts_with("kernel.") && spec.host_ipc == Some(true) {
-        Some("it would change the node: the pod shares the node's IPC")
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -136,29 +96,9 @@ mod tests {
             (r#"{"ephemeralContainers":[{"name":"x"}]}"#, ""),
             (r#"{"runtimeClassName":"gvisor"}"#, "spec.runtimeClassName"),
             (r#"{"overhead":{"cpu":"1"}}"#, "spec.overhead"),
-            (r#"{"hostUsers":false,"os":{"name":"windows"}}"#, "spec.hostUsers spec.os.name"),
+            (r#"{"hostUsers":false}"#, "spec.hostUsers"),
         ] {
             assert_eq!(fields(spec), want, "{spec}");
-        }
-    }
-
-    #[test]
-    fn only_sysctls_of_the_pods_own_namespaces_are_set() {
-        let with = |extra: &str, name: &str| {
-            let context = format!(r#""securityContext":{{"sysctls":[{{"name":"{name}","value":"1"}}]}}"#);
-            fields(&format!("{{{extra}{context}}}"))
-        };
-        for (extra, name, refused) in [
-            ("", "kernel.shm_rmid_forced", false),
-            ("", "net/ipv4/tcp_syncookies", false),
-            ("", "kernel.msgmax", true),
-            ("", "net.core.somaxconn", true),
-            (r#""hostNetwork":true,"#, "net.ipv4.tcp_syncookies", true),
-            (r#""hostIPC":true,"#, "net.ipv4.tcp_syncookies", false),
-            (r#""hostIPC":true,"#, "kernel.shm_rmid_forced", true),
-        ] {
-            let want = format!("spec.securityContext.sysctls[{name}]");
-            assert_eq!(with(extra, name), if refused { want } else { String::new() }, "{extra} {name}");
         }
     }
 

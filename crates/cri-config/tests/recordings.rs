@@ -32,16 +32,8 @@ const LATER: [(&str, &str); 4] = [
 ];
 
 /// Recorded pods that are refused as a whole because of what is not built yet.
-const REFUSED: [&str; 7] = [
-    "emptydir-kinds",
-    "hostpath-wrong-type",
-    "image-volume",
-    "recursive-readonly",
-    "subpath",
-    // The kubelet refuses it as well, on admission.
-    "sysctl-unsafe",
-    "userns",
-];
+const REFUSED: [&str; 6] =
+    ["emptydir-kinds", "hostpath-wrong-type", "image-volume", "recursive-readonly", "subpath", "userns"];
 
 /// The node of the recordings. It had between 22.4 and 33.5 GB of memory: one score of the recordings is 998
 /// for 64 MiB, another 999 for 32 MiB.

@@ -21,6 +21,7 @@ pub mod stats;
 pub mod strategic;
 pub mod summary;
 pub mod syntax;
+pub mod sysctl;
 pub mod view;
 pub mod yaml;
 

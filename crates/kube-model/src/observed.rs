@@ -132,6 +132,19 @@ pub struct Container {
     pub log_path: String,
     /// The user that its first process runs as, where the runtime tells.
     pub user: Option<ContainerUser>,
+    /// What the runtime grants it, where it tells.
+    pub resources: Option<ContainerResources>,
+}
+
+/// What a runtime grants a container, in the units of the API. `None` is what it does not limit or tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContainerResources {
+    /// CPU request in thousandths of a core, from its share.
+    pub milli_cpu_request: Option<i64>,
+    /// CPU limit in thousandths of a core, from its quota.
+    pub milli_cpu_limit: Option<i64>,
+    /// Memory limit in bytes.
+    pub memory_limit: Option<i64>,
 }
 
 /// User of a container's first process.

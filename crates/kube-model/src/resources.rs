@@ -183,6 +183,20 @@ pub fn shares(milli_cpu: i64) -> u64 {
     (milli_cpu.max(0).unsigned_abs().saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
+/// The CPU request in thousandths that [shares] of v1 stand for, rounded up; `None` below the kernel's least.
+/// Rule: upstream `pkg/kubelet/cm` `SharesToMilliCPU`.
+///
+/// [shares]: shares()
+pub fn milli_cpu_of_shares(shares: i64) -> Option<i64> {
+    (shares >= 2).then(|| shares.saturating_mul(1000).saturating_add(1023) / 1024)
+}
+
+/// The CPU limit in thousandths that a CFS quota stands for; `None` without a limit.
+/// Rule: upstream `pkg/kubelet/cm` `QuotaToMilliCPU`.
+pub fn milli_cpu_of_quota(quota: i64, period: i64) -> Option<i64> {
+    (quota > 0 && period > 0).then(|| quota.saturating_mul(1000) / period).filter(|milli| *milli > 0)
+}
+
 /// CFS quota in microseconds for each period of `period_us`, for a CPU limit in thousandths; at least 1000,
 /// and `None` without a limit. Rule: reference 4.15.
 pub fn quota(milli_cpu: i64, period_us: u64) -> Option<i64> {

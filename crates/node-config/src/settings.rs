@@ -72,6 +72,11 @@ pub struct Settings {
     pub cpu_cfs_quota_period: Duration,
     /// Most processes in one pod; `None`: the node's limit.
     pub pod_max_pids: Option<i64>,
+    /// Whether Burstable containers may swap in proportion to their memory requests, on cgroup v2; else none may.
+    pub limited_swap: bool,
+    /// Whether the kernel kills one process of a container that is out of memory, or all; `None`: as the cgroup
+    /// version has it, one with v1 and all with v2.
+    pub single_process_oom_kill: Option<bool>,
     /// Whether one image is pulled at a time.
     pub serialize_image_pulls: bool,
     /// Most image pulls at once when they are not serialized; `None`: no limit.
@@ -219,6 +224,8 @@ impl Settings {
             cpu_cfs_quota: config.cpu_cfs_quota,
             cpu_cfs_quota_period: check.duration("cpuCFSQuotaPeriod", config.cpu_cfs_quota_period),
             pod_max_pids: Some(config.pod_pids_limit).filter(|&limit| limit > 0),
+            limited_swap: config.memory_swap.swap_behavior == "LimitedSwap",
+            single_process_oom_kill: config.single_process_oom_kill,
             serialize_image_pulls: config.serialize_image_pulls,
             max_parallel_image_pulls: config.max_parallel_image_pulls.and_then(|most| most.try_into().ok()),
             registry_qps: check.not_negative("registryPullQPS", config.registry_pull_qps),

@@ -119,7 +119,6 @@ pub(crate) fn set(
 mod tests {
     use super::*;
     use crate::facts::{Least, Stock, Threshold};
-    use crate::resources::resources;
     use crate::testing::{facts, settings};
 
     #[test]
@@ -145,7 +144,8 @@ mod tests {
     #[test]
     fn the_ready_condition_says_everything_that_is_wrong() {
         let mut facts = facts();
-        let (mut capacity, _) = resources(&settings().limits, &facts);
+        let mut capacity = settings().resources.capacity_list();
+        capacity.remove("ephemeral-storage");
         let mut limits = settings().limits;
         limits.ephemeral_storage = false;
         assert_eq!(ready(&limits, &facts, &capacity).status, "True");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, Taint};
 use kube_model::view::EventType;
 
+use crate::resources::{Amounts, NodeResources};
+
 /// How the node is to present itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +32,8 @@ pub struct Settings {
     pub provider_id: String,
     /// Port of the agent's own server; `None`: it has none.
     pub port: Option<u16>,
+    /// What the node has, as measured at start: it is told of as it is enforced.
+    pub resources: NodeResources,
     /// What of the node is for pods.
     pub limits: Limits,
     /// How long a pressure is told of after it has gone.
@@ -55,16 +59,13 @@ pub struct Limits {
     pub max_pods: i64,
     /// Most pods for each core; 0: no limit.
     pub pods_per_core: i64,
-    /// What pods do not get.
-    pub reserved: Reservation,
+    /// Kept for the system and for Kubernetes itself.
+    pub reserved: Amounts,
     /// From where on a condition tells of pressure.
     pub thresholds: Vec<Threshold>,
     /// Whether ephemeral storage is told of at all: not where the root file system cannot be measured.
     pub ephemeral_storage: bool,
 }
-
-/// Kept for the system and for Kubernetes itself, by resource: thousandths for `cpu`, else bytes or a count.
-pub type Reservation = BTreeMap<String, i64>;
 
 /// Something that runs out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

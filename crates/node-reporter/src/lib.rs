@@ -14,11 +14,9 @@ mod status;
 mod testing;
 mod traits;
 
-pub use facts::{
-    Facts, Hardware, Least, Limits, Reservation, RuntimeFacts, Settings, Signal, Stock, Threshold,
-};
+pub use facts::{Facts, Hardware, Least, Limits, RuntimeFacts, Settings, Signal, Stock, Threshold};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;
-pub use resources::{Resources, resources};
+pub use resources::{Amounts, NodeResources, Resources};
 pub use traits::{ApiError, Machine, NodeApi};

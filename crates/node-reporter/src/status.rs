@@ -9,7 +9,7 @@ use kube_model::view::EventType;
 
 use crate::conditions::{self, PRESSURES};
 use crate::facts::{Facts, Settings};
-use crate::resources::{Resources, resources};
+use crate::resources::Resources;
 
 /// Most names of an image.
 const MOST_NAMES: usize = 5;
@@ -45,7 +45,7 @@ pub(crate) fn status(
     if !settings.external_cloud || status.addresses.is_none() {
         status.addresses = Some(addresses(settings, facts));
     }
-    let (capacity, allocatable) = resources(&settings.limits, facts);
+    let (capacity, allocatable) = (settings.resources.capacity_list(), settings.resources.allocatable_list());
     let mut conditions = status.conditions.take().unwrap_or_default();
     for (pressure, high) in PRESSURES.iter().zip(pressures) {
         // A condition that is new is told of, too.
@@ -182,10 +182,6 @@ mod tests {
         let (_, events) = status(&settings, &facts, [false; 3], &first, at(2));
         assert_eq!(reasons(&events), [""; 0]);
         facts.runtime.problems.clear();
-        facts.stocks.insert(
-            crate::facts::Signal::NodefsAvailable,
-            crate::facts::Stock { capacity: 1 << 30, available: 1 << 29 },
-        );
         let (second, events) = status(&settings, &facts, [true, false, false], &first, at(3));
         assert_eq!(reasons(&events), ["NodeHasInsufficientMemory", "NodeReady"]);
         let (_, events) = status(&settings, &facts, [false; 3], &NodeStatus::default(), at(3));
@@ -217,8 +213,8 @@ mod tests {
                 "addresses": [
                     {"type": "InternalIP", "address": "192.0.2.2"}, {"type": "Hostname", "address": "node1"}
                 ],
-                "capacity": {"cpu": "2", "memory": "1Gi", "pods": "110"},
-                "allocatable": {"cpu": "2", "memory": "1Gi", "pods": "110"},
+                "capacity": {"cpu": "2", "ephemeral-storage": "1Gi", "memory": "1Gi", "pods": "110"},
+                "allocatable": {"cpu": "2", "ephemeral-storage": "1Gi", "memory": "1Gi", "pods": "110"},
                 "declaredFeatures": ["ExtendWebSocketsToKubelet"],
                 "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
                 "nodeInfo": {
@@ -246,7 +242,9 @@ mod tests {
         let after = serde_json::to_value(after).unwrap();
         assert_eq!(
             after["capacity"],
-            json!({"cpu": "2", "example.com/dongle": "4", "memory": "1Gi", "pods": "110"})
+            json!({
+                "cpu": "2", "ephemeral-storage": "1Gi", "example.com/dongle": "4", "memory": "1Gi", "pods": "110"
+            })
         );
         assert_eq!(after["allocatable"], after["capacity"]);
         assert_eq!(after["conditions"][0], json!({"type": "KernelDeadlock", "status": "False"}));
@@ -260,7 +258,7 @@ mod tests {
         let (first, _) = status(&settings, &facts, [false; 3], &NodeStatus::default(), at(1));
         let (second, _) = status(&settings, &facts, [false; 3], &first, at(9));
         assert!(first != second && !is_changed(&first, &second));
-        facts.hardware.cores = 3;
+        facts.hardware.os_image = "Debian 13".to_owned();
         let (third, _) = status(&settings, &facts, [false; 3], &first, at(9));
         assert!(is_changed(&first, &third));
     }

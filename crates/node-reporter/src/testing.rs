@@ -11,11 +11,18 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
+use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, Signal, Stock};
+use crate::resources::NodeResources;
 use crate::traits::{ApiError, Machine, NodeApi};
 
 pub(crate) fn settings() -> Settings {
+    let mut measured = facts();
+    let disk = Stock { capacity: 1 << 30, available: 1 << 29 };
+    measured.stocks.insert(Signal::NodefsAvailable, disk);
+    let limits = Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() };
     Settings {
+        resources: NodeResources::new(&limits, &measured),
+        limits,
         name: "node1".to_owned(),
         at_start: Vec::new(),
         register: true,
@@ -26,7 +33,6 @@ pub(crate) fn settings() -> Settings {
         provided_ips: Vec::new(),
         provider_id: String::new(),
         port: Some(10250),
-        limits: Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() },
         pressure_transition: Duration::from_secs(300),
         update_frequency: Duration::from_secs(10),
         report_frequency: Duration::from_secs(300),
@@ -70,12 +76,11 @@ pub(crate) struct TestMachine {
 }
 
 impl TestMachine {
+    /// Its container runtime does not answer yet.
     pub(crate) fn new() -> Self {
-        Self {
-            facts: Mutex::new(facts()),
-            changes: watch::Sender::new(0),
-            answered: watch::Sender::new(true),
-        }
+        let mut facts = facts();
+        facts.runtime.problems = vec!["container runtime is down".to_owned()];
+        Self { facts: Mutex::new(facts), changes: watch::Sender::new(0), answered: watch::Sender::new(true) }
     }
 }
 

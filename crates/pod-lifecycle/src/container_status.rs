@@ -135,6 +135,8 @@ fn present(
         ContainerKind::Init => newest.state == observed::ContainerState::Exited && newest.exit_code == 0,
         _ => cx.is_ready(container, newest),
     };
+    let ran_before =
+        cx.previous_of(newest).filter(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()));
     ContainerStatus {
         name: container.name.clone(),
         image: newest.image.clone(),
@@ -148,7 +150,7 @@ fn present(
         state: Some(state),
         last_state: Some(last_state.unwrap_or_default()),
         allocated_resources: resources::allocated(container),
-        resources: Some(resources::actual(container)),
+        resources: Some(resources::actual(container, newest, ran_before)),
         user: newest.user.as_ref().map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: user.uid,

@@ -66,7 +66,7 @@ impl NodeFacts {
             clock: parts.workers.clock().clone(),
             node: parts.node.clone(),
             root_dir: parts.root_dir.clone(),
-            hardware: hardware(),
+            hardware: parts.hardware.clone(),
             known: Mutex::default(),
         }
     }
@@ -205,7 +205,7 @@ fn hardware() -> Hardware {
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let meminfo = read("/proc/meminfo");
     Hardware {
-        cores: node::milli_cpu() / 1000,
+        cores: node::cores(),
         memory: node::memory().map(signed).unwrap_or_default(),
         swap: node::meminfo(&meminfo, "SwapTotal").map(signed).unwrap_or_default(),
         hugepages: node::hugepages(Path::new("/sys/kernel/mm/hugepages")),

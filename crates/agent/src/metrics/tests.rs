@@ -77,6 +77,7 @@ fn killed() -> Container {
         image_ref: String::new(),
         log_path: String::new(),
         user: None,
+        resources: None,
     }
 }
 

@@ -161,3 +161,33 @@ fn only_a_sandbox_that_names_its_source_is_ours() {
     let ours: Vec<_> = pods.iter().map(|p| (p.uid.as_str(), p.ours)).collect();
     assert_eq!(ours, [("u", true), ("v", false)]);
 }
+
+#[test]
+fn what_the_runtime_grants_is_read_in_the_units_of_the_api() {
+    let read = |shares, quota, period, memory| {
+        let mut container = container_status("c", "u", 1);
+        container.status.resources = Some(v1::ContainerResources {
+            linux: Some(v1::LinuxContainerResources {
+                cpu_shares: shares,
+                cpu_quota: quota,
+                cpu_period: period,
+                memory_limit_in_bytes: memory,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let pod = observed_pod(Vec::new(), vec![container]).unwrap();
+        pod.containers[0].resources.map(|r| (r.milli_cpu_request, r.milli_cpu_limit, r.memory_limit))
+    };
+    for (shares, quota, period, memory, want) in [
+        (102, 50_000, 100_000, 64 << 20, Some((Some(100), Some(500), Some(64 << 20)))),
+        (2, 1_000, 100_000, 0, Some((Some(2), Some(10), None))),
+        (1024, -1, 100_000, -1, Some((Some(1000), None, None))),
+        (1, 0, 100_000, 0, None),
+        (0, 50_000, 0, 0, None),
+    ] {
+        assert_eq!(read(shares, quota, period, memory), want, "{shares} {quota} {period} {memory}");
+    }
+    let silent = observed_pod(Vec::new(), vec![container_status("c", "u", 1)]).unwrap();
+    assert_eq!(silent.containers[0].resources, None);
+}

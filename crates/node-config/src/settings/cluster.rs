@@ -126,6 +126,10 @@ pub struct NodeSettings {
     pub reserved: BTreeMap<String, i64>,
     /// From where on something is scarce, by signal.
     pub eviction_hard: BTreeMap<String, Least>,
+    /// Whether all pods together are kept from what is reserved: `enforceNodeAllocatable` has `pods`.
+    pub enforce_on_pods: bool,
+    /// Kernel parameters that pods may set beside the safe ones; a `*` at the end stands for any.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether the node tells of its ephemeral storage.
     pub ephemeral_storage: bool,
     /// Whether volumes are attached to the node by the cluster's controller.
@@ -154,6 +158,8 @@ impl Check<'_> {
             pods_per_core: config.pods_per_core.into(),
             reserved: self.reserved(config),
             eviction_hard: self.eviction_hard(config),
+            enforce_on_pods: config.enforce_node_allocatable.iter().any(|on| on == "pods"),
+            allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
             ephemeral_storage: config.local_storage_capacity_isolation,
             controller_attach_detach: config.enable_controller_attach_detach,
         }

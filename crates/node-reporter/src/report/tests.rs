@@ -59,8 +59,8 @@ impl Fixture {
     }
 }
 
-fn disk(facts: &mut Facts) {
-    facts.stocks.insert(Signal::NodefsAvailable, Stock { capacity: 1 << 30, available: 1 << 29 });
+fn runtime_up(facts: &mut Facts) {
+    facts.runtime.problems.clear();
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn a_node_is_created_and_becomes_ready_when_the_runtime_is() {
     node.registered().await;
     assert_eq!(node.api.verbs(), ["get", "create"]);
     assert_eq!(node.ready().as_deref(), Some("False"));
-    node.change(disk);
+    node.change(runtime_up);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(node.ready().as_deref(), Some("True"));
     assert_eq!(
@@ -91,7 +91,7 @@ async fn a_node_is_created_and_becomes_ready_when_the_runtime_is() {
 async fn an_unchanged_node_is_reported_every_five_minutes_only() {
     let mut node = Fixture::start(settings(), None);
     node.registered().await;
-    node.change(disk);
+    node.change(runtime_up);
     sleep(Duration::from_secs(1)).await;
     let before = node.api.verbs().len();
     sleep(Duration::from_secs(3000)).await;
@@ -112,7 +112,7 @@ async fn what_the_server_drops_is_not_sent_each_time() {
     node.api.state.lock().unwrap().old = true;
     let policy = |facts: &mut Facts, known| facts.runtime.supplemental_groups_policy = Some(known);
     node.change(|facts| {
-        disk(facts);
+        runtime_up(facts);
         policy(facts, true);
     });
     sleep(Duration::from_secs(1)).await;
@@ -128,7 +128,7 @@ async fn what_the_server_drops_is_not_sent_each_time() {
 async fn what_others_write_is_answered_at_once() {
     let mut node = Fixture::start(settings(), None);
     node.registered().await;
-    node.change(disk);
+    node.change(runtime_up);
     sleep(Duration::from_secs(1)).await;
     let before = node.api.verbs().len();
     // The node was away for too long, and is back.
@@ -196,7 +196,7 @@ async fn errors_do_not_end_it_and_a_failed_patch_reads_the_node_again() {
         vec![ApiError::Other("refused".to_owned()), ApiError::Forbidden("no".to_owned())];
     node.registered().await;
     node.api.state.lock().unwrap().errors = vec![ApiError::Conflict];
-    node.change(disk);
+    node.change(runtime_up);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(node.ready().as_deref(), Some("True"));
     let verbs = node.api.verbs();
@@ -220,7 +220,7 @@ async fn nothing_is_written_while_another_agent_has_the_node() {
     let mut node = Fixture::start(settings(), None);
     node.registered().await;
     node.other.send_replace(Some(true));
-    node.change(disk);
+    node.change(runtime_up);
     // The round that was under way may end.
     sleep(Duration::from_secs(20)).await;
     let before = node.api.verbs().len();

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use kube_model::core::{Pod, PodStatus};
 use kube_model::hash::container_hash;
 use kube_model::k8s_openapi::jiff::SignedDuration;
-use kube_model::observed::{Container, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState};
+use kube_model::observed::{
+    Container, ContainerResources, ContainerState, ContainerUser, ObservedPod, Sandbox, SandboxState,
+};
 use kube_model::probe::{PodProbes, ProbeOutcome};
+use kube_model::resources::{amount, milli_cpu_of_quota, milli_cpu_of_shares, quota, shares};
 use kube_model::{Monotonic, Now, Timestamp, pod};
 use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, NodeFacts, Plan, Progress};
 
@@ -352,6 +355,7 @@ impl Sim {
             image_ref: behaviour.image_ref,
             log_path: String::new(),
             user: behaviour.user,
+            resources: Some(granted(container)),
         });
         let probes = self.probes.0.entry(id.clone()).or_default();
         probes.startup = container.startup_probe.is_some().then_some(ProbeOutcome::Success);
@@ -466,4 +470,19 @@ pub(crate) fn short(calls: &[Call]) -> Vec<String> {
         })
     });
     calls.collect()
+}
+
+/// What a runtime says that it grants a container, as it was told.
+fn granted(container: &kube_model::core::Container) -> ContainerResources {
+    const PERIOD: u64 = 100_000;
+    let resources = container.resources.as_ref();
+    let list =
+        |limits: bool| resources.and_then(|r| if limits { r.limits.as_ref() } else { r.requests.as_ref() });
+    let milli = |limits, name| amount(list(limits), name).map_or(0, |q| q.milli_value());
+    ContainerResources {
+        milli_cpu_request: milli_cpu_of_shares(shares(milli(false, "cpu")).cast_signed()),
+        milli_cpu_limit: quota(milli(true, "cpu"), PERIOD)
+            .and_then(|q| milli_cpu_of_quota(q, PERIOD.cast_signed())),
+        memory_limit: amount(list(true), "memory").map(|q| q.value()),
+    }
 }

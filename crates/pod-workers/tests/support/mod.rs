@@ -220,6 +220,7 @@ impl Runtime for Fake {
                 image_ref: "sha256:1".into(),
                 log_path: String::new(),
                 user: None,
+                resources: None,
             };
             state.pods.get_mut(&uid).unwrap().containers.insert(0, container);
         }

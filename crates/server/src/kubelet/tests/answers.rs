@@ -91,6 +91,7 @@ async fn running_pods_have_the_recorded_shape() {
         image_ref: "docker.io/library/busybox@sha256:1".into(),
         log_path: String::new(),
         user: None,
+        resources: None,
     };
     let exited = Container { name: "old".into(), state: ContainerState::Exited, ..running.clone() };
     with_container.containers = vec![running, exited];
