@@ -352,7 +352,7 @@ async fn only_what_is_in_the_cgroup_of_the_container_is_killed() {
 #[test]
 fn only_an_empty_pod_is_removed_without_killing() {
     for (dir, cgroups) in [v1(), v2()] {
-        cgroups.ensure_base(&NODE).unwrap();
+        cgroups.ensure_base().unwrap();
         let uid = PodUid::from("u1");
         assert!(cgroups.remove_empty_pod(&uid).unwrap(), "it is not there");
         let root =

@@ -149,7 +149,7 @@ async fn removing_a_pod_kills_what_runs_in_it() {
 #[tokio::test]
 async fn one_container_of_a_pod_is_killed_and_the_others_go_on() {
     let (private, cgroups) = Private::new("kill");
-    cgroups.ensure_base(&NodeLimits::default()).unwrap();
+    cgroups.ensure_base().unwrap();
     let uid = PodUid::from("u1");
     cgroups.ensure_pod(&uid, QosClass::BestEffort, &PodLimits::default()).unwrap();
     let (mut inside, mut beside) = (Sleeper::new(), Sleeper::new());
