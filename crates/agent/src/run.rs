@@ -107,7 +107,7 @@ impl Agent {
         // the last thing that can fail has been done.
         let local = LocalSocket::bind(&config.root_dir)?;
         let healthz = config.healthz.map(Healthz::bind).transpose()?;
-        let checks = Arc::<HealthChecks>::default();
+        let checks = Arc::new(HealthChecks::of(tokio::runtime::Handle::current()));
         let cluster = match &config.cluster {
             Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
             None => None,

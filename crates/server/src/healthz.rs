@@ -1,5 +1,5 @@
-//! `/healthz`: whether the agent's process is alive (reference 7.1, port 10248). It runs on a thread and runtime
-//! of its own, so that busy workers cannot make the node look dead.
+//! `/healthz`: whether the agent's process is alive (reference 7.1, port 10248), and its blocking work goes on. It runs on
+//! a thread and runtime of its own, so that busy workers cannot make the node look dead.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::http1::{self, Body};
+use crate::kubelet::Check;
 use crate::metrics::HealthChecks;
 
 /// Probes are few and short; more connections than this are a mistake somewhere.
@@ -132,16 +133,31 @@ async fn answer(request: Request<Incoming>, checks: Arc<HealthChecks>) -> Respon
     if let Some(refusal) = http1::refuse_host(&request) {
         return refusal;
     }
-    match request.uri().path() {
-        path @ ("/healthz" | "/healthz/ping") => {
+    let (path, name) = (request.uri().path(), Check::BlockingWork.name());
+    let checked = match path.strip_prefix("/healthz") {
+        Some("") => {
             // As the kubelet: one check asked for alone does not count.
-            if path == "/healthz" {
-                checks.count("ping", true);
-            }
-            http1::refuse_method(&request).unwrap_or_else(|| http1::plain(StatusCode::OK, "ok"))
+            let checked = checks.blocking_work();
+            checks.count(Check::Ping.name(), true);
+            checks.count(name, checked.is_ok());
+            checked
         }
-        _ => http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Some("/ping") => Ok(()),
+        Some("/blocking-work") => checks.blocking_work(),
+        _ => return http1::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+    };
+    if let Some(refusal) = http1::refuse_method(&request) {
+        return refusal;
     }
+    let Err(error) = checked else { return http1::plain(StatusCode::OK, "ok") };
+    tracing::warn!(check = name, %error, "Health check failed");
+    http1::text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        match path {
+            "/healthz" => format!("[+]ping ok\n[-]{name} failed: reason withheld\nhealthz check failed\n"),
+            _ => format!("internal server error: {error}\n"),
+        },
+    )
 }
 
 #[cfg(test)]

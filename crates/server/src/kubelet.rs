@@ -26,7 +26,7 @@ use crate::tls::{TlsError, TlsSettings, server_config};
 pub(crate) use endpoints::{Answered, in_pod};
 pub(crate) use path::{Path, read as read_path};
 pub(crate) use pods::{find as find_pod, is_desired};
-pub(crate) use route::{Route, route};
+pub(crate) use route::{Check, Route, route};
 use service::{Auth, Service};
 
 /// Which groups of endpoints are there. The default is the kubelet's.

@@ -11,6 +11,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod auth;
+mod blocking_work;
 pub mod client;
 pub mod commands;
 pub mod explain;

@@ -111,3 +111,25 @@ fn a_check_is_counted_when_all_are_asked_for() {
     let line = "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 1\n";
     assert!(out.finish().ends_with(line));
 }
+
+#[test]
+fn work_that_waits_for_a_thread_for_ever_is_told() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.max_blocking_threads(1).build().unwrap();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+    runtime.spawn_blocking(move || released.recv());
+    let checks = Arc::new(HealthChecks::impatient(runtime.handle().clone()));
+    let bound = Healthz::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let healthz = bound.counting(checks).serve().unwrap();
+    let get = |path: &str| ask(&healthz, &format!("GET {path} HTTP/1.0\r\n\r\n"));
+    assert_eq!(get("/healthz").1, "ok", "what it has put to the queue may begin yet");
+    let failed = "HTTP/1.0 500 Internal Server Error";
+    let (line, body) = get("/healthz");
+    let told = "[+]ping ok\n[-]blocking-work failed: reason withheld\nhealthz check failed\n";
+    assert_eq!((line.as_str(), body.as_str()), (failed, told));
+    let (line, body) = get("/healthz/blocking-work");
+    let told = "internal server error: no blocking work has begun for 0 s: all threads wait for files\n";
+    assert_eq!((line.as_str(), body.as_str()), (failed, told));
+    assert_eq!(get("/healthz/ping").1, "ok");
+    drop(release);
+}

@@ -142,6 +142,7 @@ fn run_check(service: &Service, check: Check) -> Result<(), String> {
         // There is no registration of device plugins yet that could fail.
         Check::DevicePlugin => Ok(()),
         Check::SyncLoop => service.host.node.sync_loop(),
+        Check::BlockingWork => service.host.checks.blocking_work(),
     }
 }
 

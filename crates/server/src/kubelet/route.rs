@@ -12,11 +12,13 @@ pub(crate) enum Check {
     Log,
     SyncLoop,
     DevicePlugin,
+    BlockingWork,
 }
 
 impl Check {
-    /// In the order in which the kubelet runs them.
-    pub(crate) const ALL: [Self; 4] = [Self::Ping, Self::Log, Self::SyncLoop, Self::DevicePlugin];
+    /// In the order in which the kubelet runs them; the last is ours.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ping, Self::Log, Self::SyncLoop, Self::DevicePlugin, Self::BlockingWork];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -24,6 +26,7 @@ impl Check {
             Self::Log => "log",
             Self::SyncLoop => "syncloop",
             Self::DevicePlugin => "device-plugin",
+            Self::BlockingWork => "blocking-work",
         }
     }
 }

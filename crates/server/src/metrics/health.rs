@@ -4,11 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Kind, Text};
+use tokio::runtime::Handle;
 
-/// Results of the health checks of one agent, whichever server ran them.
+use super::{Kind, Text};
+use crate::blocking_work::BlockingWork;
+
+/// The health checks of one agent, whichever server makes them.
 #[derive(Debug, Default)]
-pub struct HealthChecks(Mutex<BTreeMap<&'static str, Results>>);
+pub struct HealthChecks {
+    results: Mutex<BTreeMap<&'static str, Results>>,
+    blocking_work: Option<BlockingWork>,
+}
 
 #[derive(Debug, Default)]
 struct Results {
@@ -19,6 +25,21 @@ struct Results {
 }
 
 impl HealthChecks {
+    /// With the check whether the blocking work of this runtime goes on.
+    pub fn of(runtime: Handle) -> Self {
+        Self { blocking_work: Some(BlockingWork::new(runtime)), ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn impatient(runtime: Handle) -> Self {
+        Self { blocking_work: Some(BlockingWork::impatient(runtime)), ..Self::default() }
+    }
+
+    /// Whether blocking work goes on, or why it does not.
+    pub(crate) fn blocking_work(&self) -> Result<(), String> {
+        self.blocking_work.as_ref().map_or(Ok(()), BlockingWork::check)
+    }
+
     /// A check has been made.
     pub(crate) fn count(&self, check: &'static str, healthy: bool) {
         let mut checks = self.lock();
@@ -50,7 +71,7 @@ impl HealthChecks {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Results>> {
         // Counters that a panic left half counted are still counters.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

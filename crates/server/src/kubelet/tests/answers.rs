@@ -145,12 +145,13 @@ async fn health_names_what_is_stuck_only_where_it_is_asked_for() {
     assert_eq!(server.get("/healthz").await.answer(), (200, "ok"));
     assert_eq!(server.get("/healthz/syncloop").await.answer(), (200, "ok"));
     assert_eq!(server.get("/healthz/device-plugin").await.answer(), (200, "ok"));
+    assert_eq!(server.get("/healthz/blocking-work").await.answer(), (200, "ok"));
     assert_eq!(
         server.get("/healthz?verbose&exclude=log&exclude=x").await.answer(),
         (
             200,
-            "[+]ping ok\n[+]log excluded: ok\n[+]syncloop ok\n[+]device-plugin ok\nwarn: some health checks cannot be \
-             excluded: no matches for \"x\"\nhealthz check passed\n"
+            "[+]ping ok\n[+]log excluded: ok\n[+]syncloop ok\n[+]device-plugin ok\n[+]blocking-work ok\nwarn: \
+             some health checks cannot be excluded: no matches for \"x\"\nhealthz check passed\n"
         )
     );
     *server.agent.stuck.lock().unwrap() = Some("the runtime does not answer".into());
@@ -158,7 +159,8 @@ async fn health_names_what_is_stuck_only_where_it_is_asked_for() {
         server.get("/healthz").await.answer(),
         (
             500,
-            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\n[+]device-plugin ok\nhealthz check failed\n"
+            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\n[+]device-plugin ok\n\
+             [+]blocking-work ok\nhealthz check failed\n"
         )
     );
     assert_eq!(
