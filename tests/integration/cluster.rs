@@ -50,11 +50,21 @@ impl ClusterNode {
 
     /// With the kubeconfig that `login` makes, and with the cluster as `login` leaves it.
     pub(crate) fn start_with(line: Line, login: impl FnOnce(&mut Cluster) -> PathBuf) -> Self {
+        Self::start_given(line, &[], login)
+    }
+
+    /// As [`ClusterNode::start_with`], with these flags, too.
+    pub(crate) fn start_given(
+        line: Line,
+        flags: &[&str],
+        login: impl FnOnce(&mut Cluster) -> PathBuf,
+    ) -> Self {
         let run = Run::new().unwrap();
         let mut cluster = Cluster::start(&run).unwrap();
         let containerd = Containerd::start(&run, line).unwrap();
         let kubeconfig = login(&mut cluster);
-        let args = node_args(&cluster, "node1", &kubeconfig);
+        let mut args = node_args(&cluster, "node1", &kubeconfig);
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let options = AgentOptions::new(binary().unwrap(), &containerd.endpoint()).args(args);
         let agent = Agent::start(&run, options).unwrap();
         Self { agent, containerd, cluster, run }

@@ -389,7 +389,7 @@ impl Cluster {
                 curves: server.tls_curves.clone(),
             },
             authentication,
-            authorization,
+            authorization: authorization.streams_need_create(server.streams_need_create),
             handlers: Handlers {
                 debugging: server.debugging_handlers,
                 system_log: server.system_log_handler,

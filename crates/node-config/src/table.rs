@@ -63,6 +63,7 @@ pub struct KubeletFlags {
     pub root_dir: String,
     pub runtime_cgroups: String,
     pub seccomp_default: bool,
+    pub streams_need_create: bool,
     pub version: Version,
     pub watch_config: bool,
 }

@@ -235,6 +235,38 @@ fn what_is_not_there_or_not_allowed_is_told_in_the_kubelets_words() {
     });
 }
 
+#[test]
+fn who_may_only_get_runs_nothing_if_streams_need_create() {
+    let flags = ["--streams-need-create"];
+    let node = ClusterNode::start_given(Line::V2_1, &flags, |cluster| {
+        let rbac = "rbac.authorization.k8s.io";
+        let role = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "getter"},
+            "rules": [{"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}],
+        });
+        let binding = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "getter"},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "getter"},
+            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "system:node:node1"}],
+        });
+        for object in [role, binding] {
+            cluster.apply(&object).unwrap();
+        }
+        cluster.node_kubeconfig("node1").unwrap()
+    });
+    let direct = Direct::new(&node);
+    let (admin, getter) = (direct.token.as_str(), node.cluster.token("system:node:node1").unwrap());
+    let exec = "/exec/default/nope/app?command=id&output=1";
+    block_on(async {
+        assert_eq!(direct.ask("GET", "/pods", getter, "").await.0, 200);
+        let (code, body) = direct.ask("GET", exec, getter, UPGRADE).await;
+        let told =
+            "Forbidden (user=system:node:node1, verb=create, resource=nodes, subresource(s)=[proxy])\n";
+        assert_eq!((code, body.as_str()), (403, told));
+        assert_eq!(direct.ask("GET", exec, admin, UPGRADE).await.0, 404);
+    });
+}
+
 /// What the agent holds: open files, threads, resident bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {

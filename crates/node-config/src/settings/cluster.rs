@@ -101,6 +101,8 @@ pub struct KubeletServer {
     /// Whether the API server is asked about rights, and how long a yes and a no are good for; `None`: everybody
     /// may do everything.
     pub access_review: Option<(Duration, Duration)>,
+    /// Whether streams into pods need the right to `create`, too, where they come with GET.
+    pub streams_need_create: bool,
     /// Logs, exec and everything else that looks into pods.
     pub debugging_handlers: bool,
     /// `/logs/`
@@ -233,6 +235,7 @@ impl Check<'_> {
                     ),
                 )
             }),
+            streams_need_create: flags.streams_need_create,
             debugging_handlers: config.enable_debugging_handlers,
             system_log_handler: config.enable_system_log_handler,
             profiling_handler: config.enable_profiling_handler,

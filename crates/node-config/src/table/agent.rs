@@ -71,6 +71,8 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
         "cgroup that the container runtime is measured in"),
     kubelet("seccomp-default", "false", &at(|f| &mut f.flags.seccomp_default),
         "use the seccomp profile `RuntimeDefault` for containers that name none"),
+    own("streams-need-create", "false", &at(|f| &mut f.flags.streams_need_create),
+        "ask for create on nodes/proxy, and not for get alone, before exec, attach and port-forward over GET, as WebSockets are opened"),
     kubelet("version", "false", &at(|f| &mut f.flags.version),
         "show the version, or all that is known of it with raw; with v1.2.3 report that one"),
     own("watch-config", "false", &at(|f| &mut f.flags.watch_config),

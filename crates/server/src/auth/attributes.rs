@@ -44,6 +44,11 @@ pub(super) fn subresources(path: &str) -> &'static [&'static str] {
     }
 }
 
+/// Whether a path is that of a stream to a process or a port of a pod.
+pub(super) fn is_stream(path: &str) -> bool {
+    matches!(path.split('/').nth(1), Some("exec" | "attach" | "portForward"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

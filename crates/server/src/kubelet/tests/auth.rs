@@ -190,3 +190,29 @@ async fn a_right_that_cannot_be_found_out_is_an_error_and_asked_for_again() {
     *reviews.broken.lock().unwrap() = false;
     assert_eq!(server.get("/pods").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_stream_over_get_may_be_made_to_need_create() {
+    let (get, create) = ("system:anonymous get proxy", "system:anonymous create proxy");
+    let exec = "/exec/default/web/app?command=id&output=1";
+    for (need, rights, method, path, refused) in [
+        (false, &[get][..], "GET", exec, None),
+        (true, &[get], "GET", exec, Some("create")),
+        (true, &[get], "GET", "/attach/default/web/app?output=1", Some("create")),
+        (true, &[get], "GET", "/portForward/default/web", Some("create")),
+        (true, &[get], "GET", "/containerLogs/default/web/app", None),
+        (true, &[create], "GET", exec, Some("get")),
+        (true, &[get, create], "GET", exec, None),
+        (true, &[create], "POST", exec, None),
+    ] {
+        let authorization = Reviews::allow(rights).webhook().streams_need_create(need);
+        let server = Server::start_with(Authentication::default().anonymous(true), authorization);
+        let reply = server.client().send(method, path, &[]).await;
+        let said = refused.map(|verb| {
+            format!(
+                "Forbidden (user=system:anonymous, verb={verb}, resource=nodes, subresource(s)=[proxy])\n"
+            )
+        });
+        assert_eq!((reply.status == 403).then_some(reply.body), said, "{need} {rights:?} {method} {path}");
+    }
+}
