@@ -277,6 +277,8 @@ fn each_verbosity_says_more() {
             assert_eq!(log.contains(line), from <= verbosity, "-v={verbosity}, {line}: {log}");
         }
     }
+    let log = log_of_a_pod(&["--vmodule=act*=5"]);
+    assert!(log.contains(steps[3].1) && !log.contains(steps[2].1), "{log}");
     let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
     let node = FakeNode::of(&run, &binary().unwrap(), &[&kubeconfig, "-v=6", "--enable-server=false"]);
     eventually("requests to the API server are told of", || {

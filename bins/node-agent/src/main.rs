@@ -79,7 +79,7 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let effective = line.load(&Disk)?;
     let settings = Settings::new(&effective, &config::facts_with(&effective.flags))?;
-    let live = Live::new(logging::init(settings.logging_format, settings.verbosity)?, &settings);
+    let live = Live::new(logging::init(&settings)?, &settings);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

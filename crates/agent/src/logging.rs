@@ -3,13 +3,15 @@
 //! Each event is one line and one write: nothing is buffered, so nothing has to be flushed and no line is lost
 //! at exit. A stderr that cannot be written to loses lines, never the agent. Times are in UTC.
 
+mod vmodule;
+
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kube_model::Timestamp;
-use node_config::LoggingFormat;
+use node_config::{LoggingFormat, Settings};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -20,25 +22,28 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
+use vmodule::VModule;
+
 /// The process has a logger already.
 #[derive(Debug, thiserror::Error)]
 #[error("setting up logging")]
 pub struct InitError(#[from] tracing::subscriber::SetGlobalDefaultError);
 
-/// Sends what the whole process logs to stderr from now on, up to klog's `verbosity`.
+/// Sends what the whole process logs to stderr from now on, as `settings` say.
 ///
 /// # Errors
 /// When the process has a logger already.
-pub fn init(format: LoggingFormat, verbosity: u32) -> Result<Verbosity, InitError> {
-    let (subscriber, verbosity) = subscriber(Lines::new(format), verbosity, io::stderr);
-    tracing::subscriber::set_global_default(subscriber)?;
+pub fn init(settings: &Settings) -> Result<Verbosity, InitError> {
+    let verbosity = Verbosity::new(settings.verbosity, VModule::new(&settings.vmodule));
+    let lines = Lines::new(settings.logging_format);
+    tracing::subscriber::set_global_default(subscriber(lines, &verbosity, io::stderr))?;
     Ok(verbosity)
 }
 
 /// A verbosity that no logger looks at.
 #[cfg(test)]
 pub(crate) fn verbosity_for_tests(verbosity: u32) -> Verbosity {
-    Verbosity(Arc::new(AtomicU32::new(verbosity)))
+    Verbosity::new(verbosity, VModule::default())
 }
 
 /// How much is logged: klog's `-v`, changeable while the process runs.
@@ -57,19 +62,25 @@ pub(crate) fn verbosity_for_tests(verbosity: u32) -> Verbosity {
 /// | 7 | what libraries do about connections |
 /// | 8 | frames of HTTP/2 |
 /// | 9 | everything that libraries tell |
+///
+/// `logging.vmodule` has more for single source files.
 #[derive(Debug, Clone)]
-pub struct Verbosity(Arc<AtomicU32>);
+pub struct Verbosity(Arc<(AtomicU32, VModule)>);
 
 impl Verbosity {
+    fn new(verbosity: u32, vmodule: VModule) -> Self {
+        Self(Arc::new((AtomicU32::new(verbosity), vmodule)))
+    }
+
     /// Changes it for the whole process.
     pub fn set(&self, verbosity: u32) {
-        self.0.store(verbosity, Ordering::Relaxed);
+        self.0.0.store(verbosity, Ordering::Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
 
     /// The present one.
     pub fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.0.load(Ordering::Relaxed)
     }
 }
 
@@ -136,11 +147,11 @@ fn level_of(metadata: &Metadata<'_>) -> u32 {
 /// changes, so an event that is not logged costs a load and a compare.
 impl<S: Subscriber> Layer<S> for Verbosity {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        level_of(metadata) <= self.get()
+        level_of(metadata) <= self.get().max(self.0.1.of(metadata.file()))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.get() {
+        Some(match self.get().max(self.0.1.most()) {
             0..3 => LevelFilter::INFO,
             3..5 => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
@@ -148,17 +159,16 @@ impl<S: Subscriber> Layer<S> for Verbosity {
     }
 }
 
-fn subscriber<W>(lines: Lines, verbosity: u32, writer: W) -> (impl Subscriber + Send + Sync, Verbosity)
+fn subscriber<W>(lines: Lines, verbosity: &Verbosity, writer: W) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let verbosity = Verbosity(Arc::new(AtomicU32::new(verbosity)));
     let output = tracing_subscriber::fmt::layer()
         .fmt_fields(lines.format)
         .event_format(lines)
         .log_internal_errors(false)
         .with_writer(writer);
-    (tracing_subscriber::registry().with(output).with(verbosity.clone()), verbosity)
+    tracing_subscriber::registry().with(output).with(verbosity.clone())
 }
 
 /// Makes one line of an event.

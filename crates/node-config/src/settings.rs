@@ -10,6 +10,7 @@ use std::time::Duration;
 use kube_model::duration::GoDuration;
 use serde::Serialize;
 
+use crate::config::VModuleItem;
 use crate::error::InvalidConfiguration;
 use crate::load::Effective;
 use crate::origin::{Origin, Origins};
@@ -91,6 +92,8 @@ pub struct Settings {
     pub logging_format: LoggingFormat,
     /// klog verbosity, 0 or more.
     pub verbosity: u32,
+    /// Verbosities of single source files.
+    pub vmodule: Vec<VModuleItem>,
     /// Where each value came from.
     pub origins: Origins,
     /// What was accepted but will not do what its author may expect: to be logged once at start.
@@ -233,6 +236,7 @@ impl Settings {
             seccomp_default: flags.seccomp_default || config.seccomp_default,
             logging_format,
             verbosity: config.logging.verbosity,
+            vmodule: config.logging.vmodule.clone(),
             origins: origins.clone(),
             warnings: warnings.iter().map(Warning::to_string).collect(),
         };

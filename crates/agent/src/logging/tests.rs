@@ -19,12 +19,16 @@ impl io::Write for Buffer {
 
 /// What `log` logs, with `LINE` for line numbers.
 fn logged(format: Format, verbosity: u32, log: impl FnOnce(&Verbosity)) -> String {
+    let verbosity = verbosity_for_tests(verbosity);
+    logged_with(format, &verbosity, || log(&verbosity))
+}
+
+fn logged_with(format: Format, verbosity: &Verbosity, log: impl FnOnce()) -> String {
     let buffer = Buffer::default();
     let now = || "2026-11-23T13:42:53.123456789Z".parse().unwrap();
     let writer = buffer.clone();
-    let (subscriber, verbosity) =
-        subscriber(Lines { format, pid: 1234, now }, verbosity, move || writer.clone());
-    tracing::subscriber::with_default(subscriber, || log(&verbosity));
+    let subscriber = subscriber(Lines { format, pid: 1234, now }, verbosity, move || writer.clone());
+    tracing::subscriber::with_default(subscriber, log);
     let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     let mut parts = text.split("tests.rs:");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -123,6 +127,16 @@ fn verbosity_changes_while_the_process_runs() {
 }
 
 #[test]
+fn single_files_may_have_a_verbosity_of_their_own() {
+    let of = |pattern: &str| {
+        let item = node_config::config::VModuleItem { file_pattern: pattern.to_owned(), verbosity: 5 };
+        let verbosity = Verbosity::new(1, VModule::new(&[item]));
+        messages(&logged_with(Format::Text, &verbosity, one_of_each)).len()
+    };
+    assert_eq!((of("tes*"), of("actor")), (6, 2));
+}
+
+#[test]
 fn v_is_shown_in_json() {
     let text = logged(Format::Json, 9, |_| one_of_each());
     let levels: Vec<_> = text
@@ -152,6 +166,6 @@ fn a_broken_stderr_is_survived() {
             Ok(())
         }
     }
-    let (subscriber, _) = subscriber(Lines::new(LoggingFormat::Text), 0, || Broken);
+    let subscriber = subscriber(Lines::new(LoggingFormat::Text), &verbosity_for_tests(0), || Broken);
     tracing::subscriber::with_default(subscriber, || tracing::info!("nobody reads this"));
 }

@@ -117,7 +117,7 @@ pub static FIELDS: &[Row] = &[
     row("logging.options.text.infoBufferSize", Effect::NotYet, |c| !c.logging.options.text.split_stream),
     row("logging.options.text.splitStream", Effect::NotYet, |c| !c.logging.options.text.split_stream),
     done("logging.verbosity"),
-    row("logging.vmodule", Effect::NotYet, |c| c.logging.vmodule.is_empty()),
+    done("logging.vmodule"),
     row("makeIPTablesUtilChains", Effect::NotYet, |c| !c.make_iptables_util_chains),
     row("maxOpenFiles", Effect::NotYet, never),
     done("maxParallelImagePulls"),

@@ -57,6 +57,7 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
         seccomp_default: false,
         logging_format: LoggingFormat::Text,
         verbosity: 0,
+        vmodule: vec![],
         origins: Origins::default(),
         warnings: vec![],
     };

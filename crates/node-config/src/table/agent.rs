@@ -288,7 +288,7 @@ pub static AGENT: &[Flag<AgentFlags>] = &[
     deprecated("topology-manager-scope", "topologyManagerScope", "container", &at(|f| &mut f.config.topology_manager_scope),
         "what is placed together: container or pod"),
     Flag { short: Some('v'), ..configured("v", "logging.verbosity", "0", &at(|f| &mut f.config.logging.verbosity),
-        "how much to log: 0 for what an operator must know, 4 for debugging, 5 for each step") },
+        "how much to log: 0 for what an operator must know, 2 for what happens to pods, 4 for debugging, 6 for requests, 9 for all") },
     configured("vmodule", "logging.vmodule", "", &at(|f| &mut f.config.logging.vmodule),
         "other verbosities for source files, with the text layout only"),
     deprecated("volume-plugin-dir", "volumePluginDir", "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/", &at(|f| &mut f.config.volume_plugin_dir),

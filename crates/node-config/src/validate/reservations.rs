@@ -106,9 +106,9 @@ fn reserved(check: &Check<'_>, resource: &str) -> Option<i64> {
     let evicted = match threshold.strip_suffix('%') {
         Some("0" | "100") => 0,
         Some(percent) => {
-            let part: f64 = percent.parse().ok()?;
-            // As far as Go's own rounding goes, it is in whole bytes.
-            (*check.facts.capacity.get(resource)? as f64 * part / 100.0) as i64
+            // In 32 bits, as Go reads it: the message shows it.
+            let part: f32 = percent.parse::<f32>().ok()? / 100.0;
+            (*check.facts.capacity.get(resource)? as f64 * f64::from(part)) as i64
         }
         None => threshold.parse::<Quantity>().ok()?.value(),
     };
