@@ -168,6 +168,22 @@ fn a_sandbox_that_can_never_be_removed_holds_up_neither_its_pod_nor_the_same_pod
 }
 
 #[test]
+fn a_pod_whose_own_name_is_too_long_for_the_kernel_waits_in_the_kubelets_words() {
+    let node = FakeNode::new(&["--cluster-domain=cluster.local"]);
+    let name = "h".repeat(50);
+    let spec = format!("hostname: {name}\nsubdomain: s\nsetHostnameAsFQDN: true{SLEEPER}");
+    node.apply("long", &spec);
+    let domain = "s.default.svc.cluster.local";
+    let text = format!(
+        "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN \
+         {name}.{domain} is too long (64 characters is the max, {} characters requested)",
+        name.len() + 1 + domain.len()
+    );
+    node.until_told("long", &text);
+    node.until_told("long", "FailedCreatePodSandBox");
+}
+
+#[test]
 fn empty_cgroups_of_pods_that_are_gone_are_removed_and_no_others() {
     let node = FakeNode::new(&[]);
     node.apply("fine", SLEEPER);

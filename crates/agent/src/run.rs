@@ -178,6 +178,7 @@ impl Agent {
                     places: Places::of_node(&config.root_dir, home),
                     references: references.clone(),
                     metrics: Arc::clone(&metrics),
+                    clock: clock.clone(),
                 },
                 &settings::images(config),
             ),

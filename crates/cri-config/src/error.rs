@@ -29,6 +29,19 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The name that `setHostnameAsFQDN` asks for is longer than the kernel takes. The kubelet's words: upstream
+    /// `pkg/kubelet/util/util.go` `GetNodenameForKernel`.
+    #[error(
+        "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({max} characters is \
+         the max, {} characters requested)",
+        fqdn.len()
+    )]
+    FqdnTooLong {
+        /// The name.
+        fqdn: String,
+        /// How many bytes the kernel takes.
+        max: usize,
+    },
     /// An object of the API server that a variable comes from is not to be had. The kubelet's words.
     #[error("{problem}")]
     Reference {

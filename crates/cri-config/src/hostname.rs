@@ -28,20 +28,14 @@ pub fn pod_name(pod: &Pod, cluster_domain: &str) -> Result<PodName, ConfigError>
 }
 
 /// The name that the kernel is told: the host name, or with `setHostnameAsFQDN` all of it.
-pub(crate) fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, FieldError> {
-    let PodName { hostname, domain } = names(pod, cluster_domain)?;
-    let fqdn = pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn).unwrap_or(false);
-    if !fqdn || domain.is_empty() {
+pub(crate) fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, ConfigError> {
+    let PodName { hostname, domain } = pod_name(pod, cluster_domain)?;
+    let wants_fqdn = pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn).unwrap_or(false);
+    if !wants_fqdn || domain.is_empty() {
         return Ok(hostname);
     }
-    let name = format!("{hostname}.{domain}");
-    if name.len() > MAX_FQDN {
-        return Err(FieldError::new(
-            "spec.setHostnameAsFQDN",
-            format!("{name:?} has {} characters, {MAX_FQDN} are the most", name.len()),
-        ));
-    }
-    Ok(name)
+    let fqdn = format!("{hostname}.{domain}");
+    if fqdn.len() > MAX_FQDN { Err(ConfigError::FqdnTooLong { fqdn, max: MAX_FQDN }) } else { Ok(fqdn) }
 }
 
 fn names(pod: &Pod, cluster_domain: &str) -> Result<PodName, FieldError> {
@@ -98,7 +92,7 @@ mod tests {
     fn kernel(spec: &str, name: &str) -> Result<String, String> {
         let mut pod = pod(spec);
         pod.metadata.name = Some(name.into());
-        kernel_hostname(&pod, "cluster.local").map_err(|e| e.of_pod(&pod).to_string())
+        kernel_hostname(&pod, "cluster.local").map_err(|e| e.to_string())
     }
 
     #[test]
@@ -126,16 +120,21 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_used_is_refused_with_its_field() {
-        let long = format!(r#"{{"hostname":"{}","subdomain":"s","setHostnameAsFQDN":true}}"#, "h".repeat(50));
         for (spec, field) in [
             (r#"{"hostname":"A"}"#, "spec.hostname"),
             (r#"{"subdomain":"-s"}"#, "spec.subdomain"),
             (r#"{"subdomain":"a.b"}"#, "spec.subdomain"),
-            (&long, "spec.setHostnameAsFQDN"),
         ] {
             let error = kernel(spec, "web").unwrap_err();
             assert!(error.starts_with(&format!("pod ns/web: {field}: ")), "{error}");
         }
+        let long = format!(r#"{{"hostname":"{}","subdomain":"s","setHostnameAsFQDN":true}}"#, "h".repeat(50));
+        let fqdn = format!("{}.s.ns.svc.cluster.local", "h".repeat(50));
+        let want = format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long (64 characters is \
+             the max, 73 characters requested)"
+        );
+        assert_eq!(kernel(&long, "web").unwrap_err(), want);
         let dots = ".".repeat(80);
         assert!(kernel("{}", &dots).unwrap_err().contains("metadata.name"));
     }

@@ -22,11 +22,7 @@ use crate::{cgroup, dns, paths, resources, security};
 /// # Errors
 /// A field of the pod that no sandbox can be made of.
 pub fn sandbox_config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<PodSandboxConfig, ConfigError> {
-    build(pod, attempt, settings).map_err(|e| e.of_pod(pod))
-}
-
-fn build(pod: &Pod, attempt: u32, settings: &Settings) -> Result<PodSandboxConfig, FieldError> {
-    let spec = pod.spec.as_ref().ok_or_else(|| FieldError::new("spec", "is missing"))?;
+    let spec = pod.spec.as_ref().ok_or_else(|| FieldError::new("spec", "is missing").of_pod(pod))?;
     let (uid, key) = pod::identity(pod);
     let hostname = match pod::host_network(spec) {
         true => String::new(),
@@ -42,7 +38,7 @@ fn build(pod: &Pod, attempt: u32, settings: &Settings) -> Result<PodSandboxConfi
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup::pod_cgroup(QosClass::of(pod), &uid, &settings.cgroups),
-            security_context: Some(security::of_sandbox(spec)?),
+            security_context: Some(security::of_sandbox(spec).map_err(|e| e.of_pod(pod))?),
             sysctls: sysctls(spec).map(|s| (sysctl::normalize(&s.name), s.value.clone())).collect(),
             // Only runtime classes bring one, and those need an API server.
             overhead: Some(LinuxContainerResources::default()),

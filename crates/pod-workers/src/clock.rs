@@ -1,5 +1,6 @@
 //! The two clocks that the actors go by.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ const ATTEMPTS: usize = 4;
 pub struct Clock {
     start: Instant,
     wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("start", &self.start).finish_non_exhaustive()
+    }
 }
 
 impl Clock {

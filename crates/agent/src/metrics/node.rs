@@ -2,43 +2,46 @@
 //! Nothing is told unless this agent registered it: a node that was there before has started long ago.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
-use kube_model::Timestamp;
 use server::metrics::{Kind, Text};
+use tokio::time::Instant;
 
 use super::{Metrics, lock};
 
 #[derive(Debug)]
 pub(super) struct Startup {
-    began: Timestamp,
+    began: Instant,
+    /// How long the machine ran until then.
+    uptime: Option<Duration>,
     steps: Mutex<Steps>,
 }
 
 /// When what was done first.
 #[derive(Debug, Default)]
 struct Steps {
-    attempted: Option<Timestamp>,
-    registered: Option<Timestamp>,
-    ready: Option<Timestamp>,
+    attempted: Option<Instant>,
+    registered: Option<Instant>,
+    ready: Option<Instant>,
 }
 
 impl Default for Startup {
     fn default() -> Self {
-        Self { began: crate::wall(), steps: Mutex::default() }
+        Self { began: Instant::now(), uptime: uptime(), steps: Mutex::default() }
     }
 }
 
 impl Metrics {
     /// The node is about to be created at the API server.
     pub(crate) fn node_registers(&self) {
-        lock(&self.node.steps).attempted.get_or_insert_with(crate::wall);
+        lock(&self.node.steps).attempted.get_or_insert_with(Instant::now);
     }
 
     /// It was.
     pub(crate) fn node_registered(&self) {
         let mut steps = lock(&self.node.steps);
         if steps.attempted.is_some() {
-            steps.registered.get_or_insert_with(crate::wall);
+            steps.registered.get_or_insert_with(Instant::now);
         }
     }
 
@@ -46,30 +49,32 @@ impl Metrics {
     pub(crate) fn node_ready(&self) {
         let mut steps = lock(&self.node.steps);
         if steps.registered.is_some() {
-            steps.ready.get_or_insert_with(crate::wall);
+            steps.ready.get_or_insert_with(Instant::now);
         }
     }
 }
 
 impl Startup {
     pub(super) fn write(&self, out: &mut Text) {
-        self.write_since(booted(), out);
-    }
-
-    fn write_since(&self, boot: Option<Timestamp>, out: &mut Text) {
         let steps = lock(&self.steps);
         let began = Some(self.began).filter(|_| steps.registered.is_some());
-        for (name, from, to, help) in [
-            ("", boot, steps.ready, "from the machine's start until it was ready"),
-            ("post_registration_", steps.registered, steps.ready, "from its registration until it was ready"),
-            ("pre_kubelet_", boot, began, "from the machine's start until this agent's"),
+        let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.duration_since(from?));
+        let uptime = self.uptime.filter(|_| began.is_some());
+        let to_ready = between(began, steps.ready);
+        for (name, took, help) in [
+            ("", uptime.zip(to_ready).map(|(a, b)| a + b), "from the machine's start until it was ready"),
+            (
+                "post_registration_",
+                between(steps.registered, steps.ready),
+                "from its registration until it was ready",
+            ),
+            ("pre_kubelet_", uptime, "from the machine's start until this agent's"),
             (
                 "pre_registration_",
-                began,
-                steps.attempted,
+                between(began, steps.attempted),
                 "from the agent's start until its registration began",
             ),
-            ("registration_", steps.attempted, steps.registered, "to register"),
+            ("registration_", between(steps.attempted, steps.registered), "to register"),
         ] {
             let name = format!("kubelet_node_startup_{name}duration_seconds");
             out.metric(
@@ -77,16 +82,15 @@ impl Startup {
                 Kind::Gauge,
                 &format!("[ALPHA] How long the node took {help}, in seconds; 0: unknown"),
             );
-            let took = from.zip(to).map(|(from, to)| to.duration_since(from).as_secs_f64());
-            out.sample(&name, &[], took.unwrap_or_default());
+            out.sample(&name, &[], took.unwrap_or_default().as_secs_f64());
         }
     }
 }
 
-fn booted() -> Option<Timestamp> {
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    let second = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    Timestamp::from_second(second).ok()
+/// How long the machine has run.
+fn uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -95,20 +99,21 @@ mod tests {
 
     #[test]
     fn only_a_node_that_was_registered_now_is_told_of() {
-        let page = |startup: &Startup, boot: Option<Timestamp>| {
+        let page = |startup: &Startup| {
             let mut out = Text::default();
-            startup.write_since(boot, &mut out);
+            startup.write(&mut out);
             let page = out.finish();
             page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
         };
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let mut startup = Startup { began: at(100), steps: Mutex::default() };
+        let began = Instant::now();
+        let at = |second: u64| began + Duration::from_secs(second - 100);
+        let mut startup = Startup { began, uptime: Some(Duration::from_secs(40)), steps: Mutex::default() };
         startup.steps.get_mut().unwrap().attempted = Some(at(101));
-        assert!(page(&startup, Some(at(60))).iter().all(|line| line.ends_with(" 0")));
+        assert!(page(&startup).iter().all(|line| line.ends_with(" 0")));
         *startup.steps.get_mut().unwrap() =
             Steps { attempted: Some(at(101)), registered: Some(at(103)), ready: Some(at(110)) };
         assert_eq!(
-            page(&startup, Some(at(60))),
+            page(&startup),
             [
                 "kubelet_node_startup_duration_seconds 50",
                 "kubelet_node_startup_post_registration_duration_seconds 7",

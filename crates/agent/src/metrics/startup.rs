@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kube_model::core::{ContainerStatus, Pod, PodSpec};
 use kube_model::pod::{ContainerKind, containers, has_ended, host_network, identity, is_static};
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, Now, PodUid, Timestamp};
 use pod_manager::Change;
 use server::metrics::{Histogram, Kind, Text};
 
@@ -21,7 +21,7 @@ pub(super) struct Startup(Mutex<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    starting: HashMap<PodUid, Pulls>,
+    starting: HashMap<PodUid, Start>,
     total: Histogram,
     /// Without pulls and init containers, and only pods without lasting volumes.
     sli: Histogram,
@@ -30,11 +30,16 @@ struct Counts {
     counted: (u64, u64),
 }
 
-/// How long images were pulled for a pod; what overlaps counts once.
-#[derive(Debug, Default)]
-struct Pulls {
-    took: Duration,
-    until: Option<Timestamp>,
+/// A pod that is starting.
+#[derive(Debug)]
+struct Start {
+    /// When it was created, by the age that it had when it was first heard of: a clock that is set later changes
+    /// nothing.
+    created: Option<Monotonic>,
+    /// How long images were pulled for it; what overlaps counts once.
+    pulls: Duration,
+    /// When the last pull ended.
+    pulled: Option<Monotonic>,
 }
 
 impl Default for Startup {
@@ -51,7 +56,7 @@ impl Default for Startup {
 
 impl Metrics {
     /// A source has told of a pod.
-    pub(crate) fn heard(&self, change: &Change, now: Timestamp) {
+    pub(crate) fn heard(&self, change: &Change, now: Now) {
         match change {
             Change::Remove(uid) => {
                 lock(&self.startup.0).starting.remove(uid);
@@ -59,44 +64,46 @@ impl Metrics {
             Change::Add(pod) if !is_static(pod) => {
                 let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
                 if !begun && !is_lost(pod) {
-                    lock(&self.startup.0).starting.entry(identity(pod).0).or_default();
+                    let created = pod.metadata.creation_timestamp.as_ref().map(|time| now.placed(time.0));
+                    let start = Start { created, pulls: Duration::ZERO, pulled: None };
+                    lock(&self.startup.0).starting.entry(identity(pod).0).or_insert(start);
                 }
             }
             Change::Update(pod) | Change::Delete(pod) | Change::Reconcile(pod) if !is_static(pod) => {
-                lock(&self.startup.0).shown(pod, now);
+                lock(&self.startup.0).shown(pod, now.mono);
             }
             Change::Add(_) | Change::Update(_) | Change::Delete(_) | Change::Reconcile(_) => {}
         }
     }
 
     /// An image was pulled for a pod until now.
-    pub(crate) fn pulled_for(&self, pod: &Pod, took: Duration, now: Timestamp) {
+    pub(crate) fn pulled_for(&self, pod: &Pod, took: Duration, now: Monotonic) {
         let mut counts = lock(&self.startup.0);
-        let Some(pulls) = counts.starting.get_mut(&identity(pod).0) else { return };
-        let since_last = pulls.until.map_or(took, |until| between(until, now));
-        pulls.took += took.min(since_last);
-        pulls.until = Some(now);
+        let Some(start) = counts.starting.get_mut(&identity(pod).0) else { return };
+        let since_last = start.pulled.map_or(took, |last| now.left(last));
+        start.pulls += took.min(since_last);
+        start.pulled = Some(now);
     }
 }
 
 impl Counts {
     /// The server shows a pod like this.
-    fn shown(&mut self, pod: &Pod, now: Timestamp) {
+    fn shown(&mut self, pod: &Pod, now: Monotonic) {
         let (uid, _) = identity(pod);
-        let Some(pulls) = self.starting.get(&uid) else { return };
+        let Some(start) = self.starting.get(&uid) else { return };
         if is_lost(pod) {
             self.starting.remove(&uid);
             return;
         }
-        let (Some(spec), Some(created)) = (&pod.spec, &pod.metadata.creation_timestamp) else { return };
+        let (Some(spec), Some(created)) = (&pod.spec, start.created) else { return };
         if !has_started(pod, spec) {
             return;
         }
-        let took = between(created.0, now);
+        let took = now.left(created);
         self.total.observe(took.as_secs_f64());
         self.counted.0 += 1;
         if !is_stateful(spec) {
-            let sli = took.saturating_sub(pulls.took).saturating_sub(init_time(pod, spec)).as_secs_f64();
+            let sli = took.saturating_sub(start.pulls).saturating_sub(init_time(pod, spec)).as_secs_f64();
             self.sli.observe(sli);
             self.counted.1 += 1;
             if !host_network(spec) {
@@ -190,6 +197,15 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
+    fn mono(second: u64) -> Monotonic {
+        Monotonic::after_start(Duration::from_secs(second))
+    }
+
+    /// So many seconds after the pod's creation, on a clock that was set by `set` seconds.
+    fn now(second: u64, set: i64) -> Now {
+        Now { wall: at(i64::try_from(second).unwrap() + set), mono: mono(second) }
+    }
+
     fn pod(volumes: Value, status: Value) -> Arc<Pod> {
         let pod = json!({
             "metadata": {"uid": "u1", "name": "p", "namespace": "d", "creationTimestamp": at(0).to_string(),
@@ -219,15 +235,15 @@ mod tests {
     #[test]
     fn a_start_is_counted_when_the_server_shows_it_and_once() {
         let metrics = Metrics::default();
-        metrics.heard(&Change::Add(pod(json!([]), json!({}))), at(1));
+        metrics.heard(&Change::Add(pod(json!([]), json!({}))), now(1, 0));
         // Two pulls side by side, four seconds together.
         let starting = pod(json!([]), json!({"phase": "Pending", "startTime": at(1).to_string()}));
-        metrics.pulled_for(&starting, Duration::from_secs(3), at(6));
-        metrics.pulled_for(&starting, Duration::from_secs(3), at(7));
-        metrics.heard(&Change::Reconcile(starting), at(7));
+        metrics.pulled_for(&starting, Duration::from_secs(3), mono(6));
+        metrics.pulled_for(&starting, Duration::from_secs(3), mono(7));
+        metrics.heard(&Change::Reconcile(starting), now(7, 0));
         assert!(!page(&metrics).contains("sli_duration_seconds_count"), "{}", page(&metrics));
         for _ in 0..2 {
-            metrics.heard(&Change::Reconcile(pod(json!([]), running())), at(9));
+            metrics.heard(&Change::Reconcile(pod(json!([]), running())), now(9, 0));
         }
         for line in [
             "kubelet_first_network_pod_start_sli_duration_seconds 3\n",
@@ -241,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_during_a_start_changes_no_duration() {
+        for set in [-86_400, -600, 600, 86_400] {
+            let metrics = Metrics::default();
+            metrics.heard(&Change::Add(pod(json!([]), json!({}))), now(1, 0));
+            let starting = pod(json!([]), json!({"phase": "Pending", "startTime": at(1).to_string()}));
+            metrics.pulled_for(&starting, Duration::from_secs(3), mono(6));
+            metrics.heard(&Change::Reconcile(pod(json!([]), running())), now(9, set));
+            let page = page(&metrics);
+            for line in ["start_sli_duration_seconds_sum 4\n", "start_total_duration_seconds_sum 9\n"] {
+                assert!(page.contains(line), "{set}: {line}: {page}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_start_of_this_agents_is_not_counted() {
         let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False"}]});
         let begun = json!({"phase": "Pending", "startTime": at(1).to_string()});
@@ -250,14 +281,14 @@ mod tests {
             (json!({"phase": "Failed"}), "ended"),
         ] {
             let metrics = Metrics::default();
-            metrics.heard(&Change::Add(pod(json!([]), status)), at(1));
-            metrics.heard(&Change::Reconcile(pod(json!([]), running())), at(9));
+            metrics.heard(&Change::Add(pod(json!([]), status)), now(1, 0));
+            metrics.heard(&Change::Reconcile(pod(json!([]), running())), now(9, 0));
             assert!(!page(&metrics).contains("_count"), "{why}");
         }
         let metrics = Metrics::default();
         let volumes = json!([{"name": "v", "hostPath": {"path": "/"}}]);
-        metrics.heard(&Change::Add(pod(volumes.clone(), json!({}))), at(1));
-        metrics.heard(&Change::Reconcile(pod(volumes, running())), at(9));
+        metrics.heard(&Change::Add(pod(volumes.clone(), json!({}))), now(1, 0));
+        metrics.heard(&Change::Reconcile(pod(volumes, running())), now(9, 0));
         let page = page(&metrics);
         assert!(
             page.contains("total_duration_seconds_count 1\n") && !page.contains("sli_duration_seconds_count")
@@ -267,8 +298,8 @@ mod tests {
     #[test]
     fn a_pod_that_goes_is_forgotten() {
         let metrics = Metrics::default();
-        metrics.heard(&Change::Add(pod(json!([]), json!({}))), at(1));
-        metrics.heard(&Change::Remove("u1".into()), at(2));
+        metrics.heard(&Change::Add(pod(json!([]), json!({}))), now(1, 0));
+        metrics.heard(&Change::Remove("u1".into()), now(2, 0));
         assert!(lock(&metrics.startup.0).starting.is_empty());
     }
 }

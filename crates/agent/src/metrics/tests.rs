@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ContainerState};
 use kube_model::probe::ProbeKind;
-use kube_model::{PodUid, Timestamp};
+use kube_model::{Monotonic, Now, PodUid, Timestamp};
 use node_config::gates::Gates;
 use pod_manager::Change;
 use pod_workers::{Lifecycle, Observer, Wanted, Working, WorkingPods};
@@ -105,14 +105,17 @@ fn eventful() -> Metrics {
     let container = killed();
     metrics.ended(Some(ContainerKind::Init), &container);
     metrics.ended(None, &container);
-    let at = |second: &str| format!("2026-11-23T12:00:{second}Z").parse::<Timestamp>().unwrap();
-    metrics.heard(&Change::Add(Arc::new(pod.clone())), at("01"));
+    let at = |second: u64| {
+        let mono = Monotonic::after_start(Duration::from_secs(second));
+        Now { wall: format!("2026-11-23T12:00:{second:02}Z").parse().unwrap(), mono }
+    };
+    metrics.heard(&Change::Add(Arc::new(pod.clone())), at(1));
     let state = json!({"running": {"startedAt": "2026-11-23T12:00:02Z"}});
     let status = |name| json!({"name": name, "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": state});
     let mut shown = pod;
     shown.status =
         Some(serde_json::from_value(json!({"containerStatuses": [status("app"), status("side")]})).unwrap());
-    metrics.heard(&Change::Reconcile(Arc::new(shown)), at("03"));
+    metrics.heard(&Change::Reconcile(Arc::new(shown)), at(3));
     metrics
 }
 

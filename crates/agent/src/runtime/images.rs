@@ -8,6 +8,7 @@ use cri_client::{Client, Code, Error, ErrorKind};
 use images::credentials::{Credential, Keyring, Places};
 use images::{ImageInfo, ImageService, ImageUser, PullSecretError, ServiceError};
 use kube_model::core::Pod;
+use pod_workers::Clock;
 
 use super::References;
 use crate::metrics::Metrics;
@@ -22,6 +23,7 @@ pub(crate) struct CriImages {
     /// `None` without an API server: then no pull secret can be had.
     pub(crate) references: Option<References>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
 }
 
 impl ImageService for CriImages {
@@ -67,7 +69,7 @@ impl ImageService for CriImages {
 
     fn pulled(&self, pod: &Pod, size: u64, took: Duration) {
         self.metrics.image_pulled(size, took);
-        self.metrics.pulled_for(pod, took, crate::wall());
+        self.metrics.pulled_for(pod, took, self.clock.mono());
     }
 
     async fn node_keyring(&self) -> Keyring {

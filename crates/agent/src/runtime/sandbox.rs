@@ -6,7 +6,7 @@ use cgroups::PodLimits;
 use cri_client::v1::{RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest};
 use kube_model::core::Pod;
 use kube_model::qos::QosClass;
-use kube_model::{PodKey, PodUid, pod};
+use kube_model::{PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::StepError;
 use tokio::task::spawn_blocking;
@@ -15,15 +15,6 @@ use tokio::time::Instant;
 use super::{CriRuntime, failed};
 use crate::resolver;
 
-/// Upstream `pkg/kubelet/kuberuntime/kuberuntime_sandbox.go`.
-#[derive(Debug, thiserror::Error)]
-#[error("Failed to generate sandbox config for pod \"{}_{}({uid})\"", key.name, key.namespace)]
-struct NoConfig {
-    key: PodKey,
-    uid: PodUid,
-    source: AnyError,
-}
-
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl CriRuntime {
@@ -31,7 +22,7 @@ impl CriRuntime {
     pub(super) async fn run_sandbox(&self, pod: &Arc<Pod>, attempt: u32) -> Result<(), StepError> {
         let (uid, key) = pod::identity(pod);
         let prepared = {
-            let (uid, key) = (uid.clone(), key.clone());
+            let (uid, key) = (uid.clone(), key);
             self.files.run(move |files| files.prepare_pod(&uid, &key)).await
         };
         prepared.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
@@ -42,10 +33,8 @@ impl CriRuntime {
             ensured.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         }
         let fail = |e: &dyn std::error::Error| failed(FailureReason::FailedCreatePodSandBox, e);
-        let no_config = |source| fail(&NoConfig { key: key.clone(), uid: uid.clone(), source });
-        self.read_resolver(pod).await.map_err(no_config)?;
-        let config = cri_config::sandbox_config(pod, attempt, &self.config.load());
-        let config = config.map_err(|e| no_config(e.into()))?;
+        self.read_resolver(pod).await.map_err(|e| fail(&*e))?;
+        let config = cri_config::sandbox_config(pod, attempt, &self.config.load()).map_err(|e| fail(&e))?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.client.run_pod_sandbox(request).await.map_err(|e| fail(&e))?;
         Ok(())

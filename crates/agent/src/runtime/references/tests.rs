@@ -169,6 +169,7 @@ async fn the_runtime_is_given_credentials_of_pull_secrets_then_of_the_node_until
     runtime.fault(refused, move |request: &PullImageRequest| user(request).as_deref() != Some("of-node"));
     let service = CriImages {
         metrics: Arc::default(),
+        clock: pod_workers::Clock::new(crate::wall),
         client: Client::builder(&runtime.endpoint()).unwrap().build(),
         config: Arc::default(),
         places: images::credentials::Places {
