@@ -122,6 +122,37 @@ fn the_cluster_does_not_notice_that_the_agent_was_killed() {
 }
 
 #[test]
+fn ended_pods_keep_address_and_containers_when_the_agent_starts_anew() {
+    let mut node = ClusterNode::start(Line::V2_1);
+    let ends = |command: &[&str]| json!({"restartPolicy": "Never", "containers": [{"name": "app", "image": BUSYBOX, "command": command}]});
+    node.create("well", ends(&["true"]));
+    node.create("badly", ends(&["false"]));
+    let before = [("well", "Succeeded"), ("badly", "Failed")].map(|(name, phase)| {
+        // The last word comes when the sandbox is down.
+        node.until_here(name, "has ended", |pod| pod["status"]["phase"] == phase);
+        let ended = node.until_pod(name, "has ended", |pod| pod["status"]["phase"] == phase);
+        assert!(ended["status"]["podIP"].is_string(), "{ended}");
+        (name, ended)
+    });
+    node.agent.kill9();
+    node.agent.start_again().unwrap();
+    node.agent.wait_healthy().unwrap();
+    // Its status has been told when that of a newcomer has.
+    node.create("late", json!({}));
+    node.until_ready("late");
+    for (name, ended) in before {
+        let here =
+            node.until_here(name, "has ended", |pod| pod["status"]["phase"] == ended["status"]["phase"]);
+        let there = node.until_pod(name, "is there", |_| true);
+        for field in ["/podIP", "/podIPs", "/startTime", "/containerStatuses/0/containerID"] {
+            let value = |pod: &Value| pod["status"].pointer(field).cloned();
+            assert_eq!(value(&here), value(&ended), "{name}: {field} here");
+        }
+        assert_eq!(there["status"], ended["status"], "{name}");
+    }
+}
+
+#[test]
 fn without_its_api_server_a_node_goes_on_and_afterwards_the_server_catches_up() {
     let mut node = ClusterNode::start(Line::V1_6);
     node.create("steady", json!({}));
