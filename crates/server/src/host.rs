@@ -12,6 +12,7 @@ use kube_model::stats::Summary;
 use crate::auth::{Access, User};
 use crate::inside::Inside;
 use crate::metrics::{HealthChecks, HttpMetrics, Page, Text};
+use crate::unsent::Budget;
 
 /// An answer that takes a while. Implementations have deadlines of their own.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, HostError>>;
@@ -123,12 +124,20 @@ pub struct Host {
     pub(crate) stats: Arc<dyn Stats>,
     pub(crate) requests: Arc<HttpMetrics>,
     pub(crate) checks: Arc<HealthChecks>,
+    pub(crate) unsent: Budget,
 }
 
 impl Host {
     /// Puts the parts together.
     pub fn new(inside: Arc<Inside>, node: Arc<dyn Node>, stats: Arc<dyn Stats>) -> Self {
-        Self { inside, node, stats, requests: Arc::default(), checks: Arc::default() }
+        Self {
+            inside,
+            node,
+            stats,
+            requests: Arc::default(),
+            checks: Arc::default(),
+            unsent: Budget::default(),
+        }
     }
 
     /// Counts health checks together with others, those of the server of `/healthz` alone.

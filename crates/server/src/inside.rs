@@ -14,7 +14,6 @@ use crate::View;
 use crate::host::Streaming;
 use crate::kubelet::find_pod;
 use crate::logs::{LogOptions, LogStream, LogWatch, Running, container_id};
-use crate::unsent::Budget;
 
 /// The way into the pods of one agent.
 pub struct Inside {
@@ -22,7 +21,6 @@ pub struct Inside {
     pub(crate) streaming: Arc<dyn Streaming>,
     log_watch: LogWatch,
     running: Arc<Running>,
-    pub(crate) unsent: Budget,
 }
 
 /// Why there is no log. The words are the kubelet's.
@@ -45,7 +43,7 @@ impl Inside {
     /// Puts the parts together. Nothing is opened before somebody comes.
     pub fn new(view: Arc<dyn View>, streaming: Arc<dyn Streaming>) -> Arc<Self> {
         let running = Running::new(Arc::clone(&view));
-        Arc::new(Self { view, streaming, log_watch: LogWatch::default(), running, unsent: Budget::default() })
+        Arc::new(Self { view, streaming, log_watch: LogWatch::default(), running })
     }
 
     /// The log of a container, piece by piece. `query` is that of `/containerLogs` and of `/log` in Kubernetes' API:

@@ -34,6 +34,7 @@ use crate::http1::{self, Body};
 use crate::inside::Inside;
 use crate::kubelet::{Answered, Handlers, Path as UrlPath, Route, in_pod, read_path, route};
 use crate::places::Place;
+use crate::unsent::Budget;
 
 /// Connections at once; a new one may have the place of one that has not sent its request.
 const MOST_CONNECTIONS: usize = 512;
@@ -121,11 +122,11 @@ impl LocalSocket {
             .try_clone()
             .and_then(tokio::net::UnixListener::from_std)
             .map_err(|source| LocalError::Io { what: "serving", path: self.path.clone(), source })?;
-        let long = Arc::new(Semaphore::new(MOST_LONG));
+        let (long, unsent) = (Arc::new(Semaphore::new(MOST_LONG)), Budget::default());
         let incoming =
             UnixListenerStream::new(listener).map(|accepted| accepted.map(|stream| (stream, None)));
         http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
-            connection(stream, place, Arc::clone(&inside), Arc::clone(&long))
+            connection(stream, place, Arc::clone(&inside), Arc::clone(&long), unsent.clone())
         })
         .await;
         Ok(())
@@ -188,6 +189,7 @@ async fn connection(
     place: Arc<Place>,
     inside: Arc<Inside>,
     most_long: Arc<Semaphore>,
+    unsent: Budget,
 ) {
     // From the request on until the connection ends.
     let busy = OnceLock::new();
@@ -196,7 +198,7 @@ async fn connection(
     let tunnel = Arc::new(Mutex::new(None));
     let served = http1::serve_one(stream, |request| {
         let (inside, most_long) = (Arc::clone(&inside), Arc::clone(&most_long));
-        let (long, tunnel) = (Arc::clone(&long), Arc::clone(&tunnel));
+        let (long, tunnel, unsent) = (Arc::clone(&long), Arc::clone(&tunnel), unsent.clone());
         let has_place = busy.get_or_init(|| place.busy()).is_some();
         async move {
             if !has_place {
@@ -209,7 +211,7 @@ async fn connection(
             };
             let Answered { response, tunnel: begun, .. } = answer(&inside, request, enter).await;
             *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-            inside.unsent.send(response)
+            unsent.send(response)
         }
     });
     let limit = async {

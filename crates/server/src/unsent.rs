@@ -28,7 +28,7 @@ pub(crate) const PIECE: u32 = 32 << 10;
 /// When to ask again, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// What the servers of one agent may have unsent.
+/// What servers may have unsent together.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<Semaphore>);
 
@@ -59,16 +59,6 @@ impl Budget {
                 refusal
             }
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn left(&self) -> usize {
-        self.0.available_permits()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn all() -> usize {
-        MOST as usize
     }
 }
 
@@ -142,6 +132,12 @@ mod tests {
 
     use super::*;
 
+    const ALL: usize = MOST as usize;
+
+    fn left(budget: &Budget) -> usize {
+        budget.0.available_permits()
+    }
+
     fn answer(bytes: usize) -> Response<Body> {
         http1::whole(StatusCode::OK, "text/plain", vec![b'x'; bytes].into())
     }
@@ -149,10 +145,10 @@ mod tests {
     #[test]
     fn what_is_not_sent_counts_and_beyond_the_budget_large_answers_are_refused() {
         let budget = Budget::default();
-        let mut first = budget.send(answer(Budget::all() - 2048));
-        assert_eq!(budget.left(), 2048);
+        let mut first = budget.send(answer(ALL - 2048));
+        assert_eq!(left(&budget), 2048);
         let second = budget.send(answer(2048));
-        assert_eq!((second.status(), budget.left()), (StatusCode::OK, 0));
+        assert_eq!((second.status(), left(&budget)), (StatusCode::OK, 0));
         let refused = budget.send(answer(2048));
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers()[header::RETRY_AFTER], RETRY_AFTER);
@@ -160,10 +156,10 @@ mod tests {
         // Handed over is not sent.
         let piece = first.body_mut().frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap();
         drop((first, second));
-        assert_eq!(budget.left(), 2048);
+        assert_eq!(left(&budget), 2048);
         drop(piece);
-        assert_eq!(budget.left(), Budget::all());
-        assert_eq!(budget.send(answer(2 * Budget::all())).status(), StatusCode::OK, "one may have all");
+        assert_eq!(left(&budget), ALL);
+        assert_eq!(budget.send(answer(2 * ALL)).status(), StatusCode::OK, "one may have all");
     }
 
     #[tokio::test]
@@ -177,7 +173,7 @@ mod tests {
             }
         });
         let mut answer = budget.send(Response::new(StreamBody::new(pieces).boxed_unsync()));
-        assert_eq!(budget.left(), Budget::all() - PIECE as usize);
+        assert_eq!(left(&budget), ALL - PIECE as usize);
         let first = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
         let waiting = tokio::spawn(async move {
             let second = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
@@ -188,6 +184,6 @@ mod tests {
         assert!(first == "a" && !waiting.is_finished() && made.load(Ordering::Relaxed) == 1);
         drop(first);
         assert_eq!(waiting.await.unwrap(), "b");
-        assert_eq!(budget.left(), Budget::all());
+        assert_eq!(left(&budget), ALL);
     }
 }

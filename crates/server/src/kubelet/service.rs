@@ -55,7 +55,7 @@ impl Service {
             .then(|| (request.method().clone(), request.uri().clone(), Instant::now()));
         let response = self.answer(request, connection, &counted).await;
         let response = response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync());
-        let response = self.host.inside.unsent.send(response);
+        let response = self.host.unsent.send(response);
         if let Some((method, uri, began)) = told {
             let (code, took) = (response.status().as_u16(), began.elapsed());
             tracing::debug!(%method, %uri, code, ?took, peer = %connection.peer, "Served");

@@ -38,15 +38,58 @@ async fn clients_may_speak_http_2() {
     let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    let mut sender = http_2(stream, 65_535).await;
+    server.view.set(snapshot(vec![running_pod("web", "w")]));
+    let log = "2026-11-23T11:55:00.5Z stdout F 0123456789\n".repeat(20_000);
+    server.log("w", &log);
+    for (path, length) in [("/healthz", 2), ("/containerLogs/default/web/app", 11 * 20_000)] {
+        let response = sender.send_request(get(path)).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), length, "{path}");
+    }
+}
+
+/// A client that wants to be sent so many bytes of each answer.
+async fn http_2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    window: u32,
+) -> hyper::client::conn::http2::SendRequest<Empty<Bytes>> {
+    let mut client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let client = client.initial_stream_window_size(window);
+    let (sender, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(async move {
         let _closed = connection.await;
     });
-    let request = Request::get("https://node1/healthz").body(Empty::<Bytes>::new()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+    sender
+}
+
+fn get(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("https://node1{path}")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn with_no_window_in_http_2_answers_are_held_within_the_budget() {
+    let server = Server::start_read_only();
+    let mut web = running_pod("web", "w");
+    let annotations = [("long".to_owned(), "x".repeat(3 << 20))].into();
+    Arc::make_mut(&mut web.pod).metadata.annotations = Some(annotations);
+    server.view.set(snapshot(vec![web]));
+    let mut sender = http_2(TcpStream::connect(server.address).await.unwrap(), 0).await;
+    let mut held = vec![];
+    for _ in 0..21 {
+        let response = sender.send_request(get("/pods")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        held.push(response);
+    }
+    assert_eq!(sender.send_request(get("/pods")).await.unwrap().status(), 429);
+    assert_eq!(server.get("/healthz").await.status, 200);
+    drop((held, sender));
+    let again = async {
+        while server.get("/pods").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("what they held is given back");
 }
 
 #[tokio::test]
