@@ -13,6 +13,7 @@ mod feed;
 pub mod logging;
 mod metrics;
 mod node;
+mod open_files;
 mod probes;
 mod resolver;
 mod run;

@@ -100,6 +100,7 @@ impl Agent {
     ) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        crate::open_files::allow(config.max_open_files);
         for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
             make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
         }

@@ -90,6 +90,8 @@ pub struct Settings {
     pub seccomp_default: bool,
     /// Layout of log lines.
     pub logging_format: LoggingFormat,
+    /// Most files that the agent may have open.
+    pub max_open_files: u64,
     /// klog verbosity, 0 or more.
     pub verbosity: u32,
     /// Verbosities of single source files.
@@ -235,6 +237,7 @@ impl Settings {
             registry_burst: check.not_negative("registryBurst", config.registry_burst),
             seccomp_default: flags.seccomp_default || config.seccomp_default,
             logging_format,
+            max_open_files: config.max_open_files.unsigned_abs(),
             verbosity: config.logging.verbosity,
             vmodule: config.logging.vmodule.clone(),
             origins: origins.clone(),

@@ -119,7 +119,7 @@ pub static FIELDS: &[Row] = &[
     done("logging.verbosity"),
     done("logging.vmodule"),
     row("makeIPTablesUtilChains", Effect::NotYet, |c| !c.make_iptables_util_chains),
-    row("maxOpenFiles", Effect::NotYet, never),
+    done("maxOpenFiles"),
     done("maxParallelImagePulls"),
     done("maxPods"),
     row("memoryManagerPolicy", Effect::Partly("only the policy None is built"), |c| c.memory_manager_policy == "None"),

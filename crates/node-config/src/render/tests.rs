@@ -8,7 +8,7 @@ use crate::testing::{Folder, load};
 #[test]
 fn each_value_that_is_not_a_default_says_where_it_came_from() {
     let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 5\nclusterDNS: [10.0.0.1]\n\
-                evictionHard:\n  memory.available: 5%\nmaxOpenFiles: 9\nregisterWithTaints:\n- {key: a, effect: NoExecute}\n\
+                evictionHard:\n  memory.available: 5%\nkubeletCgroups: /x\nregisterWithTaints:\n- {key: a, effect: NoExecute}\n\
                 staticPodURLHeader: {Authorization: [secret]}\n";
     let folder = Folder::new([("/etc/k.yaml", text)]);
     let effective =
@@ -29,7 +29,7 @@ fn each_value_that_is_not_a_default_says_where_it_came_from() {
         "healthzPort: 10248",
         "# Warning: flag --port is deprecated: set port in the file given with --config",
         "# Accepted, but without effect in this agent:",
-        "#   maxOpenFiles",
+        "#   kubeletCgroups",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}:\n{shown}");
     }

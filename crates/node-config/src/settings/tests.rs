@@ -56,6 +56,7 @@ fn an_empty_command_line_means_the_kubelets_defaults() {
         registry_burst: 10,
         seccomp_default: false,
         logging_format: LoggingFormat::Text,
+        max_open_files: 1_000_000,
         verbosity: 0,
         vmodule: vec![],
         origins: Origins::default(),
@@ -179,7 +180,7 @@ fn each_field_is_reported_once_and_all_are() {
 #[test]
 fn what_has_no_effect_or_is_left_out_is_a_warning() {
     let settings = settings(&[
-        "--max-open-files=5",
+        "--kubelet-cgroups=/x",
         "--lock-file=/x",
         "--node-ip=x",
         "--containerd=/x",
@@ -189,9 +190,9 @@ fn what_has_no_effect_or_is_left_out_is_a_warning() {
     assert_eq!(
         settings.warnings,
         [
-            "flag --max-open-files is deprecated: set maxOpenFiles in the file given with --config",
+            "flag --kubelet-cgroups is deprecated: set kubeletCgroups in the file given with --config",
             "flag --containerd is deprecated",
-            "accepted, but without effect in this agent: maxOpenFiles (flag --max-open-files), --lock-file, --containerd, --version",
+            "accepted, but without effect in this agent: kubeletCgroups (flag --kubelet-cgroups), --lock-file, --containerd, --version",
             "--node-ip: \"x\" is not an IP address and is left out (flag --node-ip)",
         ]
     );
