@@ -1,14 +1,11 @@
 //! AppArmor: a profile that nobody can enforce is no protection.
 //! Rule: upstream `pkg/security/apparmor` `Validate`, `pkg/kubelet/lifecycle/handlers.go`.
 
-use kube_model::core::{AppArmorProfile, Container, Pod, PodSpec, SecurityContext};
+use kube_model::apparmor::{ANNOTATION, profile};
+use kube_model::core::{Container, Pod, PodSpec, SecurityContext};
 use kube_model::pod;
 
 use crate::Rejection;
-
-/// With the container's name behind it: the profile as it was given before Kubernetes 1.30.
-const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
-const UNCONFINED: &str = "unconfined";
 
 /// Whether the profiles of the pod can be enforced on a node where AppArmor is `enabled`.
 pub(crate) fn admits(pod: &Pod, spec: &PodSpec, enabled: bool) -> Result<(), Rejection> {
@@ -17,7 +14,7 @@ pub(crate) fn admits(pod: &Pod, spec: &PodSpec, enabled: bool) -> Result<(), Rej
     }
     let problem = match enabled {
         false => Some("AppArmor is not enabled on the host".to_owned()),
-        true => every(spec).find_map(|(name, context)| nameless(pod, spec, name, context)),
+        true => every(spec).find_map(|(name, context)| nameless(pod, name, context)),
     };
     problem.map_or(Ok(()), |problem| {
         Err(Rejection {
@@ -34,19 +31,12 @@ fn is_required(pod: &Pod, spec: &PodSpec) -> bool {
     let mut annotations =
         pod.metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(ANNOTATION));
     of_pod.into_iter().chain(of_containers).any(|profile| profile.type_ != "Unconfined")
-        || annotations.any(|(_, value)| value != UNCONFINED)
+        || annotations.any(|(_, value)| value != "unconfined")
 }
 
 /// What is wrong with a profile of the node that has no name.
-fn nameless(pod: &Pod, spec: &PodSpec, container: &str, context: Option<&SecurityContext>) -> Option<String> {
-    let field = context.and_then(|context| context.app_armor_profile.clone());
-    // Static pods may have only the annotation.
-    let annotated = || {
-        let name = pod::annotation(pod, &format!("{ANNOTATION}{container}"))?.strip_prefix("localhost/")?;
-        Some(AppArmorProfile { type_: "Localhost".to_owned(), localhost_profile: Some(name.to_owned()) })
-    };
-    let shared = || spec.security_context.as_ref()?.app_armor_profile.clone();
-    let profile = field.or_else(annotated).or_else(shared).filter(|profile| profile.type_ == "Localhost")?;
+fn nameless(pod: &Pod, container: &str, context: Option<&SecurityContext>) -> Option<String> {
+    let profile = profile(pod, container, context).filter(|profile| profile.type_ == "Localhost")?;
     let name = profile.localhost_profile.unwrap_or_default();
     name.trim().is_empty().then(|| format!("invalid empty AppArmor profile name: {name:?}"))
 }
@@ -106,6 +96,7 @@ mod tests {
             ("runtime/default", plain(), OFF, ""),
             ("localhost/mine", plain(), OFF, ""),
             ("localhost/", plain(), OFF, EMPTY),
+            ("runtime/default", of_pod("Localhost"), OFF, ""),
             ("unconfined", plain(), "", ""),
             ("", of("containers", "Localhost"), OFF, EMPTY),
         ] {

@@ -2,7 +2,7 @@
 
 use kube_model::core::PodSpec;
 use kube_model::pod;
-use kube_model::sysctl::{Namespace, namespace, normalize};
+use kube_model::sysctl::{self, Namespace, namespace, normalize};
 
 use crate::Rejection;
 
@@ -45,11 +45,7 @@ impl SysctlAllowlist {
         let safe = SAFE.iter().filter(|(_, since)| *since == (0, 0) || running.is_some_and(|v| v >= *since));
         let safe = safe.map(|(name, _)| *name);
         let allowed = safe.chain(patterns.iter().map(String::as_str)).map(|pattern| {
-            let name = normalize(pattern);
-            let (name, begins) = match name.split_once('*') {
-                Some((beginning, _)) => (beginning.to_owned(), true),
-                None => (name, false),
-            };
+            let (name, begins) = sysctl::pattern(pattern);
             let namespace = namespace(&name).ok_or_else(|| NotNamespaced(name.clone()))?;
             Ok((name, begins, namespace))
         });
@@ -59,8 +55,7 @@ impl SysctlAllowlist {
     /// Whether the pod may set what it sets.
     pub(crate) fn admits(&self, spec: &PodSpec) -> Result<(), Rejection> {
         let set = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
-        for sysctl in set {
-            let name = normalize(&sysctl.name);
+        for name in set.map(|sysctl| normalize(&sysctl.name)) {
             if let Some(problem) = self.problem(&name, spec) {
                 return Err(Rejection {
                     reason: "SysctlForbidden".to_owned(),

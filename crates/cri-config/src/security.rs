@@ -4,10 +4,9 @@
 use std::path::{Component, Path};
 
 use kube_model::core::{
-    AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile,
-    SecurityContext,
+    Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
 };
-use kube_model::pod;
+use kube_model::{apparmor, pod};
 use node_proto::cri::v1::security_profile::ProfileType;
 use node_proto::cri::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
@@ -36,9 +35,6 @@ const MASKED_PATHS: [&str; 12] = [
 
 /// What it cannot write.
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// Pod annotation, with the container's name behind it: the AppArmor profile of before Kubernetes 1.30.
-const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// The user that an image runs as if the pod does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,31 +230,16 @@ fn seccomp(
 
 fn apparmor(pod: &Pod, container: &Container) -> Result<Option<SecurityProfile>, FieldError> {
     const FIELD: &str = "securityContext.appArmorProfile";
-    let (own, shared) = contexts(pod, container);
-    let of_field = |p: &AppArmorProfile| (p.type_.clone(), p.localhost_profile.clone());
-    // The pod's field stands behind the annotation: static pods may have only that.
-    let chosen = own
-        .and_then(|c| c.app_armor_profile.as_ref())
-        .map(of_field)
-        .or_else(|| apparmor_annotation(pod, &container.name))
-        .or_else(|| shared.and_then(|c| c.app_armor_profile.as_ref()).map(of_field));
-    let Some((kind, name)) = chosen else { return Ok(None) };
-    Ok(Some(match kind.as_str() {
+    let own = container.security_context.as_ref();
+    let Some(chosen) = apparmor::profile(pod, &container.name, own) else { return Ok(None) };
+    Ok(Some(match chosen.type_.as_str() {
         "RuntimeDefault" => profile(ProfileType::RuntimeDefault, String::new()),
         "Unconfined" => profile(ProfileType::Unconfined, String::new()),
-        "Localhost" => profile(ProfileType::Localhost, localhost(FIELD, name.as_deref())?.to_owned()),
+        "Localhost" => {
+            profile(ProfileType::Localhost, localhost(FIELD, chosen.localhost_profile.as_deref())?.to_owned())
+        }
         other => return Err(unknown_profile(FIELD, other)),
     }))
-}
-
-fn apparmor_annotation(pod: &Pod, container: &str) -> Option<(String, Option<String>)> {
-    let value = pod::annotation(pod, &format!("{APPARMOR_ANNOTATION}{container}"))?;
-    match value.strip_prefix("localhost/") {
-        Some(name) => Some(("Localhost".into(), Some(name.to_owned()))),
-        None if value == "runtime/default" => Some(("RuntimeDefault".into(), None)),
-        None if value == "unconfined" => Some(("Unconfined".into(), None)),
-        None => None,
-    }
 }
 
 fn legacy_apparmor(profile: &SecurityProfile) -> String {

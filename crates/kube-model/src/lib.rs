@@ -5,6 +5,7 @@
 //! Owns data and pure functions over it. Must not know clocks, files, sockets or tasks.
 
 pub mod age;
+pub mod apparmor;
 pub mod duration;
 pub mod expansion;
 pub mod hash;

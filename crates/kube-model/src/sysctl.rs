@@ -34,6 +34,16 @@ pub fn normalize(name: &str) -> String {
     }
 }
 
+/// What a pattern of names stands for: one [normalized](normalize) name, or with `*` in it (`true`) all that begin with
+/// what is before that.
+pub fn pattern(text: &str) -> (String, bool) {
+    let name = normalize(text);
+    match name.split_once('*') {
+        Some((beginning, _)) => (beginning.to_owned(), true),
+        None => (name, false),
+    }
+}
+
 /// The namespace of a [normalized](normalize) name, or of what many begin with (`kernel.shm`); `None`: the parameter
 /// is the node's, as far as is known.
 pub fn namespace(name: &str) -> Option<Namespace> {
@@ -66,6 +76,18 @@ mod tests {
             ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
         ] {
             assert_eq!(normalize(name), want);
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_or_a_beginning() {
+        for (text, name, begins) in [
+            ("net.core.somaxconn", "net.core.somaxconn", false),
+            ("net/core/*", "net.core.", true),
+            ("kernel.msg*", "kernel.msg", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(pattern(text), (name.to_owned(), begins));
         }
     }
 

@@ -126,7 +126,7 @@ fn the_apparmor_annotation_stands_between_container_and_pod() {
         ("{}", "{}", Some("what?"), None),
     ] {
         let mut pod = with_contexts(pod_context, own);
-        let name = format!("{APPARMOR_ANNOTATION}app");
+        let name = format!("{}app", apparmor::ANNOTATION);
         pod.metadata.annotations = annotation.map(|a| [(name, a.to_owned())].into());
         let got = context_in(&pod, &Settings::default()).unwrap();
         #[expect(deprecated, reason = "older runtimes read only this field")]

@@ -2,6 +2,7 @@
 
 use kube_model::duration::GoDuration;
 use kube_model::quantity::Quantity;
+use kube_model::sysctl;
 
 use super::{Check, any_of};
 use crate::gates::Gate;
@@ -200,7 +201,7 @@ pub(super) fn unsafe_sysctls(check: &mut Check<'_>) {
     for (index, pattern) in check.config.allowed_unsafe_sysctls.iter().enumerate() {
         let rule = if !is_sysctl_pattern(pattern) {
             "must be the name of a sysctl, or its beginning with * behind it"
-        } else if !is_namespaced(pattern.strip_suffix('*').unwrap_or(pattern)) {
+        } else if sysctl::namespace(&sysctl::pattern(pattern).0).is_none() {
             "must be a sysctl that each pod has for itself: kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*, \
              net.*"
         } else {
@@ -228,23 +229,4 @@ fn is_sysctl_pattern(pattern: &str) -> bool {
     pattern.len() <= 253
         && folders.is_none_or(|text| text.split(['.', '/']).all(|text| part(text, &alphanumeric)))
         && part(last, &|c| alphanumeric(c) || c == b'*')
-}
-
-fn is_namespaced(sysctl: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "kernel.sem",
-        "kernel.shm",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "kernel.msg",
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-    ];
-    // Written with slashes, `net/ipv4/conf/eno2.100`, dots stand for slashes.
-    let slashes = sysctl.find(['.', '/']).is_some_and(|at| sysctl[at..].starts_with('/'));
-    let name = if slashes { sysctl.replace('/', ".") } else { sysctl.to_owned() };
-    NAMES.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube_model::apparmor::ANNOTATION as APP_ARMOR;
 use kube_model::core::{Container, Pod, PodSpec, Toleration};
 use kube_model::labels;
 use kube_model::pod::containers;
@@ -14,7 +15,6 @@ const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 pub(super) fn check(report: &mut Report, field: &Field, pod: &Pod, spec: &PodSpec) {
     let Some(annotations) = &pod.metadata.annotations else { return };
