@@ -97,9 +97,8 @@ pub(crate) fn by_instances(cx: Context<'_>, container: &Container) -> ContainerS
 }
 
 fn one(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
-    let mut instances = cx.inputs.observed.containers.iter().filter(|i| i.name == container.name);
-    match instances.next() {
-        Some(newest) => present(cx, kind, container, newest, instances.next()),
+    match cx.newest_two(&container.name) {
+        Some((newest, older)) => present(cx, kind, container, newest, older),
         None => absent(cx, kind, container),
     }
 }

@@ -1,5 +1,8 @@
 //! The inputs of one decision, and the questions that most rules ask of them.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use kube_model::core::{Container, ContainerStatus, PodSpec, PodStatus};
 use kube_model::hash::container_hash;
 use kube_model::observed::{self, ContainerState};
@@ -9,17 +12,64 @@ use kube_model::probe::ProbeOutcome;
 use crate::garbage;
 use crate::inputs::{Inputs, Intent};
 
+/// What the inputs have by name, looked up once: a pod may have very many containers.
+pub(crate) struct Index<'a> {
+    /// Containers of the spec, but for ephemeral ones.
+    containers: BTreeMap<&'a str, ContainerKind>,
+    /// The newest instance, and the one before.
+    instances: BTreeMap<&'a str, (&'a observed::Container, Option<&'a observed::Container>)>,
+    previous: BTreeMap<&'a str, &'a ContainerStatus>,
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn new(inputs: &'a Inputs<'a>) -> Self {
+        let spec = inputs.pod.spec.iter();
+        let containers = spec.flat_map(pod::containers).map(|(kind, c)| (c.name.as_str(), kind));
+        let mut instances = BTreeMap::new();
+        for instance in &inputs.observed.containers {
+            match instances.entry(instance.name.as_str()) {
+                Entry::Vacant(free) => {
+                    free.insert((instance, None));
+                }
+                Entry::Occupied(mut taken) => {
+                    taken.get_mut().1.get_or_insert(instance);
+                }
+            }
+        }
+        let statuses = previous(inputs).into_iter().flat_map(|status| {
+            let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+            all.chain(&status.ephemeral_container_statuses).flatten()
+        });
+        let previous = statuses.map(|status| (status.name.as_str(), status));
+        Self { containers: firsts(containers), instances, previous: firsts(previous) }
+    }
+}
+
+/// The first of each name.
+fn firsts<'a, T>(all: impl Iterator<Item = (&'a str, T)>) -> BTreeMap<&'a str, T> {
+    let mut firsts = BTreeMap::new();
+    for (name, one) in all {
+        firsts.entry(name).or_insert(one);
+    }
+    firsts
+}
+
+fn previous<'a>(inputs: &'a Inputs<'a>) -> Option<&'a PodStatus> {
+    inputs.memory.last_status.as_deref().or(inputs.pod.status.as_ref())
+}
+
 /// Inputs of a pod that has a spec.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) spec: &'a PodSpec,
+    index: &'a Index<'a>,
 }
 
 impl<'a> Context<'a> {
     /// `None` for a pod without spec, which no source publishes.
-    pub(crate) fn new(inputs: &'a Inputs<'a>) -> Option<Self> {
-        Some(Self { inputs, spec: inputs.pod.spec.as_ref()? })
+    pub(crate) fn new(inputs: &'a Inputs<'a>, index: &'a Index<'a>) -> Option<Self> {
+        Some(Self { inputs, spec: inputs.pod.spec.as_ref()?, index })
     }
 
     /// All containers of the spec with their kind, in its order.
@@ -43,14 +93,31 @@ impl<'a> Context<'a> {
 
     /// Whether the spec names this container; ephemeral ones count.
     pub(crate) fn is_known(self, name: &str) -> bool {
-        pod::container(self.spec, name).is_some()
-            || self.spec.ephemeral_containers.iter().flatten().any(|c| c.name == name)
+        self.kind(name).is_some() || self.spec.ephemeral_containers.iter().flatten().any(|c| c.name == name)
+    }
+
+    /// The kind of a container of the spec; none of an ephemeral one.
+    pub(crate) fn kind(self, name: &str) -> Option<ContainerKind> {
+        self.index.containers.get(name).copied()
+    }
+
+    /// The newest instance of a container.
+    pub(crate) fn newest(self, name: &str) -> Option<&'a observed::Container> {
+        self.newest_two(name).map(|(newest, _)| newest)
+    }
+
+    /// The newest instance of a container, and the one before.
+    pub(crate) fn newest_two(
+        self,
+        name: &str,
+    ) -> Option<(&'a observed::Container, Option<&'a observed::Container>)> {
+        self.index.instances.get(name).copied()
     }
 
     /// The instance that decides about a container: the newest; of init containers and sidecars only one in
     /// the newest sandbox, because a new sandbox is initialised from the start.
     pub(crate) fn instance(self, kind: ContainerKind, name: &str) -> Option<&'a observed::Container> {
-        let newest = self.inputs.observed.newest(name)?;
+        let newest = self.newest(name)?;
         (kind == ContainerKind::Regular || self.in_newest_sandbox(newest)).then_some(newest)
     }
 
@@ -61,19 +128,17 @@ impl<'a> Context<'a> {
     /// Whether all init containers have run, and sidecars have started, in the newest sandbox: the regular
     /// containers in it tell.
     pub(crate) fn has_regular_instance(self) -> bool {
-        let regular = |name: &str| self.spec.containers.iter().any(|c| c.name == name);
+        let regular = |name: &str| self.kind(name) == Some(ContainerKind::Regular);
         self.inputs.observed.containers.iter().any(|i| regular(&i.name) && self.in_newest_sandbox(i))
     }
 
     /// The status of the previous round, else the one that came with the pod from the API server.
     pub(crate) fn previous(self) -> Option<&'a PodStatus> {
-        self.inputs.memory.last_status.as_deref().or(self.inputs.pod.status.as_ref())
+        previous(self.inputs)
     }
 
     pub(crate) fn previous_container(self, name: &str) -> Option<&'a ContainerStatus> {
-        let status = self.previous()?;
-        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
-        all.chain(&status.ephemeral_container_statuses).flatten().find(|s| s.name == name)
+        self.index.previous.get(name).copied()
     }
 
     /// `status.containerID` of an instance.

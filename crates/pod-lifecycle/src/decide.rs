@@ -7,7 +7,7 @@ use kube_model::observed::{self, ContainerState, Sandbox, SandboxState};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::view::Wait;
 
-use crate::context::Context;
+use crate::context::{Context, Index};
 use crate::inputs::{Failure, FailureReason, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
@@ -19,7 +19,8 @@ use crate::{container_status, deadline, ephemeral, garbage, init, phase, sandbox
 /// when the next plan is made.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft::default();
-    let progress = match (Context::new(inputs), inputs.intent) {
+    let index = Index::new(inputs);
+    let progress = match (Context::new(inputs, &index), inputs.intent) {
         (Some(cx), Intent::Run) => run(cx, &mut draft),
         (Some(cx), Intent::Remove { since, grace_seconds }) => remove(cx, &mut draft, since, grace_seconds),
         (None, _) => {
@@ -337,7 +338,7 @@ fn stop_sandbox(sandbox: &Sandbox) -> Action {
 
 /// Why a running instance that decides about no container has to stop.
 fn stray(cx: Context<'_>, running: &observed::Container) -> Option<StopCause> {
-    let Some((kind, _)) = pod::container(cx.spec, &running.name) else {
+    let Some(kind) = cx.kind(&running.name) else {
         return (!cx.is_known(&running.name)).then_some(StopCause::NotInSpec);
     };
     if cx.instance(kind, &running.name).is_some_and(|deciding| deciding.id == running.id) {

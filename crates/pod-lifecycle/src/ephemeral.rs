@@ -17,7 +17,7 @@ fn all(cx: Context<'_>) -> impl Iterator<Item = &EphemeralContainer> {
 
 /// One for each that was never started.
 pub(crate) fn waits(cx: Context<'_>) -> impl Iterator<Item = Wait<Monotonic>> {
-    all(cx).filter(move |c| cx.inputs.observed.newest(&c.name).is_none()).map(|c| Wait {
+    all(cx).filter(move |c| cx.newest(&c.name).is_none()).map(|c| Wait {
         container: Some(c.name.clone()),
         reason: UNSUPPORTED.to_owned(),
         message: WHY.to_owned(),

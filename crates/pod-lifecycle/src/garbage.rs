@@ -18,7 +18,7 @@ pub(crate) fn of_living(cx: Context<'_>) -> Vec<Action> {
     let mut kept = BTreeSet::new();
     let needless = observed.containers.iter().filter(|instance| {
         let known = cx.is_known(&instance.name);
-        let newest = || observed.newest(&instance.name).is_some_and(|n| n.id == instance.id);
+        let newest = || cx.newest(&instance.name).is_some_and(|n| n.id == instance.id);
         match instance.state {
             ContainerState::Running => false,
             ContainerState::Exited => !known || !kept.insert(instance.name.as_str()),

@@ -1,6 +1,7 @@
 //! What an actor tells its [`Memory`]: the only place that changes it, apart from
 //! [`Memory::last_status`], which the actor sets to each status it publishes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube_model::core::Pod;
@@ -22,19 +23,26 @@ impl Memory {
     ///
     /// A container whose image or resources changed starts afresh: no back-off, no failed attempts.
     pub fn before_plan(&mut self, pod: &Pod, observed: &ObservedPod, now: Now) {
-        let is_there = |id: &String| {
-            observed.containers.iter().any(|c| c.id == *id) || observed.sandboxes.iter().any(|s| s.id == *id)
-        };
-        self.removals.retain(|id, _| is_there(id));
+        if !self.removals.is_empty() {
+            let containers = observed.containers.iter().map(|c| c.id.as_str());
+            let there: BTreeSet<_> =
+                containers.chain(observed.sandboxes.iter().map(|s| s.id.as_str())).collect();
+            self.removals.retain(|id, _| there.contains(id.as_str()));
+        }
         let Some(spec) = &pod.spec else { return };
         if spec.active_deadline_seconds.is_some() && self.started.is_none() {
             let status = self.last_status.as_deref().or(pod.status.as_ref());
             self.started = Some(now.placed(deadline::started(status, observed).unwrap_or(now.wall)));
         }
-        self.crash_backoff.retain(|name, _| pod::container(spec, name).is_some());
-        self.failures.retain(|name, _| pod::container(spec, name).is_some());
-        self.older.retain(|name, _| pod::container(spec, name).is_some());
-        self.hooks.retain(|name| pod::container(spec, name).is_some_and(|(_, c)| has_hook(c)));
+        let containers: BTreeMap<_, _> = pod::containers(spec).map(|(_, c)| (c.name.as_str(), c)).collect();
+        self.crash_backoff.retain(|name, _| containers.contains_key(name.as_str()));
+        self.failures.retain(|name, _| containers.contains_key(name.as_str()));
+        self.older.retain(|name, _| containers.contains_key(name.as_str()));
+        self.hooks.retain(|name| containers.get(name.as_str()).is_some_and(|c| has_hook(c)));
+        let mut instances = BTreeMap::<_, Vec<_>>::new();
+        for instance in &observed.containers {
+            instances.entry(instance.name.as_str()).or_default().push(instance);
+        }
         for (_, container) in pod::containers(spec) {
             let name = &container.name;
             let backoff =
@@ -43,7 +51,7 @@ impl Memory {
                 backoff.start_afresh(container);
                 self.failures.remove(name);
             }
-            let mut instances = observed.containers.iter().filter(|i| i.name == *name);
+            let mut instances = instances.get(name.as_str()).into_iter().flatten().copied();
             if let Some(newest) = instances.next() {
                 backoff.observe(newest, now);
             }

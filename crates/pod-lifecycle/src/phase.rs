@@ -117,7 +117,7 @@ fn by_containers(cx: Context<'_>, statuses: &Statuses) -> Phase {
                     Some(code) => {
                         stopped += 1;
                         failed += usize::from(code != 0);
-                        restarting |= match cx.inputs.observed.newest(&container.name) {
+                        restarting |= match cx.newest(&container.name) {
                             Some(i) if i.state == observed::ContainerState::Created => true,
                             Some(i) if i.state == observed::ContainerState::Exited => {
                                 restart::restarts(cx, kind, container, i)

@@ -159,7 +159,7 @@ pub(crate) fn lost_exit_code(cx: Context<'_>, kind: ContainerKind, name: &str) -
 /// The restart count of the next instance: one more than that of the newest that ran. With no instance left
 /// the previous status tells.
 pub(crate) fn next_restart_count(cx: Context<'_>, name: &str) -> u32 {
-    if let Some(newest) = cx.inputs.observed.newest(name) {
+    if let Some(newest) = cx.newest(name) {
         // One that never ran is removed, and its number used again; if it can be.
         return match newest.state {
             ContainerState::Created if !garbage::is_kept(cx, &newest.id) => newest.restart_count,

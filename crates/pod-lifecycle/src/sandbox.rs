@@ -27,7 +27,7 @@ pub(crate) fn usable(cx: Context<'_>) -> Result<&Sandbox, u32> {
 pub(crate) fn may_be_created(cx: Context<'_>, attempt: u32) -> bool {
     let observed = cx.inputs.observed;
     let once_only = attempt != 0 && !observed.containers.is_empty() && !restart::any_may_restart(cx.spec);
-    cx.spec.containers.iter().any(|c| match observed.newest(&c.name) {
+    cx.spec.containers.iter().any(|c| match cx.newest(&c.name) {
         Some(i) if i.state == ContainerState::Exited => restart::restarts(cx, ContainerKind::Regular, c, i),
         _ => !once_only,
     })

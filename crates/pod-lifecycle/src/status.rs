@@ -7,7 +7,7 @@ use kube_model::pod;
 use kube_model::qos::QosClass;
 
 use crate::container_status::{self, time};
-use crate::context::Context;
+use crate::context::{Context, Index};
 use crate::inputs::Inputs;
 use crate::phase::{self, Phase};
 use crate::{conditions, deadline, ephemeral, rejection, resources};
@@ -19,7 +19,8 @@ use crate::{conditions, deadline, ephemeral, rejection, resources};
 pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     let counted = inputs.memory.counted(inputs.observed, inputs.intent);
     let inputs = &Inputs { observed: &counted, ..*inputs };
-    let Some(cx) = Context::new(inputs) else {
+    let index = Index::new(inputs);
+    let Some(cx) = Context::new(inputs, &index) else {
         return PodStatus { phase: Some(Phase::Pending.as_str().to_owned()), ..PodStatus::default() };
     };
     if let Some(rejection) = &inputs.memory.rejection {

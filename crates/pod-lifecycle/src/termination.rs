@@ -1,6 +1,7 @@
 //! Stopping containers: grace periods and the order of sidecars (reference 4.6).
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use kube_model::Monotonic;
 use kube_model::core::{Container, Probe};
@@ -37,9 +38,9 @@ pub(crate) fn stop(
 /// of its turn.
 pub(crate) fn stop_all(cx: Context<'_>, grace_ends: Monotonic, cause: StopCause) -> Vec<Action> {
     let left = grace_ends.since(cx.inputs.now.mono);
-    let sidecar_position = |instance: &observed::Container| {
-        cx.containers().position(|(kind, c)| kind == ContainerKind::Sidecar && c.name == instance.name)
-    };
+    let sidecars = cx.containers().enumerate().filter(|(_, (kind, _))| *kind == ContainerKind::Sidecar);
+    let positions: BTreeMap<_, _> = sidecars.map(|(at, (_, c))| (c.name.as_str(), at)).collect();
+    let sidecar_position = |instance: &observed::Container| positions.get(instance.name.as_str()).copied();
     let running = cx.inputs.observed.containers.iter().filter(|c| c.state == ContainerState::Running);
     let mut running: Vec<_> = running.map(|c| (sidecar_position(c), c)).collect();
     running.sort_by_key(|(position, _)| position.map(Reverse));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kube_model::k8s_openapi::jiff::SignedDuration;
-use pod_lifecycle::{FailureReason as R, Memory, Progress, Rejection};
+use kube_model::observed::{Container, ContainerState};
+use pod_lifecycle::{FailureReason as R, Intent, Memory, Progress, Rejection};
 use serde_json::json;
 
 use crate::sim::{Sim, pod, short};
@@ -133,4 +134,35 @@ fn a_pod_that_its_node_does_not_take_has_failed_and_never_starts() {
     assert_eq!(Rejection::told_by(&status), Some(rejection), "another run of the agent reads it there");
     sim.remove();
     assert_eq!(sim.settle().progress, Progress::Removed);
+}
+
+/// Far more than any pod has: with a search through all of them for each, this takes longer than any test may.
+#[test]
+fn a_round_of_a_pod_with_very_many_containers_is_one_walk_through_them() {
+    let names: Vec<String> = (0..20_000).map(|i| format!("c{i}")).collect();
+    let mut sim = Sim::started(pod(json!({ "containers": ["c0"] })));
+    let first = sim.observed.containers.remove(0);
+    sim.pod = pod(json!({ "containers": names })).into();
+    sim.observed.containers = names
+        .iter()
+        .flat_map(|name| {
+            let ran = Container {
+                id: format!("{name}_0"),
+                name: name.clone(),
+                state: ContainerState::Exited,
+                ..first.clone()
+            };
+            let runs =
+                Container { id: format!("{name}_1"), name: name.clone(), restart_count: 1, ..first.clone() };
+            [ran, runs]
+        })
+        .collect();
+    sim.observed.sort();
+    for intent in [Intent::Run, Intent::Remove { since: sim.now, grace_seconds: None }] {
+        sim.intent = intent;
+        for _ in 0..2 {
+            sim.round(0);
+        }
+    }
+    assert_eq!(sim.status().container_statuses.unwrap().len(), names.len());
 }
