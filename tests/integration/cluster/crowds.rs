@@ -1,6 +1,6 @@
 //! Many clients of 10250 that mean no good: they hold neither memory nor others up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::env::{BUSYBOX, Line};
@@ -52,6 +52,10 @@ async fn read<const N: usize>(stream: &mut (impl AsyncRead + Unpin)) -> [u8; N] 
 
 #[test]
 fn strangers_and_clients_that_do_not_read_hold_little_memory() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // One end of each connection is here.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let node = ClusterNode::start(Line::V2_1);
     // A log that is longer than what the sockets on the way take.
     let command =
@@ -66,6 +70,18 @@ fn strangers_and_clients_that_do_not_read_hold_little_memory() {
     block_on(async {
         // What the first requests need stays.
         prove_cheap(&node, &direct, 16 * MI, async || vec![direct.connect().await]).await;
+        // More than there are places.
+        let idle = async || {
+            let mut idle = vec![];
+            for _ in 0..1100 {
+                idle.push(tokio::time::timeout(SOON, direct.connect_plainly()).await.unwrap());
+            }
+            let began = Instant::now();
+            assert_eq!(direct.ask("GET", "/healthz", &direct.token, "").await.0, 200);
+            assert!(began.elapsed() < SOON / 4, "they were waited for: {:?}", began.elapsed());
+            idle
+        };
+        prove_cheap(&node, &direct, 48 * MI, idle).await;
         // 560 KiB each before there was a limit.
         let followers = async || {
             let mut followers = vec![];

@@ -50,12 +50,14 @@ impl Direct {
         }
     }
 
+    /// Without a word.
+    pub(super) async fn connect_plainly(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
     pub(super) async fn connect(&self) -> TlsStream<TcpStream> {
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        let connected = async {
-            let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            self.tls.connect(name, stream).await
-        };
+        let connected = async { self.tls.connect(name, self.connect_plainly().await).await };
         tokio::time::timeout(SOON, connected).await.unwrap().unwrap()
     }
 
