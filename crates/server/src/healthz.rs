@@ -17,8 +17,8 @@ use crate::http1::{self, Body};
 use crate::kubelet::Check;
 use crate::metrics::HealthChecks;
 
-/// Probes are few and short; more connections than this are a mistake somewhere.
-const MOST_CONNECTIONS: usize = 32;
+/// Probes are few and short. So many places are cheap, and some hundred silent clients hold up nobody.
+const MOST_CONNECTIONS: usize = 256;
 
 /// Longest time for one connection.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
