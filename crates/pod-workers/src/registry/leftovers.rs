@@ -11,7 +11,7 @@ use super::Workers;
 use crate::traits::{CleanUp, Probes, Runtime, StepError};
 
 /// Pause before the next attempt: doubles from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 /// What an attempt came to.
 enum Attempt {
