@@ -251,7 +251,7 @@ fn until_shares(cpu: &Path, expected: u64) {
     });
 }
 
-/// The raw share of these thousandths of a core. Rule: reference 4.15.
+/// The raw share of these thousandths of a core. Rule: upstream `pkg/kubelet/cm/helpers_linux.go`.
 fn shares(milli: u64) -> u64 {
     let shares = (milli * 1024 / 1000).max(2);
     if unified() { 1 + (shares - 2) * 9999 / 262_142 } else { shares }

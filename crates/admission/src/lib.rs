@@ -1,7 +1,7 @@
 //! Whether a node takes a pod, in the kubelet's words.
 //!
 //! Owns the checks that a kubelet makes itself, whoever has bound the pod. Must not know what becomes of a pod that is
-//! rejected, nor where the facts come from. Rule: reference 4.12; upstream `pkg/kubelet/lifecycle/predicate.go`.
+//! rejected, nor where the facts come from. Rule: upstream `pkg/kubelet/lifecycle/predicate.go`.
 
 mod affinity;
 mod apparmor;

@@ -1,4 +1,5 @@
-//! The addresses of the node, as pods in its network have them and as the Node tells of them. Rule: reference 6.1.
+//! The addresses of the node, as pods in its network have them and as the Node tells of them. Rule: upstream
+//! `pkg/kubelet/kubelet_node_status.go`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

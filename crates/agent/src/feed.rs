@@ -27,9 +27,9 @@ use crate::runtime::{read, with_last_words};
 
 /// How often everything is listed when events do the work: the audit that catches what an event missed.
 const AUDIT: Duration = Duration::from_secs(60);
-/// How often everything is listed when the runtime has no events (reference 4.1).
+/// How often everything is listed when the runtime has no events (upstream `pkg/kubelet/pleg/generic.go`).
 const RELIST: Duration = Duration::from_secs(1);
-/// How often the runtime is asked whether it and its network are ready (reference 4.1).
+/// How often the runtime is asked whether it and its network are ready (upstream `pkg/kubelet/kubelet.go`).
 const STATUS: Duration = Duration::from_secs(5);
 /// The same while pods wait for it.
 const STATUS_WAITING: Duration = Duration::from_secs(1);

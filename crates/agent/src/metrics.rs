@@ -1,7 +1,8 @@
 //! What the agent itself counts for `/metrics` and `/metrics/probes`; here calls to the runtime, and starts of pods
 //! and containers.
 //!
-//! Names, labels and buckets are the kubelet's (reference 7.4). What is counted elsewhere is written elsewhere.
+//! Names, labels and buckets are the kubelet's (upstream `pkg/kubelet/metrics/metrics.go`). What is counted elsewhere
+//! is written elsewhere.
 
 pub(crate) mod info;
 mod node;

@@ -1,7 +1,7 @@
 //! Events to the API server: what happened to a pod or to the node, for `kubectl describe`.
 //!
 //! Repeated events are one object with a count, many similar ones are combined, and who talks too much is cut
-//! short. Rule: reference 8; upstream `client-go/tools/record`.
+//! short. Rule: upstream `client-go/tools/record`.
 
 mod correlate;
 

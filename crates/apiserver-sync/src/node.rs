@@ -1,5 +1,5 @@
 //! This node's object as the server has it: what others write into it, a cordon or the verdict that the node is gone,
-//! is heard of at once. Rule: reference 3.3.
+//! is heard of at once. Rule: upstream `pkg/kubelet/kubelet.go`.
 
 use std::sync::Arc;
 

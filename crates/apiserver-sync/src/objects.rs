@@ -151,7 +151,8 @@ impl Objects {
     }
 
     /// Watches what `pod` refers to, until [`Self::unregister`]. To be called again when the pod was changed, or its
-    /// status at the server: one that has ended there starts nothing any more and needs nothing (reference 4.6).
+    /// status at the server: one that has ended there starts nothing any more and needs nothing (upstream
+    /// `pkg/kubelet/kubelet_pods.go`).
     ///
     /// Must be called within a tokio runtime.
     pub fn register(&self, pod: &Pod) {

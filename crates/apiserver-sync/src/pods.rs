@@ -2,7 +2,8 @@
 //! for those that the server did not send.
 //!
 //! Level-triggered: whatever changed, each pod's state here is compared with the server's as it was last heard,
-//! and what differs is sent; so nothing is lost when the server is away. Rule: reference 3.6, 4.6, 4.8.
+//! and what differs is sent; so nothing is lost when the server is away. Rule: upstream
+//! `pkg/kubelet/status/status_manager.go`.
 
 mod decide;
 mod merge;

@@ -1,6 +1,6 @@
 //! The services of the cluster, as far as containers hear of them: names, addresses and ports.
 //!
-//! Rule: reference 3.3 (which services are watched) and 4.5 (when they are needed).
+//! Rule: upstream `pkg/kubelet/kubelet.go` (which services are watched) and `kubelet_pods.go` (when they are needed).
 
 mod environment;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! Owns these directories and the values in them; one [`Cgroups`] is their only writer. The cgroups of
 //! containers inside belong to the runtime. Must not know the runtime, the API or which pods should exist.
-//! Rules: reference 4.15.
+//! Rules: upstream `pkg/kubelet/cm`.
 
 mod error;
 mod hierarchy;

@@ -85,7 +85,7 @@ pub struct PodLimits {
 }
 
 impl PodLimits {
-    /// The limits of a pod. Rule: reference 4.15, upstream `pkg/kubelet/cm` `ResourceConfigForPod`.
+    /// The limits of a pod. Rule: upstream `pkg/kubelet/cm` `ResourceConfigForPod`.
     pub fn of(pod: &Pod) -> Self {
         let Some(spec) = &pod.spec else { return Self { cpu_shares: 2, ..Self::default() } };
         let (requests, limits) = (resources::requests(spec), resources::limits(spec));

@@ -1,5 +1,5 @@
 //! Names of the cgroups that pods run in, for both drivers.
-//! Rule: reference 4.15; upstream `pkg/kubelet/cm/cgroup_manager_linux.go`.
+//! Rule: upstream `pkg/kubelet/cm/cgroup_manager_linux.go`.
 
 use kube_model::PodUid;
 use kube_model::qos::QosClass;

@@ -1,5 +1,5 @@
 //! The configuration of a container.
-//! Rule: reference 4.5; upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! Environment variables of a container, and `$(NAME)` in its command.
-//! Rule: reference 4.5; upstream `pkg/kubelet/kubelet_pods.go` and `third_party/forked/golang/expansion`.
+//! Rule: upstream `pkg/kubelet/kubelet_pods.go` and `third_party/forked/golang/expansion`.
 
 mod references;
 

@@ -1,4 +1,4 @@
-//! What a pod calls itself. Rule: reference 4.5; upstream `GeneratePodHostNameAndDomain` in
+//! What a pod calls itself. Rule: upstream `GeneratePodHostNameAndDomain` in
 //! `pkg/kubelet/kubelet_pods.go` and `pkg/kubelet/util`.
 
 use kube_model::core::Pod;

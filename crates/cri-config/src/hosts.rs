@@ -1,4 +1,4 @@
-//! The text of a pod's `/etc/hosts`. Rule: reference 4.5; upstream `pkg/kubelet/kubelet_pods.go`.
+//! The text of a pod's `/etc/hosts`. Rule: upstream `pkg/kubelet/kubelet_pods.go`.
 
 use std::fmt::Write;
 use std::net::IpAddr;

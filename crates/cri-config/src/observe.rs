@@ -1,5 +1,5 @@
 //! What the runtime answers, as [`kube_model::observed`].
-//! Rule: reference 4.5 and 4.9; upstream `pkg/kubelet/kuberuntime/helpers.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/helpers.go`.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,5 +1,5 @@
 //! The names on disk of all that belongs to a pod: one owner, so that what is written is found again.
-//! Rule: reference 4.5 and 5.8.
+//! Rule: upstream `pkg/kubelet/kubelet_getters.go`, `pkg/kubelet/kuberuntime/helpers.go`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
 //! What the runtime is told to grant a sandbox and a container.
-//! Rule: reference 4.15 and 9; upstream `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/kuberuntime_container_linux.go`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
 //! The configuration of a pod's sandbox.
-//! Rule: reference 4.5; upstream `pkg/kubelet/kuberuntime/kuberuntime_sandbox.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/kuberuntime_sandbox.go`.
 
 use std::collections::BTreeMap;
 

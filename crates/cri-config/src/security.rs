@@ -1,5 +1,5 @@
 //! Users, privileges, namespaces and profiles.
-//! Rule: reference 4.5; upstream `pkg/kubelet/kuberuntime/security_context.go` and `pkg/securitycontext`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/security_context.go` and `pkg/securitycontext`.
 
 use std::path::{Component, Path};
 

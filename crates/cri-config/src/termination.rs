@@ -1,5 +1,5 @@
 //! The last words of a container: its termination log, or the end of its output.
-//! Rule: reference 4.9; upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
 
 use std::path::PathBuf;
 

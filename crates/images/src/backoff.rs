@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The failures of one image for one pod: 10 s, doubling to 300 s; begins anew when nothing failed for twice
-/// the longest time (reference 4.11).
+/// the longest time (upstream `pkg/kubelet/images/image_manager.go`).
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     last: Option<Failure>,

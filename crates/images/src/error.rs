@@ -21,7 +21,8 @@ pub enum PullSecretError {
     Invalid(#[from] InvalidConfig),
 }
 
-/// The waiting reason of a container without its image; names are the kubelet's (reference 4.9).
+/// The waiting reason of a container without its image; names are the kubelet's (upstream
+/// `pkg/kubelet/images/types.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The pull failed just now.

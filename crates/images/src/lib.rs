@@ -2,7 +2,7 @@
 //! after failures, with the reasons, messages and events of the kubelet.
 //!
 //! Owns the queue and the back-off of all pulls. Must not know the CRI: the runtime stands behind
-//! [`ImageService`]. Rules: reference 4.11.
+//! [`ImageService`]. Rules: upstream `pkg/kubelet/images`.
 
 mod backoff;
 pub mod credentials;

@@ -7,7 +7,7 @@ use crate::core::Container;
 /// nothing else. Lowercase hex without leading zeros.
 ///
 /// FNV-1a-32 over `([]uint8)[123 34 ...]`, the decimal bytes of `{"image":"...","name":"..."}` as Go's
-/// debug printer writes them. Rule: reference 4.4.
+/// debug printer writes them. Rule: upstream `pkg/kubelet/container/helpers.go` `HashContainer`.
 pub fn container_hash(container: &Container) -> String {
     let image = container.image.as_deref().unwrap_or_default();
     let json = format!("{{\"image\":{},\"name\":{}}}", go_json(image), go_json(&container.name));
@@ -51,7 +51,7 @@ fn go_json(text: &str) -> String {
     out
 }
 
-/// FNV-1a with 128 bits: the hash that the UID of a static pod is made with (reference 3.4).
+/// FNV-1a with 128 bits: the hash that the UID of a static pod is made with (upstream `pkg/kubelet/config/common.go`).
 ///
 /// ```
 /// let mut hash = kube_model::hash::Fnv128a::default();

@@ -1,6 +1,6 @@
 //! Names of the labels and annotations that the kubelet puts on pods, sandboxes and containers. crictl, log
 //! shippers and a restarted agent read them, so they are part of the contract.
-//! Rule: reference 4.5; upstream `pkg/kubelet/kuberuntime/labels.go`, `pkg/kubelet/types/pod_update.go`.
+//! Rule: upstream `pkg/kubelet/kuberuntime/labels.go`, `pkg/kubelet/types/pod_update.go`.
 
 /// Pod name, on sandboxes and containers.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";

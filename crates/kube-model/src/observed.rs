@@ -120,7 +120,8 @@ pub struct Container {
     pub exit_code: i32,
     /// The runtime's reason (`Completed`, `Error`, `OOMKilled`, ...).
     pub reason: String,
-    /// The runtime's message, with the termination message already appended (reference 4.9).
+    /// The runtime's message, with the termination message already appended (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
     pub message: String,
     /// Image as the user wrote it.
     pub image: String,

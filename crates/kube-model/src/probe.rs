@@ -25,7 +25,7 @@ pub enum ProbeOutcome {
 }
 
 /// The settled outcomes of one container instance. `None`: not settled yet, so the initial value of the kind
-/// holds: readiness fails, liveness succeeds, startup is unknown (reference 4.10).
+/// holds: readiness fails, liveness succeeds, startup is unknown (upstream `pkg/kubelet/prober/prober_manager.go`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerProbes {
     /// Outcome of the liveness probe.

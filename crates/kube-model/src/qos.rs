@@ -69,7 +69,8 @@ impl QosClass {
     }
 
     /// The cgroup that holds the pods of this class, below the cgroup root: `/kubepods/burstable`; pods of
-    /// class Guaranteed stand in `/kubepods` itself. Rule: reference 4.15, cgroupfs driver.
+    /// class Guaranteed stand in `/kubepods` itself. Rule: upstream `pkg/kubelet/cm/pod_container_manager_linux.go`,
+    /// cgroupfs driver.
     pub fn cgroup(self) -> &'static str {
         match self {
             Self::Guaranteed => "/kubepods",

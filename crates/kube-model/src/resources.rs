@@ -178,7 +178,8 @@ fn override_shared<'a>(totals: &mut Totals<'a>, pod_level: Option<&'a ResourceMa
     totals.0.extend(given.into_iter().filter(|(name, _)| shared(name)));
 }
 
-/// CPU shares for a CPU request in thousandths: 1024 a core, within 2..=262144. Rule: reference 4.15.
+/// CPU shares for a CPU request in thousandths: 1024 a core, within 2..=262144. Rule: upstream
+/// `pkg/kubelet/cm/helpers_linux.go`.
 pub fn shares(milli_cpu: i64) -> u64 {
     (milli_cpu.max(0).unsigned_abs().saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
@@ -198,13 +199,14 @@ pub fn milli_cpu_of_quota(quota: i64, period: i64) -> Option<i64> {
 }
 
 /// CFS quota in microseconds for each period of `period_us`, for a CPU limit in thousandths; at least 1000,
-/// and `None` without a limit. Rule: reference 4.15.
+/// and `None` without a limit. Rule: upstream `pkg/kubelet/cm/helpers_linux.go`.
 pub fn quota(milli_cpu: i64, period_us: u64) -> Option<i64> {
     let period = i64::try_from(period_us).unwrap_or(i64::MAX);
     (milli_cpu > 0).then(|| (milli_cpu.saturating_mul(period) / 1000).max(1000))
 }
 
-/// `cpu.weight` of cgroup v2 for CPU shares of v1: 2..=262144 becomes 1..=10000. Rule: reference 4.15.
+/// `cpu.weight` of cgroup v2 for CPU shares of v1: 2..=262144 becomes 1..=10000. Rule: upstream
+/// `pkg/kubelet/cm/helpers_linux.go`.
 pub fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
@@ -212,7 +214,7 @@ pub fn weight(shares: u64) -> u64 {
 /// `oom_score_adj` of a container: the smaller its memory request, the sooner the kernel kills it. Guaranteed
 /// and node-critical pods have -997, BestEffort 1000, Burstable 3..=999; a sidecar never dies before the
 /// regular container with the smallest request. `memory_capacity` is the node's memory in bytes.
-/// Rule: reference 4.15, upstream `pkg/kubelet/qos`.
+/// Rule: upstream `pkg/kubelet/qos`.
 pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 {
     const PROTECTED: i32 = -997;
     let class = QosClass::of(pod);
@@ -248,7 +250,7 @@ fn is_node_critical(pod: &Pod) -> bool {
 }
 
 /// Whether the node gives up other pods for this one: static pods, mirror pods and priorities from 2000000000
-/// on. Rule: reference 4.12.
+/// on. Rule: upstream `pkg/kubelet/lifecycle/predicate.go`.
 pub fn is_critical(pod: &Pod) -> bool {
     let priority = pod.spec.as_ref().and_then(|s| s.priority);
     pod::is_static(pod)

@@ -1,5 +1,5 @@
 //! What a node, its pods and containers use: the Summary API (`/stats/summary`), as data.
-//! Names and units: reference 7.6; upstream `staging/src/k8s.io/kubelet/pkg/apis/stats/v1alpha1/types.go`.
+//! Names and units: upstream `staging/src/k8s.io/kubelet/pkg/apis/stats/v1alpha1/types.go`.
 //!
 //! A value that cannot be told is `None` and left out of the JSON. Times keep their full precision in memory and
 //! are whole seconds in JSON, as all times of the API are.

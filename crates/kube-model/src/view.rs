@@ -156,7 +156,7 @@ pub enum EventType {
     Warning,
 }
 
-/// Something that happened to a pod; reasons and texts are the kubelet's (reference 8).
+/// Something that happened to a pod; reasons and texts are the kubelet's (upstream `pkg/kubelet/events/event.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {

@@ -35,7 +35,8 @@ pub const WITHOUT_EFFECT: &str = "without effect";
 pub enum Standing {
     /// The kubelet's.
     Kubelet,
-    /// The kubelet's, which prefers the configuration field over the flag (reference 1.5).
+    /// The kubelet's, which prefers the configuration field over the flag (upstream
+    /// `cmd/kubelet/app/options/options.go`).
     Deprecated,
     /// Ours: the kubelet has no such flag.
     Ours,

@@ -25,7 +25,8 @@ const BUILT: &[Gate] = &[
     Gate::NodeDeclaredFeatures,
 ];
 
-/// The built gates whose features a Node declares, so that API server and scheduler use them (reference 6.2).
+/// The built gates whose features a Node declares, so that API server and scheduler use them (upstream
+/// `pkg/kubelet/nodestatus/setters.go` `DeclaredFeatures`).
 const DECLARED: &[Gate] = &[Gate::ExtendWebSocketsToKubelet];
 
 /// How settled the thing behind a gate is.
@@ -153,7 +154,7 @@ impl fmt::Display for Names<'_> {
 }
 
 /// What `--feature-gates` and the configuration's `featureGates` make together: gate by gate, the flag wins
-/// (reference 1.1; the only map for which it is so).
+/// (upstream `cmd/kubelet/app/server.go`; the only map for which it is so).
 pub fn merge(config: &BTreeMap<String, bool>, flags: &BTreeMap<String, bool>) -> BTreeMap<String, bool> {
     config.iter().chain(flags).map(|(name, on)| (name.clone(), *on)).collect()
 }

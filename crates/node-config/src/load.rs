@@ -1,5 +1,5 @@
 //! From a command line and the files that it names to the configuration that counts: file over defaults, drop-ins
-//! over the file, flags over all (reference 1.1 and 1.3, Top 40, 1 to 4).
+//! over the file, flags over all (upstream `cmd/kubelet/app/server.go`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

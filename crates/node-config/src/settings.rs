@@ -112,7 +112,7 @@ pub enum LoggingFormat {
 }
 
 impl Settings {
-    /// The node's name: the override or else `hostname`, trimmed and in lower case (reference 1.4).
+    /// The node's name: the override or else `hostname`, trimmed and in lower case (upstream `pkg/util/node`).
     ///
     /// # Errors
     /// When the host name is needed and is no DNS-1123 subdomain.

@@ -1,8 +1,8 @@
 //! The rules that a whole configuration must keep, checked all at once.
 //!
 //! Owns what makes a value of the right type wrong all the same: on its own, beside others, with the feature gates,
-//! or on this machine (reference 1.7). One rule is a row of a table or a function. Must not know where values came
-//! from, beyond asking; nor files and flags.
+//! or on this machine (upstream `pkg/kubelet/apis/config/validation/validation.go`). One rule is a row of a table or a
+//! function. Must not know where values came from, beyond asking; nor files and flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

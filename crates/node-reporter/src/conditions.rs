@@ -1,4 +1,4 @@
-//! The node's conditions. Rule: reference 6.2; upstream `pkg/kubelet/nodestatus/setters.go`.
+//! The node's conditions. Rule: upstream `pkg/kubelet/nodestatus/setters.go`.
 
 use kube_model::Timestamp;
 use kube_model::core::NodeCondition;

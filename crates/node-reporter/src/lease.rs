@@ -1,5 +1,5 @@
 //! The node's lease in `kube-node-lease`: the heartbeat that keeps the node from being given up.
-//! Rule: reference 6.3; upstream `component-helpers/apimachinery/lease/controller.go`.
+//! Rule: upstream `component-helpers/apimachinery/lease/controller.go`.
 //!
 //! Better than the kubelet: the lease carries which agent holds it ([`INSTANCE`]), so a second agent of the same
 //! node name notices the first and leaves it alone, instead of both writing the same Node.

@@ -1,5 +1,5 @@
 //! The Node that is created, and what is put right on one that is there.
-//! Rule: reference 6.1; upstream `pkg/kubelet/kubelet_node_status.go`.
+//! Rule: upstream `pkg/kubelet/kubelet_node_status.go`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the Node's status says. Rule: reference 6.2; upstream `pkg/kubelet/nodestatus/setters.go`.
+//! What the Node's status says. Rule: upstream `pkg/kubelet/nodestatus/setters.go`.
 
 use kube_model::Timestamp;
 use kube_model::core::{

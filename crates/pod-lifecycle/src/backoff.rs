@@ -1,5 +1,5 @@
 //! Crash back-off: the first restart at once, then 10 s doubling to 5 min, forgotten after a run of 10 min
-//! (reference 4.4).
+//! (upstream `pkg/kubelet/kuberuntime/kuberuntime_manager.go` `doBackOff`).
 //!
 //! Every end of a container that is to run again counts, whatever its exit code; the wait is measured from
 //! `finishedAt`, which is placed on the monotonic timeline when it is first seen. It starts afresh when the image or

@@ -1,4 +1,4 @@
-//! The conditions of a pod (reference 4.8).
+//! The conditions of a pod (upstream `pkg/kubelet/status/generate.go`).
 
 use kube_model::core::{ContainerStatus, PodCondition};
 use kube_model::pod::{self, ContainerKind};
@@ -34,8 +34,8 @@ impl Finding {
     }
 }
 
-/// All conditions: those of others as the pod's source has them, then ours. The time of the last transition stays as long as
-/// the status does.
+/// All conditions: those of others as the pod's source has them, then ours. The time of the last transition stays as
+/// long as the status does.
 pub(crate) fn all(cx: Context<'_>, statuses: &Statuses, phase: Phase) -> Vec<PodCondition> {
     let previous: &[PodCondition] = cx.previous().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let mut conditions: Vec<_> = pod::foreign_conditions(cx.inputs.pod.status.as_ref()).cloned().collect();

@@ -1,4 +1,4 @@
-//! The status of each container (reference 4.9).
+//! The status of each container (upstream `pkg/kubelet/kubelet_pods.go`).
 
 use kube_model::Timestamp;
 use kube_model::core::{
@@ -196,7 +196,7 @@ fn absent(cx: Context<'_>, kind: ContainerKind, container: &Container) -> Contai
     status
 }
 
-/// Reason of a container of which nobody knows how it ended (Top 40 #18).
+/// Reason of a container of which nobody knows how it ended (upstream `pkg/kubelet/kubelet_pods.go`).
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
 fn lost() -> ContainerState {

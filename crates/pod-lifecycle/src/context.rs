@@ -78,7 +78,8 @@ impl<'a> Context<'a> {
     }
 
     /// Whether the end of its removal is an end of the pod itself, with a terminal phase for its object to show:
-    /// that of a pod which was deleted, but not of a static pod whose manifest is gone (reference 4.7).
+    /// that of a pod which was deleted, but not of a static pod whose manifest is gone (upstream
+    /// `pkg/kubelet/kubelet_pods.go`).
     pub(crate) fn ends_by_removal(self) -> bool {
         let pod = self.inputs.pod;
         matches!(self.inputs.intent, Intent::Remove { .. })
@@ -176,7 +177,8 @@ impl<'a> Context<'a> {
                 })
     }
 
-    /// Whether name or image differ from those that the instance was created with (reference 4.4).
+    /// Whether name or image differ from those that the instance was created with (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
     pub(crate) fn definition_changed(self, container: &Container, instance: &observed::Container) -> bool {
         instance.hash.as_ref().is_some_and(|hash| *hash != container_hash(container))
     }

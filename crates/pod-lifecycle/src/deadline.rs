@@ -1,4 +1,4 @@
-//! When a pod started, and `spec.activeDeadlineSeconds` (reference 4.7).
+//! When a pod started, and `spec.activeDeadlineSeconds` (upstream `pkg/kubelet/active_deadline.go`).
 
 use kube_model::core::PodStatus;
 use kube_model::k8s_openapi::jiff::SignedDuration;

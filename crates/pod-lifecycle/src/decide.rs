@@ -1,4 +1,5 @@
-//! The plan: one decision after the other, from the whole pod to single containers (reference 4.3, 4.4, 4.6).
+//! The plan: one decision after the other, from the whole pod to single containers (upstream
+//! `pkg/kubelet/kuberuntime/kuberuntime_manager.go` `computePodActions`).
 
 use kube_model::Monotonic;
 use kube_model::core::Container;

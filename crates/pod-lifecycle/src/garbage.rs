@@ -1,4 +1,4 @@
-//! What is dead and not needed any more (reference 4.14). A removal that fails holds back nothing else, and in the end
+//! What is dead and not needed any more. A removal that fails holds back nothing else, and in the end
 //! not even the end of the pod, as in the kubelet, whose garbage collector comes later: upstream
 //! `pkg/kubelet/kuberuntime/kuberuntime_gc.go`.
 

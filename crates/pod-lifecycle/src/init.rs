@@ -1,5 +1,5 @@
 //! How far the initialisation of a pod is: init containers one after the other, sidecars kept running
-//! (reference 4.4).
+//! (upstream `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
 
 use kube_model::core::Container;
 use kube_model::observed::ContainerState;

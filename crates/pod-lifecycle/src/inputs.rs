@@ -84,7 +84,8 @@ pub struct Failure {
     pub attempts: u32,
 }
 
-/// Waiting reasons for failed attempts; names are the kubelet's (reference 4.9).
+/// Waiting reasons for failed attempts; names are the kubelet's (upstream `pkg/kubelet/container/sync_result.go`,
+/// `pkg/kubelet/images/types.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is the Kubernetes reason of the same name")]
 pub enum FailureReason {

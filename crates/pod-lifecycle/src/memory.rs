@@ -141,7 +141,8 @@ fn next_failure(
 /// Delay before the next attempt when `attempts` have failed in a row.
 ///
 /// Pulls: 10 s doubling to 5 min, as the kubelet's image back-off. All else: 1 s doubling to `max`, so that a
-/// short trouble costs little; the kubelet waits 10 to 15 s from the first failure on (reference 4.2).
+/// short trouble costs little; the kubelet waits 10 to 15 s from the first failure on (upstream
+/// `pkg/kubelet/pod_workers.go`).
 fn retry_delay_seconds(reason: FailureReason, attempts: u32, max: i64) -> i64 {
     let (initial, max) = if reason.is_pull() { (10_i64, 300) } else { (1, max) };
     initial.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max)

@@ -1,4 +1,4 @@
-//! The phase of a pod, and reason and message that go with it (reference 4.7).
+//! The phase of a pod, and reason and message that go with it (upstream `pkg/kubelet/kubelet_pods.go` `getPhase`).
 
 use kube_model::core::{ContainerState, ContainerStatus, PodStatus};
 use kube_model::observed;
@@ -48,8 +48,9 @@ pub(crate) struct Outcome {
     pub(crate) message: Option<String>,
 }
 
-/// A terminal phase stays, whoever wrote it: ours, or the server's copy of the pod (reference 4.2, 4.7). Else the deadline decides, then the containers; reason and message stay as long as
-/// the phase does.
+/// A terminal phase stays, whoever wrote it: ours, or the server's copy of the pod (upstream
+/// `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`). Else the deadline decides, then the containers; reason and
+/// message stay as long as the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
     if let Some(rejection) = &cx.inputs.memory.rejection {
         return Outcome {

@@ -1,4 +1,4 @@
-//! A pod that its node does not take (reference 4.1, 4.12).
+//! A pod that its node does not take (upstream `pkg/kubelet/kubelet.go` `rejectPod`).
 
 use kube_model::core::PodStatus;
 use kube_model::qos::QosClass;

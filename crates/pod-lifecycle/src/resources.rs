@@ -1,4 +1,4 @@
-//! Resources as a status shows them (reference 4.9).
+//! Resources as a status shows them (upstream `pkg/kubelet/kubelet_pods.go`).
 
 use kube_model::core::{Container, ContainerStatus, PodSpec, ResourceRequirements};
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
@@ -16,10 +16,10 @@ pub(crate) fn allocated(container: &Container) -> Option<ResourceMap> {
     container.resources.as_ref()?.requests.clone().filter(|r| !r.is_empty())
 }
 
-/// `resources` of a container that exists. Of one that runs CPU and memory are what the runtime grants it, where it says
-/// so; else they are what was told of this container before, then what it was admitted with. There is no runtime's word
-/// for anything else, nor for what was neither requested nor limited. `before` is the status of this same container, if
-/// it ran then. Rule: upstream `pkg/kubelet/kubelet_pods.go` `convertToAPIContainerStatuses`.
+/// `resources` of a container that exists. Of one that runs CPU and memory are what the runtime grants it, where it
+/// says so; else they are what was told of this container before, then what it was admitted with. There is no runtime's
+/// word for anything else, nor for what was neither requested nor limited. `before` is the status of this same
+/// container, if it ran then. Rule: upstream `pkg/kubelet/kubelet_pods.go` `convertToAPIContainerStatuses`.
 pub(crate) fn actual(
     container: &Container,
     instance: &observed::Container,

@@ -1,4 +1,5 @@
-//! Whether a container is kept, started, stopped or left alone (reference 4.4).
+//! Whether a container is kept, started, stopped or left alone (upstream
+//! `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
 
 use kube_model::core::{Container, ContainerRestartRule, PodSpec};
 use kube_model::observed::{self, ContainerState};

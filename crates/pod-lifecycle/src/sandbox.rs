@@ -1,4 +1,5 @@
-//! Whether the pod's sandbox can be used, or has to be replaced (reference 4.4).
+//! Whether the pod's sandbox can be used, or has to be replaced (upstream `pkg/kubelet/kuberuntime/util/util.go`
+//! `PodSandboxChanged`).
 
 use kube_model::observed::{ContainerState, Sandbox, SandboxState};
 use kube_model::pod::{self, ContainerKind};

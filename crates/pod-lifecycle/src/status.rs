@@ -1,4 +1,4 @@
-//! The status of a pod as the API has it (reference 4.7 to 4.9).
+//! The status of a pod as the API has it (upstream `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`).
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! Stopping containers: grace periods and the order of sidecars (reference 4.6).
+//! Stopping containers: grace periods and the order of sidecars (upstream
+//! `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use kube_model::pod::{self, ContainerKind};
 use crate::context::Context;
 use crate::plan::{Action, StopCause};
 
-/// The runtime is never given less time than this between SIGTERM and SIGKILL, in seconds (Top 40 #13).
+/// The runtime is never given less time than this between SIGTERM and SIGKILL, in seconds (upstream
+/// `minimumGracePeriodInSeconds`).
 const MIN_GRACE_SECONDS: i64 = 2;
 
 /// Stops one container while its pod lives on.

@@ -1,4 +1,4 @@
-//! What a container that does not run waits for, in the kubelet's words (reference 4.9).
+//! What a container that does not run waits for, in the kubelet's words (upstream `pkg/kubelet/kubelet_pods.go`).
 
 use kube_model::Monotonic;
 use kube_model::core::{Container, ContainerState, ContainerStateWaiting};

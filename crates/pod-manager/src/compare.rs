@@ -18,7 +18,7 @@ pub(crate) enum Difference {
     Desired,
 }
 
-/// Compares two versions of a pod. Rule: reference 3.5.
+/// Compares two versions of a pod. Rule: upstream `pkg/kubelet/config/config.go`.
 pub(crate) fn difference(old: &Arc<Pod>, new: &Arc<Pod>) -> Difference {
     if Arc::ptr_eq(old, new) {
         return Difference::None;

@@ -1,7 +1,8 @@
 //! The desired pods of a node: what the sources (files, HTTP, API server) say together.
 //!
 //! Owns the merged set, which pod may have a name, and the mirror pods. A plain data structure: must not know
-//! clocks, tasks, the runtime or what becomes of the pods. Rule: reference 3.5, 3.6.
+//! clocks, tasks, the runtime or what becomes of the pods. Rule: upstream `pkg/kubelet/config/config.go`,
+//! `pkg/kubelet/pod/pod_manager.go`.
 
 mod compare;
 

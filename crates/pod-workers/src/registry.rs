@@ -29,10 +29,11 @@ use crate::turns::Turns;
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
-/// Grace period of a pod that only the runtime knows, in seconds (reference 4.2; the planner makes it 2).
+/// Grace period of a pod that only the runtime knows, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner
+/// makes it 2).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 
-/// Grace period of a deleted pod at least, in seconds (reference 4.2; the planner makes it 2).
+/// Grace period of a deleted pod at least, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner makes it 2).
 const LEAST_GRACE_SECONDS: i64 = 1;
 
 /// Pause before an actor that panicked is started anew.
@@ -148,7 +149,8 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// Deletes a pod gracefully for a source that keeps it until it has ended: its
     /// `metadata.deletionGracePeriodSeconds` count from the first call on, and a later call may shorten them
-    /// (reference 4.2). In the end the view says `finished`, with the last status, until [`Workers::remove`].
+    /// (upstream `pkg/kubelet/pod_workers.go`). In the end the view says `finished`, with the last status, until
+    /// [`Workers::remove`].
     pub fn delete(&self, pod: Arc<Pod>) {
         let (uid, key) = pod::identity(&pod);
         let grace = pod.metadata.deletion_grace_period_seconds;

@@ -18,8 +18,8 @@ use crate::cell::Reporter;
 /// cgroups, hooks). Each method is one step of a plan. A step may be dropped half-way when the pod is to be
 /// removed; the next observation shows how far it came.
 pub trait Runtime: Send + Sync + 'static {
-    /// Reads all sandboxes and containers of one pod, at this moment. Fails when they cannot be listed; one whose status
-    /// cannot be read is still there.
+    /// Reads all sandboxes and containers of one pod, at this moment. Fails when they cannot be listed; one whose
+    /// status cannot be read is still there.
     fn observe(&self, uid: &PodUid, key: &PodKey)
     -> impl Future<Output = Result<Observed, StepError>> + Send;
 
@@ -169,7 +169,8 @@ pub trait Probes: Send + Sync + 'static {
     fn sync(&self, pod: &Arc<Pod>, observed: &ObservedPod);
     /// Settled outcomes.
     fn results(&self, uid: &PodUid) -> Arc<PodProbes>;
-    /// The pod is being stopped: liveness and startup probes end, readiness goes on (reference 4.6).
+    /// The pod is being stopped: liveness and startup probes end, readiness goes on (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
     fn terminating(&self, uid: &PodUid);
     /// The pod has nothing left that could be probed.
     fn remove(&self, uid: &PodUid);

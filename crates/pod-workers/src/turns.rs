@@ -1,5 +1,5 @@
 //! In which order pods are judged: of those that come together the first is first, whichever actor is faster, so
-//! that a full node turns away the last ones. Rule: reference 3.5, `HandlePodAdditions`.
+//! that a full node turns away the last ones. Rule: upstream `pkg/kubelet/kubelet.go` `HandlePodAdditions`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
 //! The source that watches an API server for the pods of this node.
 //!
-//! Rule: reference 3.3. The first list comes from the server's cache, as a stream where the server can do that,
-//! because every node of a cluster asks at once; when the watch is lost later the list is a consistent one,
-//! because an older state would end pods that were only just started. While the server can not be reached the
-//! set stays as it was, and the failure stands beside it.
+//! Rule: upstream `pkg/kubelet/config/apiserver.go`. The first list comes from the server's cache, as a stream where
+//! the server can do that, because every node of a cluster asks at once; when the watch is lost later the list is a
+//! consistent one, because an older state would end pods that were only just started. While the server can not be
+//! reached the set stays as it was, and the failure stands beside it.
 //!
 //! Owns the watch and the set of pods. Pods were defaulted and validated by the server; of each only its
 //! decoding can fail, which is told and concerns no other. Must not know what becomes of them.

@@ -1,8 +1,8 @@
 //! The source that reads static pods from a folder, or from one file, and follows its changes.
 //!
-//! As the kubelet (reference 3.1): any extension, JSON or YAML, one pod a file, names with a leading dot and
-//! sub-folders left out, in the order of the names; a file that is unlinked and made again is a pod that goes and comes,
-//! however soon. Better on purpose: a manifest that can not be used, or a
+//! As the kubelet (upstream `pkg/kubelet/config/file.go`): any extension, JSON or YAML, one pod a file, names with a
+//! leading dot and sub-folders left out, in the order of the names; a file that is unlinked and made again is a pod
+//! that goes and comes, however soon. Better on purpose: a manifest that can not be used, or a
 //! folder that can not be read, is a problem beside the pods, while the last good version goes on, also over a
 //! restart (see [`Settings::cache_dir`]). Only what is gone from a readable folder stops.
 //!

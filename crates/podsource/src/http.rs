@@ -1,8 +1,8 @@
 //! The source that polls an HTTP URL: one Pod, a PodList or a List, in JSON or YAML.
 //!
-//! As the kubelet (reference 3.2): a GET per check, 10 s for the whole of it, at most 10 MiB, anything but 200 is an
-//! error that changes nothing, an empty body means no pods, and one item that is wrong refuses the whole document.
-//! The pods of a document belong together, so then the whole last good one stays.
+//! As the kubelet (upstream `pkg/kubelet/config/http.go`): a GET per check, 10 s for the whole of it, at most 10 MiB,
+//! anything but 200 is an error that changes nothing, an empty body means no pods, and one item that is wrong refuses
+//! the whole document. The pods of a document belong together, so then the whole last good one stays.
 //!
 //! Better on purpose:
 //! - Nothing but a document without a pod takes it away: the last good one also stays over a restart of the agent
@@ -69,7 +69,7 @@ pub struct Settings {
     /// Further headers, names and values; a name may stand several times. One that the source would send itself
     /// (`Host`, `User-Agent`, `Authorization` of the URL) replaces it. Values are secret.
     pub headers: Vec<(String, String)>,
-    /// Name of this node: part of the pods' names. (Not of their UIDs; reference 3.4.)
+    /// Name of this node: part of the pods' names. (Not of their UIDs; upstream `pkg/kubelet/config/common.go`.)
     pub node_name: String,
     /// How often the URL is read; zero stands for [`CHECK_FREQUENCY`]. May change at any time.
     pub check_frequency: Receiver<Duration>,

@@ -1,7 +1,7 @@
 //! The text of a manifest becomes a static pod, or one of several pods: decoded, named, defaulted and validated.
 //! Pure: text in, pods or problems out.
 //!
-//! Rules: reference 3.1, 3.2 and 3.4; upstream `pkg/kubelet/config/common.go`.
+//! Rules: upstream `pkg/kubelet/config/common.go`.
 
 mod as_go;
 mod decode;
@@ -35,7 +35,7 @@ const MAX_TEXT: usize = 1000;
 const MAX_LOCATED: usize = 1000;
 
 /// Where a manifest comes from. All of it goes into the UID of its pod, but for the node's name if it is a URL
-/// (reference 3.4).
+/// (upstream `pkg/kubelet/config/common.go`).
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The file, as the source names it, or the URL without credentials.
@@ -141,7 +141,8 @@ impl Borrow<Pod> for Placed {
 /// Reads the document `text`, which holds one Pod, or a PodList or List with any number.
 ///
 /// As in the kubelet one item that is wrong refuses the whole document; of two items with one name or UID the
-/// first is taken (reference 3.2, 3.5). The kubelet refuses a List, which is what `kubectl get -o yaml` prints.
+/// first is taken (upstream `pkg/kubelet/config/http.go`). The kubelet refuses a List, which is what `kubectl get -o
+/// yaml` prints.
 ///
 /// # Errors
 /// As [`read`], of all items at once.
@@ -196,7 +197,7 @@ fn warnings(problems: Vec<Problem>) -> Vec<Problem> {
     problems.into_iter().map(|problem| Problem { warning: true, ..problem }).collect()
 }
 
-/// Puts down when the agent first saw the pod. Rule: reference 3.5.
+/// Puts down when the agent first saw the pod. Rule: upstream `pkg/kubelet/config/config.go`.
 pub fn stamp(pod: &mut Pod, seen: Timestamp) {
     mark_seen(pod, format!("{seen:.9}"));
 }

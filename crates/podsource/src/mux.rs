@@ -16,7 +16,7 @@ use tokio_stream::{StreamExt, StreamMap};
 
 use crate::{Place, SourceState};
 
-/// Merges sources by the rules of [`PodManager`] (reference 3.5).
+/// Merges sources by the rules of [`PodManager`] (upstream `pkg/kubelet/config/config.go`).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -173,8 +173,8 @@ impl Source {
     }
 }
 
-/// What the wall clock, as it goes `now`, said when something began, `elapsed` ago, at what was `began` then. The two are
-/// one unless somebody set the clock.
+/// What the wall clock, as it goes `now`, said when something began, `elapsed` ago, at what was `began` then. The two
+/// are one unless somebody set the clock.
 fn shown(began: Timestamp, elapsed: Duration, now: Timestamp) -> Timestamp {
     let Ok(moved) = now.checked_sub(elapsed) else { return began };
     // Two readings of two clocks never agree to the last digit.

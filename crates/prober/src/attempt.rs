@@ -37,7 +37,7 @@ pub enum HandlerError {
     NoHandler(String),
 }
 
-/// How often a handler that errs is run before the probe's result is unknown (reference 4.10).
+/// How often a handler that errs is run before the probe's result is unknown (upstream `pkg/kubelet/prober/prober.go`).
 const TRIES: u32 = 3;
 
 /// What a probe is aimed at.

@@ -1,4 +1,4 @@
-//! The rules of probing (reference 4.10, upstream `pkg/kubelet/prober/worker.go`): when a probe may run, how its
+//! The rules of probing (upstream `pkg/kubelet/prober/worker.go`): when a probe may run, how its
 //! verdicts add up to an outcome, and when it is done with. Pure: time is an argument.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -95,7 +95,8 @@ pub fn held_back(kind: ProbeKind, has_startup_probe: bool, known: ContainerProbe
     kind != ProbeKind::Startup && has_startup_probe && known.startup != Some(ProbeOutcome::Success)
 }
 
-/// Whether a probe of this kind runs at all: once the pod terminates, only readiness does (reference 4.6).
+/// Whether a probe of this kind runs at all: once the pod terminates, only readiness does (upstream
+/// `pkg/kubelet/prober/prober_manager.go`).
 pub fn runs(kind: ProbeKind, terminating: bool) -> bool {
     !terminating || kind == ProbeKind::Readiness
 }

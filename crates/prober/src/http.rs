@@ -1,6 +1,6 @@
 //! HTTP probes and HTTP lifecycle hooks: GET over a connection of its own, straight to the container (no proxy, no
 //! keep-alive, no compression, certificates not verified). Status 200 to 399 is a success; redirects are followed
-//! on the same host only (reference 4.10, upstream `pkg/probe/http`).
+//! on the same host only (upstream `pkg/probe/http`).
 
 use std::io;
 use std::net::IpAddr;
@@ -152,7 +152,7 @@ impl Client {
 
     /// Runs an `httpGet` lifecycle hook: any answer is a success, whatever its status, and its body is not read.
     /// HTTPS towards a server that speaks plain HTTP is tried again without TLS and without credentials
-    /// (reference 4.6). No timeout: the caller bounds it by the grace period.
+    /// (upstream `pkg/kubelet/lifecycle/handlers.go`). No timeout: the caller bounds it by the grace period.
     pub async fn hook(
         &self,
         action: &HTTPGetAction,

@@ -1,5 +1,5 @@
 //! Liveness, readiness and startup probes over exec, HTTP, TCP and gRPC, by the kubelet's rules
-//! (reference 4.10).
+//! (upstream `pkg/kubelet/prober`).
 //!
 //! [`Prober`] owns one task per probe of a running container and the settled outcomes of every pod; the rules
 //! themselves are pure and stand in [`decide`]. The handlers ([`http`], [`tcp`], [`grpc`], [`exec`]) can be used

@@ -1,5 +1,5 @@
 //! How the probes went, for those who count: by probe, not by container instance, so that a restart of the container
-//! goes on counting. A tally goes with its probe (reference 7.5).
+//! goes on counting. A tally goes with its probe (upstream `pkg/kubelet/prober/prober_manager.go`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! TLS towards containers: encrypted, never verified, because a probe asks whether a server works and the kubelet
-//! has no trust anchor for it (reference 4.10).
+//! has no trust anchor for it (upstream `pkg/probe/http`).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Who sends a request, and whether that user may do it (reference 7.1 and 7.2). Every path is denied unless an
-//! authoriser allows it.
+//! Who sends a request, and whether that user may do it (upstream `pkg/kubelet/server/auth.go`). Every path is denied
+//! unless an authoriser allows it.
 //!
 //! Deciding what a request needs (`attributes`) is pure; answers of the API server are kept for a while.
 

@@ -1,4 +1,4 @@
-//! `/healthz`: whether the agent's process is alive (reference 7.1, port 10248), and its blocking work goes on. It runs on
+//! `/healthz`: whether the agent's process is alive (port 10248), and its blocking work goes on. It runs on
 //! a thread and runtime of its own, so that busy workers cannot make the node look dead.
 
 use std::io;

@@ -1,4 +1,5 @@
-//! The kubelet's server: 10250 with TLS, authentication and authorisation, and 10255 without (reference 7.1–7.3).
+//! The kubelet's server: 10250 with TLS, authentication and authorisation, and 10255 without (upstream
+//! `pkg/kubelet/server/server.go`).
 //!
 //! Owns connections, routing and the wording of answers. What the answers say comes from the agent through
 //! [`crate::host`]. A request passes through: `path` (decoded and clean, or redirected), [`crate::auth`],

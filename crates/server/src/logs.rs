@@ -1,4 +1,5 @@
-//! Container logs as the kubelet serves them: CRI log files to what `kubectl logs` prints (reference 7.2).
+//! Container logs as the kubelet serves them: CRI log files to what `kubectl logs` prints (upstream
+//! `staging/src/k8s.io/cri-client/pkg/logs/logs.go`).
 //!
 //! What to read ([`options`], [`source`]) and how rows become output ([`row`], [`tail`]) is decided without I/O
 //! or with positioned reads only. A follower sleeps until the folder changes or its container ends: it has no

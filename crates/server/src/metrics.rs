@@ -1,4 +1,5 @@
-//! Metrics: the text format, what the server counts itself, and the endpoints' contents (reference 7.4 and 7.5).
+//! Metrics: the text format, what the server counts itself, and the endpoints' contents (upstream
+//! `pkg/kubelet/metrics/metrics.go`).
 //!
 //! Must not measure anything but its own process and requests: the rest is given by [`crate::host`].
 

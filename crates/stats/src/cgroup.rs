@@ -1,4 +1,5 @@
-//! What the kernel counts for a cgroup, v1 and v2. Working set is usage less inactive file pages (reference 4.13).
+//! What the kernel counts for a cgroup, v1 and v2. Working set is usage less inactive file pages (as cAdvisor counts
+//! it).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +12,8 @@ use kube_model::stats::{CpuStats, IoStats, MemoryStats, PsiStats, SwapStats};
 use crate::proc::{pressure, value};
 use crate::text;
 
-/// From here on a v1 limit is none: the kernel's "unlimited", rounded to pages (upstream `pkg/kubelet/stats/helper.go`).
+/// From here on a v1 limit is none: the kernel's "unlimited", rounded to pages (upstream
+/// `pkg/kubelet/stats/helper.go`).
 const UNLIMITED: u64 = 1 << 62;
 
 /// Where cgroups are mounted, and how.

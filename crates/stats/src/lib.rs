@@ -2,7 +2,7 @@
 //!
 //! Owns: which file of the kernel, or which field of the runtime's answer, each number comes from. Knows nothing of
 //! how the runtime is asked, of who wants the numbers or how often; writes nothing.
-//! Rules: reference 7.5 and 7.6.
+//! Rules: upstream `pkg/kubelet/server/stats`, `pkg/kubelet/metrics/collectors`.
 
 mod cgroup;
 mod cri;

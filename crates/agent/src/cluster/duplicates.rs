@@ -1,5 +1,5 @@
 //! Events about pods that do not run because their own source has another one of their name.
-//! Rule: reference 3.5; upstream `pkg/kubelet/config/config.go` `filterInvalidPods`.
+//! Rule: upstream `pkg/kubelet/config/config.go` `filterInvalidPods`.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

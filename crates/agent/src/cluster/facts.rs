@@ -24,8 +24,8 @@ const IMAGES: Duration = Duration::from_secs(30);
 /// Longest time for one question to the runtime.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a runtime that does not answer counts as what it was last, as the kubelet has it (reference 4.1). It is
-/// given as long for its first answer.
+/// How long a runtime that does not answer counts as what it was last, as the kubelet has it (upstream
+/// `pkg/kubelet/kubelet.go`). It is given as long for its first answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct NodeFacts {
@@ -176,8 +176,8 @@ impl Machine for NodeFacts {
     }
 }
 
-/// What is wrong with the runtime, in the kubelet's words (reference 6.2). While it is silent it counts as it did when
-/// it last answered.
+/// What is wrong with the runtime, in the kubelet's words (upstream `pkg/kubelet/nodestatus/setters.go`). While it is
+/// silent it counts as it did when it last answered.
 fn runtime_problem(view: &RuntimeView<Monotonic>, last: &Option<String>, now: Monotonic) -> Option<String> {
     match view.ready {
         true => None,
@@ -223,7 +223,7 @@ fn pretty_name(os_release: &str) -> String {
     value.unwrap_or("Linux").trim_matches(['"', '\'']).to_owned()
 }
 
-/// What runs out on this node (reference 4.13).
+/// What runs out on this node (upstream `pkg/kubelet/eviction/helpers.go`).
 fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> {
     let mut stocks = BTreeMap::new();
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

@@ -1,5 +1,5 @@
 //! The kernel's own word that the whole machine, not one container, was out of memory: the event `SystemOOM`.
-//! Rule: reference 6.4; upstream `pkg/kubelet/oom` and cAdvisor's `oomparser`.
+//! Rule: upstream `pkg/kubelet/oom` and cAdvisor's `oomparser`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};

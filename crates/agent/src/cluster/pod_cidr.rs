@@ -1,5 +1,5 @@
 //! The addresses that the cluster gives this node's pods, told to the runtime: some make their network's
-//! configuration of it. Rule: reference 6.4; upstream `updatePodCIDR`.
+//! configuration of it. Rule: upstream `pkg/kubelet/kubelet_network.go` `updatePodCIDR`.
 
 use std::sync::Arc;
 use std::time::Duration;

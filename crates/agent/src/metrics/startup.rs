@@ -1,4 +1,4 @@
-//! How long pods of the API server take from their creation until the server shows that they run (reference 7.4;
+//! How long pods of the API server take from their creation until the server shows that they run (as
 //! upstream `pkg/kubelet/util/pod_startup_latency_tracker.go`).
 //!
 //! A pod is followed from when the agent first hears of it until it has been counted; one that somebody had begun to

@@ -1,5 +1,5 @@
-//! postStart and preStop hooks (reference 4.6): a command without a time limit of its own, an HTTP GET whose
-//! every answer is a success, or a sleep. Who calls bounds the time.
+//! postStart and preStop hooks (upstream `pkg/kubelet/lifecycle/handlers.go`): a command without a time limit of its
+//! own, an HTTP GET whose every answer is a success, or a sleep. Who calls bounds the time.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use super::{CriRuntime, Files};
 const SWEEP: Duration = Duration::from_secs(20);
 
 impl CriRuntime {
-    /// Gives the burstable class as much CPU weight as its pods request together (reference 4.15).
+    /// Gives the burstable class as much CPU weight as its pods request together (upstream
+    /// `pkg/kubelet/cm/qos_container_manager_linux.go`).
     pub(crate) fn share_burstable_cpu<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
         let Some(cgroups) = &self.cgroups else { return };
         let specs =

@@ -1,4 +1,5 @@
-//! Starting a container: image, files, creation, start, log link, postStart hook (reference 4.5).
+//! Starting a container: image, files, creation, start, log link, postStart hook (upstream
+//! `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 
 use std::fs;
 use std::net::IpAddr;
@@ -142,7 +143,8 @@ impl CriRuntime {
         }
     }
 
-    /// The planned count, unless logs tell of runs that the runtime has forgotten (reference 4.4).
+    /// The planned count, unless logs tell of runs that the runtime has forgotten (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
     async fn restart_count(&self, request: &StartContainer<'_>, uid: &PodUid, key: &PodKey) -> u32 {
         if request.restart_count > 0 {
             return request.restart_count;
@@ -171,7 +173,8 @@ impl CriRuntime {
         }
     }
 
-    /// Runs the postStart hook. A container whose hook fails is stopped (reference 4.5).
+    /// Runs the postStart hook. A container whose hook fails is stopped (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
     pub(super) async fn run_post_start(
         &self,
         pod: &Arc<Pod>,

@@ -1,4 +1,4 @@
-//! Stopping and removing containers (reference 4.6).
+//! Stopping and removing containers (upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio::time::timeout;
 
 use super::{CriRuntime, failed, gone_is_done};
 
-/// Least time between SIGTERM and SIGKILL, in seconds, whatever a preStop hook has used up (reference 4.6).
+/// Least time between SIGTERM and SIGKILL, in seconds, whatever a preStop hook has used up (upstream
+/// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 const LEAST_GRACE_SECONDS: i64 = 2;
 
 impl CriRuntime {

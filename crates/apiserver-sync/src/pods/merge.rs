@@ -1,4 +1,4 @@
-//! What the server's status of a pod becomes. Rule: reference 4.8; upstream
+//! What the server's status of a pod becomes. Rule: upstream
 //! `pkg/kubelet/status/status_manager.go` `mergePodStatus`, `pkg/kubelet/types/pod_status.go`.
 
 use kube_model::core::{ContainerStatus, PodCondition, PodStatus};

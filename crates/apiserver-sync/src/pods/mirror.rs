@@ -1,5 +1,5 @@
 //! Mirror pods: what the API server shows of pods that it did not send.
-//! Rule: reference 3.6; upstream `pkg/kubelet/pod/mirror_client.go`.
+//! Rule: upstream `pkg/kubelet/pod/mirror_client.go`.
 
 use kube_model::core::{Node, Pod};
 use kube_model::hash::Fnv128a;

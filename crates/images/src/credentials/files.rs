@@ -36,8 +36,8 @@ pub enum FileError {
 }
 
 impl Places {
-    /// The kubelet's (reference 4.11): its root directory, the working directory, and below the home directory and
-    /// the root of the file system.
+    /// The kubelet's (upstream `pkg/credentialprovider/config.go`): its root directory, the working directory, and
+    /// below the home directory and the root of the file system.
     pub fn of_node(root_dir: &Path, home: Option<&Path>) -> Self {
         let places = |below: &str| {
             let home = home.map(|home| home.join(below));

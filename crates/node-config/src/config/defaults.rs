@@ -1,4 +1,5 @@
-//! What fields are when nobody sets them (reference 2), and what Go makes of zeros and nulls.
+//! What fields are when nobody sets them (upstream `pkg/kubelet/apis/config/v1beta1/defaults.go`), and what Go makes of
+//! zeros and nulls.
 
 use std::collections::BTreeMap;
 
@@ -225,8 +226,8 @@ pub struct TypeError {
 }
 
 impl KubeletConfiguration {
-    /// What applies without a configuration file (Top 40, 1): anonymous requests are let in, everything is
-    /// allowed, and the read-only port is open.
+    /// What applies without a configuration file (upstream `cmd/kubelet/app/options/options.go` `applyLegacyDefaults`):
+    /// anonymous requests are let in, everything is allowed, and the read-only port is open.
     pub fn legacy() -> Self {
         let mut config = Self { read_only_port: LEGACY_READ_ONLY_PORT, ..Self::default() };
         config.authentication.anonymous.enabled = true;
@@ -266,7 +267,7 @@ impl KubeletConfiguration {
         }
     }
 
-    /// Reads it from JSON with the defaults filled in (reference 2): nulls are as if absent, zeros too where Go
+    /// Reads it from JSON with the defaults filled in: nulls are as if absent, zeros too where Go
     /// can not tell them apart. `flag_gates` are the feature gates that are set elsewhere and go before those of
     /// the value: the defaults of two fields hang on gates.
     ///

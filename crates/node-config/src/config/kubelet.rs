@@ -11,7 +11,8 @@ use super::{
     ShutdownGracePeriodByPodPriority, Tracing, UserNamespaces, zero,
 };
 
-/// Everything that the kubelet can be configured with (reference 2), with the defaults filled in.
+/// Everything that the kubelet can be configured with (upstream `staging/src/k8s.io/kubelet/config/v1beta1/types.go`),
+/// with the defaults filled in.
 ///
 /// Reading it from JSON gives what is absent its default; nulls have to be taken out before and zeros that mean
 /// "not set" have to be replaced after, see [`KubeletConfiguration::from_value`]. Written, it is what the kubelet

@@ -45,7 +45,7 @@ fn no_gate_needs_one_that_is_less_settled_or_less_on() {
     }
 }
 
-/// Reference 10; a star is a lock.
+/// Upstream `pkg/features/kube_features.go`; a star is a lock.
 #[test]
 fn the_gates_of_the_kubelet_are_as_the_reference_has_them() {
     let ga_on = "CustomCPUCFSQuotaPeriod(36) DynamicResourceAllocation*(35) ImageMaximumGCAge*(35) \

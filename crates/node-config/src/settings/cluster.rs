@@ -198,7 +198,7 @@ impl Check<'_> {
             },
             server: self.server(config, flags),
             read_only: self.port("readOnlyPort", config.read_only_port, config),
-            // Reference 4.1; upstream `pkg/kubelet/kubelet.go` `SyncLoopHealthCheck`.
+            // Upstream `pkg/kubelet/kubelet.go` `SyncLoopHealthCheck`.
             sync_loop_limit: (2 * self.duration("syncFrequency", config.sync_frequency))
                 .max(Duration::from_secs(5 * 60)),
             runtime_cgroup: Some(flags.runtime_cgroups.clone()).filter(|cgroup| !cgroup.is_empty()),
@@ -300,7 +300,7 @@ impl Check<'_> {
         reserved
     }
 
-    /// `0%` and `100%` turn a signal off (reference 4.13).
+    /// `0%` and `100%` turn a signal off (upstream `pkg/kubelet/eviction/helpers.go`).
     fn eviction_hard(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, Least> {
         let mut thresholds = BTreeMap::new();
         for (signal, text) in &config.eviction_hard {

@@ -1,4 +1,5 @@
-//! The flags of the agent itself. Names, letters, types and defaults are the kubelet's (reference 1.4 and 1.5).
+//! The flags of the agent itself. Names, letters, types and defaults are the kubelet's (upstream
+//! `cmd/kubelet/app/options/options.go`).
 
 use kube_model::duration::GoDuration;
 

@@ -8,7 +8,7 @@ use kube_model::quantity::Quantity;
 use super::{Check, any_of};
 use crate::config::join;
 
-/// What is measured (reference 4.13).
+/// What is measured (upstream `pkg/kubelet/eviction/helpers.go`).
 const SIGNALS: &[&str] = &[
     "memory.available",
     "allocatableMemory.available",

@@ -50,7 +50,7 @@ const LABELS: &[&str] = &[
 /// The prefixes under `kubernetes.io` below which a node may give itself any label.
 const LABEL_PREFIXES: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 
-/// Checks the labels of `--node-labels` (reference 1.7).
+/// Checks the labels of `--node-labels` (upstream `pkg/kubelet/apis/config/validation/validation.go`).
 pub fn node_labels<O: Clone>(labels: &BTreeMap<String, String>, origin: &O) -> Vec<Finding<O>> {
     let mut found = Vec::new();
     for (key, value) in labels {

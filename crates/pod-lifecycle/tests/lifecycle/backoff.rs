@@ -1,4 +1,4 @@
-//! Crash back-off (reference 4.4, Top 40 #16).
+//! Crash back-off.
 
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Failed attempts: what is shown and when it is tried again (reference 4.2, 4.9).
+//! Failed attempts: what is shown and when it is tried again.
 
 use std::time::Duration;
 

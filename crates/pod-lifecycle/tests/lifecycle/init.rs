@@ -1,4 +1,4 @@
-//! Init containers and sidecars (reference 4.4).
+//! Init containers and sidecars.
 
 use kube_model::observed::SandboxState;
 use kube_model::probe::ProbeOutcome;

@@ -1,4 +1,4 @@
-//! Which containers are restarted, replaced and left alone (reference 4.4).
+//! Which containers are restarted, replaced and left alone.
 
 use kube_model::observed::ContainerState;
 use kube_model::probe::ProbeOutcome;

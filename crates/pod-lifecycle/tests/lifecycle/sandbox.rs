@@ -1,4 +1,4 @@
-//! When a sandbox is created and replaced (reference 4.4).
+//! When a sandbox is created and replaced.
 
 use kube_model::observed::SandboxState;
 use pod_lifecycle::{Action, Progress};

@@ -1,4 +1,4 @@
-//! Phase, conditions and statuses beyond what the recordings show (reference 4.7 to 4.9).
+//! Phase, conditions and statuses beyond what the recordings show.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Removal and grace periods (reference 4.6).
+//! Removal and grace periods.
 
 use kube_model::Timestamp;
 use kube_model::core::Pod;

@@ -151,7 +151,8 @@ fn key(received: &Received) -> PodKey {
     PodKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// The annotations that every source makes. Rule: reference 3.5; one UID is seen for the first time once.
+/// The annotations that every source makes. Rule: upstream `pkg/kubelet/config/config.go`; one UID is seen for the
+/// first time once.
 fn marked(mut pod: Pod, before: Option<&Arc<Pod>>, now: Timestamp) -> Pod {
     manifest::stamp(&mut pod, now);
     let annotations = pod.metadata.annotations.get_or_insert_default();

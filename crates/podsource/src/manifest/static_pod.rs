@@ -1,4 +1,4 @@
-//! What makes a pod of a manifest a static pod of this node. Rule: reference 3.4.
+//! What makes a pod of a manifest a static pod of this node. Rule: upstream `pkg/kubelet/config/common.go`.
 
 use kube_model::core::{Pod, PodStatus, Toleration};
 use kube_model::hash::Fnv128a;

@@ -1,4 +1,4 @@
-//! Names and UIDs are unique within a source: the first pod has them (reference 3.5).
+//! Names and UIDs are unique within a source: the first pod has them (upstream `pkg/kubelet/config/config.go`).
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;

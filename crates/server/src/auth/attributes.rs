@@ -1,4 +1,4 @@
-//! What right a request needs (reference 7.2; upstream `pkg/kubelet/server/auth.go`).
+//! What right a request needs (upstream `pkg/kubelet/server/auth.go`).
 
 use http::Method;
 

@@ -1,5 +1,5 @@
-//! `node-agent exec`: the remote command protocol of Kubernetes, version 4 (reference 7.3), which ends with a `Status`
-//! that says how the command did.
+//! `node-agent exec`: the remote command protocol of Kubernetes, version 4 (upstream
+//! `staging/src/k8s.io/client-go/tools/remotecommand`), which ends with a `Status` that says how the command did.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! Which endpoint a method and a path mean (reference 7.2), and how the kubelet words that there is none. Pure.
+//! Which endpoint a method and a path mean (upstream `pkg/kubelet/server/server.go`), and how the kubelet words that
+//! there is none. Pure.
 
 use http::Method;
 

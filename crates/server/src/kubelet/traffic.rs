@@ -14,11 +14,12 @@ use super::heads::{Head, Heads};
 /// Longest time until the first request has come, header and all.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest time without a request, and for sending one (reference 7.1).
+/// Longest time without a request, and for sending one (upstream `pkg/kubelet/server/server.go`).
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// Longest time that somebody who reads a log or a stream may take nothing of what there is: as the kubelet's write
-/// timeout (reference 7.1), as they may stand in a pager. Who waits for what is not there yet may wait for ever.
+/// timeout (upstream `pkg/kubelet/server/server.go`), as they may stand in a pager. Who waits for what is not there yet
+/// may wait for ever.
 const STALL_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// What goes on in a connection.

@@ -1,4 +1,5 @@
-//! `/metrics/resource` (reference 7.5): CPU, memory and swap, for metrics-server. Rendered from a summary.
+//! `/metrics/resource` (upstream `pkg/kubelet/metrics/collectors/resource_metrics.go`): CPU, memory and swap, for
+//! metrics-server. Rendered from a summary.
 
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::stats::{ContainerStats, CpuStats, MemoryStats, PodStats, Summary, SwapStats};

@@ -1,4 +1,4 @@
-//! WebSockets that the runtime's streaming server does not speak, translated to SPDY, which it does (reference 7.3):
+//! WebSockets that the runtime's streaming server does not speak, translated to SPDY, which it does:
 //! exec and attach with `v5.channel.k8s.io`, whose streams can be ended one by one, and SPDY connections of
 //! port-forward in messages. Rules: upstream `k8s.io/apiserver` `pkg/util/proxy` `websocket.go`,
 //! `streamtranslator.go` and `streamtunnel.go`.

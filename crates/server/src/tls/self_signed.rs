@@ -1,4 +1,5 @@
-//! A serving certificate of our own, for a server that was given none (reference 6.6).
+//! A serving certificate of our own, for a server that was given none (upstream `cmd/kubelet/app/server.go`
+//! `InitializeTLS`).
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
 //! What a static pod may not refer to, because no API server vouches for it: objects of the API.
-//! Rule: reference 3.4 (`PreventStaticPodAPIReferences`); upstream `pkg/api/pod/util.go`
+//! Rule: the gate `PreventStaticPodAPIReferences`; upstream `pkg/api/pod/util.go`
 //! `HasAPIObjectReference`.
 
 use kube_model::core::{Container, PodSpec, Volume, VolumeProjection};

@@ -32,7 +32,7 @@ fn stream_pod(inside: &Inside, target: PodTarget<'_>) -> Option<Arc<PodView>> {
 }
 
 /// Whether the UID in the path, if there is one, is the pod's. A static pod has two: who knows it from the API server
-/// knows that of its mirror pod only (reference 3.6).
+/// knows that of its mirror pod only (upstream `pkg/kubelet/pod/pod_manager.go`).
 fn is_uid_of(inside: &Inside, pod: &PodView, target: PodTarget<'_>) -> bool {
     target.uid.is_none_or(|uid| {
         pod.pod.metadata.uid.as_deref() == Some(uid)
