@@ -167,6 +167,8 @@ fn what_can_not_be_read_is_told_with_its_place() {
         (b"a:\n\tb: 1\n", at(2, 1), |e| matches!(e, Error::Tab(_))),
         (b"a:\n  b: 1\n\tc: 2\n", at(3, 1), |e| matches!(e, Error::Tab(_))),
         (b"{\n\t\"a\": 1\n\t\"b\": 2\n}\n", at(3, 2), |e| matches!(e, Error::Syntax(..))),
+        (b"a: 1\nb: \"\\", at(2, 2), |e| matches!(e, Error::Syntax(..))),
+        (b"[!a,b]", at(1, 1), |e| matches!(e, Error::Syntax(..))),
         (b"a: [1, 2\nb: 3\n", at(2, 2), |e| matches!(e, Error::Syntax(..))),
         (b"{\"a\": 1} x\n", at(1, 10), |e| matches!(e, Error::Trailing(_))),
         (b"{\"a\": 1}\n{\"b\": 1}\n", at(2, 1), |e| matches!(e, Error::Trailing(_))),
@@ -219,7 +221,7 @@ fn depth_is_bounded_also_when_aliases_make_it() {
 
 proptest! {
     #[test]
-    fn nothing_makes_it_panic(text in "[a-c0-9:,\\-\\[\\]{}&*!|>'\"#%? \\t\\n~<.]{0,80}") {
+    fn nothing_makes_it_panic(text in "[a-cxuU0-9:,\\-\\[\\]{}&*!|>'\"#%? \\t\\n~<.\\\\/@=\u{85}]{0,80}") {
         if let Ok(document) = parse(text.as_bytes()) {
             document.locate("a.b[0]");
         }

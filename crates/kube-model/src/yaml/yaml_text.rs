@@ -2,6 +2,7 @@
 //! parts begin, also in what the specification says otherwise.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libyaml_safer::{Encoding, Event, EventData, Mark, Parser, ScalarStyle};
 
@@ -17,7 +18,8 @@ pub(super) fn first_document(text: &str) -> Result<(Option<Node>, Option<Positio
     let mut parser = Parser::new();
     parser.set_encoding(Encoding::Utf8);
     parser.set_input_string(&mut bytes);
-    let mut reader = Reader { text, escapes, parser, anchors: BTreeMap::new(), builder: Builder::default() };
+    let (anchors, builder, last) = (BTreeMap::new(), Builder::default(), position(Mark::default()));
+    let mut reader = Reader { text, escapes, parser, last, anchors, builder };
     let root = loop {
         let event = reader.next()?;
         match event.data {
@@ -32,10 +34,9 @@ pub(super) fn first_document(text: &str) -> Result<(Option<Node>, Option<Positio
         }
     };
     reader.next()?; // the end of the document
-    let trailing = |error: libyaml_safer::Error| Error::Trailing(mark_of(&error));
-    let next = reader.parser.parse().map_err(trailing)?;
+    let next = reader.parse()?.map_err(|error| Error::Trailing(mark_of(&error)))?;
     let next = match next.data {
-        EventData::DocumentStart { .. } => match reader.parser.parse() {
+        EventData::DocumentStart { .. } => match reader.parse()? {
             Ok(Event {
                 data: EventData::Scalar { value, style: ScalarStyle::Plain, tag: None, .. }, ..
             }) if value.is_empty() => None,
@@ -50,6 +51,8 @@ struct Reader<'a, R> {
     text: &'a str,
     escapes: Escapes,
     parser: Parser<R>,
+    /// The end of the last event.
+    last: Position,
     /// Each anchor with its node, `None` while that is not complete.
     anchors: BTreeMap<String, Option<Node>>,
     builder: Builder,
@@ -57,7 +60,17 @@ struct Reader<'a, R> {
 
 impl<R: std::io::BufRead> Reader<'_, R> {
     fn next(&mut self) -> Result<Event, Error> {
-        self.parser.parse().map_err(|error| self.syntax(&error))
+        self.parse()?.map_err(|error| self.syntax(&error))
+    }
+
+    /// The parser panics on some texts that are no YAML, such as `[!a,b]` and a `"` before a backslash at the end.
+    fn parse(&mut self) -> Result<Result<Event, libyaml_safer::Error>, Error> {
+        let event = catch_unwind(AssertUnwindSafe(|| self.parser.parse()))
+            .map_err(|_| Error::Syntax(self.last, "what follows cannot be read".to_owned()))?;
+        if let Ok(event) = &event {
+            self.last = position(event.end_mark);
+        }
+        Ok(event)
     }
 
     fn syntax(&self, error: &libyaml_safer::Error) -> Error {
