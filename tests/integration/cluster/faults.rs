@@ -127,10 +127,15 @@ fn ended_pods_keep_address_and_containers_when_the_agent_starts_anew() {
     let ends = |command: &[&str]| json!({"restartPolicy": "Never", "containers": [{"name": "app", "image": BUSYBOX, "command": command}]});
     node.create("well", ends(&["true"]));
     node.create("badly", ends(&["false"]));
+    // The last word comes when the sandbox is down.
+    let is_down = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array();
+        let sandbox =
+            conditions.and_then(|all| all.iter().find(|c| c["type"] == "PodReadyToStartContainers"));
+        sandbox.is_some_and(|sandbox| sandbox["status"] == "False")
+    };
     let before = [("well", "Succeeded"), ("badly", "Failed")].map(|(name, phase)| {
-        // The last word comes when the sandbox is down.
-        node.until_here(name, "has ended", |pod| pod["status"]["phase"] == phase);
-        let ended = node.until_pod(name, "has ended", |pod| pod["status"]["phase"] == phase);
+        let ended = node.until_pod(name, "has ended", |pod| pod["status"]["phase"] == phase && is_down(pod));
         assert!(ended["status"]["podIP"].is_string(), "{ended}");
         (name, ended)
     });
