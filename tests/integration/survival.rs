@@ -192,9 +192,12 @@ on_both_lines! {
         assert!(refused.contains("cannot delete running task"), "{refused}");
         node.delete("web");
         node.agent.start_again().unwrap();
+        // At first the agent that starts has not heard of the pod yet.
+        eventually("nothing runs any more", || {
+            let processes = node.containerd.ctr(&["tasks", "ls"]).unwrap();
+            if processes.contains("RUNNING") { Err(processes) } else { Ok(()) }
+        });
         node.until_gone("web");
-        let processes = node.containerd.ctr(&["tasks", "ls"]).unwrap();
-        assert!(!processes.contains("RUNNING"), "{processes}");
         let folder = node.agent.root().join("pods").join(&uid);
         eventually("only what tells that the rest is ours is left", || match traces(&node, &uid) {
             left if left == [folder.as_path()] => Ok(()),
