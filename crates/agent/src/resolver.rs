@@ -55,8 +55,8 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 /// What it says at the start. Without it the node still runs what needs no names, and looks again for each pod.
 pub(crate) fn at_start(path: &Path) -> ResolvConf {
     read(path).unwrap_or_else(|error| {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(%error, source, "pods that resolve names as the node does have to wait for --resolv-conf");
+        let err = &error as &dyn std::error::Error;
+        tracing::warn!(err, "pods that resolve names as the node does have to wait for --resolv-conf");
         ResolvConf::default()
     })
 }

@@ -1,6 +1,7 @@
 //! All actors of the node: starts, wakes and forgets them.
 
 mod leftovers;
+mod names;
 mod orphan;
 mod working;
 
@@ -565,28 +566,6 @@ impl<R, P> Inner<R, P> {
     /// The last statuses of a pod that were told.
     pub(crate) fn reading(&self, uid: &PodUid) -> Option<Reading> {
         self.lock().cache.reading(uid).cloned()
-    }
-}
-
-impl State {
-    /// The UID of a pod of the same name that must be gone before this one may start: one on its way out, an
-    /// earlier arrival, or one that the runtime has and that no source has claimed yet. A pod that is to be
-    /// removed waits for nobody.
-    fn blocker(&self, uid: &PodUid, slot: &Slot) -> Option<PodUid> {
-        if slot.is_removed() {
-            return None;
-        }
-        let goes_first = |s: &Slot| !s.finished && (s.started || s.is_removed() || s.arrival < slot.arrival);
-        let earlier = self.pods.iter().find(|(other, s)| *other != uid && s.key == slot.key && goes_first(s));
-        if let Some((other, _)) = earlier {
-            return Some(other.clone());
-        }
-        self.unclaimed().find(|(other, key)| other != uid && *key == slot.key).map(|(other, _)| other)
-    }
-
-    /// The pods of ours in the runtime that have no actor and are not what is left of one that has ended.
-    fn unclaimed(&self) -> impl Iterator<Item = (PodUid, PodKey)> {
-        self.cache.ours().filter(|(uid, _)| !self.pods.contains_key(uid) && !self.leftovers.contains(uid))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What earlier runs of the agent left on the node, and what all pods of a class share.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl CriRuntime {
         let with_cgroup = match self.cgroups.as_ref().map(|cgroups| cgroups.pods()) {
             Some(Ok(uids)) => uids,
             Some(Err(error)) => {
-                tracing::warn!("cannot look for cgroups of pods that are gone: {error}");
+                tracing::warn!(err = &error as &dyn Error, "cannot look for cgroups of pods that are gone");
                 Vec::new()
             }
             None => Vec::new(),
@@ -54,13 +55,13 @@ impl CriRuntime {
             if let Some(cgroups) = &self.cgroups
                 && let Err(error) = cgroups.remove_pod(&uid).await
             {
-                tracing::warn!(%uid, "a cgroup is left: {error}");
+                tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left");
             }
         }
         for (uid, dir) in found.into_iter().filter(|(uid, _)| is_left(uid)) {
             tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
             if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
-                tracing::warn!(%uid, "a directory is left: {error}");
+                tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left");
             }
         }
         if let Err(error) = self.files.run(Files::remove_dangling_links).await {
@@ -79,7 +80,10 @@ impl CriRuntime {
             let found = match cgroups.pods() {
                 Ok(found) => found,
                 Err(error) => {
-                    tracing::warn!("cannot look for cgroups of pods that are gone: {error}");
+                    tracing::warn!(
+                        err = &error as &dyn Error,
+                        "cannot look for cgroups of pods that are gone"
+                    );
                     continue;
                 }
             };
@@ -89,7 +93,7 @@ impl CriRuntime {
                 match workers.unless_known(uid, || cgroups.remove_empty_pod(uid)) {
                     Some(Ok(true)) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
                     Some(Ok(false)) | None => {}
-                    Some(Err(error)) => tracing::warn!(%uid, "a cgroup is left: {error}"),
+                    Some(Err(error)) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
                 }
             }
             before = unknown;
