@@ -5,7 +5,7 @@ use kube_model::observed::{ContainerState, Sandbox, SandboxState};
 use kube_model::pod::{self, ContainerKind};
 
 use crate::context::Context;
-use crate::restart;
+use crate::restart::{self, Verdict};
 
 /// The sandbox to run containers in, or the attempt number of the one to create.
 ///
@@ -24,12 +24,13 @@ pub(crate) fn usable(cx: Context<'_>) -> Result<&Sandbox, u32> {
 }
 
 /// Whether a new sandbox makes sense: not when nothing may run a second time, nor when every regular container
-/// of an initialised pod has ended well under `OnFailure`. A changed container always makes sense.
+/// is done for good, be it gone or lost: nothing would run in it, and it would be stopped at once. A changed
+/// container always makes sense.
 pub(crate) fn may_be_created(cx: Context<'_>, attempt: u32) -> bool {
     let observed = cx.inputs.observed;
     let once_only = attempt != 0 && !observed.containers.is_empty() && !restart::any_may_restart(cx.spec);
     cx.spec.containers.iter().any(|c| match cx.newest(&c.name) {
         Some(i) if i.state == ContainerState::Exited => restart::restarts(cx, ContainerKind::Regular, c, i),
-        _ => !once_only,
+        _ => !once_only && restart::verdict(cx, ContainerKind::Regular, c) != Verdict::Done,
     })
 }

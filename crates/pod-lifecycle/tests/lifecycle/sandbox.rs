@@ -132,3 +132,22 @@ fn an_old_sandbox_goes_when_nothing_lives_in_it() {
     sim.run(sim.after(60), |_, _| false);
     assert_eq!(sim.observed.sandboxes.len(), 1);
 }
+
+/// The sidecar may restart, but a sandbox only for it would be stopped as soon as it is there, again and again.
+#[test]
+fn no_sandbox_is_made_for_a_pod_whose_containers_are_all_done_and_gone() {
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [{ "name": "proxy", "restartPolicy": "Always" }],
+        "containers": ["app"],
+    });
+    let mut sim = Sim::started(pod(spec));
+    sim.forget();
+    sim.observed.containers.retain(|c| c.name == "app");
+    sim.round(0);
+    sim.observed.containers.clear();
+    sim.new_calls();
+    let plan = sim.settle();
+    assert_eq!(short(&sim.calls), ["stopbox 0"]);
+    assert_eq!(plan.waits[0].reason, "SandboxChanged", "{plan:?}");
+}
