@@ -6,11 +6,13 @@ use kube_model::observed::ObservedPod;
 use kube_model::{Monotonic, Timestamp};
 
 use crate::context::Context;
+use crate::inputs::{FailedStatus, Grace, Intent};
+use crate::plan::StopCause;
 
 /// `status.reason` of a pod that ran too long.
 pub const REASON: &str = "DeadlineExceeded";
 /// `status.message` of a pod that ran too long.
-pub(crate) const MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
+const MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
 /// `status.startTime`: when the agent first saw the pod. After a restart of the agent its oldest sandbox tells.
 pub(crate) fn start_time(cx: Context<'_>) -> Timestamp {
@@ -34,9 +36,13 @@ pub(crate) fn at(cx: Context<'_>) -> Option<Monotonic> {
     Some(started_at(cx) + SignedDuration::from_secs(seconds))
 }
 
-/// Whether the deadline ended the pod: it has passed, and the pod had not ended by itself before.
-pub(crate) fn exceeded(cx: Context<'_>, ended: bool) -> bool {
-    let Some(deadline) = at(cx).filter(|d| *d <= cx.inputs.now.mono) else { return false };
+/// What becomes of the pod once its deadline has passed; nothing if it had ended by itself before.
+pub(crate) fn intent(cx: Context<'_>, ended: bool) -> Option<Intent> {
+    let deadline = at(cx).filter(|d| *d <= cx.inputs.now.mono)?;
     let late = || cx.inputs.memory.crash_backoff.values().any(|b| b.ended().is_some_and(|t| t >= deadline));
-    !ended || late()
+    (!ended || late()).then(|| Intent::Terminate {
+        cause: StopCause::PodEnded,
+        grace: Grace::OfPod,
+        status: FailedStatus { reason: REASON.to_owned(), message: MESSAGE.to_owned() },
+    })
 }

@@ -9,7 +9,7 @@ use kube_model::pod::{self, ContainerKind};
 use kube_model::view::Wait;
 
 use crate::context::{Context, Index};
-use crate::inputs::{Failure, FailureReason, Inputs, Intent};
+use crate::inputs::{Failure, FailureReason, Grace, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
 use crate::{container_status, deadline, ephemeral, garbage, init, phase, sandbox, termination, waiting};
@@ -22,8 +22,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft::default();
     let index = Index::new(inputs);
     let progress = match (Context::new(inputs, &index), inputs.intent) {
-        (Some(cx), Intent::Run) => run(cx, &mut draft),
-        (Some(cx), Intent::Remove { since, grace_seconds }) => remove(cx, &mut draft, since, grace_seconds),
+        (Some(cx), Intent::Run) => run(cx, &mut draft, StopCause::PodEnded, Grace::OfPod),
+        (Some(cx), Intent::Terminate { cause, grace, .. }) => run(cx, &mut draft, *cause, *grace),
+        (Some(cx), Intent::Remove { since, grace_seconds }) => remove(cx, &mut draft, *since, *grace_seconds),
         (None, _) => {
             draft.waits.push(wait(None, "Unsupported", "the pod has no spec".to_owned()));
             Progress::Going
@@ -78,10 +79,11 @@ impl Draft {
     }
 }
 
-fn run(cx: Context<'_>, draft: &mut Draft) -> Progress {
+/// `cause` and `grace` are for the containers of a pod that has ended, or whose end is wanted.
+fn run(cx: Context<'_>, draft: &mut Draft, cause: StopCause, grace: Grace) -> Progress {
     let outcome = phase::outcome(cx, &container_status::all(cx));
     if outcome.phase.is_terminal() {
-        stop_pod(cx, draft, StopCause::PodEnded);
+        stop_all(cx, draft, grace, cause);
         draft.clear_away(cx, garbage::of_living(cx));
         let ended = draft.actions.is_empty() && draft.waits.is_empty();
         return if ended { Progress::Ended } else { Progress::Going };
@@ -285,11 +287,16 @@ fn after_failure(failure: &Failure, container: Option<&Container>) -> Wait<Monot
 
 /// Stops all containers, and then the sandboxes, with the whole grace period from now on.
 fn stop_pod(cx: Context<'_>, draft: &mut Draft, cause: StopCause) {
-    let grace = SignedDuration::from_secs(pod::termination_grace_seconds(cx.inputs.pod));
-    stop_all(cx, draft, cx.inputs.now.mono + grace, cause);
+    stop_all(cx, draft, Grace::OfPod, cause);
 }
 
-fn stop_all(cx: Context<'_>, draft: &mut Draft, grace_ends: Monotonic, cause: StopCause) {
+fn stop_all(cx: Context<'_>, draft: &mut Draft, grace: Grace, cause: StopCause) {
+    let grace_ends = match grace {
+        Grace::OfPod => {
+            cx.inputs.now.mono + SignedDuration::from_secs(pod::termination_grace_seconds(cx.inputs.pod))
+        }
+        Grace::Until(end) => end,
+    };
     let stops = termination::stop_all(cx, grace_ends, cause);
     let mut ready = cx
         .inputs
@@ -319,7 +326,7 @@ fn remove(cx: Context<'_>, draft: &mut Draft, since: Monotonic, grace_seconds: O
     let grace = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(cx.inputs.pod));
     let grace_ends = since + SignedDuration::from_secs(grace);
     let waits = draft.waits.len();
-    stop_all(cx, draft, grace_ends, StopCause::PodRemoved);
+    stop_all(cx, draft, Grace::Until(grace_ends), StopCause::PodRemoved);
     if observed.any_running() || draft.waits.len() > waits {
         let message = "containers have the grace period to end".to_owned();
         draft.waits.push(Wait {

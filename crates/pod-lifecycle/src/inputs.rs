@@ -8,13 +8,15 @@ use kube_model::observed::{Container, ObservedPod};
 use kube_model::probe::PodProbes;
 use kube_model::{Monotonic, Now};
 
+use crate::plan::StopCause;
+
 /// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     /// The desired pod, defaulted and validated by its source.
     pub pod: &'a Pod,
     /// What is to become of it.
-    pub intent: Intent,
+    pub intent: &'a Intent,
     /// What the runtime reports.
     pub observed: &'a ObservedPod,
     /// Settled probe outcomes. Those of an instance that has ended must stay until a newer one is seen: an
@@ -32,10 +34,21 @@ pub struct Inputs<'a> {
 }
 
 /// What is to become of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// Keep it running by its restart policy.
     Run,
+    /// Stop it, whatever its restart policy, and let it stay `Failed`: its object and what tells how its containers
+    /// ended are kept. A pod that had ended before stays as it ended (upstream `pkg/kubelet/pod_workers.go`
+    /// `KillPodOptions`).
+    Terminate {
+        /// Why its containers are stopped.
+        cause: StopCause,
+        /// How long they have.
+        grace: Grace,
+        /// What the pod's status says of it.
+        status: FailedStatus,
+    },
     /// Stop it gracefully, then remove all that the runtime has of it.
     Remove {
         /// When the removal was asked for: the grace period counts from here.
@@ -43,6 +56,24 @@ pub enum Intent {
         /// Overrides the pod's own grace period, in seconds.
         grace_seconds: Option<i64>,
     },
+}
+
+/// How long the containers of a pod that is stopped have to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grace {
+    /// The pod's own grace period, from when its containers are stopped.
+    OfPod,
+    /// What is left until then: whoever wants the pod stopped has set the time.
+    Until(Monotonic),
+}
+
+/// Reason and message of a pod that is stopped and has failed by that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedStatus {
+    /// `status.reason`, such as `DeadlineExceeded`.
+    pub reason: String,
+    /// `status.message`
+    pub message: String,
 }
 
 /// What an actor remembers between plans. Nothing in it must survive a restart of the agent: each part is

@@ -40,7 +40,7 @@ mod waiting;
 
 pub use deadline::REASON as DEADLINE_EXCEEDED;
 pub use decide::plan;
-pub use inputs::{Failure, FailureReason, Inputs, Intent, Memory, NodeFacts};
+pub use inputs::{FailedStatus, Failure, FailureReason, Grace, Inputs, Intent, Memory, NodeFacts};
 pub use plan::{Action, Plan, Progress, StopCause};
 pub use post_start::has_hook as has_post_start_hook;
 pub use rejection::Rejection;

@@ -6,6 +6,7 @@ use kube_model::pod::ContainerKind;
 
 use crate::container_status::Statuses;
 use crate::context::Context;
+use crate::inputs::{FailedStatus, Intent};
 use crate::{deadline, restart};
 
 /// `status.phase`
@@ -49,8 +50,8 @@ pub(crate) struct Outcome {
 }
 
 /// A terminal phase stays, whoever wrote it: ours, or the server's copy of the pod (upstream
-/// `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`). Else the deadline decides, then the containers; reason and
-/// message stay as long as the phase does.
+/// `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`). Else who terminates the pod decides, be it its deadline, then
+/// the containers; reason and message stay as long as the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
     if let Some(rejection) = &cx.inputs.memory.rejection {
         return Outcome {
@@ -70,12 +71,10 @@ pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
         phase if cx.is_over() && !phase.is_terminal() => Phase::Failed,
         phase => phase,
     });
-    if sticky.is_none() && deadline::exceeded(cx, phase.is_terminal()) {
-        return Outcome {
-            phase: Phase::Failed,
-            reason: Some(deadline::REASON.to_owned()),
-            message: Some(deadline::MESSAGE.to_owned()),
-        };
+    if sticky.is_none()
+        && let Some(FailedStatus { reason, message }) = terminated(cx, phase.is_terminal())
+    {
+        return Outcome { phase: Phase::Failed, reason: Some(reason), message: Some(message) };
     }
     let kept = previous.filter(|_| previous_phase == Some(phase.as_str()));
     Outcome {
@@ -83,6 +82,15 @@ pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
         reason: kept.and_then(|s| s.reason.clone()),
         message: kept.and_then(|s| s.message.clone()),
     }
+}
+
+/// What a pod fails with that is terminated: because somebody wants it, or by its deadline.
+fn terminated(cx: Context<'_>, ended: bool) -> Option<FailedStatus> {
+    let status = |intent| match intent {
+        Intent::Terminate { status, .. } => Some(status),
+        Intent::Run | Intent::Remove { .. } => None,
+    };
+    status(cx.inputs.intent.clone()).or_else(|| deadline::intent(cx, ended).and_then(status))
 }
 
 fn by_containers(cx: Context<'_>, statuses: &Statuses) -> Phase {

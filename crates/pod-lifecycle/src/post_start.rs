@@ -54,13 +54,13 @@ impl Memory {
         self.hooks.contains(container)
     }
 
-    /// What counts of a pod: all but containers whose postStart hook has not ended. Once the pod is to be removed, its
+    /// What counts of a pod: all but containers whose postStart hook has not ended. Once the pod is to end, its
     /// hooks are not waited for, and what runs runs.
-    pub fn counted<'a>(&self, observed: &'a ObservedPod, intent: Intent) -> Cow<'a, ObservedPod> {
+    pub fn counted<'a>(&self, observed: &'a ObservedPod, intent: &Intent) -> Cow<'a, ObservedPod> {
         let hooked = |c: &observed::Container| {
             self.is_hooked(&c.name) && matches!(c.state, ContainerState::Created | ContainerState::Running)
         };
-        if intent != Intent::Run || !observed.containers.iter().any(hooked) {
+        if *intent != Intent::Run || !observed.containers.iter().any(hooked) {
             return Cow::Borrowed(observed);
         }
         let mut counted = observed.clone();

@@ -152,7 +152,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.sleep(None).await;
                 continue;
             }
-            if let Err(error) = self.refresh(desired.intent).await {
+            if let Err(error) = self.refresh(&desired.intent).await {
                 self.turn = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
@@ -262,7 +262,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must. A pod
     /// that is to run waits until the runtime tells all of it, one that is to go does not.
-    async fn refresh(&mut self, intent: Intent) -> Result<(), StepError> {
+    async fn refresh(&mut self, intent: &Intent) -> Result<(), StepError> {
         let now = self.now();
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel)
             | self.look_again.take_if(|at| *at <= now).is_some();
@@ -348,10 +348,10 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let probes = &self.inner.context.probes;
         match desired.intent {
             Intent::Run if !self.released => {
-                probes.sync(&desired.pod, &self.memory.counted(&observed, desired.intent));
+                probes.sync(&desired.pod, &self.memory.counted(&observed, &desired.intent));
             }
             Intent::Run => {}
-            Intent::Remove { .. } => probes.terminating(&self.uid),
+            Intent::Terminate { .. } | Intent::Remove { .. } => probes.terminating(&self.uid),
         }
         let results = probes.results(&self.uid);
         let known = self.unsupported.take().filter(|(pod, _)| Arc::ptr_eq(pod, &desired.pod));
@@ -359,7 +359,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let unsupported = self.unsupported.insert(known.unwrap_or_else(judge)).1.as_deref();
         let inputs = Inputs {
             pod: &desired.pod,
-            intent: desired.intent,
+            intent: &desired.intent,
             observed: &observed,
             probes: &results,
             memory: &self.memory,

@@ -167,7 +167,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         (slot.kept, slot.again) = (true, None);
         slot.desired.send_modify(|desired| {
             desired.intent = match desired.intent {
-                Intent::Run => Intent::Remove { since, grace_seconds: Some(grace) },
+                Intent::Run | Intent::Terminate { .. } => {
+                    Intent::Remove { since, grace_seconds: Some(grace) }
+                }
                 Intent::Remove { since, grace_seconds } => {
                     let known = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(&desired.pod));
                     Intent::Remove { since, grace_seconds: Some(known.min(grace)) }
@@ -222,7 +224,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         slot.desired.send_if_modified(|desired| {
             let forced = pod::is_kept_until_ended(&desired.pod).then_some(LEAST_GRACE_SECONDS);
             let intent = match desired.intent {
-                Intent::Run => Intent::Remove { since: now, grace_seconds: forced },
+                Intent::Run | Intent::Terminate { .. } => {
+                    Intent::Remove { since: now, grace_seconds: forced }
+                }
                 Intent::Remove { since, grace_seconds } => {
                     Intent::Remove { since, grace_seconds: forced.or(grace_seconds) }
                 }

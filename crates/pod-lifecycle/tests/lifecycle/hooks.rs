@@ -51,7 +51,7 @@ fn until_its_hook_has_ended_a_container_is_shown_as_before_its_start() {
     let other = "other 0: running, ready true, started Some(true)";
     assert_eq!(shown(&sim), ["app 0: ContainerCreating", other, "Pending"]);
     assert_eq!(sim.container_status("app").container_id, None);
-    let probed = sim.memory.counted(&sim.observed, sim.intent);
+    let probed = sim.memory.counted(&sim.observed, &sim.intent);
     assert_eq!(probed.containers.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["other"]);
 
     sim.memory.container_started("app");

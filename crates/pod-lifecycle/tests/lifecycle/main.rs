@@ -15,4 +15,5 @@ mod restart;
 mod sandbox;
 mod sim;
 mod status;
+mod terminate;
 mod termination;

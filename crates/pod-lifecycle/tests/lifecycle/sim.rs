@@ -108,7 +108,7 @@ impl Sim {
     pub(crate) fn inputs(&self) -> Inputs<'_> {
         Inputs {
             pod: &self.pod,
-            intent: self.intent,
+            intent: &self.intent,
             observed: &self.observed,
             probes: &self.probes,
             memory: &self.memory,
