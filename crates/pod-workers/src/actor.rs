@@ -18,7 +18,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
 use crate::observer;
-use crate::registry::Inner;
+use crate::pods::Desired;
+use crate::registry::{Context, Workers};
+use crate::state::{Input, WorkerState};
 use crate::traits::{CleanUp, Node, Observed, Probes, Runtime, StepError};
 use crate::turns::Turn;
 
@@ -33,13 +35,6 @@ const KILLED: i32 = 137;
 
 /// How long the runtime may take to learn why.
 const LATE_REASON: SignedDuration = SignedDuration::from_secs(2);
-
-/// What the registry wants of a pod.
-#[derive(Clone)]
-pub(crate) struct Desired {
-    pub(crate) pod: Arc<Pod>,
-    pub(crate) intent: Intent,
-}
 
 /// Wakes an actor. Waking twice is waking once.
 #[derive(Default)]
@@ -71,17 +66,8 @@ struct Observation {
     direct: bool,
 }
 
-/// How the actor of a pod that was to be removed ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The runtime has nothing of the pod any more.
-    Gone,
-    /// The runtime has something dead of it that cannot be removed for now.
-    Left,
-}
-
 pub(crate) struct Actor<R, P> {
-    inner: Arc<Inner<R, P>>,
+    workers: Workers<R, P>,
     uid: PodUid,
     key: PodKey,
     cell: Arc<Cell>,
@@ -96,8 +82,6 @@ pub(crate) struct Actor<R, P> {
     look_again: Option<Monotonic>,
     /// Whether the next round has to begin with a direct reading.
     must_observe: bool,
-    /// Whether it is known if the node takes the pod.
-    judged: bool,
     /// Whether it is known what an earlier run of the agent was cut off in.
     adopted: bool,
     /// Its place among those of which that is to be found out.
@@ -106,44 +90,44 @@ pub(crate) struct Actor<R, P> {
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
     last: Option<(Arc<ObservedPod>, Vec<Action>)>,
-    /// Whether an ended pod has given back what only a running one needs.
-    released: bool,
 }
 
 impl<R: Runtime, P: Probes> Actor<R, P> {
     pub(crate) fn new(
-        inner: Arc<Inner<R, P>>,
+        workers: Workers<R, P>,
         (uid, key): (PodUid, PodKey),
         cell: Arc<Cell>,
         wake: Arc<Wake>,
         desired: watch::Receiver<Desired>,
         turn: Option<Turn>,
     ) -> Self {
-        let node = inner.context.node.clone();
+        let node = workers.inner.context.node.clone();
+        // One that starts anew after a panic goes on from there.
+        let mut memory = Memory::default();
+        memory.last_status = cell.last_status();
         Self {
-            inner,
+            workers,
             uid,
             key,
             cell,
             wake,
             desired,
             node,
-            memory: Memory::default(),
+            memory,
             unsupported: None,
             observation: None,
             look_again: None,
             must_observe: false,
-            judged: false,
             adopted: false,
             turn,
             failures: 0,
             last: None,
-            released: false,
         }
     }
 
-    /// Runs until a pod that was to be removed or deleted is gone, or nothing but removing it is left to do.
-    pub(crate) async fn run(mut self) -> End {
+    /// Runs until a pod that was to end has ended and is cleaned up. Returns whether the runtime has something dead of it
+    /// that cannot be removed for now.
+    pub(crate) async fn run(mut self) -> bool {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             let node = Arc::clone(&self.node.borrow_and_update());
@@ -152,13 +136,15 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.sleep(None).await;
                 continue;
             }
-            if let Err(error) = self.refresh(&desired.intent).await {
+            if let Err(error) = self.refresh(&desired.state.intent()).await {
                 self.turn = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
             self.adopt(&desired).await;
             self.admit(&desired).await;
+            // It may be another one by now.
+            let desired = self.desired.borrow_and_update().clone();
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
                 let Some(observed) = self.observation.take_if(|o| o.direct) else {
@@ -176,18 +162,20 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 continue;
             }
             match plan.progress {
-                Progress::Removed => match self.clean_up(CleanUp::Removed).await {
-                    Ok(()) => return End::Gone,
-                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
-                },
-                Progress::Left => match self.clean_up(CleanUp::Left).await {
-                    Ok(()) => return End::Left,
-                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
-                },
-                Progress::Ended if !self.released => match self.clean_up(CleanUp::Ended).await {
-                    Ok(()) => self.released = true,
-                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
-                },
+                Progress::Removed | Progress::Left => {
+                    self.report(Input::Stopped);
+                    let garbage = plan.progress == Progress::Left;
+                    match self.clean_up(if garbage { CleanUp::Left } else { CleanUp::Removed }).await {
+                        Ok(()) => return garbage,
+                        Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
+                    }
+                }
+                Progress::Ended if desired.state != WorkerState::Ended => {
+                    match self.clean_up(CleanUp::Ended).await {
+                        Ok(()) => self.report(Input::Ended),
+                        Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
+                    }
+                }
                 _ => {
                     self.failures = 0;
                     self.sleep(plan.wake_at.into_iter().chain(self.look_again).min()).await;
@@ -205,7 +193,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let ends: Vec<_> =
             observation.pod.containers.iter().filter(killed).filter_map(|c| c.finished_at).collect();
         if !ends.is_empty() {
-            let now = self.inner.context.clock.now();
+            let now = self.context().clock.now();
             let due = ends.into_iter().map(|end| now.placed(end) + LATE_REASON);
             let due = due.filter(|at| *at > observation.at);
             self.look_again = due.chain(self.look_again).min();
@@ -214,7 +202,16 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     fn now(&self) -> Monotonic {
-        self.inner.context.clock.mono()
+        self.context().clock.mono()
+    }
+
+    fn context(&self) -> &Context<R, P> {
+        &self.workers.inner.context
+    }
+
+    /// Tells what has become of the pod.
+    fn report(&self, input: Input) {
+        self.workers.report(&self.uid, input);
     }
 
     /// Finds out once which hooks an earlier run of the agent was cut off in: their containers do not count as running.
@@ -223,7 +220,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         self.adopted = true;
         let containers = desired.pod.spec.iter().flat_map(pod::containers);
         if observation.pod.any_running() && containers.into_iter().any(|(_, c)| has_post_start_hook(c)) {
-            let names = self.inner.context.runtime.cut_off_hooks(&observation.pod).await;
+            let names = self.context().runtime.cut_off_hooks(&observation.pod).await;
             self.memory.hooks_were_cut_off(names);
         }
     }
@@ -232,31 +229,36 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// taken by an earlier run of the agent.
     async fn admit(&mut self, desired: &Desired) {
         let turn = self.turn.take();
-        if self.judged || desired.intent != Intent::Run {
+        if desired.state != WorkerState::Admitting || self.memory.rejection.is_some() {
             return;
         }
-        self.judged = true;
-        let status = desired.pod.status.as_ref();
-        let runs = self.observation.as_ref().is_some_and(|o| !o.pod.is_gone());
+        let status = self.memory.last_status.as_deref().or(desired.pod.status.as_ref());
+        let ended = status.is_some_and(pod::has_ended);
         self.memory.rejection = status.and_then(Rejection::told_by);
-        if runs || status.is_some_and(pod::has_ended) || self.inner.is_admitted(&self.uid) {
+        if ended {
             return;
+        }
+        if self.observation.as_ref().is_some_and(|o| !o.pod.is_gone()) {
+            return self.report(Input::Admitted);
         }
         if let Some(turn) = &turn {
             turn.comes().await;
         }
-        let runtime = &self.inner.context.runtime;
-        let mut verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
+        let runtime = &self.context().runtime;
+        let mut verdict = self.workers.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
         if verdict.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
             // Somebody may have given the node a label, or taken a taint from it, since it was last read. That may
             // take long.
             drop(turn);
-            verdict = self.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
+            verdict = self.workers.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
         }
-        if let Err(admission::Rejection { reason, message }) = verdict {
-            self.inner.context.observer.rejected(&reason);
-            self.cell.event(EventType::Warning, &reason, None, message.clone());
-            self.memory.rejection = Some(Rejection { reason, message });
+        match verdict {
+            Ok(()) => self.report(Input::Admitted),
+            Err(admission::Rejection { reason, message }) => {
+                self.context().observer.rejected(&reason);
+                self.cell.event(EventType::Warning, &reason, None, message.clone());
+                self.memory.rejection = Some(Rejection { reason, message });
+            }
         }
     }
 
@@ -294,7 +296,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Asks the runtime, and says so when the answer takes its time.
     async fn observe(&mut self) -> Result<Observed, StepError> {
-        let mut asked = pin!(self.inner.context.runtime.observe(&self.uid, &self.key));
+        let (runtime, uid) = (Arc::clone(&self.context().runtime), self.uid.clone());
+        let key = self.key.clone();
+        let mut asked = pin!(runtime.observe(&uid, &key));
         if let Ok(answer) = tokio::time::timeout(PROMPT, &mut asked).await {
             return answer;
         }
@@ -308,7 +312,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Takes over what was told of the pod. Returns whether the observation is up to date with it.
     fn is_told(&mut self) -> bool {
-        let told = self.inner.reading(&self.uid);
+        let told = self.workers.inner.reading(&self.uid);
         let Some(known) = &self.observation else {
             let Some(told) = told.filter(|told| told.whole) else { return false };
             self.take(Observation { pod: told.pod, at: told.at, direct: false });
@@ -333,33 +337,32 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         for container in observer::ends(&known.pod, now) {
             let desired = self.desired.borrow();
             let spec = desired.pod.spec.as_ref().and_then(|spec| pod::container(spec, &container.name));
-            self.inner.context.observer.ended(spec.map(|(kind, _)| kind), container);
+            self.context().observer.ended(spec.map(|(kind, _)| kind), container);
         }
     }
 
     /// Makes a plan from what is known, and publishes the status that follows from it.
     fn plan(&mut self, desired: &Desired, node: &Node) -> Plan {
-        let now = self.inner.context.clock.now();
+        let now = self.context().clock.now();
         let observed = match &self.observation {
             Some(o) => Arc::clone(&o.pod),
             None => Arc::new(ObservedPod::empty(self.uid.clone(), self.key.clone())),
         };
         self.memory.before_plan(&desired.pod, &observed, now);
-        let probes = &self.inner.context.probes;
-        match desired.intent {
-            Intent::Run if !self.released => {
-                probes.sync(&desired.pod, &self.memory.counted(&observed, &desired.intent));
-            }
-            Intent::Run => {}
-            Intent::Terminate { .. } | Intent::Remove { .. } => probes.terminating(&self.uid),
+        let intent = desired.state.intent();
+        let probes = &self.context().probes;
+        match (&intent, &desired.state) {
+            (Intent::Run, WorkerState::Ended) => {}
+            (Intent::Run, _) => probes.sync(&desired.pod, &self.memory.counted(&observed, &intent)),
+            (Intent::Terminate { .. } | Intent::Remove { .. }, _) => probes.terminating(&self.uid),
         }
         let results = probes.results(&self.uid);
         let known = self.unsupported.take().filter(|(pod, _)| Arc::ptr_eq(pod, &desired.pod));
-        let judge = || (Arc::clone(&desired.pod), self.inner.context.runtime.unsupported(&desired.pod));
+        let judge = || (Arc::clone(&desired.pod), self.context().runtime.unsupported(&desired.pod));
         let unsupported = self.unsupported.insert(known.unwrap_or_else(judge)).1.as_deref();
         let inputs = Inputs {
             pod: &desired.pod,
-            intent: &desired.intent,
+            intent: &intent,
             observed: &observed,
             probes: &results,
             memory: &self.memory,
@@ -370,7 +373,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let mut plan = pod_lifecycle::plan(&inputs);
         tracing::trace!(pod = %self.key, actions = ?plan.actions, progress = ?plan.progress, "Planned");
         let status = Arc::new(pod_lifecycle::status(&inputs));
-        let removing = matches!(desired.intent, Intent::Remove { .. });
+        let removing = desired.state.termination().is_some();
         self.cell.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
         self.memory.last_status = Some(status);
         plan
@@ -379,7 +382,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Publishes the last known status with other waits, when no plan can be made.
     fn show(&self, desired: &Desired, waits: Vec<Wait<Monotonic>>) {
         let status = self.memory.last_status.clone().unwrap_or_default();
-        self.cell.publish(&desired.pod, &status, matches!(desired.intent, Intent::Remove { .. }), waits);
+        self.cell.publish(&desired.pod, &status, desired.state.termination().is_some(), waits);
     }
 
     async fn failed_round(&mut self, desired: &Desired, reason: &str, error: &StepError) {
@@ -394,24 +397,26 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     async fn clean_up(&mut self, extent: CleanUp) -> Result<(), StepError> {
-        self.inner.context.probes.remove(&self.uid);
-        self.inner.context.runtime.clean_up(&self.uid, &self.key, extent).await
+        self.context().probes.remove(&self.uid);
+        self.context().runtime.clean_up(&self.uid, &self.key, extent).await
     }
 
     /// Executes the steps of a plan. Wake-ups meanwhile only refresh what is shown; a changed intent drops the
     /// rest, because it makes the plan void.
     async fn execute(&mut self, desired: &Desired, observation: Observation, actions: Vec<Action>) {
         let observed = observation.pod;
-        self.released = false;
+        if desired.state == WorkerState::Ended {
+            self.report(Input::Sync);
+        }
         self.memory.before_steps(&desired.pod, &actions);
         self.last = Some((Arc::clone(&observed), actions.clone()));
         let all = actions.clone();
         // Room for every result, so a step never waits for the actor.
         let (results, mut done) = mpsc::channel(actions.len().max(1));
         let steps = {
-            let (inner, cell) = (Arc::clone(&self.inner), Arc::clone(&self.cell));
+            let (runtime, cell) = (Arc::clone(&self.context().runtime), Arc::clone(&self.cell));
             let (pod, observed) = (Arc::clone(&desired.pod), Arc::clone(&observed));
-            async move { execute::run(&*inner.context.runtime, &cell, &pod, &observed, actions, results).await }
+            async move { execute::run(&*runtime, &cell, &pod, &observed, actions, results).await }
         };
         // Boxed: the steps' future is by far the largest part of the actor, and most actors sleep.
         let mut steps = Box::pin(steps);
@@ -434,7 +439,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 }
                 () = &mut steps => break,
                 changed = self.desired.changed() => {
-                    if changed.is_err() || self.desired.borrow().intent != desired.intent {
+                    if changed.is_err() || self.desired.borrow().state.intent() != desired.state.intent() {
                         // The same steps in the next plan would not mean that these achieved nothing.
                         self.last = None;
                         break;

@@ -107,7 +107,7 @@ impl Cache {
     }
 
     /// The pods that a kubelet or this agent created.
-    pub(crate) fn ours(&self) -> impl Iterator<Item = (PodUid, PodKey)> {
-        self.pods.iter().filter(|(_, e)| e.ours).map(|(uid, e)| (uid.clone(), e.key.clone()))
+    pub(crate) fn ours(&self) -> impl Iterator<Item = (&PodUid, &PodKey)> {
+        self.pods.iter().filter(|(_, e)| e.ours).map(|(uid, e)| (uid, &e.key))
     }
 }

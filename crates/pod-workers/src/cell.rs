@@ -197,6 +197,12 @@ impl Cell {
         self.came.elapsed()
     }
 
+    /// The status that a worker has made of the pod.
+    pub(crate) fn last_status(&self) -> Option<Arc<PodStatus>> {
+        let shown = self.lock();
+        shown.status.start_time.is_some().then(|| Arc::clone(&shown.status))
+    }
+
     /// Whether the pod runs no more and will not run again.
     pub(crate) fn has_ended(&self) -> bool {
         pod::has_ended(&self.lock().status)

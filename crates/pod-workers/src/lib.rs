@@ -13,7 +13,10 @@ mod cell;
 mod clock;
 mod execute;
 mod observer;
+mod orphan;
+mod pods;
 mod registry;
+mod state;
 mod traits;
 mod turns;
 

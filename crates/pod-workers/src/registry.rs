@@ -1,8 +1,6 @@
 //! All actors of the node: starts, wakes and forgets them.
 
-mod leftovers;
-mod names;
-mod orphan;
+mod garbage;
 mod working;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,28 +12,22 @@ use futures::FutureExt;
 use kube_model::core::Pod;
 use kube_model::observed::ObservedPod;
 use kube_model::view::{PodState, PodView, Wait};
-use kube_model::{Monotonic, PodKey, PodUid, pod};
-use pod_lifecycle::Intent;
+use kube_model::{Monotonic, PodKey, PodUid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::actor::{Actor, Desired, End, Wake};
-use crate::cache::{Cache, Listed, Reading};
+use crate::actor::{Actor, Wake};
+use crate::cache::{Listed, Reading};
 use crate::cell::{Cell, Changes, EventSink};
 use crate::clock::Clock;
 use crate::observer::Observer;
+use crate::pods::{Desired, Effects, Entry, Pods};
+use crate::state::{Effect, Input, WorkerState};
 use crate::traits::{Node, Probes, Runtime, RuntimeDown};
 use crate::turns::Turns;
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
-
-/// Grace period of a pod that only the runtime knows, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner
-/// makes it 2).
-const ORPHAN_GRACE_SECONDS: i64 = 1;
-
-/// Grace period of a deleted pod at least, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner makes it 2).
-const LEAST_GRACE_SECONDS: i64 = 1;
 
 /// Pause before an actor that panicked is started anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(10);
@@ -58,7 +50,7 @@ pub struct Context<R, P> {
 
 /// Handle to all pod actors. Cheap to clone; the actors end with [`Workers::shutdown`].
 pub struct Workers<R, P> {
-    inner: Arc<Inner<R, P>>,
+    pub(crate) inner: Arc<Inner<R, P>>,
 }
 
 impl<R, P> Clone for Workers<R, P> {
@@ -78,38 +70,18 @@ pub(crate) struct Inner<R, P> {
 
 #[derive(Default)]
 struct State {
-    pods: BTreeMap<PodUid, Slot>,
-    cache: Cache,
-    /// Of which the runtime has something dead that cannot be removed for now: they have no actor, or a new one.
-    leftovers: BTreeSet<PodUid>,
-    sources_ready: bool,
-    arrivals: u64,
+    pods: Pods,
+    /// What each of them is shown by and worked on with.
+    workers: BTreeMap<PodUid, Worker>,
 }
 
-/// One pod that is wanted, or that is on its way out.
-struct Slot {
+/// One pod as others see it, and the strings by which its worker is led.
+struct Worker {
     key: PodKey,
-    /// Counts up: of several pods with one name the first to arrive goes first.
     arrival: u64,
     desired: watch::Sender<Desired>,
     cell: Arc<Cell>,
     wake: Arc<Wake>,
-    /// Whether the node has taken it: it counts when the next one is judged.
-    admitted: bool,
-    /// Whether its actor runs; a pod waits while another one of its name is still there.
-    started: bool,
-    /// Wanted again while it is being removed: starts anew once it is gone.
-    again: Option<Arc<Pod>>,
-    /// Whether its source keeps the pod until it has ended: then the slot stays, too.
-    kept: bool,
-    /// Whether nothing is left of a kept pod.
-    finished: bool,
-}
-
-impl Slot {
-    fn is_removed(&self) -> bool {
-        matches!(self.desired.borrow().intent, Intent::Remove { .. })
-    }
 }
 
 impl<R: Runtime, P: Probes> Workers<R, P> {
@@ -132,20 +104,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         if pod.metadata.deletion_timestamp.is_some() {
             return self.delete(pod);
         }
-        let (uid, key) = pod::identity(&pod);
-        let mut state = self.inner.lock();
-        if state.pods.get(&uid).is_some_and(|slot| slot.finished) {
-            state.pods.remove(&uid);
-            self.inner.context.observer.restarted(&pod);
-        }
-        match state.pods.get_mut(&uid) {
-            Some(slot) if slot.is_removed() => (slot.again, slot.kept) = (Some(pod), false),
-            Some(slot) => {
-                slot.desired.send_replace(Desired { pod, intent: Intent::Run });
-            }
-            None => self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run }),
-        }
-        self.start_what_can(&mut state);
+        self.decide(|pods, _| pods.set(pod));
     }
 
     /// Deletes a pod gracefully for a source that keeps it until it has ended: its
@@ -153,100 +112,29 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     /// (upstream `pkg/kubelet/pod_workers.go`). In the end the view says `finished`, with the last status, until
     /// [`Workers::remove`].
     pub fn delete(&self, pod: Arc<Pod>) {
-        let (uid, key) = pod::identity(&pod);
-        let grace = pod.metadata.deletion_grace_period_seconds;
-        let grace = grace.unwrap_or_else(|| pod::termination_grace_seconds(&pod)).max(LEAST_GRACE_SECONDS);
-        let since = self.inner.context.clock.mono();
-        let mut state = self.inner.lock();
-        if !state.pods.contains_key(&uid) {
-            let intent = Intent::Remove { since, grace_seconds: Some(grace) };
-            let desired = Desired { pod: Arc::clone(&pod), intent };
-            self.insert(&mut state, uid.clone(), key, desired);
-        }
-        let Some(slot) = state.pods.get_mut(&uid) else { return };
-        (slot.kept, slot.again) = (true, None);
-        slot.desired.send_modify(|desired| {
-            desired.intent = match desired.intent {
-                Intent::Run | Intent::Terminate { .. } => {
-                    Intent::Remove { since, grace_seconds: Some(grace) }
-                }
-                Intent::Remove { since, grace_seconds } => {
-                    let known = grace_seconds.unwrap_or_else(|| pod::termination_grace_seconds(&desired.pod));
-                    Intent::Remove { since, grace_seconds: Some(known.min(grace)) }
-                }
-            };
-            desired.pod = pod;
-        });
-        self.start_what_can(&mut state);
+        self.decide(|pods, now| pods.delete(pod, now));
     }
 
     /// Takes over what others wrote into the status of a pod: conditions that are not the kubelet's own, which
-    /// readiness gates read, and that it has ended. Our own words, which come back the same way, change nothing.
-    /// Rule: upstream `pkg/kubelet/kubelet.go` `HandlePodReconcile`.
+    /// readiness gates read, and that it has ended.
     pub fn reconcile(&self, pod: Arc<Pod>) {
-        let status = pod.status.as_ref();
-        let ended = status.is_some_and(pod::has_ended);
-        let is_news = |known: &Pod| {
-            let known = known.status.as_ref();
-            (ended && !known.is_some_and(pod::has_ended))
-                || !pod::foreign_conditions(known).eq(pod::foreign_conditions(status))
-        };
-        let mut state = self.inner.lock();
-        let Some(slot) = state.pods.get_mut(&pod::identity(&pod).0) else { return };
-        match &mut slot.again {
-            Some(again) => *again = pod,
-            None => {
-                slot.desired.send_if_modified(|desired| {
-                    let news = is_news(&desired.pod);
-                    if news {
-                        desired.pod = Arc::clone(&pod);
-                    }
-                    news
-                });
-            }
-        }
+        self.decide(|pods, _| pods.reconcile(pod));
     }
 
     /// No longer wants the pod with this UID. One whose source keeps deleted pods until they have ended was deleted
     /// by force: it ends now, whatever grace it had.
     pub fn remove(&self, uid: &PodUid) {
-        let mut state = self.inner.lock();
-        let nothing_runs = state.cache.listed && !state.cache.knows(uid);
-        let Some(slot) = state.pods.get_mut(uid) else { return };
-        (slot.kept, slot.again) = (false, None);
-        if slot.finished || (!slot.started && nothing_runs) {
-            state.pods.remove(uid);
-            self.inner.changed();
-            // What a dropped step may have left behind in the runtime has nobody any more.
-            return self.adopt_orphans(&mut state);
-        }
-        let now = self.inner.context.clock.mono();
-        slot.desired.send_if_modified(|desired| {
-            let forced = pod::is_kept_until_ended(&desired.pod).then_some(LEAST_GRACE_SECONDS);
-            let intent = match desired.intent {
-                Intent::Run | Intent::Terminate { .. } => {
-                    Intent::Remove { since: now, grace_seconds: forced }
-                }
-                Intent::Remove { since, grace_seconds } => {
-                    Intent::Remove { since, grace_seconds: forced.or(grace_seconds) }
-                }
-            };
-            let news = desired.intent != intent;
-            desired.intent = intent;
-            news
-        });
-        self.start_what_can(&mut state);
+        self.decide(|pods, now| pods.remove(uid, now));
     }
 
     /// Every source has told what it wants: from now on, what the runtime has beyond that is removed.
     pub fn sources_ready(&self) {
+        let now = self.clock().mono();
         let mut state = self.inner.lock();
-        if state.sources_ready {
-            return;
+        if let Some(effects) = state.pods.sources_ready(now) {
+            self.carry_out(&mut state, effects);
+            self.inner.changes.bump_statuses();
         }
-        state.sources_ready = true;
-        self.adopt_orphans(&mut state);
-        self.inner.changed();
     }
 
     /// Waits until everything that exists is known: every source has spoken and the runtime was listed.
@@ -254,8 +142,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let mut changes = self.changes();
         loop {
             {
-                let state = self.inner.lock();
-                if state.sources_ready && state.cache.listed {
+                if self.inner.lock().pods.all_known() {
                     return;
                 }
             }
@@ -266,29 +153,30 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// The UIDs of all pods that are wanted, being removed, or in the runtime.
     pub fn known(&self) -> BTreeSet<PodUid> {
-        let state = self.inner.lock();
-        state.pods.keys().cloned().chain(state.cache.uids().cloned()).collect()
+        let pods = &self.inner.lock().pods;
+        pods.iter().map(|(uid, _)| uid).chain(pods.cache.uids()).cloned().collect()
     }
 
     /// Does `work`, which must neither take long nor call back, unless there is such a pod: none comes meanwhile.
     pub fn unless_known<T>(&self, uid: &PodUid, work: impl FnOnce() -> T) -> Option<T> {
         let state = self.inner.lock();
-        (!state.pods.contains_key(uid) && !state.cache.knows(uid)).then(work)
+        (state.pods.get(uid).is_none() && !state.pods.cache.knows(uid)).then(work)
     }
 
     /// Takes over a full list of the runtime's pods.
     pub fn runtime_listed(&self, pods: Vec<Listed>) {
+        let now = self.clock().mono();
         let mut state = self.inner.lock();
-        let first = !state.cache.listed;
-        for uid in state.cache.list(pods) {
-            if let Some(slot) = state.pods.get(&uid) {
-                slot.wake.wake_to_observe();
+        let first = !state.pods.cache.listed;
+        for uid in state.pods.cache.list(pods) {
+            if let Some(worker) = state.workers.get(&uid) {
+                worker.wake.wake_to_observe();
             }
         }
-        self.adopt_orphans(&mut state);
-        self.start_what_can(&mut state);
+        let effects = state.pods.settle(now);
+        self.carry_out(&mut state, effects);
         if first {
-            self.inner.changed();
+            self.inner.changes.bump_statuses();
         }
     }
 
@@ -297,27 +185,31 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         self.tell(Reading { at, pod: Arc::new(pod), whole: false });
     }
 
-    /// Takes over a complete reading of one pod that began at `at`: it saves its actor the first look.
+    /// Takes over a complete reading of one pod that began at `at`: it saves its worker the first look.
     pub fn runtime_observed(&self, at: Monotonic, pod: ObservedPod) {
         self.tell(Reading { at, pod: Arc::new(pod), whole: true });
     }
 
     fn tell(&self, reading: Reading) {
+        let now = self.clock().mono();
         let mut state = self.inner.lock();
         let (uid, gone) = (reading.pod.uid.clone(), reading.pod.is_gone());
-        let news = state.cache.tell(reading);
-        match state.pods.get(&uid) {
-            Some(slot) if gone => slot.wake.wake_to_observe(),
-            Some(slot) if news => slot.wake.wake(),
+        let news = state.pods.cache.tell(reading);
+        match state.workers.get(&uid) {
+            Some(worker) if gone => worker.wake.wake_to_observe(),
+            Some(worker) if news => worker.wake.wake(),
             Some(_) => {}
-            None => self.adopt_orphans(&mut state),
+            None => {
+                let effects = state.pods.settle(now);
+                self.carry_out(&mut state, effects);
+            }
         }
     }
 
     /// Something about this pod changed that only asking the runtime shows.
     pub fn look(&self, uid: &PodUid) {
-        if let Some(slot) = self.inner.lock().pods.get(uid) {
-            slot.wake.wake_to_observe();
+        if let Some(worker) = self.inner.lock().workers.get(uid) {
+            worker.wake.wake_to_observe();
         }
     }
 
@@ -328,8 +220,8 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
 
     /// Something about this pod changed that its actor can read by itself, such as a probe result.
     pub fn wake(&self, uid: &PodUid) {
-        if let Some(slot) = self.inner.lock().pods.get(uid) {
-            slot.wake.wake();
+        if let Some(worker) = self.inner.lock().workers.get(uid) {
+            worker.wake.wake();
         }
     }
 
@@ -342,7 +234,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         reason: &str,
         message: String,
     ) {
-        let cell = self.inner.lock().pods.get(uid).map(|slot| Arc::clone(&slot.cell));
+        let cell = self.inner.lock().workers.get(uid).map(|worker| Arc::clone(&worker.cell));
         if let Some(cell) = cell {
             cell.event(kind, reason, container, message);
         }
@@ -352,8 +244,8 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     pub fn views(&self) -> Vec<Arc<PodView>> {
         let (mut cells, listed) = {
             let state = self.inner.lock();
-            let cell = |s: &Slot| (s.key.clone(), s.arrival, Arc::clone(&s.cell));
-            (state.pods.values().map(cell).collect::<Vec<_>>(), state.cache.listed)
+            let cell = |w: &Worker| (w.key.clone(), w.arrival, Arc::clone(&w.cell));
+            (state.workers.values().map(cell).collect::<Vec<_>>(), state.pods.cache.listed)
         };
         cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         // Before the first list there are no actors to tell what their pods wait for.
@@ -371,13 +263,13 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     /// The pods of [`Workers::views`] and their statuses, without what a reader would want to know; in the order in
     /// which they came.
     pub fn states(&self) -> Vec<PodState> {
-        let mut slots: Vec<(u64, PodUid, Arc<Cell>)> = {
+        let mut workers: Vec<(u64, PodUid, Arc<Cell>)> = {
             let state = self.inner.lock();
-            let slot = |(uid, s): (&PodUid, &Slot)| (s.arrival, uid.clone(), Arc::clone(&s.cell));
-            state.pods.iter().map(slot).collect()
+            let worker = |(uid, w): (&PodUid, &Worker)| (w.arrival, uid.clone(), Arc::clone(&w.cell));
+            state.workers.iter().map(worker).collect()
         };
-        slots.sort_unstable_by_key(|(arrival, ..)| *arrival);
-        slots.into_iter().map(|(_, uid, cell)| cell.state(uid)).collect()
+        workers.sort_unstable_by_key(|(arrival, ..)| *arrival);
+        workers.into_iter().map(|(_, uid, cell)| cell.state(uid)).collect()
     }
 
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
@@ -402,94 +294,76 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         self.inner.tasks.wait().await;
     }
 
-    fn insert(&self, state: &mut State, uid: PodUid, key: PodKey, desired: Desired) {
-        let cell = Cell::new(
-            Arc::clone(&desired.pod),
-            key.clone(),
-            self.inner.changes.clone(),
-            self.inner.context.clock.clone(),
-            self.inner.context.events.clone(),
-            Arc::clone(&self.inner.context.observer),
-        );
-        state.arrivals += 1;
-        let slot = Slot {
-            key,
-            arrival: state.arrivals,
-            desired: watch::Sender::new(desired),
-            cell: Arc::new(cell),
-            wake: Arc::default(),
-            admitted: false,
-            started: false,
-            again: None,
-            kept: false,
-            finished: false,
-        };
-        state.pods.insert(uid, slot);
-        self.inner.changed();
+    /// A worker tells something of its pod.
+    pub(crate) fn report(&self, uid: &PodUid, input: Input) {
+        self.decide(|pods, _| pods.input(uid.clone(), input));
     }
 
-    /// Makes pods that the runtime has and nobody wants into pods to be removed.
-    fn adopt_orphans(&self, state: &mut State) {
-        if !state.sources_ready || !state.cache.listed {
-            return;
-        }
-        let orphans: Vec<(PodUid, PodKey)> = state.unclaimed().collect();
-        for (uid, key) in orphans {
-            tracing::info!(pod = %key, %uid, "the runtime has a pod that no source wants: removing it");
-            self.inner.context.observer.orphaned();
-            let since = self.inner.context.clock.mono();
-            let intent = Intent::Remove { since, grace_seconds: Some(ORPHAN_GRACE_SECONDS) };
-            let pod = Arc::new(orphan::pod(&uid, &key));
-            self.insert(state, uid, key, Desired { pod, intent });
-        }
-        self.start_what_can(state);
+    /// Finds out what is to be done, and does it.
+    fn decide(&self, what: impl FnOnce(&mut Pods, Monotonic) -> Effects) {
+        let now = self.clock().mono();
+        let mut state = self.inner.lock();
+        let effects = what(&mut state.pods, now);
+        self.carry_out(&mut state, effects);
     }
 
-    /// Starts each waiting pod that no other pod of its name stands before.
-    fn start_what_can(&self, state: &mut State) {
-        if !state.cache.listed {
-            return;
-        }
-        let waiting: Vec<PodUid> =
-            state.pods.iter().filter(|(_, slot)| !slot.started).map(|(uid, _)| uid.clone()).collect();
-        for uid in waiting {
-            let Some(slot) = state.pods.get(&uid) else { continue };
-            if let Some(other) = state.blocker(&uid, slot) {
-                let message = format!("waits for the earlier pod of this name (UID {other}) to be gone");
-                let reason = "EarlierPodTerminating".to_owned();
-                let wait = Wait { container: None, reason, message, since: None, until: None };
-                let desired = slot.desired.borrow().clone();
-                slot.cell.publish(&desired.pod, &Arc::new(pending()), false, vec![wait]);
-            } else if let Some(slot) = state.pods.get_mut(&uid) {
-                slot.started = true;
-                let desired = slot.desired.borrow();
-                if desired.intent == Intent::Run {
-                    self.inner.context.observer.started(&desired.pod, slot.cell.came());
+    fn carry_out(&self, state: &mut State, effects: Effects) {
+        for (uid, effect) in effects {
+            match (effect, state.pods.get(&uid), state.workers.get(&uid)) {
+                (Effect::Begin(_), Some(entry), _) => {
+                    state.workers.insert(uid, self.inner.worker(entry));
+                    self.inner.changes.bump_statuses();
                 }
-                drop(desired);
-                self.spawn(uid, slot);
+                (Effect::Restart(pod), Some(entry), _) => {
+                    self.inner.context.observer.restarted(&pod);
+                    state.workers.insert(uid, self.inner.worker(entry));
+                    self.inner.changes.bump_statuses();
+                }
+                (Effect::Pursue | Effect::Update(_), Some(entry), Some(worker)) => {
+                    worker.desired.send_replace(entry.desired.clone());
+                }
+                (Effect::Spawn, _, Some(worker)) => self.spawn(uid, worker),
+                (Effect::ShowBlocked(by), Some(entry), Some(worker)) => {
+                    worker.cell.publish(&entry.desired.pod, &Arc::new(pending()), false, vec![blocked(&by)]);
+                }
+                (Effect::Finish, _, Some(worker)) => worker.cell.finish(),
+                (Effect::CollectGarbage, _, Some(worker)) => self.collect_garbage(uid, worker.key.clone()),
+                (Effect::CountOrphan, ..) => {
+                    tracing::info!(%uid, "the runtime has a pod that no source wants: removing it");
+                    self.inner.context.observer.orphaned();
+                }
+                (Effect::Forget, ..) => {
+                    state.workers.remove(&uid);
+                    self.inner.changes.bump_statuses();
+                }
+                // What was to be done for a pod that a later effect takes away.
+                _ => {}
             }
         }
     }
 
-    fn spawn(&self, uid: PodUid, slot: &Slot) {
+    fn spawn(&self, uid: PodUid, worker: &Worker) {
         let workers = self.clone();
         let stop = self.inner.stop.clone();
-        let (key, cell, wake) = (slot.key.clone(), Arc::clone(&slot.cell), Arc::clone(&slot.wake));
-        let desired = slot.desired.subscribe();
+        let (key, cell, wake) = (worker.key.clone(), Arc::clone(&worker.cell), Arc::clone(&worker.wake));
+        let desired = worker.desired.subscribe();
         // One that is on its way out is not judged.
-        let mut turn = (!slot.is_removed()).then(|| self.inner.turns.enter(slot.arrival));
+        let mut turn = None;
+        if desired.borrow().state == WorkerState::Admitting {
+            turn = Some(self.inner.turns.enter(worker.arrival));
+            self.inner.context.observer.started(&desired.borrow().pod, cell.came());
+        }
         self.inner.tasks.spawn(async move {
             let ended = stop
                 .run_until_cancelled(async {
                     loop {
-                        let inner = Arc::clone(&workers.inner);
                         let identity = (uid.clone(), key.clone());
                         let (cell, wake) = (Arc::clone(&cell), Arc::clone(&wake));
-                        let actor = Actor::new(inner, identity, cell, wake, desired.clone(), turn.take());
+                        let actor =
+                            Actor::new(workers.clone(), identity, cell, wake, desired.clone(), turn.take());
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {
-                            Ok(end) => return end,
+                            Ok(garbage) => return garbage,
                             Err(_) => {
                                 tracing::error!(pod = %key, %uid, "the pod's actor panicked; it starts anew");
                                 tokio::time::sleep(PANIC_PAUSE).await;
@@ -498,35 +372,10 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                     }
                 })
                 .await;
-            if let Some(end) = ended {
-                workers.finished(&uid, &key, end);
+            if let Some(garbage) = ended {
+                workers.decide(|pods, _| pods.cleaned_up(&uid, garbage));
             }
         });
-    }
-
-    /// A pod has ended: lets those that waited for it start.
-    fn finished(&self, uid: &PodUid, key: &PodKey, end: End) {
-        let mut state = self.inner.lock();
-        state.cache.forget(uid);
-        if end == End::Left && state.leftovers.insert(uid.clone()) {
-            self.remove_leftovers(uid.clone(), key.clone());
-        }
-        let Some(slot) = state.pods.get_mut(uid) else { return };
-        if slot.kept {
-            slot.finished = true;
-            slot.cell.finish();
-        } else {
-            let again = slot.again.take();
-            state.pods.remove(uid);
-            if let Some(pod) = again {
-                // Its name may be another one now.
-                let (uid, key) = pod::identity(&pod);
-                self.inner.context.observer.restarted(&pod);
-                self.insert(&mut state, uid, key, Desired { pod, intent: Intent::Run });
-            }
-        }
-        self.inner.changed();
-        self.start_what_can(&mut state);
     }
 }
 
@@ -536,40 +385,41 @@ impl<R, P> Inner<R, P> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
-        self.changes.bump_statuses();
+    fn worker(&self, Entry { key, arrival, desired }: &Entry) -> Worker {
+        let cell = Cell::new(
+            Arc::clone(&desired.pod),
+            key.clone(),
+            self.changes.clone(),
+            self.context.clock.clone(),
+            self.context.events.clone(),
+            Arc::clone(&self.context.observer),
+        );
+        let (desired, cell) = (watch::Sender::new(desired.clone()), Arc::new(cell));
+        Worker { key: key.clone(), arrival: *arrival, desired, cell, wake: Arc::default() }
     }
 
-    /// Whether the node has taken this pod.
-    pub(crate) fn is_admitted(&self, uid: &PodUid) -> bool {
-        self.lock().pods.get(uid).is_some_and(|slot| slot.admitted)
-    }
-
-    /// Counts this pod among those that the node has taken, if it takes it.
+    /// Whether the node takes this pod beside those that it has taken.
     pub(crate) fn admit(
         &self,
         uid: &PodUid,
         pod: &Pod,
         node: &admission::Node,
     ) -> Result<(), admission::Rejection> {
-        let mut state = self.lock();
-        let stays = |slot: &Slot| !slot.finished && !slot.cell.has_ended();
-        let taken = |(other, slot): &(&PodUid, &Slot)| {
-            // What runs was taken before the agent was started anew, though its actor has not looked yet.
-            *other != uid && stays(slot) && (slot.admitted || state.cache.knows(other))
+        let state = self.lock();
+        let taken = |(other, entry): &(&PodUid, &Entry)| {
+            // What runs was taken before the agent was started anew, though its worker has not looked yet.
+            let taken = entry.desired.state.is_admitted() || state.pods.cache.knows(other);
+            let ended = || state.workers.get(*other).is_none_or(|worker| worker.cell.has_ended());
+            *other != uid && taken && entry.desired.state != WorkerState::Finished && !ended()
         };
         let others: Vec<_> =
-            state.pods.iter().filter(taken).map(|(_, slot)| Arc::clone(&slot.desired.borrow().pod)).collect();
-        admission::admit(pod, node, others.iter().map(|other| &**other))?;
-        if let Some(slot) = state.pods.get_mut(uid) {
-            slot.admitted = true;
-        }
-        Ok(())
+            state.pods.iter().filter(taken).map(|(_, entry)| Arc::clone(&entry.desired.pod)).collect();
+        admission::admit(pod, node, others.iter().map(|other| &**other))
     }
 
     /// The last statuses of a pod that were told.
     pub(crate) fn reading(&self, uid: &PodUid) -> Option<Reading> {
-        self.lock().cache.reading(uid).cloned()
+        self.lock().pods.cache.reading(uid).cloned()
     }
 }
 
@@ -577,6 +427,12 @@ impl<R, P> Inner<R, P> {
 fn not_listed() -> Wait<Monotonic> {
     let message = "the runtime has not listed its pods yet".to_owned();
     Wait { container: None, reason: "RuntimeNotReady".to_owned(), message, since: None, until: None }
+}
+
+/// What a pod waits for while another one of its name is there.
+fn blocked(by: &PodUid) -> Wait<Monotonic> {
+    let message = format!("waits for the earlier pod of this name (UID {by}) to be gone");
+    Wait { container: None, reason: "EarlierPodTerminating".to_owned(), message, since: None, until: None }
 }
 
 /// The status of a pod whose actor has not started.

@@ -2,12 +2,12 @@
 //! `HandlePodCleanups`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use kube_model::{labels, pod};
+use kube_model::pod;
 
-use super::orphan::NOBODY;
-use super::{Slot, Workers};
+use super::Workers;
+use crate::pods::Desired;
+use crate::state::{Terminating, Termination, Then, WorkerState};
 
 /// What pods are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,31 +49,27 @@ impl<R, P> Workers<R, P> {
     /// How many pods there are of each kind; kinds without any are left out.
     pub fn working(&self) -> WorkingPods {
         let mut pods = WorkingPods::new();
-        for slot in self.inner.lock().pods.values() {
-            *pods.entry(slot.working()).or_default() += 1;
+        let state = self.inner.lock();
+        for (uid, entry) in state.pods.iter() {
+            let has_ended = state.workers.get(uid).is_some_and(|worker| worker.cell.has_ended());
+            *pods.entry(kind(&entry.desired, has_ended)).or_default() += 1;
         }
         pods
     }
 }
 
-impl Slot {
-    fn working(&self) -> Working {
-        let pod = Arc::clone(&self.desired.borrow().pod);
-        let removed = self.is_removed();
-        let lifecycle = if self.finished || !removed && self.cell.has_ended() {
-            Lifecycle::Terminated
-        } else if removed {
-            Lifecycle::Terminating
-        } else {
-            Lifecycle::Sync
-        };
-        let wanted = if !removed || self.kept || self.again.is_some() {
-            Wanted::Desired
-        } else if pod::annotation(&pod, labels::CONFIG_SOURCE) == Some(NOBODY) {
-            Wanted::RuntimeOnly
-        } else {
-            Wanted::Orphan
-        };
-        Working { lifecycle, wanted, is_static: pod::is_static(&pod) }
-    }
+fn kind(desired: &Desired, has_ended: bool) -> Working {
+    let termination = desired.state.termination();
+    let lifecycle = match (&desired.state, termination) {
+        (WorkerState::Terminated(_) | WorkerState::Finished, _) => Lifecycle::Terminated,
+        (_, Some(_)) => Lifecycle::Terminating,
+        (_, None) if has_ended => Lifecycle::Terminated,
+        (_, None) => Lifecycle::Sync,
+    };
+    let wanted = match termination {
+        Some(Termination { then: Then::Forget, of: Terminating::RuntimeOnly, .. }) => Wanted::RuntimeOnly,
+        Some(Termination { then: Then::Forget, .. }) => Wanted::Orphan,
+        _ => Wanted::Desired,
+    };
+    Working { lifecycle, wanted, is_static: pod::is_static(&desired.pod) }
 }

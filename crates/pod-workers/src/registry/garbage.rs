@@ -8,6 +8,8 @@ use kube_model::observed::SandboxState;
 use kube_model::{PodKey, PodUid};
 
 use super::Workers;
+use crate::pods::Entry;
+use crate::state::WorkerState;
 use crate::traits::{CleanUp, Probes, Runtime, StepError};
 
 /// Pause before the next attempt: doubles from the first to the second.
@@ -19,13 +21,13 @@ enum Attempt {
     Done,
     /// The pod is there again, so that its own actor sees to it for now.
     Claimed,
-    /// Something of it runs: it is no leftover.
+    /// Something of it runs: it is no garbage.
     Alive,
 }
 
 impl<R: Runtime, P: Probes> Workers<R, P> {
     /// Removes what is left of a pod, however often that has to be tried.
-    pub(super) fn remove_leftovers(&self, uid: PodUid, key: PodKey) {
+    pub(super) fn collect_garbage(&self, uid: PodUid, key: PodKey) {
         let (workers, stop) = (self.clone(), self.inner.stop.clone());
         self.inner.tasks.spawn(stop.run_until_cancelled_owned(async move {
             tracing::warn!(pod = %key, %uid, "the pod has ended, and the runtime keeps what is dead of it for now");
@@ -33,16 +35,17 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
-                match workers.try_remove_leftovers(&uid, &key).await {
+                match workers.try_to_collect(&uid, &key).await {
                     Ok(Attempt::Claimed) => {}
                     Ok(Attempt::Alive) => {
-                        let mut state = workers.inner.lock();
-                        state.leftovers.remove(&uid);
-                        return workers.adopt_orphans(&mut state);
+                        return workers.decide(|pods, now| {
+                            pods.garbage_collected(&uid);
+                            pods.settle(now)
+                        });
                     }
                     Ok(Attempt::Done) => {
                         tracing::info!(pod = %key, %uid, "the runtime has forgotten what was left of the pod");
-                        workers.inner.lock().leftovers.remove(&uid);
+                        workers.inner.lock().pods.garbage_collected(&uid);
                         return;
                     }
                     Err(error) => tracing::debug!(pod = %key, %uid, "still left: {error}"),
@@ -51,11 +54,12 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         }));
     }
 
-    async fn try_remove_leftovers(&self, uid: &PodUid, key: &PodKey) -> Result<Attempt, StepError> {
+    async fn try_to_collect(&self, uid: &PodUid, key: &PodKey) -> Result<Attempt, StepError> {
         let runtime = &self.inner.context.runtime;
         let pod = runtime.observe(uid, key).await?.pod;
         // Asked afterwards: so nothing that was seen is of an actor that began meanwhile.
-        if self.inner.lock().pods.get(uid).is_some_and(|slot| !slot.finished) {
+        let is_finished = |entry: &Entry| entry.desired.state == WorkerState::Finished;
+        if self.inner.lock().pods.get(uid).is_some_and(|entry| !is_finished(entry)) {
             return Ok(Attempt::Claimed);
         }
         if pod.any_running() || pod.sandboxes.iter().any(|s| s.state == SandboxState::Ready) {

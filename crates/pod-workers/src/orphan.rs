@@ -4,10 +4,10 @@ use kube_model::core::{Container, Pod, PodSpec};
 use kube_model::{PodKey, PodUid, labels};
 
 /// The source of pods that no source has.
-pub(super) const NOBODY: &str = "runtime";
+const NOBODY: &str = "runtime";
 
 /// Stands for a pod of which only the runtime knows: enough to remove it.
-pub(super) fn pod(uid: &PodUid, key: &PodKey) -> Pod {
+pub(crate) fn pod(uid: &PodUid, key: &PodKey) -> Pod {
     let mut pod = Pod::default();
     pod.metadata.uid = Some(uid.to_string());
     pod.metadata.namespace = Some(key.namespace.to_string());
