@@ -77,6 +77,14 @@ pub(crate) fn nobody_preempted(lacking: &[Lack]) -> Option<Rejection> {
     Some(Rejection { reason: "UnexpectedAdmissionError".to_owned(), message })
 }
 
+/// What a pod has of the node once it is taken, by resource: thousandths of a core for `cpu`, else bytes or a count.
+pub fn requested(pod: &Pod) -> BTreeMap<String, i64> {
+    let requests = pod.spec.iter().flat_map(|spec| {
+        requests(spec).iter().map(|(name, nanos)| (name.to_owned(), amount(name, nanos))).collect::<Vec<_>>()
+    });
+    requests.chain([(PODS.to_owned(), 1)]).filter(|(_, amount)| *amount > 0).collect()
+}
+
 /// Rounded up.
 fn amount(name: &str, nanos: i128) -> i64 {
     let unit: i128 = if name == CPU { 1_000_000 } else { 1_000_000_000 };

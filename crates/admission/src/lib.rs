@@ -18,6 +18,7 @@ use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube_model::pod;
 use kube_model::resources::is_critical;
 
+pub use fit::requested;
 pub use sysctls::{NotNamespaced, SysctlAllowlist};
 
 /// The label of a pod or node that names its operating system.

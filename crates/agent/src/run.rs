@@ -187,21 +187,22 @@ impl Agent {
             resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
-            node: NodeInfo::new(
-                config,
-                node_name,
-                &hardware,
-                &resources,
-                NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
-                cluster.as_ref().map(Cluster::node),
-            )?,
             client: client.clone(),
             metrics: Arc::clone(&metrics),
         };
         let runtime = Arc::new(runtime);
+        let admission = NodeInfo::new(
+            config,
+            node_name,
+            &hardware,
+            &resources,
+            NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
+            cluster.as_ref().map(Cluster::node),
+        )?;
         let workers = Workers::new(Context {
             runtime: Arc::clone(&runtime),
             probes: Arc::clone(&probes),
+            admission: Arc::new(admission),
             node: node.subscribe(),
             clock: clock.clone(),
             events: cluster.as_ref().map(Cluster::event_sink),

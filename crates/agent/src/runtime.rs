@@ -50,17 +50,12 @@ pub(crate) struct CriRuntime {
     pub(crate) hooks: Hooks,
     /// `None` without an API server.
     pub(crate) references: Option<References>,
-    pub(crate) node: NodeInfo,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Runtime for CriRuntime {
     async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<Observed, StepError> {
         observe::pod(&self.client, uid, key).await.map_err(|e| failed(FailureReason::FailedPrepare, &e))
-    }
-
-    async fn node(&self, fresh: bool) -> Arc<admission::Node> {
-        self.node.get(fresh).await
     }
 
     fn unsupported(&self, pod: &Pod) -> Option<String> {

@@ -15,14 +15,14 @@ use pod_lifecycle::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::admission::{self, Place};
 use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
 use crate::observer;
 use crate::pods::Desired;
 use crate::registry::{Context, Workers};
 use crate::state::{Input, WorkerState};
-use crate::traits::{CleanUp, Node, Observed, Probes, Runtime, StepError};
-use crate::turns::Turn;
+use crate::traits::{Allocated, CleanUp, Node, Observed, Probes, Runtime, StepError};
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -85,7 +85,7 @@ pub(crate) struct Actor<R, P> {
     /// Whether it is known what an earlier run of the agent was cut off in.
     adopted: bool,
     /// Its place among those of which that is to be found out.
-    turn: Option<Turn>,
+    place: Option<Place>,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -99,7 +99,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         cell: Arc<Cell>,
         wake: Arc<Wake>,
         desired: watch::Receiver<Desired>,
-        turn: Option<Turn>,
+        place: Option<Place>,
     ) -> Self {
         let node = workers.inner.context.node.clone();
         // One that starts anew after a panic goes on from there.
@@ -119,7 +119,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             look_again: None,
             must_observe: false,
             adopted: false,
-            turn,
+            place,
             failures: 0,
             last: None,
         }
@@ -137,7 +137,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 continue;
             }
             if let Err(error) = self.refresh(&desired.state.intent()).await {
-                self.turn = None;
+                self.place = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
@@ -228,7 +228,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
     /// taken by an earlier run of the agent.
     async fn admit(&mut self, desired: &Desired) {
-        let turn = self.turn.take();
+        let place = self.place.take();
         if desired.state != WorkerState::Admitting || self.memory.rejection.is_some() {
             return;
         }
@@ -241,23 +241,22 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         if self.observation.as_ref().is_some_and(|o| !o.pod.is_gone()) {
             return self.report(Input::Admitted);
         }
-        if let Some(turn) = &turn {
-            turn.comes().await;
-        }
-        let runtime = &self.context().runtime;
-        let mut verdict = self.workers.inner.admit(&self.uid, &desired.pod, &*runtime.node(false).await);
-        if verdict.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
-            // Somebody may have given the node a label, or taken a taint from it, since it was last read. That may
-            // take long.
-            drop(turn);
-            verdict = self.workers.inner.admit(&self.uid, &desired.pod, &*runtime.node(true).await);
-        }
-        match verdict {
-            Ok(()) => self.report(Input::Admitted),
-            Err(admission::Rejection { reason, message }) => {
-                self.context().observer.rejected(&reason);
-                self.cell.event(EventType::Warning, &reason, None, message.clone());
-                self.memory.rejection = Some(Rejection { reason, message });
+        let mut changes = self.desired.clone();
+        let asked = admission::ask(&self.workers, &self.uid, &desired.pod, place, &self.cell);
+        let answer = tokio::select! {
+            biased;
+            answer = asked => answer,
+            // Dropped then: nothing of the pod will be there.
+            _ = changes.wait_for(|desired| desired.state != WorkerState::Admitting) => {
+                return self.cell.doing(None);
+            }
+        };
+        match answer {
+            Ok(Allocated(resources)) => tracing::debug!(pod = %self.key, ?resources, "Admitted"),
+            Err(rejection) => {
+                self.context().observer.rejected(&rejection.reason);
+                self.cell.event(EventType::Warning, &rejection.reason, None, rejection.message.clone());
+                self.memory.rejection = Some(rejection);
             }
         }
     }
@@ -303,7 +302,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return answer;
         }
         // The others need not wait until the runtime tells of this one.
-        self.turn = None;
+        self.place = None;
         self.cell.doing(Some("asking the runtime about the pod".to_owned()));
         let answer = asked.await;
         self.cell.doing(None);
@@ -398,7 +397,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     async fn clean_up(&mut self, extent: CleanUp) -> Result<(), StepError> {
         self.context().probes.remove(&self.uid);
-        self.context().runtime.clean_up(&self.uid, &self.key, extent).await
+        self.context().runtime.clean_up(&self.uid, &self.key, extent).await?;
+        self.context().admission.release(&self.uid).await;
+        Ok(())
     }
 
     /// Executes the steps of a plan. Wake-ups meanwhile only refresh what is shown; a changed intent drops the

@@ -2,12 +2,13 @@
 //!
 //! Owns the actors, the runtime cache, the order between pods of one name, and the clean-up of pods that the
 //! runtime has but nobody wants. Must not know how a runtime is spoken to, what a manifest is, or how a probe
-//! works: those come in through [`Runtime`] and [`Probes`].
+//! works: those come in through [`Runtime`], [`Probes`] and [`Admit`].
 //!
 //! Wake-ups carry no data. Whatever wakes an actor, it reads the desired pod and the observed pod anew, so a
 //! lost or doubled wake-up costs time, never correctness.
 
 mod actor;
+mod admission;
 mod cache;
 mod cell;
 mod clock;
@@ -18,11 +19,12 @@ mod pods;
 mod registry;
 mod state;
 mod traits;
-mod turns;
 
 pub use cache::Listed;
 pub use cell::{EventSink, Reporter};
 pub use clock::Clock;
 pub use observer::Observer;
 pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
-pub use traits::{CleanUp, Node, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError};
+pub use traits::{
+    Admit, Allocated, CleanUp, Node, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError,
+};

@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Wake};
+use crate::admission::AdmissionOrder;
 use crate::cache::{Listed, Reading};
 use crate::cell::{Cell, Changes, EventSink};
 use crate::clock::Clock;
 use crate::observer::Observer;
 use crate::pods::{Desired, Effects, Entry, Pods};
 use crate::state::{Effect, Input, WorkerState};
-use crate::traits::{Node, Probes, Runtime, RuntimeDown};
-use crate::turns::Turns;
+use crate::traits::{Admit, Node, Probes, Runtime, RuntimeDown};
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
@@ -38,6 +38,8 @@ pub struct Context<R, P> {
     pub runtime: Arc<R>,
     /// The prober.
     pub probes: Arc<P>,
+    /// Who decides which pods the node takes.
+    pub admission: Arc<dyn Admit>,
     /// The node, as far as pods depend on it.
     pub node: watch::Receiver<Arc<Node>>,
     /// What is waited for and shown goes by it.
@@ -62,7 +64,7 @@ impl<R, P> Clone for Workers<R, P> {
 pub(crate) struct Inner<R, P> {
     pub(crate) context: Context<R, P>,
     state: Mutex<State>,
-    turns: Arc<Turns>,
+    pub(crate) admission_order: Arc<AdmissionOrder>,
     changes: Changes,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -91,7 +93,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let inner = Inner {
             context,
             state: Mutex::default(),
-            turns: Arc::default(),
+            admission_order: Arc::default(),
             changes: Changes::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -347,10 +349,10 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let stop = self.inner.stop.clone();
         let (key, cell, wake) = (worker.key.clone(), Arc::clone(&worker.cell), Arc::clone(&worker.wake));
         let desired = worker.desired.subscribe();
-        // One that is on its way out is not judged.
-        let mut turn = None;
+        // One that is on its way out is not asked for.
+        let mut place = None;
         if desired.borrow().state == WorkerState::Admitting {
-            turn = Some(self.inner.turns.enter(worker.arrival));
+            place = Some(self.inner.admission_order.enter(worker.arrival));
             self.inner.context.observer.started(&desired.borrow().pod, cell.came());
         }
         self.inner.tasks.spawn(async move {
@@ -360,7 +362,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                         let identity = (uid.clone(), key.clone());
                         let (cell, wake) = (Arc::clone(&cell), Arc::clone(&wake));
                         let actor =
-                            Actor::new(workers.clone(), identity, cell, wake, desired.clone(), turn.take());
+                            Actor::new(workers.clone(), identity, cell, wake, desired.clone(), place.take());
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {
                             Ok(garbage) => return garbage,
@@ -398,23 +400,17 @@ impl<R, P> Inner<R, P> {
         Worker { key: key.clone(), arrival: *arrival, desired, cell, wake: Arc::default() }
     }
 
-    /// Whether the node takes this pod beside those that it has taken.
-    pub(crate) fn admit(
-        &self,
-        uid: &PodUid,
-        pod: &Pod,
-        node: &admission::Node,
-    ) -> Result<(), admission::Rejection> {
+    /// The pods beside this one that the node has taken and that have not ended, and those `undecided`.
+    pub(crate) fn active_pods(&self, uid: &PodUid, undecided: &BTreeSet<PodUid>) -> Vec<Arc<Pod>> {
         let state = self.lock();
-        let taken = |(other, entry): &(&PodUid, &Entry)| {
+        let active = |(other, entry): &(&PodUid, &Entry)| {
             // What runs was taken before the agent was started anew, though its worker has not looked yet.
             let taken = entry.desired.state.is_admitted() || state.pods.cache.knows(other);
             let ended = || state.workers.get(*other).is_none_or(|worker| worker.cell.has_ended());
-            *other != uid && taken && entry.desired.state != WorkerState::Finished && !ended()
+            let counts = taken || undecided.contains(*other);
+            *other != uid && counts && entry.desired.state != WorkerState::Finished && !ended()
         };
-        let others: Vec<_> =
-            state.pods.iter().filter(taken).map(|(_, entry)| Arc::clone(&entry.desired.pod)).collect();
-        admission::admit(pod, node, others.iter().map(|other| &**other))
+        state.pods.iter().filter(active).map(|(_, entry)| Arc::clone(&entry.desired.pod)).collect()
     }
 
     /// The last statuses of a pod that were told.

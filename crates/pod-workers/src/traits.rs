@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::probe::PodProbes;
 use kube_model::view::Wait;
 use kube_model::{Monotonic, PodKey, PodUid};
-use pod_lifecycle::{FailureReason, NodeFacts};
+use pod_lifecycle::{FailureReason, NodeFacts, Rejection};
 
 use crate::cell::Reporter;
 
@@ -22,9 +23,6 @@ pub trait Runtime: Send + Sync + 'static {
     /// status cannot be read is still there.
     fn observe(&self, uid: &PodUid, key: &PodKey)
     -> impl Future<Output = Result<Observed, StepError>> + Send;
-
-    /// The node as pods are admitted to it: as it is known, or `fresh` from the API server where there is one.
-    fn node(&self, fresh: bool) -> impl Future<Output = Arc<admission::Node>> + Send;
 
     /// What the pod's spec names and the node cannot give its containers, with reasons. Nothing of such a pod is
     /// started, whoever created it.
@@ -162,6 +160,30 @@ pub struct StartContainer<'a> {
     /// The sandbox that it goes into.
     pub sandbox: &'a Sandbox,
 }
+
+/// Who decides whether the node takes a pod, and gives it what it gets of the node (upstream
+/// `pkg/kubelet/lifecycle/interfaces.go` `PodAdmitHandler`, `pkg/kubelet/allocation`).
+///
+/// Pods are asked for one after the other, in the order in which they came. One whose answer takes long holds up only
+/// itself: those behind it are asked for meanwhile, with it among the active pods.
+pub trait Admit: Send + Sync + 'static {
+    /// Whether the node takes `pod` beside the `active` pods: all others that it has taken and that have not ended, or
+    /// that may be taken yet. May allocate, and free what others hold; must allocate nothing for a pod that it does not
+    /// take, which may be asked for again. Asked for once in the life of a pod, before anything of it is there; not for one
+    /// that was found running. A call is dropped when the pod is to end.
+    fn admit<'a>(
+        &'a self,
+        pod: &'a Arc<Pod>,
+        active: Vec<Arc<Pod>>,
+    ) -> BoxFuture<'a, Result<Allocated, Rejection>>;
+
+    /// Takes back what a pod has, if it has anything: nothing of it runs any more, nor will. May come more than once.
+    fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()>;
+}
+
+/// What a pod was given of the node, by resource: thousandths of a core for `cpu`, else bytes or a count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allocated(pub BTreeMap<String, i64>);
 
 /// The health prober.
 pub trait Probes: Send + Sync + 'static {

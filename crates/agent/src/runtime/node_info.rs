@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use admission::{Host, NotNamespaced, SysctlAllowlist};
 use cri_client::v1::StatusRequest;
+use futures::future::BoxFuture;
 use kube::{Api, Client};
-use kube_model::Monotonic;
-use kube_model::core::Node;
+use kube_model::core::{Node, Pod};
 use kube_model::view::RuntimeView;
+use kube_model::{Monotonic, PodUid};
 use node_config::Settings;
 use node_reporter::{Hardware, NodeResources};
+use pod_lifecycle::Rejection;
+use pod_workers::{Admit, Allocated};
 use tokio::sync::{OnceCell, watch};
 
 use crate::node;
@@ -123,5 +126,73 @@ impl NodeObject {
     async fn read(&self, name: &str) -> Option<Arc<Node>> {
         let api = Api::<Node>::all(self.client.clone());
         tokio::time::timeout(PATIENCE, api.get(name)).await.ok()?.ok().map(Arc::new)
+    }
+}
+
+impl Admit for NodeInfo {
+    fn admit<'a>(
+        &'a self,
+        pod: &'a Arc<Pod>,
+        active: Vec<Arc<Pod>>,
+    ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
+        Box::pin(async move { admit(pod, &active, |fresh| self.get(fresh)).await })
+    }
+
+    /// Nothing is set apart for single pods yet: what is free is what the active ones leave.
+    fn release<'a>(&'a self, _: &'a PodUid) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Admits a pod to the node as it is known; before it is rejected, somebody may have given the node a label, or taken a
+/// taint from it, since it was last read.
+async fn admit<N: Future<Output = Arc<admission::Node>>>(
+    pod: &Pod,
+    active: &[Arc<Pod>],
+    node: impl Fn(bool) -> N,
+) -> Result<Allocated, Rejection> {
+    let known = node(false).await;
+    let mut answer = admission::admit(pod, &known, active.iter().map(Arc::as_ref));
+    if answer.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
+        let fresh = node(true).await;
+        answer = admission::admit(pod, &fresh, active.iter().map(Arc::as_ref));
+    }
+    let rejected = |admission::Rejection { reason, message }| Rejection { reason, message };
+    answer.map_err(rejected).map(|()| Allocated(admission::requested(pod)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_label_that_was_given_lately_is_looked_up_before_a_pod_is_rejected_for_want_of_it() {
+        let labelled = |label: &str| {
+            let labels = [("disk".to_owned(), label.to_owned())].into();
+            Arc::new(admission::Node { labels, ..admission::Node::default() })
+        };
+        let cases = [("hdd", "hdd", 1, true), ("hdd", "ssd", 2, true), ("hdd", "tape", 2, false)];
+        for (known, fresh, questions, taken) in cases {
+            let wanted = if taken { fresh } else { "ssd" };
+            let containers =
+                json!([{"name": "c", "resources": {"requests": {"cpu": "1500m", "memory": "1Ki"}}}]);
+            let spec = json!({"nodeSelector": {"disk": wanted}, "containers": containers});
+            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            let asked = std::cell::Cell::new(0);
+            let node = |is_fresh| {
+                asked.set(asked.get() + 1);
+                std::future::ready(labelled(if is_fresh { fresh } else { known }))
+            };
+            let answer = admit(&pod, &[], node).await;
+            assert_eq!(asked.get(), questions, "{known}, {fresh}");
+            let given = [("cpu", 1500), ("memory", 1024), ("pods", 1)];
+            let given = Allocated(given.map(|(name, amount)| (name.to_owned(), amount)).into());
+            match taken {
+                true => assert_eq!(answer, Ok(given), "{known}, {fresh}"),
+                false => assert_eq!(answer.unwrap_err().reason, "NodeAffinity"),
+            }
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Pods that the node takes, and those that it does not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_model::core::Pod;
 use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube_model::view::PodView;
 
-use crate::support::{Fake, World, a_pod};
+use crate::support::{Fake, World, a_deleted_pod, a_pod, now};
 
 /// A world whose node takes this many pods.
 fn world_for(pods: u32) -> World {
@@ -18,9 +20,12 @@ fn world_for(pods: u32) -> World {
 }
 
 fn set_node(fake: &Fake, set: impl Fn(&mut admission::Node)) {
-    let mut state = fake.state.lock().unwrap();
-    set(&mut state.node);
-    set(&mut state.fresh_node);
+    set(&mut fake.state.lock().unwrap().node);
+}
+
+fn view_of(world: &World, uid: &str) -> Arc<PodView> {
+    let is = |view: &Arc<PodView>| view.pod.metadata.uid.as_deref() == Some(uid);
+    world.workers.views().into_iter().find(is).unwrap()
 }
 
 /// A pod of an API server: static ones are critical.
@@ -47,8 +52,7 @@ async fn a_pod_beyond_what_the_node_has_fails_for_good_and_another_takes_the_pla
     world.workers.set(Arc::new(common("u2")));
     until_phase(&world, "u2", "Failed").await;
     assert!(world.counted.take().contains(&"rejected OutOfpods".to_owned()));
-    let view =
-        world.workers.views().into_iter().find(|v| v.pod.metadata.uid.as_deref() == Some("u2")).unwrap();
+    let view = view_of(&world, "u2");
     assert_eq!(view.status.reason.as_deref(), Some("OutOfpods"));
     assert_eq!((view.events[0].reason.as_str(), view.events.len()), ("OutOfpods", 1));
     assert!(view.events[0].message.starts_with("Node didn't have enough resource: pods"), "{view:?}");
@@ -90,8 +94,7 @@ async fn what_runs_when_the_agent_starts_is_not_judged_again_but_counts() {
     });
     world.workers.set(Arc::new(rejected));
     until_phase(&world, "u2", "Failed").await;
-    let view =
-        world.workers.views().into_iter().find(|v| v.pod.metadata.uid.as_deref() == Some("u2")).unwrap();
+    let view = view_of(&world, "u2");
     assert!(view.events.is_empty() && view.status.conditions.is_none(), "{view:?}");
 }
 
@@ -114,18 +117,85 @@ async fn the_node_takes_those_who_came_first_but_waits_for_none_of_whom_nothing_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_that_was_given_lately_is_looked_up_before_a_pod_is_rejected_for_want_of_it() {
-    let world = World::new();
-    let ssd = || std::collections::BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
-    world.fake.state.lock().unwrap().fresh_node.labels = ssd();
-    let mut pod = common("u1");
-    pod.spec.as_mut().unwrap().node_selector = Some(ssd());
-    world.workers.set(Arc::new(pod.clone()));
+async fn a_slow_answer_holds_up_only_its_own_pod_and_those_to_whom_it_matters() {
+    let world = world_for(2);
+    world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::from_secs(30));
+    let began = now();
+    for uid in ["u1", "u2", "u3"] {
+        world.workers.set(Arc::new(common(uid)));
+    }
+    // There is room for two: the second is taken whatever becomes of the first, and the third is not known of.
+    until_phase(&world, "u2", "Running").await;
+    assert!(now().duration_since(began).as_secs() < 1);
+    let waits = |view: &Arc<PodView>| {
+        view.doing.as_ref().is_some_and(|doing| doing.what == "waiting to be admitted by the node")
+    };
+    let two_wait = |views: &[Arc<PodView>], _: &Fake| views.iter().filter(|view| waits(view)).count() == 2;
+    world.until("the others say that they wait", two_wait).await;
+    until_phase(&world, "u3", "Failed").await;
+    assert_eq!(now().duration_since(began).as_secs(), 30);
     until_phase(&world, "u1", "Running").await;
+    assert_eq!(view_of(&world, "u3").status.reason.as_deref(), Some("OutOfpods"));
+    let state = world.fake.state.lock().unwrap();
+    assert_eq!(
+        state.admissions,
+        ["u1 beside ", "u2 beside u1", "u3 beside u1 u2", "u3 beside u1 u2"],
+        "in the order in which they came"
+    );
+    assert_eq!(state.allocated, BTreeSet::from(["u1".into(), "u2".into()]));
+}
 
-    pod.metadata.uid = Some("u2".to_owned());
-    pod.metadata.name = Some("u2".to_owned());
-    pod.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "tape".to_owned())].into());
-    world.workers.set(Arc::new(pod));
-    until_phase(&world, "u2", "Failed").await;
+#[tokio::test(start_paused = true)]
+async fn who_was_turned_away_for_a_pod_that_is_turned_away_itself_is_taken() {
+    let world = world_for(1);
+    world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::from_secs(30));
+    let mut picky = common("u1");
+    picky.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "tape".to_owned())].into());
+    world.workers.set(Arc::new(picky));
+    for uid in ["u2", "u3"] {
+        world.workers.set(Arc::new(common(uid)));
+    }
+    until_phase(&world, "u1", "Failed").await;
+    until_phase(&world, "u2", "Running").await;
+    until_phase(&world, "u3", "Failed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_answer_never_comes_can_be_removed_and_then_its_place_is_free() {
+    for deleted in [false, true] {
+        let world = world_for(2);
+        world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::MAX);
+        for uid in ["u1", "u2", "u3"] {
+            world.workers.set(Arc::new(common(uid)));
+        }
+        until_phase(&world, "u2", "Running").await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(view_of(&world, "u3").status.phase, None, "it may be taken yet");
+        match deleted {
+            true => world.workers.set(Arc::new(a_deleted_pod("u1", "u1", 30))),
+            false => world.workers.remove(&"u1".into()),
+        }
+        until_phase(&world, "u3", "Running").await;
+        let started = |call: &String| call.contains(" u1 ") && !call.starts_with("clean_up");
+        assert!(!world.fake.calls().iter().any(started), "{:#?}", world.fake.calls());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_was_given_is_taken_back_when_it_ends_and_when_it_goes() {
+    let world = World::new();
+    let mut ends = common("u1");
+    ends.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    world.workers.set(Arc::new(ends));
+    world.workers.set(Arc::new(common("u2")));
+    world.until_running().await;
+    let allocated = |fake: &Fake| fake.state.lock().unwrap().allocated.clone();
+    assert_eq!(allocated(&world.fake), BTreeSet::from(["u1".into(), "u2".into()]));
+    let container = world.fake.state.lock().unwrap().pods[&"u1".into()].containers[0].id.clone();
+    world.fake.exit(&container, 0);
+    world.relist();
+    world.until("u1 gave it back", |_, fake| allocated(fake) == BTreeSet::from(["u2".into()])).await;
+    world.workers.remove(&"u2".into());
+    world.until("u2 gave it back", |_, fake| allocated(fake).is_empty()).await;
+    assert_eq!(phase_of(&world.workers.views(), "u1"), "Succeeded");
 }

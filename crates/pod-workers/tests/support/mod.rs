@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use kube_model::core::{Container as SpecContainer, Pod, PodSpec};
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox, SandboxState};
@@ -11,10 +12,10 @@ use kube_model::pod::ContainerKind;
 use kube_model::probe::PodProbes;
 use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
-use pod_lifecycle::FailureReason;
+use pod_lifecycle::{FailureReason, Rejection};
 use pod_workers::{
-    CleanUp, Clock, Context, Listed, Node, Observed, Observer, Probes, Reporter, Runtime, StartContainer,
-    StepError, Workers,
+    Admit, Allocated, CleanUp, Clock, Context, Listed, Node, Observed, Observer, Probes, Reporter, Runtime,
+    StartContainer, StepError, Workers,
 };
 use tokio::sync::{Notify, watch};
 
@@ -60,9 +61,14 @@ pub(crate) struct State {
     pub(crate) panic_once: bool,
     /// What the node cannot give any pod.
     pub(crate) unsupported: Option<&'static str>,
-    /// The node as it is known, and as it is when it is asked for anew.
+    /// What pods are admitted to.
     pub(crate) node: admission::Node,
-    pub(crate) fresh_node: admission::Node,
+    /// How long the answer for a pod takes, by UID.
+    pub(crate) admission_takes: BTreeMap<&'static str, Duration>,
+    /// For whom the node was asked, and beside whom.
+    pub(crate) admissions: Vec<String>,
+    /// Pods that were taken and have not given back what they got, by UID.
+    pub(crate) allocated: BTreeSet<PodUid>,
     /// Containers of which an earlier run was cut off in the hook.
     pub(crate) cut_off: BTreeSet<&'static str>,
     /// Containers that end only when they are killed.
@@ -148,11 +154,6 @@ impl Runtime for Fake {
             unread.insert(container.id.clone(), unreadable());
         }
         Ok(Observed { pod, unread })
-    }
-
-    async fn node(&self, fresh: bool) -> Arc<admission::Node> {
-        let state = self.state.lock().unwrap();
-        Arc::new(if fresh { state.fresh_node.clone() } else { state.node.clone() })
     }
 
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
@@ -277,6 +278,38 @@ impl Runtime for Fake {
 
     async fn clean_up(&self, uid: &PodUid, _: &PodKey, extent: CleanUp) -> Result<(), StepError> {
         self.call(format!("clean_up {uid} {extent:?}")).await
+    }
+}
+
+impl Admit for Fake {
+    fn admit<'a>(
+        &'a self,
+        pod: &'a Arc<Pod>,
+        active: Vec<Arc<Pod>>,
+    ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
+        let (uid, _) = pod::identity(pod);
+        let uids: Vec<String> = active.iter().map(|pod| pod::identity(pod).0.to_string()).collect();
+        let (node, takes) = {
+            let mut state = self.state.lock().unwrap();
+            state.admissions.push(format!("{uid} beside {}", uids.join(" ")));
+            (state.node.clone(), state.admission_takes.get(uid.as_str()).copied())
+        };
+        Box::pin(async move {
+            if let Some(takes) = takes {
+                tokio::time::sleep(takes).await;
+            }
+            let active = active.iter().map(|pod| &**pod);
+            admission::admit(pod, &node, active)
+                .map_err(|admission::Rejection { reason, message }| Rejection { reason, message })?;
+            self.state.lock().unwrap().allocated.insert(uid);
+            Ok(Allocated([("pods".to_owned(), 1)].into()))
+        })
+    }
+
+    fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.state.lock().unwrap().allocated.remove(uid);
+        })
     }
 }
 
@@ -421,6 +454,7 @@ impl World {
         let context = Context {
             runtime: Arc::clone(&fake),
             probes: Arc::clone(&probes),
+            admission: Arc::clone(&fake) as _,
             node: node.subscribe(),
             clock: Clock::new(now),
             events: None,
