@@ -89,7 +89,7 @@ const OTHERWISE: &[(&str, Level, u32)] = &[
     ("agent::addresses", Level::INFO, 1),
     ("agent::cluster::pod_cidr", Level::INFO, 1),
     ("apiserver_sync::client", Level::INFO, 1),
-    ("podsource::push::reload", Level::INFO, 1),
+    ("pod_api::reload", Level::INFO, 1),
     ("server::tls", Level::INFO, 1),
     ("agent::runtime", Level::INFO, 2),
     ("pod_workers", Level::INFO, 2),

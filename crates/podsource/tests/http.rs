@@ -3,6 +3,7 @@
 
 #[path = "http/answers.rs"]
 mod answers;
+#[path = "../../manifest/tests/broken/mod.rs"]
 mod broken;
 #[path = "http/cache.rs"]
 mod cache;

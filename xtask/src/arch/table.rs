@@ -32,13 +32,15 @@ pub(super) const TABLE: &[Row] = &[
     row("node-proto", 0, &[]),
     row("admission", 1, &["kube-model"]),
     row("cri-config", 1, &["kube-model", "node-proto"]),
+    row("manifest", 1, &["kube-model"]),
     row("pod-lifecycle", 1, &["kube-model"]),
     row("pod-manager", 1, &["kube-model"]),
     row("apiserver-sync", 2, &["kube-model"]),
     row("cgroups", 2, &["kube-model"]),
     row("cri-client", 2, &["kube-model", "node-proto"]),
     row("images", 2, &["kube-model"]),
-    row("podsource", 2, &["kube-model", "pod-manager"]),
+    row("pod-api", 2, &["kube-model", "manifest"]),
+    row("podsource", 2, &["kube-model", "manifest", "pod-api", "pod-manager"]),
     row("stats", 2, &["kube-model", "node-proto"]),
     row("node-reporter", 3, &["kube-model"]),
     row("pod-workers", 3, &["admission", "kube-model", "pod-lifecycle", "pod-manager"]),
@@ -95,8 +97,8 @@ mod tests {
             for used in row.uses.unwrap_or_default() {
                 let below = find(used).map(|r| r.place);
                 let lower = matches!(below, Some(Place::Layer(l)) if l < layer)
-                    // The configuration model speaks in quantities and durations.
-                    || (row.name == "node-config" && *used == "kube-model");
+                    // The configuration model speaks in quantities and durations; the pod API is one of the sources.
+                    || [("node-config", "kube-model"), ("podsource", "pod-api")].contains(&(row.name, *used));
                 assert!(lower, "{} uses {used}, which stands at {below:?}", row.name);
             }
         }

@@ -46,7 +46,7 @@ pub(super) fn run() -> Result<()> {
 
 /// The file source: a folder of manifests.
 fn file(report: &mut Report) -> Result<()> {
-    let program = release_example("watch", "file")?;
+    let program = release_example("podsource", "watch", "file")?;
     // Not in memory: what is written for a restart goes to a disk.
     let root = tempfile::tempdir_in(target_dir()).context("cannot create a folder")?;
     let (folder, cache) = (root.path().join("manifests"), root.path().join("cache"));
@@ -135,7 +135,7 @@ fn file(report: &mut Report) -> Result<()> {
 
 /// The push API: pods are created one after the other over one connection, and each is on disk before the answer.
 fn push(report: &mut Report) -> Result<()> {
-    let program = release_example("push", "push")?;
+    let program = release_example("pod-api", "push", "")?;
     let root = tempfile::tempdir_in(target_dir()).context("cannot create a folder")?;
     let (alone, store) = (root.path().join("alone"), root.path().join("store"));
     fs::create_dir(&alone)?;
@@ -268,10 +268,10 @@ impl Drop for Source {
     }
 }
 
-/// Builds an example of `podsource`, which needs these features, and returns its path.
-fn release_example(name: &str, feature: &str) -> Result<PathBuf> {
+/// Builds an example of a crate, which needs these features, and returns its path.
+fn release_example(krate: &str, name: &str, feature: &str) -> Result<PathBuf> {
     ui::step(&format!("building the example {name}"));
-    let build = ["build", "--release", "--package", "podsource", "--features", feature, "--example", name];
+    let build = ["build", "--release", "--package", krate, "--features", feature, "--example", name];
     succeed(&mut cargo::cargo(build)).with_context(|| format!("cannot build the example {name}"))?;
     Ok(target_dir().join("release/examples").join(name))
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::typed::typed;
+use manifest::typed;
 
 /// Most unknown fields that are told of one pod.
 const MAX_UNKNOWN: usize = 20;

@@ -11,7 +11,7 @@ use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
 
 use super::SOURCE;
 use super::received::{Received, Rest};
-use crate::{Place, manifest};
+use crate::Place;
 
 /// All pods, by namespace and name.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use kube_model::{PodUid, Timestamp, labels, pod};
 
 use super::Settings;
 use super::read::{self, Look, Stamp};
+use crate::Place;
 use crate::last_good::{Kept, LastGood};
 use crate::manifest::{self, Manifest, Origin, Taken};
-use crate::state::Place;
 
 /// How long last good versions are written to disk before new changes are looked for.
 const KEEP_TIME: Duration = Duration::from_millis(20);

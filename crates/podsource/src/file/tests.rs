@@ -17,7 +17,7 @@ use super::scan::{Files, Set};
 use super::{MAX_BYTES, Settings};
 use broken::Broken;
 
-#[path = "../../tests/broken/mod.rs"]
+#[path = "../../../manifest/tests/broken/mod.rs"]
 mod broken;
 
 fn manifest(name: &str, image: &str) -> String {

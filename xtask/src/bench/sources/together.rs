@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 const SAME: Duration = Duration::from_millis(80);
 
 pub(super) fn run(report: &mut Report) -> Result<()> {
-    let program = release_example("all", "http,push")?;
+    let program = release_example("podsource", "all", "http,push")?;
     let root = tempfile::tempdir_in(target_dir()).context("cannot create a folder")?;
     let (folder, store) = (root.path().join("manifests"), root.path().join("store"));
     fs::create_dir(&folder)?;

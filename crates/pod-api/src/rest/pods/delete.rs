@@ -1,0 +1,101 @@
+//! Deletion of one pod and of many.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use kube_model::yaml;
+use serde::Deserialize as _;
+use serde_json::json;
+
+use super::super::client::Client;
+use super::super::negotiate::{self, Wanted};
+use super::super::query::{self, ListOptions, Query};
+use super::super::{Answer, At, Shared, body, key};
+use super::{FIELDS, Selection};
+use crate::error::ApiError;
+use crate::store::Preconditions;
+
+/// How to delete.
+struct Deletion {
+    preconditions: Preconditions,
+    grace: Option<i64>,
+    dry_run: bool,
+}
+
+impl Deletion {
+    /// From the body if there is one, else from the query.
+    fn read(query: &Query, text: &[u8]) -> Result<Self, ApiError> {
+        if text.trim_ascii().is_empty() {
+            let orphan = query.text("orphanDependents").map(|_| query.flag("orphanDependents"));
+            query::propagation(query.text("propagationPolicy"), orphan)?;
+            return Ok(Self {
+                preconditions: Preconditions::default(),
+                grace: query.number("gracePeriodSeconds")?,
+                dry_run: query.dry_run()?,
+            });
+        }
+        let bad = |error: String| ApiError::bad_request(format!("bad DeleteOptions: {error}"));
+        let value = yaml::parse(text).map_err(|error| bad(error.to_string()))?.value;
+        let options = DeleteOptions::deserialize(value).map_err(|error| bad(error.to_string()))?;
+        query::propagation(options.propagation_policy.as_deref(), options.orphan_dependents)?;
+        let preconditions = options.preconditions.unwrap_or_default();
+        let mut dry_run = options.dry_run.iter().flatten().map(String::as_str);
+        Ok(Self {
+            preconditions: Preconditions {
+                uid: preconditions.uid,
+                resource_version: preconditions.resource_version,
+            },
+            grace: options.grace_period_seconds,
+            dry_run: query::dry_run(&mut dry_run)?,
+        })
+    }
+}
+
+pub(in crate::rest) async fn delete(
+    State(api): Shared,
+    At(at): At<(String, String)>,
+    wanted: Wanted,
+    query: Query,
+    client: Client,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let text = body::read_if_any(&api, &headers, body).await?;
+    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
+    let object = api.store.delete(key(at), preconditions, grace, dry_run).await?;
+    client.changed("delete", &object, dry_run);
+    Ok(wanted.no_table().answer(StatusCode::OK, &object))
+}
+
+/// Deletes the pushed pods that are selected. Those of other sources stay, with a warning.
+pub(in crate::rest) async fn delete_all(
+    State(api): Shared,
+    At(namespace): At<String>,
+    wanted: Wanted,
+    query: Query,
+    client: Client,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let selection =
+        Selection { namespace: Some(namespace), name: None, options: ListOptions::read(&query, FIELDS)? };
+    let text = body::read_if_any(&api, &headers, body).await?;
+    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
+    let (mut deleted, mut warnings) = (Vec::new(), Vec::new());
+    let (objects, _) = api.store.list();
+    for object in objects.iter().filter(|object| selection.matches(object)) {
+        match api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
+            Ok(object) => {
+                client.changed("delete", &object, dry_run);
+                deleted.push(object);
+            }
+            // It went by itself.
+            Err(error) if error.code == 404 => {}
+            Err(error) if error.code == 403 => warnings.push(error.message),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": deleted });
+    Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &list), &warnings))
+}

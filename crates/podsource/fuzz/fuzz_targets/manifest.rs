@@ -1,8 +1,0 @@
-//! `cargo +nightly fuzz run manifest`, in `crates/podsource`.
-
-#![no_main]
-
-#[path = "../entry.rs"]
-mod entry;
-
-libfuzzer_sys::fuzz_target!(|text: &[u8]| entry::run(text));
