@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => return validate(&args),
         Command::Print(text) => print(&text),
         Command::Ask(ask) => {
-            return agent::ask(&ask).map_or_else(|error| fail(&error.into()), ExitCode::from);
+            return cli::ask(&ask).map_or_else(|error| fail(&error.into()), ExitCode::from);
         }
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

@@ -5,7 +5,6 @@
 
 mod addresses;
 mod allocatable;
-mod ask;
 mod calls;
 mod cluster;
 pub mod config;
@@ -23,7 +22,6 @@ mod sources;
 mod streams;
 mod view;
 
-pub use ask::ask;
 pub use cluster::ClusterError;
 pub use run::{Agent, StartError};
 pub use sources::SourceError;

@@ -1,6 +1,6 @@
 //! Reading a pod: the questions that many crates ask of a `Pod`.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 
 use crate::{PodKey, PodUid, labels};
 
@@ -36,6 +36,14 @@ pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerKind, &Conta
 /// The named container and its kind.
 pub fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<(ContainerKind, &'a Container)> {
     containers(spec).find(|(_, c)| c.name == name)
+}
+
+/// The statuses of all containers, in the order in which upstream looks names up: regular, init, ephemeral.
+pub fn container_statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+        .into_iter()
+        .flatten()
+        .flatten()
 }
 
 /// Whether the pod shares the node's network namespace.

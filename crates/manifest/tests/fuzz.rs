@@ -1,6 +1,6 @@
 //! The fuzz target without a fuzzer: its seeds, and seeds with some bytes changed, a few hundred times.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which reads its seeds")]
 
 #[path = "../fuzz/entry.rs"]
 mod entry;

@@ -1,20 +1,15 @@
-//! The kubelet's server, the agent's health endpoint and its local view socket, and the commands that read the
-//! socket.
+//! The kubelet's server, the agent's health endpoint and its local view socket.
 //!
 //! [`kubelet`] is the server on 10250 and 10255; what it needs of the agent are the traits of [`host`].
 //! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
-//! socket under the root folder, and what goes on [`inside`] them; [`client`] reads it, and [`show`] makes of it what `node-agent pods`, `node-agent
-//! explain` and `node-agent sources` print; [`commands`] are `node-agent logs`, `exec` and `port-forward`. Rendering ([`table`], [`explain`], [`sources`]) is pure: the time is an
-//! argument.
+//! socket under the root folder, and what goes on [`inside`] them. Who reads it (the crate `cli`) has the client's end of
+//! its [`streams`] here, too.
 //!
 //! Must not know how pods are run: it sees the agent through [`View`] only.
 #![doc = include_str!("../README.md")]
 
 pub mod auth;
 mod blocking_work;
-pub mod client;
-pub mod commands;
-pub mod explain;
 mod files;
 pub mod healthz;
 pub mod host;
@@ -26,17 +21,15 @@ pub mod local;
 mod logs;
 pub mod metrics;
 mod places;
-pub mod select;
-pub mod show;
-pub mod sources;
-mod streams;
-pub mod table;
-mod text;
+pub mod streams;
 pub mod tls;
 mod unsent;
 
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
+
+pub use logs::LogOptions;
 
 use kube_model::PodUid;
 use kube_model::view::{SourcesSnapshot, ViewSnapshot};

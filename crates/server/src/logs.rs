@@ -16,5 +16,5 @@ mod watch;
 pub(crate) use follow::LogStream;
 pub use options::LogOptions;
 pub(crate) use running::Running;
-pub(crate) use source::{container_id, statuses};
+pub(crate) use source::container_id;
 pub(crate) use watch::LogWatch;

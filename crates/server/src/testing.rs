@@ -1,4 +1,5 @@
-//! Pods, views and an agent for this crate's tests.
+//! Pods, views and an agent for tests: of this crate, and of those that read its socket.
+#![allow(clippy::unwrap_used, missing_docs, missing_debug_implementations, reason = "for tests")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,12 +21,12 @@ use crate::inside::Inside;
 use crate::metrics::{Page, Text};
 
 /// The present of all rendering tests.
-pub(crate) fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
 /// A static pod `name`-node1 with one container `app` and this status.
-pub(crate) fn pod(name: &str, status: Value) -> PodView {
+pub fn pod(name: &str, status: Value) -> PodView {
     view(
         json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -39,7 +40,7 @@ pub(crate) fn pod(name: &str, status: Value) -> PodView {
     )
 }
 
-pub(crate) fn view(pod: Value, status: Value) -> PodView {
+pub fn view(pod: Value, status: Value) -> PodView {
     PodView {
         pod: Arc::new(serde_json::from_value(pod).unwrap()),
         status: Arc::new(serde_json::from_value(status).unwrap()),
@@ -52,21 +53,21 @@ pub(crate) fn view(pod: Value, status: Value) -> PodView {
 }
 
 /// A container status with this state.
-pub(crate) fn container(name: &str, ready: bool, restarts: i32, state: Value) -> Value {
+pub fn container(name: &str, ready: bool, restarts: i32, state: Value) -> Value {
     json!({
         "name": name, "ready": ready, "restartCount": restarts, "image": "busybox:1", "imageID": "", "state": state
     })
 }
 
 /// The status of a running pod with one ready container.
-pub(crate) fn running() -> Value {
+pub fn running() -> Value {
     json!({
         "phase": "Running", "podIP": "10.88.0.5",
         "containerStatuses": [container("app", true, 0, json!({ "running": { "startedAt": "2026-11-23T11:55:00Z" } }))]
     })
 }
 
-pub(crate) fn snapshot(pods: Vec<PodView>) -> ViewSnapshot {
+pub fn snapshot(pods: Vec<PodView>) -> ViewSnapshot {
     ViewSnapshot {
         node: "node1".into(),
         pods: pods.into_iter().map(Arc::new).collect(),
@@ -84,23 +85,23 @@ pub(crate) fn snapshot(pods: Vec<PodView>) -> ViewSnapshot {
 }
 
 /// A view that a test changes.
-pub(crate) struct FakeView {
+pub struct FakeView {
     snapshot: Mutex<ViewSnapshot>,
     changes: watch::Sender<u64>,
 }
 
 impl FakeView {
-    pub(crate) fn new(snapshot: ViewSnapshot) -> Arc<Self> {
+    pub fn new(snapshot: ViewSnapshot) -> Arc<Self> {
         Arc::new(Self { snapshot: Mutex::new(snapshot), changes: watch::channel(0).0 })
     }
 
-    pub(crate) fn set(&self, snapshot: ViewSnapshot) {
+    pub fn set(&self, snapshot: ViewSnapshot) {
         *self.snapshot.lock().unwrap() = snapshot;
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// How many clients watch.
-    pub(crate) fn watches(&self) -> usize {
+    pub fn watches(&self) -> usize {
         self.changes.receiver_count()
     }
 }
@@ -125,21 +126,21 @@ impl View for FakeView {
 }
 
 /// The way into the pods of this view, with nothing behind it.
-pub(crate) fn inside(view: &Arc<FakeView>) -> Arc<Inside> {
+pub fn inside(view: &Arc<FakeView>) -> Arc<Inside> {
     Inside::new(Arc::clone(view) as _, Arc::<FakeAgent>::default())
 }
 
 /// The agent behind the server.
 #[derive(Default)]
-pub(crate) struct FakeAgent {
-    pub(crate) running: Mutex<Vec<Arc<ObservedPod>>>,
-    pub(crate) stuck: Mutex<Option<String>>,
-    pub(crate) logs: Mutex<BTreeMap<String, PathBuf>>,
+pub struct FakeAgent {
+    pub running: Mutex<Vec<Arc<ObservedPod>>>,
+    pub stuck: Mutex<Option<String>>,
+    pub logs: Mutex<BTreeMap<String, PathBuf>>,
     /// What exec, attach and port-forward answer.
-    pub(crate) url: Mutex<Option<Result<String, HostError>>>,
-    pub(crate) output: Mutex<Output>,
+    pub url: Mutex<Option<Result<String, HostError>>>,
+    pub output: Mutex<Output>,
     /// What the runtime was asked for.
-    pub(crate) calls: Mutex<Vec<String>>,
+    pub calls: Mutex<Vec<String>>,
 }
 
 impl FakeAgent {
@@ -155,7 +156,7 @@ impl FakeAgent {
         self.url.lock().unwrap().clone().unwrap_or(Err(HostError::Failed("no streaming server".into())))
     }
 
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
     }
 }
@@ -223,7 +224,7 @@ impl Stats for FakeAgent {
 }
 
 /// A source that is ready, one that fails and one that waits.
-pub(crate) fn sources_snapshot() -> SourcesSnapshot {
+pub fn sources_snapshot() -> SourcesSnapshot {
     let ago = |seconds| now() - std::time::Duration::from_secs(seconds);
     let problem = |path: &str, at: Option<(u32, u32)>, field: Option<&str>, message: &str| Problem {
         path: path.into(),

@@ -162,13 +162,13 @@ mod tests {
             ),
             (
                 "the composition root uses all below",
-                krate("agent", 4, &[("cri-client", OURS, !DEV), ("prober", OURS, !DEV)]),
+                krate("agent", 5, &[("cri-client", OURS, !DEV), ("prober", OURS, !DEV)]),
                 None,
             ),
             (
                 "the composition root does not use the binary",
-                krate("agent", 4, &[("node-agent", OURS, !DEV)]),
-                Some("may not use node-agent (layer 5)"),
+                krate("agent", 5, &[("node-agent", OURS, !DEV)]),
+                Some("may not use node-agent (layer 6)"),
             ),
             ("the test kit in tests", krate("prober", 3, &[("testkit", OURS, DEV)]), None),
             (

@@ -43,7 +43,7 @@ impl BadQuery {
 
 impl LogOptions {
     /// The query that says so.
-    pub(crate) fn query(&self) -> String {
+    pub fn query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, wanted) in
             [("follow", self.follow), ("previous", self.previous), ("timestamps", self.timestamps)]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use kube_model::pod::container_statuses;
 use tokio::sync::watch;
 
-use super::source::statuses;
 use crate::View;
 
 /// Shortest time between two looks: a burst of changes is one.
@@ -68,7 +68,7 @@ impl Running {
 
     fn look(&self) -> Ids {
         let snapshot = self.view.snapshot();
-        let statuses = snapshot.pods.iter().flat_map(|pod| statuses(&pod.status));
+        let statuses = snapshot.pods.iter().flat_map(|pod| container_statuses(&pod.status));
         statuses
             .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
             .filter_map(|status| status.container_id.clone())

@@ -1,7 +1,8 @@
 //! Which instance of a container a log is wanted of. Rule and texts: upstream `pkg/kubelet/kubelet_pods.go`
 //! `validateContainerLogStatus`.
 
-use kube_model::core::{ContainerStatus, PodStatus};
+use kube_model::core::PodStatus;
+use kube_model::pod::container_statuses;
 
 /// The runtime's ID with its scheme (`containerd://...`), or what to tell the client.
 pub(crate) fn container_id<'a>(
@@ -11,7 +12,7 @@ pub(crate) fn container_id<'a>(
     previous: bool,
 ) -> Result<&'a str, String> {
     let which = format!("container {container:?} in pod {pod:?}");
-    let Some(status) = statuses(status).find(|status| status.name == container) else {
+    let Some(status) = container_statuses(status).find(|status| status.name == container) else {
         return Err(format!("{which} is not available"));
     };
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -39,14 +40,6 @@ pub(crate) fn container_id<'a>(
         "ImagePullBackOff" => format!("{which} is waiting to start: trying and failing to pull image"),
         reason => format!("{which} is waiting to start: {reason}"),
     })
-}
-
-/// Of all containers, in the order in which names are looked up.
-pub(crate) fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
-        .into_iter()
-        .flatten()
-        .flatten()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ struct Open {
 type Streams = Arc<Mutex<Option<BTreeMap<u32, Open>>>>;
 
 /// A connection. It ends when this is dropped.
-pub(crate) struct Session {
+pub struct Session {
     to_writer: mpsc::Sender<Vec<u8>>,
     streams: Streams,
     opener: Opener,
@@ -41,17 +41,17 @@ pub(crate) struct Session {
 }
 
 /// What the other side sends in one stream.
-pub(crate) type FromStream = mpsc::Receiver<Bytes>;
+pub type FromStream = mpsc::Receiver<Bytes>;
 
 /// The way to send in one stream.
-pub(crate) struct ToStream {
+pub struct ToStream {
     stream: u32,
     to_writer: mpsc::Sender<Vec<u8>>,
 }
 
 impl Session {
     /// Takes over a connection that was upgraded.
-    pub(crate) fn start(connection: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+    pub fn start(connection: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
         let (read, write) = tokio::io::split(connection);
         let (to_writer, from_all) = mpsc::channel(MOST_WAITING);
         let streams = Streams::new(Mutex::new(Some(BTreeMap::new())));
@@ -71,7 +71,7 @@ impl Session {
     ///
     /// # Errors
     /// When it does not take it, or the connection is over.
-    pub(crate) async fn open(&mut self, headers: &[(&str, &str)]) -> io::Result<(ToStream, FromStream)> {
+    pub async fn open(&mut self, headers: &[(&str, &str)]) -> io::Result<(ToStream, FromStream)> {
         let stream = self.next;
         // A client's have odd numbers.
         self.next += 2;
@@ -92,7 +92,7 @@ impl ToStream {
     ///
     /// # Errors
     /// When the connection is over.
-    pub(crate) async fn send(&self, data: &[u8]) -> io::Result<()> {
+    pub async fn send(&self, data: &[u8]) -> io::Result<()> {
         for piece in data.chunks(PIECE) {
             self.write(spdy::data(self.stream, piece, false)).await?;
         }
@@ -103,7 +103,7 @@ impl ToStream {
     ///
     /// # Errors
     /// When the connection is over.
-    pub(crate) async fn finish(&self) -> io::Result<()> {
+    pub async fn finish(&self) -> io::Result<()> {
         self.write(spdy::data(self.stream, &[], true)).await
     }
 

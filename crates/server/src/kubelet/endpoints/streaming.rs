@@ -52,7 +52,7 @@ fn running_container(inside: &Inside, pod: &PodView, target: Target<'_>) -> Opti
     if !is_uid_of(inside, pod, target.pod) {
         return None;
     }
-    let status = crate::logs::statuses(&pod.status).find(|status| status.name == target.container)?;
+    let status = pod::container_statuses(&pod.status).find(|status| status.name == target.container)?;
     status.state.as_ref()?.running.as_ref()?;
     status.container_id.as_deref().map(|id| bare(id).to_owned())
 }

@@ -1,11 +1,12 @@
-//! What people ask the agent that runs: from the words of the command line to the commands of `server`.
+//! What people ask the agent that runs: from the words of the command line to the commands that answer.
 
 use std::io::{self, Write};
 
 use kube_model::Timestamp;
 use node_config::{Ask, ExecArgs, LocalPort, LogsArgs, Output, PodArgs, PortForwardArgs, RemotePort, Since};
-use server::commands::{self, CommandError, Target};
-use server::show;
+
+use crate::commands::{self, CommandError, Target};
+use crate::show;
 
 /// Asks and shows the answer. Answers with the code to exit with.
 ///

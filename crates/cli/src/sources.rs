@@ -62,7 +62,7 @@ mod tests {
     use kube_model::view::Problem;
 
     use super::*;
-    use crate::testing::{now, sources_snapshot};
+    use server::testing::{now, sources_snapshot};
 
     #[test]
     fn sources_are_a_table_with_what_is_wrong_below() {

@@ -5,8 +5,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::local::LocalSocket;
-use crate::testing::{FakeView, inside, now, pod, running, snapshot};
+use server::local::LocalSocket;
+use server::testing::{FakeView, inside, now, pod, running, snapshot};
 
 struct Served {
     folder: TempDir,
@@ -59,7 +59,7 @@ fn sources_are_shown_in_each_form() {
     };
     assert!(shown(Form::Text).contains("/etc/m/a.yaml:3:9: spec.containers[0].image: Required value"));
     assert!(shown(Form::Wide).contains("MESSAGE"));
-    let expected = serde_json::to_value(crate::testing::sources_snapshot()).unwrap();
+    let expected = serde_json::to_value(server::testing::sources_snapshot()).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&shown(Form::Json)).unwrap(), expected);
     assert_eq!(serde_yaml::from_str::<Value>(&shown(Form::Yaml)).unwrap(), expected);
     let nobody = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::testing::{pod, running, snapshot, view};
+use server::testing::{pod, running, snapshot, view};
 
 fn pods() -> ViewSnapshot {
     let api = |name: &str, namespace: &str, uid: &str| {

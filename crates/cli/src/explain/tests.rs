@@ -4,7 +4,7 @@ use kube_model::view::Activity;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{container, now, pod, running, snapshot};
+use server::testing::{container, now, pod, running, snapshot};
 
 fn at(time: &str) -> Timestamp {
     format!("2026-11-23T{time}Z").parse().unwrap()

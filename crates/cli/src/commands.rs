@@ -15,10 +15,10 @@ use tokio::runtime::Builder;
 use crate::client::ClientError;
 use crate::show::ShowError;
 
-pub use crate::logs::LogOptions;
 pub use exec::{ExecRequest, exec};
 pub use logs::logs;
 pub use port_forward::{Forward, LocalPort, PortForwardRequest, RemotePort, port_forward};
+pub use server::LogOptions;
 
 /// Which pod of which agent.
 #[derive(Debug, Clone, Copy)]

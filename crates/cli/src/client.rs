@@ -14,8 +14,8 @@ use kube_model::view::{SourcesSnapshot, ViewSnapshot};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::local::socket_path;
-use crate::streams::Session;
+use server::local::socket_path;
+use server::streams::Session;
 
 /// Longest time for an answer to begin.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -247,3 +247,6 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

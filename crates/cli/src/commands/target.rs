@@ -8,7 +8,6 @@ use kube_model::pod;
 use kube_model::view::{PodView, ViewSnapshot};
 
 use super::{CommandError, Target};
-use crate::logs::statuses;
 use crate::{select, show};
 
 /// Says which container kubectl takes when none is named.
@@ -82,7 +81,7 @@ fn listed(names: &[(String, &'static str)]) -> Vec<String> {
 
 /// Refuses a container that nothing can be run in.
 pub(super) fn check_runs(pod: &PodView, container: &str) -> Result<(), CommandError> {
-    let status = statuses(&pod.status).find(|status| status.name == container);
+    let status = pod::container_statuses(&pod.status).find(|status| status.name == container);
     let state = match status.and_then(|status| status.state.as_ref()) {
         Some(ContainerState { running: Some(_), .. }) => return Ok(()),
         Some(ContainerState { terminated: Some(ended), .. }) => {
@@ -113,7 +112,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::{self, container as status, snapshot, view};
+    use server::testing::{self, container as status, snapshot, view};
 
     fn with(spec: Value, annotations: Value, status: Value) -> PodView {
         let metadata =

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::terminal::{self, RawTerminal};
 use super::{CommandError, Target, block_on, target};
 use crate::client::Client;
-use crate::streams::{FromStream, Session, ToStream};
+use server::streams::{FromStream, Session, ToStream};
 
 /// The version in which a command's end is a `Status`.
 const PROTOCOL: &str = "v4.channel.k8s.io";

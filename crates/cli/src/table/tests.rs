@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::testing::{container, now, pod, running, view};
+use server::testing::{container, now, pod, running, view};
 
 #[test]
 fn the_table_looks_like_kubectls() {
