@@ -62,7 +62,7 @@ on_both_lines! {
         }
     }
 
-    fn logs_hosts_and_last_words_are_where_people_look(node) {
+    fn logs_hosts_and_termination_messages_are_where_people_look(node) {
         node.apply("web", "
 terminationGracePeriodSeconds: 0
 hostAliases:

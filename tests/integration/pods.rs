@@ -77,14 +77,14 @@ containers:
             "hello world", "$(GREETING)", "/www", "$(LATER)", &meta("name"), &meta("uid"),
             &status("podIP"), &status("hostIP"), "node1", "file", "250", "8388608",
         ];
-        let message = last_words(&pod);
+        let message = termination_message(&pod);
         assert_eq!(message.lines().collect::<Vec<_>>(), expected);
 
         let pod = node.until_phase("host", "Succeeded");
         assert_eq!(pod["status"]["podIP"], pod["status"]["hostIP"]);
         let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         let links = fs::read_dir("/sys/class/net").unwrap().count();
-        let message = last_words(&pod);
+        let message = termination_message(&pod);
         let lines: Vec<_> = message.lines().collect();
         assert_eq!(lines[..2], [hostname.trim_end(), "# Kubernetes-managed hosts file (host network)."]);
         // Other runs come and go: at least the pod sees more than the two links of a pod network.
@@ -465,7 +465,7 @@ fn pod_is_absent(node: &Node, name: &str) -> bool {
 }
 
 /// The termination message of a pod's only container.
-fn last_words(pod: &Value) -> String {
+fn termination_message(pod: &Value) -> String {
     pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"].as_str().unwrap().to_owned()
 }
 

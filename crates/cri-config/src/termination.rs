@@ -42,18 +42,18 @@ pub fn sources(status: &ContainerStatus) -> Option<Sources> {
     })
 }
 
-/// The message of an ended container: the runtime's, then the last words. `file` is the end of the termination
+/// The message of an ended container: the runtime's, then the container's own. `file` is the end of the termination
 /// log and `log` the end of the log (at least [`LOG_TAIL_BYTES`] of it), each `None` where there is none or
 /// [`sources`] named none.
 pub fn message(runtime: &str, file: Option<&[u8]>, log: Option<&[u8]>) -> String {
-    let last_words = match file.filter(|f| !f.is_empty()) {
+    let message = match file.filter(|f| !f.is_empty()) {
         Some(file) => lossy_tail(file, MAX_FILE_BYTES),
         None => log.map(log_text).unwrap_or_default(),
     };
-    match (runtime.is_empty(), last_words.is_empty()) {
+    match (runtime.is_empty(), message.is_empty()) {
         (_, true) => runtime.to_owned(),
-        (true, false) => last_words,
-        (false, false) => format!("{runtime}: {last_words}"),
+        (true, false) => message,
+        (false, false) => format!("{runtime}: {message}"),
     }
 }
 

@@ -11,9 +11,9 @@ use kube_model::pod::ContainerKind;
 
 use crate::context::Context;
 use crate::inputs::{FailureReason, Intent};
-use crate::last_words;
 use crate::resources;
 use crate::restart::{self, EXIT_UNKNOWN, Verdict};
+use crate::termination_message;
 use crate::waiting::{self, waiting};
 
 /// Statuses in the order of the spec, init containers and sidecars first.
@@ -81,7 +81,7 @@ pub(crate) fn all(cx: Context<'_>) -> Statuses {
         statuses.close();
     }
     let ephemeral = cx.spec.ephemeral_containers.as_ref().map_or(0, Vec::len);
-    last_words::limit(statuses.init.iter_mut().chain(&mut statuses.regular), ephemeral);
+    termination_message::limit(statuses.init.iter_mut().chain(&mut statuses.regular), ephemeral);
     statuses
 }
 

@@ -210,7 +210,7 @@ fn resume_hook(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, containe
     if !cx.inputs.memory.is_hooked(&container.name) {
         return;
     }
-    match waiting::hindrance(cx, container) {
+    match waiting::back_off(cx, container) {
         Some(wait) => draft.wait(wait),
         None => draft
             .actions
@@ -226,7 +226,7 @@ fn start(cx: Context<'_>, draft: &mut Draft, kind: ContainerKind, container: &Co
     {
         draft.wake(at);
     }
-    if let Some(wait) = waiting::hindrance(cx, container) {
+    if let Some(wait) = waiting::back_off(cx, container) {
         draft.wait(wait);
         return;
     }

@@ -25,7 +25,6 @@ mod ephemeral;
 mod garbage;
 mod init;
 mod inputs;
-mod last_words;
 mod memory;
 mod phase;
 mod plan;
@@ -36,6 +35,7 @@ mod restart;
 mod sandbox;
 mod status;
 mod termination;
+mod termination_message;
 mod waiting;
 
 pub use deadline::REASON as DEADLINE_EXCEEDED;

@@ -67,7 +67,7 @@ pub(crate) fn describe_crash(
 }
 
 /// What keeps a container that is due from being started at this moment.
-pub(crate) fn hindrance(cx: Context<'_>, container: &Container) -> Option<Wait<Monotonic>> {
+pub(crate) fn back_off(cx: Context<'_>, container: &Container) -> Option<Wait<Monotonic>> {
     let now = cx.inputs.now.mono;
     let memory = cx.inputs.memory;
     let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));

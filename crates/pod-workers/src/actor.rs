@@ -16,9 +16,9 @@ use pod_lifecycle::{
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admission::{self, Place};
-use crate::cell::Cell;
 use crate::execute::{self, Done, Step};
 use crate::observer;
+use crate::pod_status::SharedStatus;
 use crate::pods::Desired;
 use crate::registry::{Context, Workers};
 use crate::state::{Input, WorkerState};
@@ -70,7 +70,7 @@ pub(crate) struct Actor<R, P> {
     workers: Workers<R, P>,
     uid: PodUid,
     key: PodKey,
-    cell: Arc<Cell>,
+    status: Arc<SharedStatus>,
     wake: Arc<Wake>,
     desired: watch::Receiver<Desired>,
     node: watch::Receiver<Arc<Node>>,
@@ -96,7 +96,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     pub(crate) fn new(
         workers: Workers<R, P>,
         (uid, key): (PodUid, PodKey),
-        cell: Arc<Cell>,
+        status: Arc<SharedStatus>,
         wake: Arc<Wake>,
         desired: watch::Receiver<Desired>,
         place: Option<Place>,
@@ -104,12 +104,12 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let node = workers.inner.context.node.clone();
         // One that starts anew after a panic goes on from there.
         let mut memory = Memory::default();
-        memory.last_status = cell.last_status();
+        memory.last_status = status.last_status();
         Self {
             workers,
             uid,
             key,
-            cell,
+            status,
             wake,
             desired,
             node,
@@ -242,20 +242,20 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return self.report(Input::Admitted);
         }
         let mut changes = self.desired.clone();
-        let asked = admission::ask(&self.workers, &self.uid, &desired.pod, place, &self.cell);
+        let asked = admission::ask(&self.workers, &self.uid, &desired.pod, place, &self.status);
         let answer = tokio::select! {
             biased;
             answer = asked => answer,
             // Dropped then: nothing of the pod will be there.
             _ = changes.wait_for(|desired| desired.state != WorkerState::Admitting) => {
-                return self.cell.doing(None);
+                return self.status.doing(None);
             }
         };
         match answer {
             Ok(Allocated(resources)) => tracing::debug!(pod = %self.key, ?resources, "Admitted"),
             Err(rejection) => {
                 self.context().observer.rejected(&rejection.reason);
-                self.cell.event(EventType::Warning, &rejection.reason, None, rejection.message.clone());
+                self.status.event(EventType::Warning, &rejection.reason, None, rejection.message.clone());
                 self.memory.rejection = Some(rejection);
             }
         }
@@ -267,7 +267,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let now = self.now();
         let dirty = self.wake.dirty.swap(false, Ordering::AcqRel)
             | self.look_again.take_if(|at| *at <= now).is_some();
-        if !dirty && !self.must_observe && self.is_told() {
+        if !dirty && !self.must_observe && self.take_reading() {
             return Ok(());
         }
         let at = self.now();
@@ -303,14 +303,14 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         // The others need not wait until the runtime tells of this one.
         self.place = None;
-        self.cell.doing(Some("asking the runtime about the pod".to_owned()));
+        self.status.doing(Some("asking the runtime about the pod".to_owned()));
         let answer = asked.await;
-        self.cell.doing(None);
+        self.status.doing(None);
         answer
     }
 
     /// Takes over what was told of the pod. Returns whether the observation is up to date with it.
-    fn is_told(&mut self) -> bool {
+    fn take_reading(&mut self) -> bool {
         let told = self.workers.inner.reading(&self.uid);
         let Some(known) = &self.observation else {
             let Some(told) = told.filter(|told| told.whole) else { return false };
@@ -357,8 +357,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         let results = probes.results(&self.uid);
         let known = self.unsupported.take().filter(|(pod, _)| Arc::ptr_eq(pod, &desired.pod));
-        let judge = || (Arc::clone(&desired.pod), self.context().runtime.unsupported(&desired.pod));
-        let unsupported = self.unsupported.insert(known.unwrap_or_else(judge)).1.as_deref();
+        let find = || (Arc::clone(&desired.pod), self.context().runtime.unsupported(&desired.pod));
+        let unsupported = self.unsupported.insert(known.unwrap_or_else(find)).1.as_deref();
         let inputs = Inputs {
             pod: &desired.pod,
             intent: &intent,
@@ -373,7 +373,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         tracing::trace!(pod = %self.key, actions = ?plan.actions, progress = ?plan.progress, "Planned");
         let status = Arc::new(pod_lifecycle::status(&inputs));
         let removing = desired.state.termination().is_some();
-        self.cell.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
+        self.status.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
         self.memory.last_status = Some(status);
         plan
     }
@@ -381,7 +381,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Publishes the last known status with other waits, when no plan can be made.
     fn show(&self, desired: &Desired, waits: Vec<Wait<Monotonic>>) {
         let status = self.memory.last_status.clone().unwrap_or_default();
-        self.cell.publish(&desired.pod, &status, desired.state.termination().is_some(), waits);
+        self.status.publish(&desired.pod, &status, desired.state.termination().is_some(), waits);
     }
 
     async fn failed_round(&mut self, desired: &Desired, reason: &str, error: &StepError) {
@@ -415,9 +415,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         // Room for every result, so a step never waits for the actor.
         let (results, mut done) = mpsc::channel(actions.len().max(1));
         let steps = {
-            let (runtime, cell) = (Arc::clone(&self.context().runtime), Arc::clone(&self.cell));
+            let (runtime, status) = (Arc::clone(&self.context().runtime), Arc::clone(&self.status));
             let (pod, observed) = (Arc::clone(&desired.pod), Arc::clone(&observed));
-            async move { execute::run(&*runtime, &cell, &pod, &observed, actions, results).await }
+            async move { execute::run(&*runtime, &status, &pod, &observed, actions, results).await }
         };
         // Boxed: the steps' future is by far the largest part of the actor, and most actors sleep.
         let mut steps = Box::pin(steps);
@@ -433,7 +433,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                     self.note(result);
                     if started {
                         // What comes next may take long.
-                        self.is_told();
+                        self.take_reading();
                         let node = Arc::clone(&self.node.borrow());
                         self.plan(desired, &node);
                     }
@@ -447,7 +447,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                     }
                 }
                 () = self.wake.notify.notified() => {
-                    self.is_told();
+                    self.take_reading();
                     let node = Arc::clone(&self.node.borrow());
                     self.plan(desired, &node);
                 }
@@ -459,7 +459,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         }
         self.memory.after_steps(&all);
         // The seen marker of `desired` may be ahead of what was acted on; the next round reads it anyway.
-        self.cell.doing(None);
+        self.status.doing(None);
         self.must_observe = true;
     }
 
@@ -478,7 +478,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             (Step::Pod, Err(e)) => self.memory.pod_failed(e.reason, e.message, now),
             (Step::Stop, Err(e)) => {
                 let text = format!("error killing pod: {}", e.message);
-                self.cell.event(EventType::Warning, "FailedKillPod", None, text);
+                self.status.event(EventType::Warning, "FailedKillPod", None, text);
                 self.memory.stop_failed(e.message, now);
             }
             // The next observation does not have it.

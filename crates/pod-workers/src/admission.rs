@@ -15,7 +15,7 @@ use kube_model::core::Pod;
 use pod_lifecycle::Rejection;
 use tokio::sync::{Notify, watch};
 
-use crate::cell::Cell;
+use crate::pod_status::SharedStatus;
 use crate::registry::Workers;
 use crate::state::Input;
 use crate::traits::{Allocated, Probes, Runtime};
@@ -114,7 +114,7 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
     uid: &PodUid,
     pod: &Arc<Pod>,
     place: Option<Place>,
-    cell: &Cell,
+    status: &SharedStatus,
 ) -> Result<Allocated, Rejection> {
     if let Some(place) = &place {
         place.comes().await;
@@ -138,9 +138,9 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
         Ok(answer) => answer,
         Err(_) => {
             drop(place);
-            cell.doing(Some("waiting to be admitted by the node".to_owned()));
+            status.doing(Some("waiting to be admitted by the node".to_owned()));
             let answer = answer.await;
-            cell.doing(None);
+            status.doing(None);
             answer
         }
     };

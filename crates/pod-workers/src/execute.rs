@@ -8,7 +8,7 @@ use kube_model::view::EventType;
 use pod_lifecycle::{Action, FailureReason};
 use tokio::sync::mpsc;
 
-use crate::cell::{Cell, Reporter};
+use crate::pod_status::{Reporter, SharedStatus};
 use crate::traits::{Runtime, StartContainer, StepError};
 
 mod stop;
@@ -35,7 +35,7 @@ pub(crate) struct Done {
 /// plan builds on.
 pub(crate) async fn run<R: Runtime>(
     runtime: &R,
-    cell: &Arc<Cell>,
+    status: &Arc<SharedStatus>,
     pod: &Arc<Pod>,
     observed: &ObservedPod,
     actions: Vec<Action>,
@@ -45,13 +45,13 @@ pub(crate) async fn run<R: Runtime>(
     while let Some(first) = rest.first() {
         let stops = rest.iter().take_while(|a| matches!(a, Action::StopContainer { .. })).count();
         let ended = if stops > 0 {
-            cell.doing(Some(describe_stops(&rest[..stops])));
-            let outcome = stop::side_by_side(runtime, cell, pod, observed, &rest[..stops]).await;
+            status.doing(Some(describe_stops(&rest[..stops])));
+            let outcome = stop::side_by_side(runtime, status, pod, observed, &rest[..stops]).await;
             rest = &rest[stops..];
             Done { step: Step::Stop, outcome }
         } else {
-            cell.doing(Some(describe(first)));
-            let done = one(runtime, cell, pod, observed, first).await;
+            status.doing(Some(describe(first)));
+            let done = one(runtime, status, pod, observed, first).await;
             rest = &rest[1..];
             done
         };
@@ -66,23 +66,23 @@ pub(crate) async fn run<R: Runtime>(
 
 async fn one<R: Runtime>(
     runtime: &R,
-    cell: &Arc<Cell>,
+    status: &Arc<SharedStatus>,
     pod: &Arc<Pod>,
     observed: &ObservedPod,
     action: &Action,
 ) -> Done {
-    let reporter = |container: Option<&str>| Reporter::new(Arc::clone(cell), container);
+    let reporter = |container: Option<&str>| Reporter::new(Arc::clone(status), container);
     let (step, outcome) = match action {
         Action::CreateSandbox { attempt } => {
             if !observed.sandboxes.is_empty() {
                 // The kubelet's text, though what is killed has been.
                 let text = "Pod sandbox changed, it will be killed and re-created.";
-                cell.event(EventType::Normal, "SandboxChanged", None, text.to_owned());
+                status.event(EventType::Normal, "SandboxChanged", None, text.to_owned());
             }
             let result = runtime.create_sandbox(pod, *attempt, &reporter(None)).await;
             if let Err(e) = &result {
                 let event = e.reason.as_str();
-                cell.event(EventType::Warning, event, None, format!("Failed to create pod sandbox: {e}"));
+                status.event(EventType::Warning, event, None, format!("Failed to create pod sandbox: {e}"));
             }
             (Step::Pod, result)
         }
@@ -118,7 +118,7 @@ async fn one<R: Runtime>(
         // A stop alone is one side by side with nothing.
         Action::StopContainer { .. } => {
             let stop = std::slice::from_ref(action);
-            (Step::Stop, stop::side_by_side(runtime, cell, pod, observed, stop).await)
+            (Step::Stop, stop::side_by_side(runtime, status, pod, observed, stop).await)
         }
         Action::RemoveContainer { id, .. } => {
             let outcome = match observed.containers.iter().find(|c| c.id == *id) {

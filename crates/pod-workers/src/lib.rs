@@ -10,20 +10,20 @@
 mod actor;
 mod admission;
 mod cache;
-mod cell;
 mod clock;
 mod execute;
 mod observer;
 mod orphan;
+mod pod_status;
 mod pods;
 mod registry;
 mod state;
 mod traits;
 
 pub use cache::Listed;
-pub use cell::{EventSink, Reporter};
 pub use clock::Clock;
 pub use observer::Observer;
+pub use pod_status::{EventSink, Reporter};
 pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
 pub use traits::{
     Admit, Allocated, CleanUp, Node, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError,

@@ -20,9 +20,9 @@ use tokio_util::task::TaskTracker;
 use crate::actor::{Actor, Wake};
 use crate::admission::AdmissionOrder;
 use crate::cache::{Listed, Reading};
-use crate::cell::{Cell, Changes, EventSink};
 use crate::clock::Clock;
 use crate::observer::Observer;
+use crate::pod_status::{Changes, EventSink, SharedStatus};
 use crate::pods::{Desired, Effects, Entry, Pods};
 use crate::state::{Effect, Input, WorkerState};
 use crate::traits::{Admit, Node, Probes, Runtime, RuntimeDown};
@@ -82,7 +82,7 @@ struct Worker {
     key: PodKey,
     arrival: u64,
     desired: watch::Sender<Desired>,
-    cell: Arc<Cell>,
+    status: Arc<SharedStatus>,
     wake: Arc<Wake>,
 }
 
@@ -236,42 +236,42 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         reason: &str,
         message: String,
     ) {
-        let cell = self.inner.lock().workers.get(uid).map(|worker| Arc::clone(&worker.cell));
-        if let Some(cell) = cell {
-            cell.event(kind, reason, container, message);
+        let status = self.inner.lock().workers.get(uid).map(|worker| Arc::clone(&worker.status));
+        if let Some(status) = status {
+            status.event(kind, reason, container, message);
         }
     }
 
     /// All pods as they are now, by namespace and name.
     pub fn views(&self) -> Vec<Arc<PodView>> {
-        let (mut cells, listed) = {
+        let (mut statuses, listed) = {
             let state = self.inner.lock();
-            let cell = |w: &Worker| (w.key.clone(), w.arrival, Arc::clone(&w.cell));
-            (state.workers.values().map(cell).collect::<Vec<_>>(), state.pods.cache.listed)
+            let status = |w: &Worker| (w.key.clone(), w.arrival, Arc::clone(&w.status));
+            (state.workers.values().map(status).collect::<Vec<_>>(), state.pods.cache.listed)
         };
-        cells.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        statuses.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         // Before the first list there are no actors to tell what their pods wait for.
         let node = Arc::clone(&self.inner.context.node.borrow());
         let wait = (!listed).then(|| node.runtime_down.as_ref().map_or_else(not_listed, RuntimeDown::wait));
         let wait = wait.map(|wait| wait.shown(self.inner.context.clock.now()));
-        let view = |cell: &Cell| {
-            let mut view = cell.view();
+        let view = |status: &SharedStatus| {
+            let mut view = status.view();
             view.waits.extend(wait.clone());
             Arc::new(view)
         };
-        cells.iter().map(|(_, _, cell)| view(cell)).collect()
+        statuses.iter().map(|(_, _, status)| view(status)).collect()
     }
 
     /// The pods of [`Workers::views`] and their statuses, without what a reader would want to know; in the order in
     /// which they came.
     pub fn states(&self) -> Vec<PodState> {
-        let mut workers: Vec<(u64, PodUid, Arc<Cell>)> = {
+        let mut workers: Vec<(u64, PodUid, Arc<SharedStatus>)> = {
             let state = self.inner.lock();
-            let worker = |(uid, w): (&PodUid, &Worker)| (w.arrival, uid.clone(), Arc::clone(&w.cell));
+            let worker = |(uid, w): (&PodUid, &Worker)| (w.arrival, uid.clone(), Arc::clone(&w.status));
             state.workers.iter().map(worker).collect()
         };
         workers.sort_unstable_by_key(|(arrival, ..)| *arrival);
-        workers.into_iter().map(|(_, uid, cell)| cell.state(uid)).collect()
+        workers.into_iter().map(|(_, uid, status)| status.state(uid)).collect()
     }
 
     /// Tells those who follow [`Workers::changes`] that something shown beside the pods has changed.
@@ -326,9 +326,14 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                 }
                 (Effect::Spawn, _, Some(worker)) => self.spawn(uid, worker),
                 (Effect::ShowBlocked(by), Some(entry), Some(worker)) => {
-                    worker.cell.publish(&entry.desired.pod, &Arc::new(pending()), false, vec![blocked(&by)]);
+                    worker.status.publish(
+                        &entry.desired.pod,
+                        &Arc::new(pending()),
+                        false,
+                        vec![blocked(&by)],
+                    );
                 }
-                (Effect::Finish, _, Some(worker)) => worker.cell.finish(),
+                (Effect::Finish, _, Some(worker)) => worker.status.finish(),
                 (Effect::CollectGarbage, _, Some(worker)) => self.collect_garbage(uid, worker.key.clone()),
                 (Effect::CountOrphan, ..) => {
                     tracing::info!(%uid, "the runtime has a pod that no source wants: removing it");
@@ -347,22 +352,28 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     fn spawn(&self, uid: PodUid, worker: &Worker) {
         let workers = self.clone();
         let stop = self.inner.stop.clone();
-        let (key, cell, wake) = (worker.key.clone(), Arc::clone(&worker.cell), Arc::clone(&worker.wake));
+        let (key, status, wake) = (worker.key.clone(), Arc::clone(&worker.status), Arc::clone(&worker.wake));
         let desired = worker.desired.subscribe();
         // One that is on its way out is not asked for.
         let mut place = None;
         if desired.borrow().state == WorkerState::Admitting {
             place = Some(self.inner.admission_order.enter(worker.arrival));
-            self.inner.context.observer.started(&desired.borrow().pod, cell.came());
+            self.inner.context.observer.started(&desired.borrow().pod, status.came());
         }
         self.inner.tasks.spawn(async move {
             let ended = stop
                 .run_until_cancelled(async {
                     loop {
                         let identity = (uid.clone(), key.clone());
-                        let (cell, wake) = (Arc::clone(&cell), Arc::clone(&wake));
-                        let actor =
-                            Actor::new(workers.clone(), identity, cell, wake, desired.clone(), place.take());
+                        let (status, wake) = (Arc::clone(&status), Arc::clone(&wake));
+                        let actor = Actor::new(
+                            workers.clone(),
+                            identity,
+                            status,
+                            wake,
+                            desired.clone(),
+                            place.take(),
+                        );
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {
                             Ok(garbage) => return garbage,
@@ -388,7 +399,7 @@ impl<R, P> Inner<R, P> {
     }
 
     fn worker(&self, Entry { key, arrival, desired }: &Entry) -> Worker {
-        let cell = Cell::new(
+        let status = SharedStatus::new(
             Arc::clone(&desired.pod),
             key.clone(),
             self.changes.clone(),
@@ -396,8 +407,8 @@ impl<R, P> Inner<R, P> {
             self.context.events.clone(),
             Arc::clone(&self.context.observer),
         );
-        let (desired, cell) = (watch::Sender::new(desired.clone()), Arc::new(cell));
-        Worker { key: key.clone(), arrival: *arrival, desired, cell, wake: Arc::default() }
+        let (desired, status) = (watch::Sender::new(desired.clone()), Arc::new(status));
+        Worker { key: key.clone(), arrival: *arrival, desired, status, wake: Arc::default() }
     }
 
     /// The pods beside this one that the node has taken and that have not ended, and those `undecided`.
@@ -406,7 +417,7 @@ impl<R, P> Inner<R, P> {
         let active = |(other, entry): &(&PodUid, &Entry)| {
             // What runs was taken before the agent was started anew, though its worker has not looked yet.
             let taken = entry.desired.state.is_admitted() || state.pods.cache.knows(other);
-            let ended = || state.workers.get(*other).is_none_or(|worker| worker.cell.has_ended());
+            let ended = || state.workers.get(*other).is_none_or(|worker| worker.status.has_ended());
             let counts = taken || undecided.contains(*other);
             *other != uid && counts && entry.desired.state != WorkerState::Finished && !ended()
         };

@@ -13,7 +13,7 @@ use kube_model::view::Wait;
 use kube_model::{Monotonic, PodKey, PodUid};
 use pod_lifecycle::{FailureReason, NodeFacts, Rejection};
 
-use crate::cell::Reporter;
+use crate::pod_status::Reporter;
 
 /// The container runtime, with everything on the node that one of its steps needs (images, directories,
 /// cgroups, hooks). Each method is one step of a plan. A step may be dropped half-way when the pod is to be

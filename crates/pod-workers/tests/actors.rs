@@ -13,10 +13,10 @@ mod clock;
 mod counting;
 #[path = "actors/deletion.rs"]
 mod deletion;
+#[path = "actors/garbage.rs"]
+mod garbage;
 #[path = "actors/hooks.rs"]
 mod hooks;
-#[path = "actors/leftovers.rs"]
-mod leftovers;
 #[path = "actors/lifecycle.rs"]
 mod lifecycle;
 mod support;
@@ -118,10 +118,10 @@ async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn orphans_of_ours_are_removed_and_strangers_are_not() {
+async fn orphaned_pods_of_ours_are_removed_and_foreign_ones_are_not() {
     let world = World::new();
     world.workers.set(Arc::new(a_pod("u1", "old-node1")));
-    world.workers.set(Arc::new(a_pod("u2", "stranger")));
+    world.workers.set(Arc::new(a_pod("u2", "foreign")));
     world.until_running().await;
     world.workers.shutdown().await;
     for sandbox in &mut world.fake.state.lock().unwrap().pods.get_mut(&"u2".into()).unwrap().sandboxes {

@@ -88,7 +88,7 @@ fn json_looks_like_component_bases() {
 fn one_of_each() {
     tracing::info!("start");
     tracing::info!(target: "server::tls::reload", "read anew");
-    tracing::info!(target: "pod_workers::cell", "pod");
+    tracing::info!(target: "pod_workers::pod_status", "pod");
     tracing::debug!(target: "agent::calls", "change");
     tracing::debug!("debug");
     tracing::trace!(target: "pod_workers::actor", "plan");

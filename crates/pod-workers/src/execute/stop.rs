@@ -13,14 +13,14 @@ use pod_lifecycle::{Action, StopCause};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cell::{Cell, Reporter};
+use crate::pod_status::{Reporter, SharedStatus};
 use crate::traits::{Runtime, StepError};
 
 /// Stops containers; all their preStop hooks run at once, the signals wait for their turns. One budget of time, from
 /// now on, is for all of that. Returns the first failure.
 pub(super) async fn side_by_side<R: Runtime>(
     runtime: &R,
-    cell: &Arc<Cell>,
+    status: &Arc<SharedStatus>,
     pod: &Arc<Pod>,
     observed: &ObservedPod,
     stops: &[Action],
@@ -37,7 +37,7 @@ pub(super) async fn side_by_side<R: Runtime>(
     let all = stops.iter().map(|stop| async move {
         let Action::StopContainer { id, name, grace_seconds, cause, turn } = stop else { return Ok(()) };
         if let Some(container) = observed.containers.iter().find(|c| c.id == *id) {
-            let reporter = Reporter::new(Arc::clone(cell), Some(name));
+            let reporter = Reporter::new(Arc::clone(status), Some(name));
             reporter.event(EventType::Normal, "Killing", killing(name, *cause));
             // What the runtime has lost track of has nothing left to run a hook in.
             if *cause != StopCause::StateUnknown {

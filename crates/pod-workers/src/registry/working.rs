@@ -51,7 +51,7 @@ impl<R, P> Workers<R, P> {
         let mut pods = WorkingPods::new();
         let state = self.inner.lock();
         for (uid, entry) in state.pods.iter() {
-            let has_ended = state.workers.get(uid).is_some_and(|worker| worker.cell.has_ended());
+            let has_ended = state.workers.get(uid).is_some_and(|worker| worker.status.has_ended());
             *pods.entry(kind(&entry.desired, has_ended)).or_default() += 1;
         }
         pods

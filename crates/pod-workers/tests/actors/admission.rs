@@ -69,7 +69,7 @@ async fn a_pod_beyond_what_the_node_has_fails_for_good_and_another_takes_the_pla
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_runs_when_the_agent_starts_is_not_judged_again_but_counts() {
+async fn what_runs_when_the_agent_starts_is_not_asked_for_again_but_counts() {
     let world = world_for(1);
     world.workers.set(Arc::new(common("u1")));
     until_phase(&world, "u1", "Running").await;
@@ -83,7 +83,7 @@ async fn what_runs_when_the_agent_starts_is_not_judged_again_but_counts() {
     runs.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "ssd".to_owned())].into());
     world.workers.set(Arc::new(runs));
     until_phase(&world, "u1", "Running").await;
-    world.until("all are judged", |views, _| views.iter().all(|v| v.status.phase.is_some())).await;
+    world.until("all are decided", |views, _| views.iter().all(|v| v.status.phase.is_some())).await;
     // A pod that was rejected once stays so.
     let mut rejected = common("u2");
     rejected.status = Some(kube_model::core::PodStatus {

@@ -41,7 +41,7 @@ async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so()
         .await;
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(again.fake.calls(), before);
-    // A change of the pod is judged anew.
+    // A change of the pod is looked at anew.
     again.fake.state.lock().unwrap().unsupported = None;
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());

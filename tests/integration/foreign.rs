@@ -15,12 +15,12 @@ use crate::node::{Node, on_both_lines, uid_of};
 use crate::survey::{SLEEPER, prove_alive, until_no_trace};
 
 on_both_lines! {
-    fn strangers_are_never_touched(node) {
+    fn foreign_containers_are_never_touched(node) {
         node.agent.kill9();
-        stranger_in_another_namespace(&node);
+        foreign_in_another_namespace(&node);
         // One has no labels; one has a kubelet's labels, and the name of a pod of ours, but no kubelet's
         // annotation.
-        stranger_in_cri(&node, "plain", BTreeMap::new());
+        foreign_in_cri(&node, "plain", BTreeMap::new());
         let of_kubelet = [
             (labels::POD_NAME, "ours-node1"),
             (labels::POD_NAMESPACE, "default"),
@@ -28,39 +28,39 @@ on_both_lines! {
             (labels::CONTAINER_NAME, "app"),
         ];
         let of_kubelet = of_kubelet.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        stranger_in_cri(&node, "labelled", of_kubelet);
-        let before = strangers(&node);
+        foreign_in_cri(&node, "labelled", of_kubelet);
+        let before = foreign(&node);
 
         node.apply("ours", SLEEPER);
         node.agent.start_again().unwrap();
         let uid = uid_of(&node.until_phase("ours", "Running"));
-        assert_eq!(strangers(&node), before, "after the agent's start");
+        assert_eq!(foreign(&node), before, "after the agent's start");
 
         node.agent.kill9();
         node.agent.start_again().unwrap();
         node.until_phase("ours", "Running");
-        assert_eq!(strangers(&node), before, "after the agent's restart");
+        assert_eq!(foreign(&node), before, "after the agent's restart");
 
         node.delete("ours");
         node.until_gone("ours");
         until_no_trace(&node, &uid);
         prove_alive(&node);
-        assert_eq!(strangers(&node), before, "after a pod was removed");
+        assert_eq!(foreign(&node), before, "after a pod was removed");
         let shown = node.agent.pods().unwrap();
-        assert_eq!(shown["items"].as_array().map(Vec::len), Some(0), "strangers are not shown: {shown}");
+        assert_eq!(shown["items"].as_array().map(Vec::len), Some(0), "foreign ones are not shown: {shown}");
     }
 }
 
 /// A container of containerd's that Kubernetes knows nothing of.
-fn stranger_in_another_namespace(node: &Node) {
+fn foreign_in_another_namespace(node: &Node) {
     let tools = Tools::ensure().unwrap();
-    let rootfs = node.run.dir().join("stranger");
+    let rootfs = node.run.dir().join("foreign");
     std::fs::create_dir_all(rootfs.join("bin")).unwrap();
     std::fs::copy(tools.busybox(), rootfs.join("bin/busybox")).unwrap();
     let text = |path: PathBuf| path.display().to_string();
-    let cgroup = format!("/{}/stranger", node.run.name());
+    let cgroup = format!("/{}/foreign", node.run.name());
     let runc = text(tools.runc());
-    let runc_root = text(node.run.dir().join("stranger-runc"));
+    let runc_root = text(node.run.dir().join("foreign-runc"));
     let rootfs = text(rootfs);
     let args = [
         "--namespace",
@@ -75,7 +75,7 @@ fn stranger_in_another_namespace(node: &Node) {
         &runc_root,
         "--rootfs",
         &rootfs,
-        "stranger",
+        "foreign",
         "/bin/busybox",
         "sleep",
         "3600",
@@ -84,7 +84,7 @@ fn stranger_in_another_namespace(node: &Node) {
 }
 
 /// A pod that somebody else asked the runtime for, with a running container.
-fn stranger_in_cri(node: &Node, name: &str, labels: BTreeMap<String, String>) {
+fn foreign_in_cri(node: &Node, name: &str, labels: BTreeMap<String, String>) {
     let network = NamespaceOption { network: NamespaceMode::Node.into(), ..Default::default() };
     let security = LinuxSandboxSecurityContext { namespace_options: Some(network), ..Default::default() };
     let sandbox = PodSandboxConfig {
@@ -96,7 +96,7 @@ fn stranger_in_cri(node: &Node, name: &str, labels: BTreeMap<String, String>) {
         }),
         labels: labels.clone(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}/strangers", node.run.name()),
+            cgroup_parent: format!("/{}/foreign", node.run.name()),
             security_context: Some(security),
             ..Default::default()
         }),
@@ -118,7 +118,7 @@ fn stranger_in_cri(node: &Node, name: &str, labels: BTreeMap<String, String>) {
 }
 
 /// All that is not ours, with the processes.
-fn strangers(node: &Node) -> Vec<String> {
+fn foreign(node: &Node) -> Vec<String> {
     let of_other = node.containerd.ctr(&["--namespace", "other", "tasks", "ls"]).unwrap();
     let sandboxes = node.cri(async |cri| cri.list_pod_sandbox(ListPodSandboxRequest::default()).await);
     let sandboxes: Vec<_> = sandboxes

@@ -41,7 +41,7 @@ impl Changes {
 }
 
 /// The shown state of one pod, shared by its actor and those who look.
-pub(crate) struct Cell {
+pub(crate) struct SharedStatus {
     shown: Mutex<Shown>,
     changes: Changes,
     clock: Clock,
@@ -62,7 +62,7 @@ struct Shown {
     events: VecDeque<Event>,
 }
 
-impl Cell {
+impl SharedStatus {
     pub(crate) fn new(
         pod: Arc<Pod>,
         key: PodKey,
@@ -276,22 +276,22 @@ fn events_of_wait(wait: &Wait<Monotonic>, pod: &Pod) -> Vec<(EventType, &'static
 /// Lets a step say what it is doing and what happened.
 #[derive(Clone)]
 pub struct Reporter {
-    cell: Arc<Cell>,
+    status: Arc<SharedStatus>,
     container: Option<Arc<str>>,
 }
 
 impl Reporter {
-    pub(crate) fn new(cell: Arc<Cell>, container: Option<&str>) -> Self {
-        Self { cell, container: container.map(Arc::from) }
+    pub(crate) fn new(status: Arc<SharedStatus>, container: Option<&str>) -> Self {
+        Self { status, container: container.map(Arc::from) }
     }
 
     /// Records an event of the pod or container that this reporter was made for.
     pub fn event(&self, kind: EventType, reason: &str, message: impl Into<String>) {
-        self.cell.event(kind, reason, self.container.as_deref(), message.into());
+        self.status.event(kind, reason, self.container.as_deref(), message.into());
     }
 
     /// Says what is being done now, for example `pulling image "busybox:1.36"`.
     pub fn doing(&self, what: impl Into<String>) {
-        self.cell.doing(Some(what.into()));
+        self.status.doing(Some(what.into()));
     }
 }

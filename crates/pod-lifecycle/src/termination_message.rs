@@ -1,4 +1,4 @@
-//! How much of what containers say at their end is shown: a status must not grow without limit with
+//! How much of the termination messages of containers is shown: a status must not grow without limit with
 //! the number of containers. Rule: upstream `pkg/kubelet/status/status_manager.go` `normalizeStatus`.
 
 use kube_model::core::ContainerStatus;
