@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::Agent;
 use agent::config::{self, Disk, Live, Reload};
-use agent::{Agent, logging};
 use anyhow::Context;
 use node_config::validate::documents;
 use node_config::{Command, CommandLine, Output, Settings, ValidateArgs};
@@ -79,7 +79,7 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let effective = line.load(&Disk)?;
     let settings = Settings::new(&effective, &config::facts_with(&effective.flags))?;
-    let live = Live::new(logging::init(&settings)?, &settings);
+    let live = Live::new(logging::init(agent::logging(&settings))?, &settings);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -30,6 +30,8 @@ use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
 use kube_model::{Monotonic, PodUid};
+use kuberuntime::{AgentProbes, NodeObject as NodeSource, References};
+use logging::Verbosity;
 use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
 use pod_manager::PodManager;
@@ -46,10 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::allocatable::NodeEvent;
-use crate::logging::Verbosity;
 use crate::metrics::Metrics;
-use crate::probes::AgentProbes;
-use crate::runtime::{NodeObject as NodeSource, References};
 use crate::{AgentWorkers, settings};
 
 use api::NodeClient;

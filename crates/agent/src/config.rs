@@ -6,20 +6,19 @@ mod credentials;
 mod disk;
 mod reload;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use cgroups::Cgroups;
 use node_config::table::KubeletFlags;
 use node_config::validate::Facts;
 use node_reporter::{Limits, NodeResources};
+use stats::machine;
 
 pub use check::check;
 pub use disk::Disk;
 pub use reload::{Changed, Live, Reload};
 
 use crate::cluster::facts::of_machine;
-use crate::node;
 use crate::settings::CGROUP_MOUNT;
 
 /// What the rules need to know of this node and of the command line. What cannot be found out breaks no rule.
@@ -37,21 +36,18 @@ fn facts_at(root_dir: &Path) -> Facts {
     let there = root_dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(root_dir);
     let limits = Limits { ephemeral_storage: true, ..Limits::default() };
     let resources = NodeResources::new(&limits, &of_machine(there));
-    let numa_nodes = fs::read_to_string("/sys/devices/system/node/online").ok();
     let cgroups = Cgroups::detect(Path::new(CGROUP_MOUNT), cgroups::Settings::default());
     Facts {
         cgroup_version: cgroups.ok().map(|cgroups| match cgroups.version() {
             cgroups::Version::V1 => 1,
             cgroups::Version::V2 => 2,
         }),
-        online_cpus: node::online_cpus(),
+        online_cpus: machine::online_cpus(),
         capacity: resources.capacity.into_iter().filter(|(_, amount)| *amount > 0).collect(),
-        numa_nodes: numa_nodes
-            .and_then(|text| node::numbers(&text))
+        numa_nodes: machine::numa_nodes()
             .map(|nodes| nodes.into_iter().filter_map(|node| node.try_into().ok()).collect()),
         missing_cgroup: Some(missing_cgroup),
-        // The first line is a heading.
-        swap: fs::read_to_string("/proc/swaps").ok().map(|text| text.lines().count() > 1),
+        swap: machine::swaps(),
         api_server: None,
         credential_providers: Some(credentials::providers),
     }

@@ -5,29 +5,23 @@
 
 mod addresses;
 mod allocatable;
-mod calls;
 mod cluster;
 pub mod config;
-mod feed;
-pub mod logging;
 mod metrics;
 mod node;
 mod open_files;
-mod probes;
-mod resolver;
 mod run;
-mod runtime;
 mod settings;
 mod sources;
-mod streams;
 mod view;
 
 pub use cluster::ClusterError;
 pub use run::{Agent, StartError};
+pub use settings::logging;
 pub use sources::SourceError;
 
 /// The actors of this agent.
-type AgentWorkers = pod_workers::Workers<runtime::CriRuntime, probes::AgentProbes>;
+type AgentWorkers = pod_workers::Workers<kuberuntime::CriRuntime, kuberuntime::AgentProbes>;
 
 /// Wall time: for what is shown and stored, and for times that others wrote.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks")]

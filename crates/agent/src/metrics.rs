@@ -1,234 +1,53 @@
-//! What the agent itself counts for `/metrics` and `/metrics/probes`; here calls to the runtime, and starts of pods
-//! and containers.
-//!
-//! Names, labels and buckets are the kubelet's (upstream `pkg/kubelet/metrics/metrics.go`). What is counted elsewhere
-//! is written elsewhere.
+//! What is counted for `/metrics`: each crate counts what it does; here all of that comes together.
 
 pub(crate) mod info;
-mod node;
-mod pods;
-pub(crate) mod probes;
-mod startup;
 #[cfg(test)]
 mod tests;
-mod timings;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube_model::pod::ContainerKind;
-use pod_lifecycle::FailureReason;
-use server::metrics::{Histogram, Kind, Text};
+use ::metrics::{Histogram, Kind, Text};
+use pod_workers::{PodMetrics, StartupLatency};
 
-pub(crate) use pods::write_working;
-
-/// Upper bounds for calls to the runtime, in seconds: fourteen of them, each 2.5 times the one before.
-const CALLS: &[f64] = &[
-    0.005,
-    0.0125,
-    0.03125,
-    0.078125,
-    0.1953125,
-    0.48828125,
-    1.220703125,
-    3.0517578125,
-    7.62939453125,
-    19.073486328125,
-    47.6837158203125,
-    119.20928955078125,
-    298.0232238769531,
-    745.0580596923828,
-];
-
-/// Prometheus' default upper bounds, in seconds.
-const DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// Upper bounds for the start of a pod, in seconds.
-const STARTS: &[f64] = &[
-    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0,
-    480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
-];
+/// Upper bounds for telling the API server of a status, in seconds.
+const STATUSES: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 
 /// The counters of one agent.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    counts: Mutex<Counts>,
-    pods: pods::Pods,
-    timings: timings::Timings,
-    startup: startup::Startup,
-    node: node::Startup,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// By the method as CRI names it.
-    calls: BTreeMap<&'static str, Calls>,
-    /// RunPodSandbox once more, with bounds of its own.
-    sandboxes: Option<Calls>,
-    pods: u64,
-    pod_errors: u64,
-    /// By the kind as the kubelet names it.
-    containers: BTreeMap<&'static str, u64>,
-    /// The same, and by the reason.
-    container_errors: BTreeMap<(&'static str, &'static str), u64>,
-}
-
 #[derive(Debug)]
-struct Calls {
-    total: u64,
-    errors: u64,
-    seconds: Histogram,
-}
-
-impl Calls {
-    fn new(bounds: &'static [f64]) -> Self {
-        Self { total: 0, errors: 0, seconds: Histogram::new(bounds) }
-    }
-
-    fn count(&mut self, took: Duration, failed: bool) {
-        self.total += 1;
-        self.errors += u64::from(failed);
-        self.seconds.observe(took.as_secs_f64());
-    }
+pub(crate) struct Metrics {
+    pub(crate) runtime: Arc<kuberuntime::Metrics>,
+    pub(crate) pods: Arc<PodMetrics>,
+    pub(crate) pod_startup: StartupLatency,
+    pub(crate) node_startup: node_reporter::StartupLatency,
+    statuses: Mutex<Histogram>,
 }
 
 impl Metrics {
-    /// The runtime has answered, or has not.
-    pub(crate) fn called(&self, method: &'static str, took: Duration, failed: bool) {
-        let mut counts = self.lock();
-        counts.calls.entry(method).or_insert_with(|| Calls::new(CALLS)).count(took, failed);
-        if method == "RunPodSandbox" {
-            counts.sandboxes.get_or_insert_with(|| Calls::new(DEFAULT)).count(took, failed);
+    /// Of an agent that starts now.
+    pub(crate) fn new() -> Self {
+        Self {
+            runtime: Arc::default(),
+            pods: Arc::default(),
+            pod_startup: StartupLatency::default(),
+            node_startup: node_reporter::StartupLatency::new(stats::machine::uptime()),
+            statuses: Mutex::new(Histogram::new(STATUSES)),
         }
     }
 
-    /// A pod's sandbox is about to be made.
-    pub(crate) fn pod_starts(&self) {
-        self.lock().pods += 1;
-    }
-
-    /// Nothing came of it.
-    pub(crate) fn pod_failed(&self) {
-        self.lock().pod_errors += 1;
-    }
-
-    /// A container is about to be made and started.
-    pub(crate) fn container_starts(&self, kind: ContainerKind) {
-        *self.lock().containers.entry(name(kind)).or_default() += 1;
-    }
-
-    /// Nothing came of it.
-    pub(crate) fn container_failed(&self, kind: ContainerKind, reason: FailureReason) {
-        *self.lock().container_errors.entry((name(kind), reason.as_str())).or_default() += 1;
+    /// The API server has a pod's status.
+    pub(crate) fn status_told(&self, took: Duration) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).observe(took.as_secs_f64());
     }
 
     pub(crate) fn write(&self, out: &mut Text) {
-        self.node.write(out);
+        self.node_startup.write(out);
         self.pods.write(out);
-        self.startup.write(out);
-        self.timings.write(out);
-        let counts = self.lock();
-        counts.write_calls(out);
-        let mut counter = |name: &str, help: &str, samples: &[(Vec<(&str, &str)>, u64)]| {
-            if !samples.is_empty() {
-                out.metric(name, Kind::Counter, help);
-            }
-            for (labels, count) in samples {
-                out.sample(name, labels, count);
-            }
-        };
-        let containers = counts.containers.iter();
-        let containers: Vec<_> = containers.map(|(kind, n)| (vec![("container_type", *kind)], *n)).collect();
-        let errors = counts.container_errors.iter();
-        let errors: Vec<_> =
-            errors.map(|((kind, code), n)| (vec![("code", *code), ("container_type", *kind)], *n)).collect();
-        counter(
-            "kubelet_started_containers_errors_total",
-            "[ALPHA] Containers that could not be started",
-            &errors,
-        );
-        counter(
-            "kubelet_started_containers_total",
-            "[ALPHA] Containers that were to be started",
-            &containers,
-        );
-        let none = Vec::new;
-        counter(
-            "kubelet_started_pods_errors_total",
-            "[ALPHA] Pods whose sandbox could not be made",
-            &[(none(), counts.pod_errors)],
-        );
-        counter(
-            "kubelet_started_pods_total",
-            "[ALPHA] Pods whose sandbox was to be made",
-            &[(none(), counts.pods)],
-        );
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        lock(&self.counts)
-    }
-}
-
-fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters that a panic left half counted are still counters.
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Counts {
-    fn write_calls(&self, out: &mut Text) {
-        if let Some(calls) = &self.sandboxes {
-            // The agent asks for the runtime's default handler.
-            let handler = [("runtime_handler", "")];
-            let name = "kubelet_run_podsandbox_duration_seconds";
-            out.metric(name, Kind::Histogram, "[ALPHA] How long sandboxes took to start, in seconds");
-            out.histogram(name, &handler, &calls.seconds);
-            if calls.errors > 0 {
-                let name = "kubelet_run_podsandbox_errors_total";
-                out.metric(name, Kind::Counter, "[ALPHA] Sandboxes that could not be started");
-                out.sample(name, &handler, calls.errors);
-            }
-        }
-        if self.calls.is_empty() {
-            return;
-        }
-        let calls = || self.calls.iter().map(|(method, calls)| (operation(method), calls));
-        let name = "kubelet_runtime_operations_duration_seconds";
-        out.metric(name, Kind::Histogram, "[ALPHA] How long calls to the runtime took, in seconds");
-        for (operation, calls) in calls() {
-            out.histogram(name, &[("operation_type", &operation)], &calls.seconds);
-        }
-        if calls().any(|(_, calls)| calls.errors > 0) {
-            let name = "kubelet_runtime_operations_errors_total";
-            out.metric(name, Kind::Counter, "[ALPHA] Calls to the runtime that failed");
-            for (operation, calls) in calls().filter(|(_, calls)| calls.errors > 0) {
-                out.sample(name, &[("operation_type", &operation)], calls.errors);
-            }
-        }
-        let name = "kubelet_runtime_operations_total";
-        out.metric(name, Kind::Counter, "[ALPHA] Calls to the runtime");
-        for (operation, calls) in calls() {
-            out.sample(name, &[("operation_type", &operation)], calls.total);
-        }
-    }
-}
-
-/// What the kubelet calls a method of CRI: `run_podsandbox`.
-fn operation(method: &str) -> String {
-    let mut name = String::with_capacity(method.len() + 4);
-    for c in method.chars() {
-        if c.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_lowercase());
-    }
-    name.replace("pod_sandbox", "podsandbox")
-}
-
-fn name(kind: ContainerKind) -> &'static str {
-    match kind {
-        ContainerKind::Init | ContainerKind::Sidecar => "init_container",
-        ContainerKind::Regular => "container",
+        self.pod_startup.write(out);
+        self.runtime.write(out);
+        let name = "kubelet_pod_status_sync_duration_seconds";
+        let help = "[ALPHA] How long it took to tell the API server of a pod's status, in seconds";
+        out.metric(name, Kind::Histogram, help);
+        out.histogram(name, &[], &self.statuses.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -8,7 +8,13 @@ use cgroups::Cgroups;
 use cri_client::Client;
 use images::credentials::Places;
 use kube_model::view::{RuntimeView, SourceView};
+use kuberuntime::streams::CriStreams;
+use kuberuntime::{
+    AgentProbes, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeSink, SharedSink,
+    make_dir,
+};
 use node_config::Settings;
+use pleg::Pleg;
 use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
 use pod_workers::{Clock, Context, Node, RuntimeDown, Workers};
@@ -24,17 +30,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
 use crate::allocatable::{Enforcement, NodeEvent};
-use crate::calls;
 use crate::cluster::{Cluster, ClusterError, Parts};
 use crate::config::Live;
-use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
-use crate::runtime::{CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, make_dir};
 use crate::sources::{SourceError, Sources};
-use crate::streams::CriStreams;
 use crate::view::AgentView;
-use crate::{node, settings};
+use crate::{AgentWorkers, node, settings};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,7 @@ pub enum StartError {
 pub struct Agent {
     stop: CancellationToken,
     tasks: TaskTracker,
-    workers: Workers<CriRuntime, AgentProbes>,
+    workers: AgentWorkers,
     _healthz: Option<Healthz>,
 }
 
@@ -113,28 +114,33 @@ impl Agent {
             Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
             None => None,
         };
-        let metrics = Arc::new(Metrics::default());
-        let counts = Arc::clone(&metrics);
+        let metrics = Arc::new(Metrics::new());
+        let counts = Arc::clone(&metrics.runtime);
         let client = Client::builder(&config.container_runtime_endpoint)?
             .image_endpoint(&config.image_service_endpoint)?
             .request_timeout(config.runtime_request_timeout)
             .observer(move |method, took, failed| {
                 counts.called(method, took, failed);
-                calls::tell(method, took, failed);
+                kuberuntime::tell(method, took, failed);
             })
             .build();
         let cgroups = if config.cgroups_per_qos {
             let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
             let began = Instant::now();
             cgroups.ensure_base()?;
-            metrics.cgroup("create", began);
+            metrics.runtime.cgroup("create", began);
             Some(Arc::new(cgroups))
         } else {
             None
         };
         let (hardware, resources) = node::measure(config)?;
         let enforcement = cgroups.clone().map(|cgroups| {
-            Enforcement::new(cgroups, &resources, node::online_cpu_list(), config.node.enforce_on_pods)
+            Enforcement::new(
+                cgroups,
+                &resources,
+                stats::machine::online_cpu_list(),
+                config.node.enforce_on_pods,
+            )
         });
         let enforced = enforcement.as_ref().map(Enforcement::apply).transpose();
         let addresses = Addresses::new(&config.node_ips, node_name);
@@ -178,8 +184,8 @@ impl Agent {
                     config: Arc::clone(&cri),
                     places: Places::of_node(&config.root_dir, home),
                     references: references.clone(),
-                    metrics: Arc::clone(&metrics),
-                    clock: clock.clone(),
+                    metrics: Arc::clone(&metrics.runtime),
+                    pulled_for: pulled_for(&metrics, &clock),
                 },
                 &settings::images(config),
             ),
@@ -188,17 +194,14 @@ impl Agent {
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
             client: client.clone(),
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(&metrics.runtime),
         };
         let runtime = Arc::new(runtime);
         let admission = NodeInfo::new(
-            config,
-            node_name,
-            &hardware,
-            &resources,
+            settings::admitted(config, node_name, &hardware, &resources)?,
             NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
             cluster.as_ref().map(Cluster::node),
-        )?;
+        );
         let workers = Workers::new(Context {
             runtime: Arc::clone(&runtime),
             probes: Arc::clone(&probes),
@@ -206,7 +209,7 @@ impl Agent {
             node: node.subscribe(),
             clock: clock.clone(),
             events: cluster.as_ref().map(Cluster::event_sink),
-            observer: Arc::clone(&metrics) as _,
+            observer: Arc::clone(&metrics.pods) as _,
         });
         sink.connect(workers.clone(), Arc::clone(&probes));
 
@@ -272,7 +275,7 @@ impl Agent {
         tasks.spawn(async move {
             until.run_until_cancelled(addresses).await;
         });
-        let feed = Feed {
+        let pleg = Pleg {
             client,
             workers: workers.clone(),
             node,
@@ -280,7 +283,7 @@ impl Agent {
             stop: stop.clone(),
             root_dir: config.root_dir.clone(),
         };
-        tasks.spawn(feed.run());
+        tasks.spawn(pleg.run());
         if sources.is_empty() {
             // Without a source nobody can say what is wanted, so nothing is removed either.
             tracing::warn!(
@@ -299,11 +302,11 @@ impl Agent {
             tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
             let (until, workers) = (stop.clone(), workers.clone());
             tasks.spawn(async move {
-                let leftovers = async {
-                    runtime.remove_leftovers(&workers).await;
+                let orphaned = async {
+                    runtime.remove_orphaned_pods(&workers).await;
                     runtime.sweep_cgroups(&workers).await;
                 };
-                until.run_until_cancelled(leftovers).await;
+                until.run_until_cancelled(orphaned).await;
             });
         }
         let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;
@@ -317,4 +320,10 @@ impl Agent {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// The start of a pod does not count the time in which its images are pulled.
+fn pulled_for(metrics: &Arc<Metrics>, clock: &Clock) -> kuberuntime::PulledFor {
+    let (metrics, clock) = (Arc::clone(metrics), clock.clone());
+    Box::new(move |pod, took| metrics.pod_startup.pulled_for(pod, took, clock.mono()))
 }

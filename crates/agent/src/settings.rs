@@ -2,18 +2,29 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use node_config::Settings;
+use admission::{Host, NotNamespaced, SysctlAllowlist};
+use node_config::{LoggingFormat, Settings};
 use node_reporter::{Hardware, NodeResources};
+use stats::machine;
 
-use crate::node;
-use crate::resolver;
 use crate::run::StartError;
 
 /// Where the kernel shows cgroups.
 pub(crate) const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
-/// Where the kernel shows huge pages.
-const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// How to log.
+pub fn logging(settings: &Settings) -> logging::Settings {
+    logging::Settings {
+        format: match settings.logging_format {
+            LoggingFormat::Text => logging::Format::Text,
+            LoggingFormat::Json => logging::Format::Json,
+        },
+        verbosity: settings.verbosity,
+        vmodule: settings.vmodule.iter().map(|item| (item.file_pattern.clone(), item.verbosity)).collect(),
+    }
+}
 
 pub(crate) fn cgroups(settings: &Settings) -> cgroups::Settings {
     cgroups::Settings {
@@ -86,6 +97,25 @@ pub(crate) fn reporter(
     }
 }
 
+/// The node as pods are admitted to it, as far as this machine says.
+pub(crate) fn admitted(
+    settings: &Settings,
+    name: &str,
+    hardware: &Hardware,
+    resources: &NodeResources,
+) -> Result<admission::Node, NotNamespaced> {
+    let node = &settings.node;
+    let sysctls = SysctlAllowlist::new(&hardware.kernel_version, &node.allowed_unsafe_sysctls)?;
+    Ok(admission::Node {
+        name: name.to_owned(),
+        labels: node_reporter::labels(name, &hardware.architecture, &node.labels),
+        taints: Vec::new(),
+        allocatable: resources.allocatable_list(),
+        supplemental_groups_policy: false,
+        host: Arc::new(Host { sysctls, apparmor: machine::apparmor() }),
+    })
+}
+
 /// What the node is to its containers. `pods_cgroup` is the cgroup of all pods, if they have one.
 pub(crate) fn cri(
     settings: &Settings,
@@ -98,7 +128,7 @@ pub(crate) fn cri(
     let allocatable = |name: &str| resources.allocatable.get(name).copied().unwrap_or_default();
     let mount = Path::new(CGROUP_MOUNT);
     let version = cgroups::Version::at(mount);
-    let some: Vec<String> = pods_cgroup.into_iter().chain(node::own_cgroup()).collect();
+    let some: Vec<String> = pods_cgroup.into_iter().chain(machine::own_cgroup()).collect();
     Ok(cri_config::Settings {
         root_dir: settings.root_dir.clone(),
         pod_logs_dir: settings.pod_logs_dir.clone(),
@@ -106,7 +136,7 @@ pub(crate) fn cri(
         dns: cri_config::Dns {
             servers: settings.cluster_dns.clone(),
             domain: settings.cluster_domain.clone(),
-            host: settings.resolv_conf.as_deref().map(resolver::at_start),
+            host: settings.resolv_conf.as_deref().map(kuberuntime::resolver::at_start),
         },
         cgroups: cri_config::Cgroups {
             root: settings.cgroup_root.clone(),
@@ -128,7 +158,7 @@ pub(crate) fn cri(
         seccomp_default: settings.seccomp_default,
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         memory_capacity: unsigned(hardware.memory),
-        hugepage_sizes: node::hugepage_sizes(Path::new(HUGEPAGES)),
+        hugepage_sizes: machine::hugepage_sizes(),
         allocatable: cri_config::Allocatable {
             milli_cpu: allocatable("cpu"),
             memory: allocatable("memory"),

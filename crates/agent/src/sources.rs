@@ -190,7 +190,7 @@ async fn follow<R: Runtime, P: Probes>(
             desired(mux.pods());
         }
         for change in changes {
-            metrics.heard(&change, workers.clock().now());
+            metrics.pod_startup.heard(&change, workers.clock().now());
             match change {
                 // A new pod may be deleted already; then that is what is wanted.
                 Change::Add(pod) | Change::Update(pod) | Change::Delete(pod) => workers.set(pod),

@@ -6,18 +6,16 @@ use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::annotation;
 use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot};
 use kube_model::{Monotonic, PodUid};
-use pod_workers::Workers;
 use podsource::SourceState;
 use server::View;
 use tokio::sync::watch;
 
-use crate::probes::AgentProbes;
-use crate::runtime::CriRuntime;
+use crate::AgentWorkers;
 
 /// Puts together what the other parts know, when somebody asks.
 pub(crate) struct AgentView {
     pub(crate) node: String,
-    pub(crate) workers: Workers<CriRuntime, AgentProbes>,
+    pub(crate) workers: AgentWorkers,
     /// As of the last change.
     pub(crate) sources: watch::Receiver<Vec<SourceView>>,
     /// The same sources, for when they were last read, which changes without notice, and for the mirror pods among

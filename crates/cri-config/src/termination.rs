@@ -1,4 +1,4 @@
-//! The last words of a container: its termination log, or the end of its output.
+//! The termination message of a container: its termination log, or the end of its output.
 //! Rule: upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const MAX_LOG_LINES: usize = 80;
 /// Bytes of these lines that count, from the end.
 const MAX_LOG_BYTES: usize = 2048;
 
-/// The files that hold a container's last words.
+/// The files that hold a container's termination message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The termination log, if it was mounted.
@@ -24,7 +24,7 @@ pub struct Sources {
     pub log: Option<PathBuf>,
 }
 
-/// Where a container's last words are; `None` while it has not ended.
+/// Where a container's termination message is; `None` while it has not ended.
 pub fn sources(status: &ContainerStatus) -> Option<Sources> {
     if status.state() != ContainerState::ContainerExited {
         return None;

@@ -9,6 +9,7 @@ mod lease;
 mod register;
 mod report;
 mod resources;
+mod startup;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -19,4 +20,5 @@ pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;
 pub use resources::{Amounts, NodeResources, Resources};
+pub use startup::StartupLatency;
 pub use traits::{ApiError, Machine, NodeApi};

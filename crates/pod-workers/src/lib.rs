@@ -12,6 +12,7 @@ mod admission;
 mod cache;
 mod clock;
 mod execute;
+mod metrics;
 mod observer;
 mod orphan;
 mod pod_status;
@@ -20,6 +21,7 @@ mod registry;
 mod state;
 mod traits;
 
+pub use self::metrics::{PodMetrics, StartupLatency, container_type, write_working};
 pub use cache::Listed;
 pub use clock::Clock;
 pub use observer::Observer;

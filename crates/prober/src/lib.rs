@@ -16,12 +16,14 @@ pub mod exec;
 pub mod grpc;
 pub mod http;
 mod manager;
+mod metrics;
 mod tally;
 pub mod target;
 pub mod tcp;
 mod tls;
 mod worker;
 
+pub use self::metrics::write_metrics;
 pub use attempt::{HandlerError, Verdict};
 pub use exec::{Exec, ExecError, ExecOutput};
 pub use manager::{Prober, Running, Sink};

@@ -1,4 +1,4 @@
-//! Metrics: the text format, what the server counts itself, and the endpoints' contents (upstream
+//! Metrics: what the server counts itself, and the endpoints' contents (upstream
 //! `pkg/kubelet/metrics/metrics.go`).
 //!
 //! Must not measure anything but its own process and requests: the rest is given by [`crate::host`].
@@ -8,14 +8,13 @@ mod pods;
 mod process;
 mod requests;
 mod resource;
-mod text;
 
+pub use ::metrics::{Histogram, Kind, Text};
 pub use health::HealthChecks;
 pub(crate) use pods::write as write_pods;
 pub(crate) use process::{write as write_process, write_start_time};
 pub(crate) use requests::{HttpMetrics, InFlight};
 pub(crate) use resource::write as write_resource;
-pub use text::{Histogram, Kind, Text};
 
 /// The endpoints that show counters; the agent adds to all but `/metrics/slis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

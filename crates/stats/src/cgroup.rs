@@ -99,8 +99,7 @@ impl Hierarchy {
             psi: self.pressure(&cpu, "cpu"),
         });
         let dir = self.dir("memory", cgroup);
-        let memory = if self.unified { Memory::v2(&dir) } else { Memory::v1(&dir) };
-        if let Some(memory) = memory {
+        if let Some(memory) = self.counted(&dir) {
             reading.memory = Some(memory.stats(now, self.pressure(&dir, "memory")));
             reading.swap = memory.swap.map(|used| SwapStats {
                 time: time(),
@@ -110,6 +109,16 @@ impl Hierarchy {
         }
         reading.io = self.pressure(&dir, "io").map(|psi| IoStats { time: time(), psi: Some(psi) });
         reading
+    }
+
+    /// Memory of a cgroup alone.
+    pub(crate) fn memory(&self, cgroup: &str, now: Timestamp) -> Option<MemoryStats> {
+        let dir = self.dir("memory", cgroup);
+        Some(self.counted(&dir)?.stats(now, self.pressure(&dir, "memory")))
+    }
+
+    fn counted(&self, dir: &Path) -> Option<Memory> {
+        if self.unified { Memory::v2(dir) } else { Memory::v1(dir) }
     }
 
     /// Only v2 has it for each cgroup.

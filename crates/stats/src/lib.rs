@@ -4,9 +4,11 @@
 //! how the runtime is asked, of who wants the numbers or how often; writes nothing.
 //! Rules: upstream `pkg/kubelet/server/stats`, `pkg/kubelet/metrics/collectors`.
 
+pub mod available;
 mod cgroup;
 mod cri;
 mod disk;
+pub mod machine;
 mod node;
 mod pods;
 mod proc;

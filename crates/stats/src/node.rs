@@ -1,15 +1,17 @@
 //! The node as a whole. Upstream `pkg/kubelet/server/stats/summary.go`, `summary_sys_containers.go`.
 
+use std::path::Path;
+
 use kube_model::Timestamp;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::stats::{
-    ContainerStats, FsStats, IoStats, NodeStats, PsiStats, RlimitStats, RuntimeStats, SwapStats,
+    ContainerStats, FsStats, IoStats, MemoryStats, NodeStats, PsiStats, RlimitStats, RuntimeStats, SwapStats,
 };
 use node_proto::cri::v1::FilesystemUsage;
 
-use crate::cgroup::{Memory, Reading};
-use crate::proc::{self, Process, value};
-use crate::{Depth, Error, Meter, Told, cri, disk, needed, text};
+use crate::cgroup::{Hierarchy, Memory, Reading};
+use crate::proc::{Process, value};
+use crate::{Depth, Error, Meter, Told, cri, disk, needed, proc, text};
 
 const KUBELET: &str = "kubelet";
 const PODS: &str = "pods";
@@ -56,17 +58,14 @@ impl Meter {
 
     /// The root cgroup; its limits are what the machine has.
     fn root(&self, now: Timestamp) -> Result<Reading, Error> {
-        let path = self.settings.proc.join("meminfo");
-        let meminfo = needed(path.clone())?;
-        let total = value(&meminfo, "MemTotal").ok_or(Error::Missing { path, what: "MemTotal" })?;
+        let RootMemory { meminfo, stats: mut memory, .. } =
+            root_memory(&self.settings.proc, &self.cgroups, now)?;
         let mut root = self.cgroups.read("", now);
         let Some(cpu) = &mut root.cpu else {
             return Err(Error::Missing { path: self.cgroups.dir("cpuacct", ""), what: "CPU usage" });
         };
         cpu.psi = cpu.psi.take().or_else(|| self.pressure("cpu"));
-        let mut memory = root.memory.take().unwrap_or_else(|| self.machine(&meminfo, total).stats(now, None));
         memory.psi = memory.psi.take().or_else(|| self.pressure("memory"));
-        memory.available_bytes = memory.working_set_bytes.map(|used| total.saturating_sub(used));
         root.memory = Some(memory);
         let (swap, free) = (value(&meminfo, "SwapTotal"), value(&meminfo, "SwapFree"));
         root.swap = swap.zip(free).map(|(total, free)| SwapStats {
@@ -75,19 +74,6 @@ impl Meter {
             swap_usage_bytes: Some(total.saturating_sub(free)),
         });
         Ok(root)
-    }
-
-    /// Memory of a whole machine, which the root of cgroup v2 does not tell.
-    fn machine(&self, meminfo: &str, total: u64) -> Memory {
-        let vmstat = text(&self.settings.proc.join("vmstat")).unwrap_or_default();
-        Memory {
-            usage: total.saturating_sub(value(meminfo, "MemFree").unwrap_or_default()),
-            inactive_file: value(meminfo, "Inactive(file)").unwrap_or_default(),
-            rss: value(meminfo, "AnonPages"),
-            faults: value(&vmstat, "pgfault"),
-            major_faults: value(&vmstat, "pgmajfault"),
-            ..Memory::default()
-        }
     }
 
     fn pressure(&self, resource: &str) -> Option<PsiStats> {
@@ -133,12 +119,50 @@ impl Meter {
 
     /// Processes: the most there may be, and those there are (threads count).
     fn rlimit(&self, now: Timestamp) -> Option<RlimitStats> {
-        let kernel = self.settings.proc.join("sys/kernel");
-        let limit = |file: &str| text(&kernel.join(file))?.trim().parse::<i64>().ok();
-        let max_pid = limit("pid_max").into_iter().chain(limit("threads-max")).min();
-        let running = text(&self.settings.proc.join("loadavg")).and_then(|text| proc::threads(&text));
+        let (max_pid, running) = pids(&self.settings.proc);
         (max_pid.is_some() || running.is_some()).then_some(RlimitStats { time: Time(now), max_pid, running })
     }
+}
+
+/// Memory of the root cgroup, and what it was reckoned from.
+pub(crate) struct RootMemory {
+    meminfo: String,
+    /// All that the machine has.
+    pub(crate) total: u64,
+    /// What is available is all but the working set.
+    pub(crate) stats: MemoryStats,
+}
+
+/// Reads it, at `now`.
+pub(crate) fn root_memory(proc: &Path, cgroups: &Hierarchy, now: Timestamp) -> Result<RootMemory, Error> {
+    let path = proc.join("meminfo");
+    let meminfo = needed(path.clone())?;
+    let total = value(&meminfo, "MemTotal").ok_or(Error::Missing { path, what: "MemTotal" })?;
+    let mut stats =
+        cgroups.memory("", now).unwrap_or_else(|| machine(proc, &meminfo, total).stats(now, None));
+    stats.available_bytes = stats.working_set_bytes.map(|used| total.saturating_sub(used));
+    Ok(RootMemory { meminfo, total, stats })
+}
+
+/// Memory of a whole machine, which the root of cgroup v2 does not tell.
+fn machine(proc: &Path, meminfo: &str, total: u64) -> Memory {
+    let vmstat = text(&proc.join("vmstat")).unwrap_or_default();
+    Memory {
+        usage: total.saturating_sub(value(meminfo, "MemFree").unwrap_or_default()),
+        inactive_file: value(meminfo, "Inactive(file)").unwrap_or_default(),
+        rss: value(meminfo, "AnonPages"),
+        faults: value(&vmstat, "pgfault"),
+        major_faults: value(&vmstat, "pgmajfault"),
+        ..Memory::default()
+    }
+}
+
+/// The most processes that there may be, and those that there are; threads count.
+pub(crate) fn pids(proc: &Path) -> (Option<i64>, Option<i64>) {
+    let kernel = proc.join("sys/kernel");
+    let limit = |file: &str| text(&kernel.join(file))?.trim().parse::<i64>().ok();
+    let most = limit("pid_max").into_iter().chain(limit("threads-max")).min();
+    (most, text(&proc.join("loadavg")).and_then(|text| proc::threads(&text)))
 }
 
 /// The runtime's file systems: the first of each kind, and that of the images where it names no other.

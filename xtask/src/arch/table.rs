@@ -33,22 +33,43 @@ pub(super) const TABLE: &[Row] = &[
     row("admission", 1, &["kube-model"]),
     row("cri-config", 1, &["kube-model", "node-proto"]),
     row("manifest", 1, &["kube-model"]),
+    row("metrics", 1, &["kube-model"]),
     row("pod-lifecycle", 1, &["kube-model"]),
     row("pod-manager", 1, &["kube-model"]),
     row("apiserver-sync", 2, &["kube-model"]),
     row("cgroups", 2, &["kube-model"]),
     row("cri-client", 2, &["kube-model", "node-proto"]),
     row("images", 2, &["kube-model"]),
+    row("logging", 2, &["kube-model"]),
     row("pod-api", 2, &["kube-model", "manifest"]),
     row("podsource", 2, &["kube-model", "manifest", "pod-api", "pod-manager"]),
     row("stats", 2, &["kube-model", "node-proto"]),
-    row("node-reporter", 3, &["kube-model"]),
-    row("pod-workers", 3, &["admission", "kube-model", "pod-lifecycle", "pod-manager"]),
-    row("prober", 3, &["kube-model"]),
-    row("server", 3, &["kube-model"]),
+    row("node-reporter", 3, &["kube-model", "metrics"]),
+    row("pod-workers", 3, &["admission", "kube-model", "metrics", "pod-lifecycle", "pod-manager"]),
+    row("prober", 3, &["kube-model", "metrics"]),
+    row("server", 3, &["kube-model", "metrics"]),
+    row(
+        "kuberuntime",
+        4,
+        &[
+            "admission",
+            "apiserver-sync",
+            "cgroups",
+            "cri-client",
+            "cri-config",
+            "images",
+            "kube-model",
+            "metrics",
+            "pod-lifecycle",
+            "pod-workers",
+            "prober",
+            "server",
+        ],
+    ),
+    row("pleg", 4, &["cri-client", "cri-config", "kube-model", "kuberuntime", "pod-workers"]),
     Row { name: "agent", place: Place::Layer(5), uses: None },
     row("cli", 5, &["kube-model", "node-config", "server"]),
-    row("node-agent", 6, &["agent", "cli", "node-config"]),
+    row("node-agent", 6, &["agent", "cli", "logging", "node-config"]),
     outside("crictl-ps", "example"),
     outside("integration", "test"),
     outside("testkit", "test"),
@@ -98,8 +119,10 @@ mod tests {
             for used in row.uses.unwrap_or_default() {
                 let below = find(used).map(|r| r.place);
                 let lower = matches!(below, Some(Place::Layer(l)) if l < layer)
-                    // The configuration model speaks in quantities and durations; the pod API is one of the sources.
-                    || [("node-config", "kube-model"), ("podsource", "pod-api")].contains(&(row.name, *used));
+                    // The configuration model speaks in quantities and durations; the pod API is one of the sources;
+                    // the PLEG asks the runtime manager, as upstream's does.
+                    || [("node-config", "kube-model"), ("podsource", "pod-api"), ("pleg", "kuberuntime")]
+                        .contains(&(row.name, *used));
                 assert!(lower, "{} uses {used}, which stands at {below:?}", row.name);
             }
         }

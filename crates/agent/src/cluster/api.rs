@@ -39,7 +39,7 @@ impl NodeClient {
     fn heard(&self, node: &Node) {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
         if conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True") {
-            self.metrics.node_ready();
+            self.metrics.node_startup.ready();
         }
     }
 }
@@ -74,9 +74,9 @@ impl NodeApi for NodeClient {
     }
 
     async fn create_node(&self, node: &Node) -> Result<Node, ApiError> {
-        self.metrics.node_registers();
+        self.metrics.node_startup.registers();
         let node = self.nodes.create(&PostParams::default(), node).await.map_err(error)?;
-        self.metrics.node_registered();
+        self.metrics.node_startup.registered();
         self.heard(&node);
         Ok(node)
     }

@@ -1,7 +1,6 @@
 //! What the Node tells of this machine, measured.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +11,12 @@ use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFea
 use kube_model::view::RuntimeView;
 use node_reporter::{Facts, Hardware, Machine, RuntimeFacts, Signal, Stock};
 use pod_workers::Clock;
+use stats::{available, machine};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use super::Parts;
-use crate::node;
+use crate::settings::CGROUP_MOUNT;
 
 /// How long a list of images is good for: the kubelet's image manager lists as often.
 const IMAGES: Duration = Duration::from_secs(30);
@@ -198,71 +198,45 @@ pub(crate) fn of_machine(root_dir: &Path) -> Facts {
 }
 
 fn hardware() -> Hardware {
-    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let machine_id = [read("/etc/machine-id"), read("/var/lib/dbus/machine-id")];
-    let machine_id = machine_id.into_iter().find(|id| !id.is_empty()).unwrap_or_default();
-    let uuid = read("/sys/class/dmi/id/product_uuid");
-    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let meminfo = read("/proc/meminfo");
+    let machine::Identity { machine_id, system_uuid, boot_id, kernel_version, os_image } =
+        machine::Identity::read();
     Hardware {
-        cores: node::cores(),
-        memory: node::memory().map(signed).unwrap_or_default(),
-        swap: node::meminfo(&meminfo, "SwapTotal").map(signed).unwrap_or_default(),
-        hugepages: node::hugepages(Path::new("/sys/kernel/mm/hugepages")),
-        system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid.to_lowercase() },
+        cores: machine::cores(),
+        memory: machine::memory().map(signed).unwrap_or_default(),
+        swap: machine::swap().map(signed).unwrap_or_default(),
+        hugepages: machine::hugepages(),
         machine_id,
-        boot_id: read("/proc/sys/kernel/random/boot_id"),
-        kernel_version: read("/proc/sys/kernel/osrelease"),
-        os_image: pretty_name(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
-        architecture: node::architecture().to_owned(),
+        system_uuid,
+        boot_id,
+        kernel_version,
+        os_image,
+        architecture: machine::architecture().to_owned(),
     }
 }
 
-fn pretty_name(os_release: &str) -> String {
-    let value = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    value.unwrap_or("Linux").trim_matches(['"', '\'']).to_owned()
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
-/// What runs out on this node (upstream `pkg/kubelet/eviction/helpers.go`).
+/// What runs out on this node.
 fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> {
-    let mut stocks = BTreeMap::new();
-    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    if let Ok(meminfo) = fs::read_to_string("/proc/meminfo") {
-        let value = |name| node::meminfo(&meminfo, name);
-        // What is in use, less the file pages that the kernel would give back first.
-        if let (Some(total), Some(free), Some(inactive)) =
-            (value("MemTotal"), value("MemFree"), value("Inactive(file)"))
-        {
-            let stock = Stock { capacity: signed(total), available: signed((free + inactive).min(total)) };
-            stocks.insert(Signal::MemoryAvailable, stock);
-        }
-    }
-    let mut disk = |dir: &Path, bytes: Signal, inodes: Signal| {
-        if let Ok(fs) = rustix::fs::statvfs(dir) {
-            let of = |blocks: u64| signed(blocks.saturating_mul(fs.f_frsize));
-            stocks.insert(bytes, Stock { capacity: of(fs.f_blocks), available: of(fs.f_bavail) });
-            if fs.f_files > 0 {
-                let stock = Stock { capacity: signed(fs.f_files), available: signed(fs.f_ffree) };
-                stocks.insert(inodes, stock);
-            }
-        }
-    };
-    disk(root_dir, Signal::NodefsAvailable, Signal::NodefsInodesFree);
-    if let Some(dir) = image_dir {
-        disk(dir, Signal::ImagefsAvailable, Signal::ImagefsInodesFree);
-    }
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<i64>().ok();
-    // `0.00 0.01 0.05 1/123 4567`: running and all threads.
-    let threads = fs::read_to_string("/proc/loadavg")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<i64>().ok());
-    if let (Some(pids), Some(most), Some(used)) =
-        (number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), threads)
-    {
-        let capacity = pids.min(most);
-        stocks.insert(Signal::PidAvailable, Stock { capacity, available: capacity - used });
-    }
-    stocks
+    let proc = Path::new("/proc");
+    let (nodefs, imagefs) =
+        (available::disk(root_dir).ok(), image_dir.and_then(|dir| available::disk(dir).ok()));
+    [
+        (Signal::MemoryAvailable, available::memory(proc, CGROUP_MOUNT.as_ref()).ok()),
+        (Signal::NodefsAvailable, nodefs.map(|fs| fs.bytes)),
+        (Signal::NodefsInodesFree, nodefs.and_then(|fs| fs.inodes)),
+        (Signal::ImagefsAvailable, imagefs.map(|fs| fs.bytes)),
+        (Signal::ImagefsInodesFree, imagefs.and_then(|fs| fs.inodes)),
+        (Signal::PidAvailable, available::pids(proc)),
+    ]
+    .into_iter()
+    .filter_map(|(signal, observed)| {
+        let available::Observation { capacity, available } = observed?;
+        Some((signal, Stock { capacity: signed(capacity), available: signed(available) }))
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -278,13 +252,6 @@ mod tests {
         let hardware = hardware();
         assert!(hardware.cores > 0 && hardware.memory > 0 && !hardware.boot_id.is_empty());
         assert!(!hardware.kernel_version.is_empty() && !hardware.os_image.is_empty());
-    }
-
-    #[test]
-    fn the_system_is_called_by_its_pretty_name() {
-        let text = "NAME=Debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
-        assert_eq!(pretty_name(text), "Debian GNU/Linux 12 (bookworm)");
-        assert_eq!(pretty_name(""), "Linux");
     }
 
     #[test]

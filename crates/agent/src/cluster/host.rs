@@ -15,6 +15,9 @@ use kube_model::pod::annotation;
 use kube_model::stats::Summary;
 use kube_model::view::RuntimeView;
 use kube_model::{Monotonic, labels};
+use kuberuntime::streams::failed;
+use kuberuntime::{AgentProbes, read};
+use logging::Verbosity;
 use node_config::Cluster as Settings;
 use node_config::gates::Gates;
 use podsource::SourceState;
@@ -26,12 +29,8 @@ use tokio::sync::watch;
 use super::Parts;
 use super::stats::NodeStats;
 use crate::AgentWorkers;
-use crate::logging::Verbosity;
 use crate::metrics::{self, Metrics};
-use crate::probes::AgentProbes;
-use crate::runtime::read;
 use crate::settings;
-use crate::streams::failed;
 
 pub(crate) struct AgentHost {
     runtime: Client,
@@ -147,13 +146,13 @@ impl Node for AgentHost {
             Page::Main => {
                 metrics::info::write_cgroup_version(out, self.cgroup_version);
                 metrics::info::write_mirrors(out, self.mirrors());
-                metrics::write_working(out, &self.workers.working());
+                pod_workers::write_working(out, &self.workers.working());
                 self.metrics.write(out);
                 metrics::info::write_build(out);
                 metrics::info::write_gates(out, &self.gates);
                 write_requests(out, &self.access);
             }
-            Page::Probes => metrics::probes::write(out, self.probes.tallies()),
+            Page::Probes => prober::write_metrics(out, self.probes.tallies()),
             // The server makes the health checks, so it counts them.
             Page::Slis => {}
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use logging::Verbosity;
 use node_config::{CommandLine, Effective, Files, LIVE, Settings};
 use serde_json::Value;
 use tokio::signal::unix::Signal;
@@ -14,7 +15,6 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Disk, facts_with};
-use crate::logging::Verbosity;
 
 /// How often the configuration files are looked at with `--watch-config`. By looking, because they may stand on
 /// file systems that tell of no changes, and because files and folders of them come and go.
@@ -194,7 +194,7 @@ mod tests {
         write("fileCheckFrequency: 20s\n");
         let line = line(&[format!("--config={}", file.display())]);
         let running = line.load(&Disk).unwrap();
-        let verbosity = crate::logging::verbosity_for_tests(0);
+        let verbosity = Verbosity::new(0);
         let live =
             Live::new(verbosity.clone(), &Settings::new(&running, &facts_with(&running.flags)).unwrap());
         let (file_check_frequency, http_check_frequency) =

@@ -2,15 +2,15 @@
 
 use std::env::consts::OS;
 
+use ::metrics::{Kind, Text};
 use node_config::gates::{Gate, Gates};
-use server::metrics::{Kind, Text};
 
 /// The release whose kubelet this is, as `kubectl` and dashboards read it.
 pub(crate) fn write_build(out: &mut Text) {
     let version = node_config::KUBERNETES_VERSION;
     let mut parts = version.split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let arch = crate::node::architecture();
+    let arch = stats::machine::architecture();
     let name = "kubernetes_build_info";
     out.metric(name, Kind::Gauge, "[ALPHA] The release of Kubernetes that this agent follows; always 1");
     let labels = [

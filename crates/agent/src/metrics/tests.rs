@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ContainerState};
+use kube_model::pod::ContainerKind;
 use kube_model::probe::ProbeKind;
 use kube_model::{Monotonic, Now, PodUid, Timestamp};
 use node_config::gates::Gates;
+use pod_lifecycle::FailureReason;
 use pod_manager::Change;
-use pod_workers::{Lifecycle, Observer, Wanted, Working, WorkingPods};
+use pod_workers::{Lifecycle, Observer as _, Wanted, Working, WorkingPods, write_working};
 use prober::{Tallied, Tally};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
 
-/// What the recorded kubelet had no occasion to show, from the reference (7.4) and upstream: name, type, labels.
+/// What the recorded kubelet had no occasion to show, from upstream: name, type, labels.
 const NOT_RECORDED: &str = "
 kubelet_admission_rejections_total\tcounter\treason
 kubelet_image_pull_duration_seconds\thistogram\timage_size_in_bytes
@@ -83,39 +85,40 @@ fn killed() -> Container {
 
 /// Everything has happened once.
 fn eventful() -> Metrics {
-    let metrics = Metrics::default();
-    metrics.called("RunPodSandbox", Duration::from_millis(20), true);
-    metrics.called("RunPodSandbox", Duration::from_millis(20), false);
-    metrics.called("ListImages", Duration::from_millis(4), false);
-    metrics.pod_starts();
-    metrics.container_starts(ContainerKind::Regular);
-    metrics.container_starts(ContainerKind::Sidecar);
-    metrics.container_failed(ContainerKind::Regular, FailureReason::RunContainerError);
-    metrics.cgroup("create", Instant::now());
-    metrics.image_pulled(7, Duration::from_secs(12));
+    let metrics = Metrics::new();
+    let runtime = &metrics.runtime;
+    runtime.called("RunPodSandbox", Duration::from_millis(20), true);
+    runtime.called("RunPodSandbox", Duration::from_millis(20), false);
+    runtime.called("ListImages", Duration::from_millis(4), false);
+    runtime.pod_starts();
+    runtime.container_starts(ContainerKind::Regular);
+    runtime.container_starts(ContainerKind::Sidecar);
+    runtime.container_failed(ContainerKind::Regular, FailureReason::RunContainerError);
+    runtime.cgroup("create", Instant::now());
+    runtime.image_pulled(7, Duration::from_secs(12));
     metrics.status_told(Duration::from_millis(20));
-    let pod = pod();
-    metrics.started(&pod, Duration::from_millis(3));
-    metrics.rejected("OutOfcpu");
-    metrics.rejected("TaintToleration");
-    metrics.rejected("made up");
-    metrics.runs(Duration::from_secs(2));
-    metrics.orphaned();
-    metrics.restarted(&pod);
+    let (pod, pods) = (pod(), &metrics.pods);
+    pods.started(&pod, Duration::from_millis(3));
+    pods.rejected("OutOfcpu");
+    pods.rejected("TaintToleration");
+    pods.rejected("made up");
+    pods.runs(Duration::from_secs(2));
+    pods.orphaned();
+    pods.restarted(&pod);
     let container = killed();
-    metrics.ended(Some(ContainerKind::Init), &container);
-    metrics.ended(None, &container);
+    pods.ended(Some(ContainerKind::Init), &container);
+    pods.ended(None, &container);
     let at = |second: u64| {
         let mono = Monotonic::after_start(Duration::from_secs(second));
         Now { wall: format!("2026-11-23T12:00:{second:02}Z").parse().unwrap(), mono }
     };
-    metrics.heard(&Change::Add(Arc::new(pod.clone())), at(1));
+    metrics.pod_startup.heard(&Change::Add(Arc::new(pod.clone())), at(1));
     let state = json!({"running": {"startedAt": "2026-11-23T12:00:02Z"}});
     let status = |name| json!({"name": name, "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": state});
     let mut shown = pod;
     shown.status =
         Some(serde_json::from_value(json!({"containerStatuses": [status("app"), status("side")]})).unwrap());
-    metrics.heard(&Change::Reconcile(Arc::new(shown)), at(3));
+    metrics.pod_startup.heard(&Change::Reconcile(Arc::new(shown)), at(3));
     metrics
 }
 
@@ -187,7 +190,7 @@ fn probes_have_the_names_types_and_labels_of_the_kubelet() {
     let mut timed = Tally { successful: 1, unknown: 2, timed: 3, seconds: 2.5, ..Tally::default() };
     timed.buckets[0] = 2;
     let mut out = Text::default();
-    probes::write(
+    prober::write_metrics(
         &mut out,
         vec![
             tally(ProbeKind::Readiness, timed),
@@ -219,17 +222,4 @@ fn probes_have_the_names_types_and_labels_of_the_kubelet() {
         assert!(page.contains(&format!("prober_probe_duration_seconds{line}\n")), "{line}: {page}");
     }
     assert!(!page.contains("Startup"), "nothing to say of it yet");
-}
-
-#[test]
-fn methods_are_called_as_the_kubelet_calls_them() {
-    for (method, expected) in [
-        ("Version", "version"),
-        ("RunPodSandbox", "run_podsandbox"),
-        ("PodSandboxStatus", "podsandbox_status"),
-        ("ListContainers", "list_containers"),
-        ("ImageFsInfo", "image_fs_info"),
-    ] {
-        assert_eq!(operation(method), expected);
-    }
 }

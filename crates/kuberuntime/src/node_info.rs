@@ -1,0 +1,176 @@
+//! The node as pods are admitted to it: what the API server has of it, else what this machine says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri_client::v1::StatusRequest;
+use futures::future::BoxFuture;
+use kube::{Api, Client};
+use kube_model::core::{Node, Pod};
+use kube_model::view::RuntimeView;
+use kube_model::{Monotonic, PodUid};
+use pod_lifecycle::Rejection;
+use pod_workers::{Admit, Allocated};
+use tokio::sync::{OnceCell, watch};
+
+/// How long a pod may wait to learn whether the node has been given a label.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of the node, and who may know better.
+pub struct NodeInfo {
+    own: admission::Node,
+    runtime: Runtime,
+    /// Whether the runtime knows it, once it has said so.
+    supplemental_groups_policy: OnceCell<bool>,
+    object: Option<NodeObject>,
+}
+
+/// The Node at the API server.
+pub struct NodeObject {
+    /// Of the API server.
+    pub client: Client,
+    /// As it was last read or written here.
+    pub known: watch::Receiver<Option<Arc<Node>>>,
+}
+
+impl NodeInfo {
+    /// `own` is the node as this machine has been measured.
+    pub fn new(own: admission::Node, runtime: Runtime, object: Option<NodeObject>) -> Self {
+        Self { own, runtime, supplemental_groups_policy: OnceCell::new(), object }
+    }
+
+    /// The node as it is known, or as the API server has it now.
+    pub(crate) async fn get(&self, fresh: bool) -> Arc<admission::Node> {
+        let known = match &self.object {
+            // Pods of this machine's own wait for no server, unless they are about to be rejected.
+            Some(object) => {
+                let read = if fresh { object.read(&self.own.name).await } else { None };
+                read.or_else(|| object.known.borrow().clone())
+            }
+            None => None,
+        };
+        let mut node = known.as_deref().map_or_else(|| self.own.clone(), |node| self.of(node));
+        // The runtime itself knows before the Node tells of it.
+        if let Ok(known) =
+            self.supplemental_groups_policy.get_or_try_init(|| self.runtime.knows_groups()).await
+        {
+            node.supplemental_groups_policy = *known;
+        }
+        Arc::new(node)
+    }
+
+    fn of(&self, node: &Node) -> admission::Node {
+        let status = node.status.as_ref();
+        let features = status.and_then(|status| status.features.as_ref());
+        admission::Node {
+            name: self.own.name.clone(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            // One that somebody else created has none yet.
+            allocatable: status
+                .and_then(|status| status.allocatable.clone())
+                .unwrap_or_else(|| self.own.allocatable.clone()),
+            supplemental_groups_policy: features.is_some_and(|f| f.supplemental_groups_policy == Some(true)),
+            host: Arc::clone(&self.own.host),
+        }
+    }
+}
+
+/// The container runtime, as far as it matters to whether a pod is taken.
+pub struct Runtime {
+    /// The runtime.
+    pub client: cri_client::Client,
+    /// What it last said of itself.
+    pub view: watch::Receiver<RuntimeView<Monotonic>>,
+}
+
+impl Runtime {
+    /// Whether it knows `supplementalGroupsPolicy`. One that is not ready is not asked.
+    async fn knows_groups(&self) -> Result<bool, NotKnown> {
+        if !self.view.borrow().ready {
+            return Err(NotKnown);
+        }
+        let asked = tokio::time::timeout(PATIENCE, self.client.status(StatusRequest::default())).await;
+        let status = asked.ok().and_then(Result::ok).ok_or(NotKnown)?;
+        Ok(status.features.is_some_and(|features| features.supplemental_groups_policy))
+    }
+}
+
+/// The runtime has not said yet.
+struct NotKnown;
+
+impl NodeObject {
+    /// `None` where the server cannot be asked: then what is known has to do.
+    async fn read(&self, name: &str) -> Option<Arc<Node>> {
+        let api = Api::<Node>::all(self.client.clone());
+        tokio::time::timeout(PATIENCE, api.get(name)).await.ok()?.ok().map(Arc::new)
+    }
+}
+
+impl Admit for NodeInfo {
+    fn admit<'a>(
+        &'a self,
+        pod: &'a Arc<Pod>,
+        active: Vec<Arc<Pod>>,
+    ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
+        Box::pin(async move { admit(pod, &active, |fresh| self.get(fresh)).await })
+    }
+
+    /// Nothing is set apart for single pods yet: what is free is what the active ones leave.
+    fn release<'a>(&'a self, _: &'a PodUid) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Admits a pod to the node as it is known; before it is rejected, somebody may have given the node a label, or taken a
+/// taint from it, since it was last read.
+async fn admit<N: Future<Output = Arc<admission::Node>>>(
+    pod: &Pod,
+    active: &[Arc<Pod>],
+    node: impl Fn(bool) -> N,
+) -> Result<Allocated, Rejection> {
+    let known = node(false).await;
+    let mut answer = admission::admit(pod, &known, active.iter().map(Arc::as_ref));
+    if answer.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
+        let fresh = node(true).await;
+        answer = admission::admit(pod, &fresh, active.iter().map(Arc::as_ref));
+    }
+    let rejected = |admission::Rejection { reason, message }| Rejection { reason, message };
+    answer.map_err(rejected).map(|()| Allocated(admission::requested(pod)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_label_that_was_given_lately_is_looked_up_before_a_pod_is_rejected_for_want_of_it() {
+        let labelled = |label: &str| {
+            let labels = [("disk".to_owned(), label.to_owned())].into();
+            Arc::new(admission::Node { labels, ..admission::Node::default() })
+        };
+        let cases = [("hdd", "hdd", 1, true), ("hdd", "ssd", 2, true), ("hdd", "tape", 2, false)];
+        for (known, fresh, questions, taken) in cases {
+            let wanted = if taken { fresh } else { "ssd" };
+            let containers =
+                json!([{"name": "c", "resources": {"requests": {"cpu": "1500m", "memory": "1Ki"}}}]);
+            let spec = json!({"nodeSelector": {"disk": wanted}, "containers": containers});
+            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            let asked = std::cell::Cell::new(0);
+            let node = |is_fresh| {
+                asked.set(asked.get() + 1);
+                std::future::ready(labelled(if is_fresh { fresh } else { known }))
+            };
+            let answer = admit(&pod, &[], node).await;
+            assert_eq!(asked.get(), questions, "{known}, {fresh}");
+            let given = [("cpu", 1500), ("memory", 1024), ("pods", 1)];
+            let given = Allocated(given.map(|(name, amount)| (name.to_owned(), amount)).into());
+            match taken {
+                true => assert_eq!(answer, Ok(given), "{known}, {fresh}"),
+                false => assert_eq!(answer.unwrap_err().reason, "NodeAffinity"),
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Orphaned pods, of which earlier runs of the agent left files or cgroups on the node; and what all pods of a class
+//! share.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_model::core::Pod;
+use kube_model::qos::QosClass;
+use kube_model::{PodUid, resources};
+use pod_workers::{Probes, Workers};
+use tokio::time::Instant;
+
+use super::{CriRuntime, Files};
+
+/// Pause between two looks for empty cgroups.
+const SWEEP: Duration = Duration::from_secs(20);
+
+impl CriRuntime {
+    /// Gives the burstable class as much CPU weight as its pods request together (upstream
+    /// `pkg/kubelet/cm/qos_container_manager_linux.go`).
+    pub fn share_burstable_cpu<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let specs =
+            pods.filter(|pod| QosClass::of(pod) == QosClass::Burstable).filter_map(|p| p.spec.as_ref());
+        let total = specs
+            .map(|spec| resources::requests(spec).milli_cpu().unwrap_or(0))
+            .fold(0_i64, i64::saturating_add);
+        let began = Instant::now();
+        let shared = cgroups.set_burstable_shares(total);
+        self.metrics.cgroup("update", began);
+        if let Err(error) = shared {
+            tracing::error!("the CPU shares of burstable pods are not up to date: {error}");
+        }
+    }
+
+    /// Removes directories, logs and cgroups of pods that nobody wants and the runtime does not know: the agent
+    /// was killed after the runtime had forgotten the pod and before the files were gone.
+    pub async fn remove_orphaned_pods<P: Probes>(&self, workers: &Workers<Self, P>) {
+        workers.ready().await;
+        // What is on disk is read first: whatever comes later belongs to a pod that is known by then.
+        let found = self.files.run(|files| Ok(files.found())).await.unwrap_or_default();
+        let with_cgroup = match self.cgroups.as_ref().map(|cgroups| cgroups.pods()) {
+            Some(Ok(uids)) => uids,
+            Some(Err(error)) => {
+                tracing::warn!(err = &error as &dyn Error, "cannot look for cgroups of pods that are gone");
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let known = workers.known();
+        let is_left = |uid: &PodUid| !known.contains(uid);
+        for uid in with_cgroup.into_iter().filter(is_left) {
+            tracing::info!(%uid, "removing the cgroup of a pod that is gone");
+            if let Some(cgroups) = &self.cgroups
+                && let Err(error) = cgroups.remove_pod(&uid).await
+            {
+                tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left");
+            }
+        }
+        for (uid, dir) in found.into_iter().filter(|(uid, _)| is_left(uid)) {
+            tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
+            if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
+                tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left");
+            }
+        }
+        if let Err(error) = self.files.run(Files::remove_dangling_links).await {
+            tracing::warn!("a link to a log that is gone is left: {error}");
+        }
+    }
+
+    /// Removes empty cgroups of pods that nobody knows, again and again: a runtime that was making a sandbox while its
+    /// pod was removed makes them once more after the clean-up. Only what was so at two looks goes, so that a runtime
+    /// may do what it is at. Never ends.
+    pub async fn sweep_cgroups<P: Probes>(&self, workers: &Workers<Self, P>) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let mut before = BTreeSet::new();
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let found = match cgroups.pods() {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(
+                        err = &error as &dyn Error,
+                        "cannot look for cgroups of pods that are gone"
+                    );
+                    continue;
+                }
+            };
+            let known = workers.known();
+            let unknown: BTreeSet<_> = found.into_iter().filter(|uid| !known.contains(uid)).collect();
+            for uid in unknown.intersection(&before) {
+                match workers.unless_known(uid, || cgroups.remove_empty_pod(uid)) {
+                    Some(Ok(true)) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
+                    Some(Ok(false)) | None => {}
+                    Some(Err(error)) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
+                }
+            }
+            before = unknown;
+        }
+    }
+}
