@@ -10,8 +10,8 @@ use images::credentials::Places;
 use kube_model::view::{RuntimeView, SourceView};
 use kuberuntime::streams::CriStreams;
 use kuberuntime::{
-    AgentProbes, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeSink, SharedSink,
-    make_dir,
+    AgentProbes, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeSink, Providers,
+    SharedSink, make_dir,
 };
 use node_config::Settings;
 use pleg::Pleg;
@@ -193,6 +193,7 @@ impl Agent {
             resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
+            providers: Providers(Vec::new()),
             client: client.clone(),
             metrics: Arc::clone(&metrics.runtime),
         };

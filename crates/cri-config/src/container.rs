@@ -13,6 +13,7 @@ use node_proto::cri::v1::{
 
 use crate::env::{Env, References};
 use crate::error::{ConfigError, FieldError};
+use crate::extras::ContainerExtras;
 use crate::hosts::{HOSTS_PATH, mounts_hosts_file};
 use crate::sandbox::identity_labels;
 use crate::security::{self, ImageUser, check_run_as_non_root};
@@ -41,6 +42,8 @@ pub struct ContainerInputs<'a> {
     /// What was found of the objects that its variables come from; `None` on a node without an API server, where
     /// a container that needs one is refused.
     pub references: Option<&'a References<'a>>,
+    /// What it gets beside what its spec and the node say.
+    pub extras: &'a ContainerExtras,
 }
 
 /// What to ask the runtime for.
@@ -56,7 +59,8 @@ pub fn container_config(
     check_run_as_non_root(pod, container, image_user)?;
     let spec = pod.spec.as_ref().ok_or_else(|| refuse(FieldError::new("spec", "is missing")))?;
     let pod_ips = if pod::host_network(spec) { &settings.node_ips } else { inputs.pod_ips };
-    let env = Env::new(pod, spec, container, pod_ips, settings, inputs.references)?;
+    let mut env = Env::new(pod, spec, container, pod_ips, settings, inputs.references)?;
+    env.underlay(&inputs.extras.envs);
     build(inputs, spec, env, settings).map_err(refuse)
 }
 
@@ -66,13 +70,17 @@ fn build(
     mut env: Env,
     settings: &Settings,
 ) -> Result<ContainerConfig, FieldError> {
-    let ContainerInputs { pod, container, restart_count, .. } = inputs;
+    let ContainerInputs { pod, container, restart_count, extras, .. } = inputs;
     let mut words = |field: &str, list: &Option<Vec<String>>| {
         let words = list.iter().flatten().map(|word| env.expand(word));
         words.collect::<Result<_, _>>().map_err(|problem| FieldError::new(field, problem))
     };
     let mut labels: BTreeMap<_, _> = identity_labels(pod).into();
     labels.insert(labels::CONTAINER_NAME.to_owned(), container.name.clone());
+    let mut annotations = extras.annotations.clone();
+    annotations.append(&mut self::annotations(pod, spec, container, restart_count)?);
+    let mut resources = resources::of_container(pod, spec, container, settings);
+    extras.cpuset.apply(&mut resources);
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: restart_count }),
         image: Some(ImageSpec {
@@ -84,14 +92,16 @@ fn build(
         args: words("args", &container.args)?,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts: mounts(inputs, settings),
+        devices: extras.devices.clone(),
+        cdi_devices: extras.cdi_devices.clone(),
         labels,
-        annotations: annotations(pod, spec, container, restart_count)?,
+        annotations,
         log_path: paths::log_path(&container.name, restart_count),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
-            resources: Some(resources::of_container(pod, spec, container, settings)),
+            resources: Some(resources),
             security_context: Some(security::of_container(
                 pod,
                 spec,
@@ -115,9 +125,10 @@ fn mounts(inputs: ContainerInputs<'_>, settings: &Settings) -> Vec<Mount> {
     };
     let hosts = inputs.hosts_file.filter(|_| mounts_hosts_file(inputs.container));
     let message_path = inputs.container.termination_message_path.as_deref().filter(|p| !p.is_empty());
-    hosts
-        .map(|file| mount(HOSTS_PATH, file))
-        .into_iter()
+    let given = inputs.extras.mounts.iter();
+    given
+        .map(|m| Mount { selinux_relabel: m.selinux_relabel && settings.selinux, ..m.clone() })
+        .chain(hosts.map(|file| mount(HOSTS_PATH, file)))
         .chain(message_path.map(|at| mount(at, inputs.termination_log)))
         .collect()
 }
@@ -184,6 +195,7 @@ mod tests {
             hosts_file,
             termination_log: Path::new("/t"),
             references: None,
+            extras: &ContainerExtras::default(),
         };
         container_config(inputs, &settings)
     }

@@ -64,6 +64,13 @@ impl Env {
         Ok(env)
     }
 
+    /// Adds variables that give way to all others. No variable's value refers to them.
+    pub(crate) fn underlay(&mut self, weaker: &BTreeMap<String, String>) {
+        for (name, value) in weaker {
+            self.variables.entry(name.clone()).or_insert_with(|| value.clone().into_bytes());
+        }
+    }
+
     /// # Errors
     /// The variable that `text` refers to and that is no text itself, or a text that becomes too long.
     pub(crate) fn expand(&mut self, text: &str) -> Result<String, String> {

@@ -12,6 +12,7 @@ mod container;
 pub mod dns;
 pub mod env;
 mod error;
+mod extras;
 pub mod hostname;
 pub mod hosts;
 pub mod observe;
@@ -27,6 +28,7 @@ mod unsupported;
 
 pub use container::{ContainerInputs, container_config};
 pub use error::ConfigError;
+pub use extras::{ContainerExtras, Cpuset};
 pub use sandbox::sandbox_config;
 pub use security::ImageUser;
 pub use settings::{Allocatable, Cgroups, Dns, Driver, Settings, Swap, Version};

@@ -41,12 +41,17 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
         add(true, &format!("volumes[{}].{}", volume.name, kind(volume)), NO_VOLUMES);
     }
     for (kind, container) in pod::containers(spec) {
-        let list = if kind == pod::ContainerKind::Regular { "containers" } else { "initContainers" };
-        let path = |field: &str| format!("{list}[{}].{field}", container.name);
-        add(any(container.volume_mounts.as_ref().map(Vec::len)), &path("volumeMounts"), NO_VOLUMES);
-        add(any(container.volume_devices.as_ref().map(Vec::len)), &path("volumeDevices"), NO_VOLUMES);
         let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
-        add(any(claims.map(Vec::len)), &path("resources.claims"), NO_CLAIMS);
+        let fields = [
+            ("volumeMounts", container.volume_mounts.as_ref().map(Vec::len), NO_VOLUMES),
+            ("volumeDevices", container.volume_devices.as_ref().map(Vec::len), NO_VOLUMES),
+            ("resources.claims", claims.map(Vec::len), NO_CLAIMS),
+        ];
+        // This is asked before each plan: no text is made of what is not there.
+        for (field, _, why) in fields.into_iter().filter(|(_, list, _)| any(*list)) {
+            let list = if kind == pod::ContainerKind::Regular { "containers" } else { "initContainers" };
+            add(true, &format!("{list}[{}].{field}", container.name), why);
+        }
     }
     add(any(spec.resource_claims.as_ref().map(Vec::len)), "resourceClaims", NO_CLAIMS);
     add(

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use cri_config::dns::ResolvConf;
 use cri_config::{
-    Cgroups, ConfigError, ContainerInputs, Dns, ImageUser, Settings, Version, container_config, paths,
-    sandbox_config, unsupported,
+    Cgroups, ConfigError, ContainerExtras, ContainerInputs, Dns, ImageUser, Settings, Version,
+    container_config, paths, sandbox_config, unsupported,
 };
 use kube_model::core::Pod;
 use kube_model::{labels, pod};
@@ -105,6 +105,7 @@ impl Recording {
             hosts_file: Some(&paths::hosts_file(root, &uid)),
             termination_log: &paths::container_dir(root, &uid, name).join("$RAND"),
             references: None,
+            extras: &ContainerExtras::default(),
         };
         container_config(inputs, &node())
     }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod files;
+mod gather;
 mod hooks;
 mod images;
 mod kill;
@@ -10,6 +11,7 @@ mod node_info;
 mod observe;
 mod orphaned;
 mod probes;
+mod providers;
 mod references;
 pub mod resolver;
 mod sandbox;
@@ -26,7 +28,7 @@ use cri_client::Client;
 use kube_model::core::Pod;
 use kube_model::observed::{Container, ContainerState, ObservedPod, Sandbox};
 use kube_model::{PodKey, PodUid, pod};
-use pod_lifecycle::FailureReason;
+use pod_lifecycle::{FailureReason, Unmet};
 use pod_workers::{CleanUp, Observed, Reporter, Runtime, StartContainer, StepError};
 use tokio::time::Instant;
 
@@ -38,6 +40,7 @@ pub use images::{CriImages, PulledFor};
 pub use node_info::{NodeInfo, NodeObject, Runtime as NodeRuntime};
 pub use observe::{read, with_termination_messages};
 pub use probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
+pub use providers::{Extras, Provider, Providers};
 pub use references::References;
 
 /// What the node is to its containers; its addresses may change.
@@ -61,6 +64,8 @@ pub struct CriRuntime {
     pub hooks: Hooks,
     /// `None` without an API server.
     pub references: Option<References>,
+    /// Who gives pods what they need beside images.
+    pub providers: Providers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -70,9 +75,8 @@ impl Runtime for CriRuntime {
         observe::pod(&self.client, uid, key).await.map_err(|e| failed(FailureReason::FailedPrepare, &e))
     }
 
-    fn unsupported(&self, pod: &Pod) -> Option<String> {
-        let fields: Vec<String> = cri_config::unsupported(pod).iter().map(ToString::to_string).collect();
-        (!fields.is_empty()).then(|| fields.join("; "))
+    fn preconditions(&self, pod: &Arc<Pod>) -> Vec<Unmet> {
+        self.providers.unmet(pod)
     }
 
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {

@@ -11,6 +11,7 @@ use kube_model::pod::ContainerKind;
 
 use crate::context::Context;
 use crate::inputs::{FailureReason, Intent};
+use crate::precondition::{self, UNSUPPORTED};
 use crate::resources;
 use crate::restart::{self, EXIT_UNKNOWN, Verdict};
 use crate::termination_message;
@@ -237,7 +238,7 @@ fn waiting_to_start(cx: Context<'_>) -> ContainerState {
     let failure = cx.inputs.memory.pod_failure.as_ref().filter(|f| f.reason != FailureReason::FailedKillPod);
     waiting(
         if initializing { "PodInitializing" } else { "ContainerCreating" },
-        failure.map(|f| f.message.clone()),
+        failure.map(|f| f.message.as_str()).or_else(|| precondition::pending(cx)).map(str::to_owned),
     )
 }
 
@@ -251,14 +252,14 @@ fn waiting_state(cx: Context<'_>, kind: ContainerKind, container: &Container) ->
     let memory = cx.inputs.memory;
     let failure = memory.failures.get(&container.name);
     let crash = memory.crash_backoff.get(&container.name).and_then(|b| b.pending(now));
-    let lacking = cx.inputs.unsupported;
+    let lacking = precondition::unsupported(cx);
     if (failure.is_none() && crash.is_none() && lacking.is_none())
         || restart::verdict(cx, kind, container) != Verdict::Start
     {
         return None;
     }
     let (reason, message) = match (lacking, failure, crash) {
-        (Some(lacking), ..) => (waiting::UNSUPPORTED, lacking.to_owned()),
+        (Some(lacking), ..) => (UNSUPPORTED, lacking.to_owned()),
         (None, Some(failure), _) => waiting::describe_failure(container, failure, now),
         (None, None, Some(crash)) => waiting::describe_crash(cx, container, crash),
         (None, None, None) => return None,

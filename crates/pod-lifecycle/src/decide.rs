@@ -12,7 +12,9 @@ use crate::context::{Context, Index};
 use crate::inputs::{Failure, FailureReason, Grace, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
-use crate::{container_status, deadline, ephemeral, garbage, init, phase, sandbox, termination, waiting};
+use crate::{
+    container_status, deadline, ephemeral, garbage, init, phase, precondition, sandbox, termination, waiting,
+};
 
 /// What to do next for a pod. Pure: the same inputs give the same plan.
 ///
@@ -97,8 +99,8 @@ fn run(cx: Context<'_>, draft: &mut Draft, cause: StopCause, grace: Grace) -> Pr
 }
 
 fn go_on(cx: Context<'_>, draft: &mut Draft) -> Progress {
-    if let Some(lacking) = cx.inputs.unsupported {
-        return keep_what_runs(cx, draft, lacking);
+    if !cx.inputs.preconditions.is_empty() {
+        return keep_what_runs(cx, draft);
     }
     match sandbox::usable(cx) {
         Err(attempt) => replace_sandbox(cx, draft, attempt),
@@ -106,16 +108,13 @@ fn go_on(cx: Context<'_>, draft: &mut Draft) -> Progress {
     }
 }
 
-/// The node lacks what the spec names: what runs stays as it is, whoever started it, until the pod ends by itself.
-/// So does the kubelet while volumes are not mounted: upstream `pkg/kubelet/kubelet.go` `SyncPod` touches no
-/// container before they are.
-fn keep_what_runs(cx: Context<'_>, draft: &mut Draft, lacking: &str) -> Progress {
+/// The pod lacks something: what runs stays as it is, whoever started it, until the pod ends by itself.
+fn keep_what_runs(cx: Context<'_>, draft: &mut Draft) -> Progress {
     if restart::all_done(cx) {
         stop_pod(cx, draft, StopCause::PodEnded);
     } else {
-        // One of which nothing was ever started has waited since it was first seen; of another nobody knows.
-        let since = cx.inputs.observed.containers.is_empty().then(|| deadline::started_at(cx));
-        draft.waits.push(Wait { since, ..wait(None, waiting::UNSUPPORTED, lacking.to_owned()) });
+        // No wake-up of its own: who works on it tells when it is there.
+        draft.waits.extend(precondition::waits(cx));
     }
     Progress::Going
 }

@@ -7,7 +7,8 @@ use kube_model::view::Wait;
 
 use crate::container_status;
 use crate::context::Context;
-use crate::waiting::{UNSUPPORTED, waiting};
+use crate::precondition::UNSUPPORTED;
+use crate::waiting::waiting;
 
 const WHY: &str = "ephemeral containers are not supported yet";
 

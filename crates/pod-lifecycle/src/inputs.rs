@@ -9,6 +9,7 @@ use kube_model::probe::PodProbes;
 use kube_model::{Monotonic, Now};
 
 use crate::plan::StopCause;
+use crate::precondition::Unmet;
 
 /// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +27,8 @@ pub struct Inputs<'a> {
     pub memory: &'a Memory,
     /// Facts of the node.
     pub node: &'a NodeFacts,
-    /// What the spec names and the node cannot give its containers: fields and reasons. Then nothing of the pod is
-    /// started, and nothing that runs is stopped to be started anew.
-    pub unsupported: Option<&'a str>,
+    /// What the pod needs and does not have; empty when nothing is missing. A pod that is removed needs nothing.
+    pub preconditions: &'a [Unmet],
     /// The present.
     pub now: Now,
 }

@@ -7,7 +7,7 @@ use kube_model::pod::ContainerKind;
 use crate::container_status::Statuses;
 use crate::context::Context;
 use crate::inputs::{FailedStatus, Intent};
-use crate::{deadline, restart};
+use crate::{deadline, precondition, restart};
 
 /// `status.phase`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) struct Outcome {
 /// `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`). Else who terminates the pod decides, be it its deadline, then
 /// the containers; reason and message stay as long as the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
-    if let Some(rejection) = &cx.inputs.memory.rejection {
+    if let Some(rejection) = precondition::rejection(cx) {
         return Outcome {
             phase: Phase::Failed,
             reason: Some(rejection.reason.clone()),

@@ -1,6 +1,6 @@
 //! A pod that its node does not take (upstream `pkg/kubelet/kubelet.go` `rejectPod`).
 
-use kube_model::core::PodStatus;
+use kube_model::core::{ContainerStatus, PodStatus};
 use kube_model::qos::QosClass;
 
 use crate::container_status::time;
@@ -31,6 +31,16 @@ impl Rejection {
     pub(crate) fn status_message(&self) -> String {
         format!("{PREFIX}{}", self.message)
     }
+}
+
+/// Whether containers of the pod have run, so that there is something to tell of them.
+pub(crate) fn has_run(cx: Context<'_>) -> bool {
+    let told = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_none());
+    let previous = cx
+        .previous()
+        .into_iter()
+        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
+    !cx.inputs.observed.containers.is_empty() || previous.into_iter().any(told)
 }
 
 /// The status says that and nothing else: there are no containers to tell of.

@@ -10,7 +10,7 @@ use crate::container_status::{self, time};
 use crate::context::{Context, Index};
 use crate::inputs::Inputs;
 use crate::phase::{self, Phase};
-use crate::{conditions, deadline, ephemeral, rejection, resources};
+use crate::{conditions, deadline, ephemeral, precondition, rejection, resources};
 
 /// The status of a pod now.
 ///
@@ -23,7 +23,7 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     let Some(cx) = Context::new(inputs, &index) else {
         return PodStatus { phase: Some(Phase::Pending.as_str().to_owned()), ..PodStatus::default() };
     };
-    if let Some(rejection) = &inputs.memory.rejection {
+    if let Some(rejection) = precondition::rejection(cx).filter(|_| !rejection::has_run(cx)) {
         return rejection::status(cx, rejection);
     }
     let mut statuses = container_status::all(cx);

@@ -13,9 +13,6 @@ use crate::inputs::{Failure, FailureReason};
 /// changes at its next sync, 10 to 15 s later.
 const SHOW_PULL_ERROR_SECONDS: i64 = 5;
 
-/// Waiting reason where the spec names what the node cannot give.
-pub(crate) const UNSUPPORTED: &str = "Unsupported";
-
 /// The state of a container that waits.
 pub(crate) fn waiting(reason: &str, message: Option<String>) -> ContainerState {
     ContainerState {

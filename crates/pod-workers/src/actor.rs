@@ -11,7 +11,7 @@ use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
 use kube_model::{Monotonic, PodKey, PodUid, pod};
 use pod_lifecycle::{
-    Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection, has_post_start_hook,
+    Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection, Unmet, has_post_start_hook,
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -75,8 +75,6 @@ pub(crate) struct Actor<R, P> {
     desired: watch::Receiver<Desired>,
     node: watch::Receiver<Arc<Node>>,
     memory: Memory,
-    /// What the node cannot give the pod, found out anew when that changes.
-    unsupported: Option<(Arc<Pod>, Option<String>)>,
     observation: Option<Observation>,
     /// When a killed container has to be looked at once more.
     look_again: Option<Monotonic>,
@@ -114,7 +112,6 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             desired,
             node,
             memory,
-            unsupported: None,
             observation: None,
             look_again: None,
             must_observe: false,
@@ -253,12 +250,30 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         };
         match answer {
             Ok(Allocated(resources)) => tracing::debug!(pod = %self.key, ?resources, "Admitted"),
-            Err(rejection) => {
-                self.context().observer.rejected(&rejection.reason);
-                self.status.event(EventType::Warning, &rejection.reason, None, rejection.message.clone());
-                self.memory.rejection = Some(rejection);
-            }
+            Err(rejection) => self.reject(rejection),
         }
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        self.context().observer.rejected(&rejection.reason);
+        self.status.event(EventType::Warning, &rejection.reason, None, rejection.message.clone());
+        self.memory.rejection = Some(rejection);
+    }
+
+    /// What the pod needs and does not have. One that was refused something for good is rejected, once.
+    fn preconditions(&mut self, desired: &Desired) -> Vec<Unmet> {
+        if !desired.state.needs_preconditions() || self.memory.rejection.is_some() {
+            return Vec::new();
+        }
+        let unmet = self.context().runtime.preconditions(&desired.pod);
+        let failed = unmet.iter().find_map(|unmet| match unmet {
+            Unmet::Failed(rejection) => Some(rejection.clone()),
+            Unmet::Unsupported { .. } | Unmet::Waiting { .. } => None,
+        });
+        if let Some(rejection) = failed {
+            self.reject(rejection);
+        }
+        unmet
     }
 
     /// Brings the observation up to date: from what was told if that will do, by asking the runtime if it must. A pod
@@ -356,9 +371,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             (Intent::Terminate { .. } | Intent::Remove { .. }, _) => probes.terminating(&self.uid),
         }
         let results = probes.results(&self.uid);
-        let known = self.unsupported.take().filter(|(pod, _)| Arc::ptr_eq(pod, &desired.pod));
-        let find = || (Arc::clone(&desired.pod), self.context().runtime.unsupported(&desired.pod));
-        let unsupported = self.unsupported.insert(known.unwrap_or_else(find)).1.as_deref();
+        let preconditions = self.preconditions(desired);
         let inputs = Inputs {
             pod: &desired.pod,
             intent: &intent,
@@ -366,7 +379,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             probes: &results,
             memory: &self.memory,
             node: &node.facts,
-            unsupported,
+            preconditions: &preconditions,
             now,
         };
         let mut plan = pod_lifecycle::plan(&inputs);

@@ -152,6 +152,11 @@ impl WorkerState {
         matches!(self, Self::WaitingForName | Self::WaitingForRuntime(_))
     }
 
+    /// Whether its containers are to run, so that it needs what they need.
+    pub(crate) fn needs_preconditions(&self) -> bool {
+        matches!(self, Self::Admitting | Self::Syncing)
+    }
+
     /// Whether the node has taken it, and it has not been cleaned up since.
     pub(crate) fn is_admitted(&self) -> bool {
         match self {

@@ -11,7 +11,7 @@ use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::probe::PodProbes;
 use kube_model::view::Wait;
 use kube_model::{Monotonic, PodKey, PodUid};
-use pod_lifecycle::{FailureReason, NodeFacts, Rejection};
+use pod_lifecycle::{FailureReason, NodeFacts, Rejection, Unmet};
 
 use crate::pod_status::Reporter;
 
@@ -24,9 +24,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn observe(&self, uid: &PodUid, key: &PodKey)
     -> impl Future<Output = Result<Observed, StepError>> + Send;
 
-    /// What the pod's spec names and the node cannot give its containers, with reasons. Nothing of such a pod is
-    /// started, whoever created it.
-    fn unsupported(&self, pod: &Pod) -> Option<String>;
+    /// What the pod needs before anything of it starts and does not have; nothing when it has all. This is asked
+    /// before each plan, so it answers from what is known at once; whoever makes something ready
+    /// [wakes](crate::Workers::wake) the pod.
+    fn preconditions(&self, pod: &Arc<Pod>) -> Vec<Unmet>;
 
     /// Makes the pod's directories and cgroup, then creates and starts a sandbox.
     fn create_sandbox(

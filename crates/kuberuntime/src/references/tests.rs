@@ -98,6 +98,7 @@ async fn env(api: &Api, pod: &Pod) -> Result<Vec<String>, String> {
         hosts_file: None,
         termination_log: "/t".as_ref(),
         references: Some(&found.as_inputs()),
+        extras: &cri_config::ContainerExtras::default(),
     };
     let config = container_config(inputs, &cri_config::Settings::default()).map_err(|e| e.to_string())?;
     let line =

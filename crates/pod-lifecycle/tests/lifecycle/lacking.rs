@@ -1,14 +1,32 @@
-//! Pods that name what the node cannot give: nothing of them is started, and what runs goes on.
+//! Pods that lack something: nothing of them is started, and what runs goes on.
 
+use kube_model::Monotonic;
 use kube_model::core::ContainerStatus;
 use kube_model::observed::SandboxState;
 use kube_model::probe::ProbeOutcome;
-use pod_lifecycle::{Action, Progress};
+use pod_lifecycle::{Action, Plan, Progress, Rejection, Unmet};
 use serde_json::json;
 
 use crate::sim::{Sim, exits, pod, short};
 
 const WHY: &str = "spec.volumes[data].emptyDir: volumes are not supported yet";
+
+fn unsupported() -> Vec<Unmet> {
+    vec![Unmet::Unsupported { message: WHY.into() }]
+}
+
+fn not_mounted(since: Monotonic) -> Unmet {
+    Unmet::Waiting {
+        reason: "VolumesNotMounted".into(),
+        message: "unmounted volumes=[data]".into(),
+        since,
+        until: None,
+    }
+}
+
+fn waits(plan: &Plan) -> Vec<(&str, &str, Option<Monotonic>)> {
+    plan.waits.iter().map(|w| (w.reason.as_str(), w.message.as_str(), w.since)).collect()
+}
 
 /// A pod that another kubelet started.
 fn adopted() -> Sim {
@@ -18,14 +36,14 @@ fn adopted() -> Sim {
     let mut sim = Sim::started(pod(json!({ "initContainers": [side], "containers": [app, "other"] })));
     sim.forget();
     sim.new_calls();
-    sim.unsupported = Some(WHY.into());
+    sim.preconditions = unsupported();
     sim
 }
 
 #[test]
 fn a_new_pod_is_not_started_and_says_why() {
     let mut sim = Sim::new(pod(json!({ "initContainers": ["i"], "containers": ["app"] })));
-    sim.unsupported = Some(WHY.into());
+    sim.preconditions = unsupported();
     let plan = sim.settle();
     assert_eq!((plan.progress, plan.wake_at, sim.calls.len()), (Progress::Going, None, 0));
     let wait = &plan.waits[0];
@@ -37,7 +55,7 @@ fn a_new_pod_is_not_started_and_says_why() {
         assert_eq!(sim.waiting(name), Some(("Unsupported".into(), WHY.into())));
     }
     // As soon as the node can, it does.
-    sim.unsupported = None;
+    sim.preconditions.clear();
     sim.settle();
     assert_eq!(sim.phase(), "Pending");
     assert_eq!(sim.running(), ["i"]);
@@ -94,7 +112,7 @@ fn such_a_pod_can_still_end_and_be_removed() {
     sim.round(usize::MAX);
     sim.round(usize::MAX);
     sim.new_calls();
-    sim.unsupported = Some(WHY.into());
+    sim.preconditions = unsupported();
     assert_eq!(sim.run(sim.after(60), |_, _| false).progress, Progress::Ended);
     assert_eq!(
         (short(&sim.calls), sim.phase().as_str()),
@@ -104,6 +122,77 @@ fn such_a_pod_can_still_end_and_be_removed() {
     let mut sim = adopted();
     sim.remove();
     assert!(sim.observed.is_gone());
+}
+
+/// As the kubelet shows it, but for the message.
+#[test]
+fn what_is_being_worked_on_is_waited_for_and_then_the_pod_starts() {
+    for (init, reason) in [(json!([]), "ContainerCreating"), (json!(["i"]), "PodInitializing")] {
+        let mut sim = Sim::new(pod(json!({ "initContainers": init, "containers": ["app"] })));
+        let since = sim.now;
+        let claim = Unmet::Waiting {
+            reason: "ClaimsNotPrepared".into(),
+            message: "the driver is not there".into(),
+            since,
+            until: Some(sim.after(7)),
+        };
+        sim.preconditions = vec![not_mounted(since), claim];
+        let plan = sim.settle();
+        assert_eq!((plan.progress, plan.wake_at, sim.new_calls().len()), (Progress::Going, None, 0));
+        let all = [
+            ("VolumesNotMounted", "unmounted volumes=[data]", Some(since)),
+            ("ClaimsNotPrepared", "the driver is not there", Some(since)),
+        ];
+        assert_eq!(waits(&plan), all);
+        assert_eq!(plan.waits[1].until, Some(sim.after(7)));
+        assert_eq!(sim.phase(), "Pending");
+        assert_eq!(sim.waiting("app"), Some((reason.into(), "unmounted volumes=[data]".into())));
+        sim.preconditions.clear();
+        sim.settle();
+        assert_eq!(sim.running().len(), 1);
+    }
+}
+
+/// What ended shows how it ended, as it does in the kubelet, which makes no new status meanwhile.
+#[test]
+fn while_something_is_worked_on_what_runs_goes_on_and_nothing_is_restarted() {
+    let mut sim = adopted();
+    sim.preconditions = vec![not_mounted(sim.now)];
+    sim.settle();
+    sim.probes.0.get_mut("$CONTAINER_app_0").unwrap().liveness = Some(ProbeOutcome::Failure);
+    sim.end("$CONTAINER_other_0", 1, "Error", "");
+    let plan = sim.run(sim.after(3600), |_, _| false);
+    assert_eq!((short(&sim.calls), sim.running()), (vec![], vec!["app", "side"]));
+    assert_eq!(waits(&plan)[0].0, "VolumesNotMounted");
+    assert_eq!(sim.waiting("other"), None);
+    sim.preconditions.clear();
+    sim.probes.0.clear();
+    sim.settle();
+    assert_eq!(sim.running(), ["app", "other", "side"]);
+}
+
+#[test]
+fn a_pod_that_can_never_have_what_it_needs_fails_and_ends() {
+    let rejection = Rejection { reason: "NoSuchDevice".into(), message: "it is gone".into() };
+    let failed = |sim: &Sim| {
+        let status = sim.status();
+        assert_eq!(sim.phase(), "Failed");
+        assert_eq!(status.reason.as_deref(), Some("NoSuchDevice"));
+        assert_eq!(status.message.as_deref(), Some("Pod was rejected: it is gone"));
+        status
+    };
+    let mut sim = Sim::new(pod(json!({ "containers": ["app"] })));
+    sim.preconditions = vec![not_mounted(sim.now), Unmet::Failed(rejection.clone())];
+    assert_eq!((sim.settle().progress, sim.calls.len()), (Progress::Ended, 0));
+    assert_eq!(failed(&sim).container_statuses, None);
+
+    let mut sim = adopted();
+    sim.preconditions = vec![Unmet::Failed(rejection)];
+    assert_eq!(sim.settle().progress, Progress::Ended);
+    assert_eq!(sim.running(), Vec::<&str>::new());
+    // How its containers ended can still be seen.
+    let ended = failed(&sim).container_statuses.unwrap();
+    assert!(ended.iter().all(|c| c.state.as_ref().unwrap().terminated.is_some()), "{ended:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use kube_model::observed::{
 use kube_model::probe::{PodProbes, ProbeOutcome};
 use kube_model::resources::{amount, milli_cpu_of_quota, milli_cpu_of_shares, quota, shares};
 use kube_model::{Monotonic, Now, Timestamp, pod};
-use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, NodeFacts, Plan, Progress};
+use pod_lifecycle::{Action, FailureReason, Inputs, Intent, Memory, NodeFacts, Plan, Progress, Unmet};
 
 /// A mutating CRI call, with the stand-ins of the recordings for IDs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +65,8 @@ pub(crate) struct Sim {
     pub(crate) sandbox_fails: Option<String>,
     /// IDs of what cannot be removed.
     pub(crate) kept: BTreeSet<String>,
-    /// What the node cannot give the pod.
-    pub(crate) unsupported: Option<String>,
+    /// What the pod needs and does not have.
+    pub(crate) preconditions: Vec<Unmet>,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) calls: Vec<Call>,
     /// Hooks that were run again.
@@ -94,7 +94,7 @@ impl Sim {
             ip: IpAddr::from([10, 88, 0, 2]),
             sandbox_fails: None,
             kept: BTreeSet::new(),
-            unsupported: None,
+            preconditions: Vec::new(),
             behaviours: BTreeMap::new(),
             calls: Vec::new(),
             hooks_run: Vec::new(),
@@ -113,7 +113,7 @@ impl Sim {
             probes: &self.probes,
             memory: &self.memory,
             node: &self.node,
-            unsupported: self.unsupported.as_deref(),
+            preconditions: &self.preconditions,
             now: self.both(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube_model::core::{Pod, PodCondition, PodReadinessGate, PodStatus};
 use kube_model::observed::SandboxState;
 use kube_model::view::PodView;
+use pod_lifecycle::{Rejection, Unmet};
 
 use crate::support::{Fake, World, a_pod};
 
@@ -18,7 +19,8 @@ async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so()
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.until_running().await;
     world.workers.shutdown().await;
-    world.fake.state.lock().unwrap().unsupported = Some("spec.volumes[data].emptyDir: no");
+    let unsupported = Unmet::Unsupported { message: "spec.volumes[data].emptyDir: no".to_owned() };
+    world.fake.state.lock().unwrap().preconditions = vec![unsupported];
     let before = world.fake.calls();
 
     let again = World::over(Arc::clone(&world.fake));
@@ -42,10 +44,57 @@ async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so()
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(again.fake.calls(), before);
     // A change of the pod is looked at anew.
-    again.fake.state.lock().unwrap().unsupported = None;
+    again.fake.state.lock().unwrap().preconditions.clear();
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
     again.until("restarted", restarted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
+    let world = World::new();
+    let waiting = Unmet::Waiting {
+        reason: "VolumesNotMounted".to_owned(),
+        message: "unmounted volumes=[data]".to_owned(),
+        since: world.workers.clock().mono(),
+        until: None,
+    };
+    world.fake.state.lock().unwrap().preconditions = vec![waiting];
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.workers.sources_ready();
+    let told = |views: &[Arc<PodView>], _: &Fake| {
+        let waits = views.iter().flat_map(|v| &v.waits);
+        waits
+            .map(|w| (w.reason.as_str(), w.message.as_str()))
+            .eq([("VolumesNotMounted", "unmounted volumes=[data]")])
+    };
+    world.until("told", told).await;
+    // Nothing is asked again and again.
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert_eq!(world.fake.calls(), Vec::<String>::new());
+    world.fake.state.lock().unwrap().preconditions.clear();
+    world.workers.wake(&"u1".into());
+    world.until_running().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_can_never_have_what_it_needs_has_failed_for_good_and_that_is_told_once() {
+    let world = World::new();
+    let rejection = Rejection { reason: "NoSuchDevice".to_owned(), message: "it is gone".to_owned() };
+    world.fake.state.lock().unwrap().preconditions = vec![Unmet::Failed(rejection)];
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    world.workers.sources_ready();
+    let failed = |views: &[Arc<PodView>], _: &Fake| {
+        views.iter().any(|v| v.status.message.as_deref() == Some("Pod was rejected: it is gone"))
+    };
+    world.until("failed", failed).await;
+    world.fake.state.lock().unwrap().preconditions.clear();
+    world.workers.wake(&"u1".into());
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    let views = world.workers.views();
+    assert!(failed(&views, &world.fake));
+    assert!(events(&views[0], "NoSuchDevice").eq([(1, "it is gone")]));
+    assert!(!world.fake.calls().iter().any(|call| call.starts_with("create")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use kube_model::pod::ContainerKind;
 use kube_model::probe::PodProbes;
 use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
-use pod_lifecycle::{FailureReason, Rejection};
+use pod_lifecycle::{FailureReason, Rejection, Unmet};
 use pod_workers::{
     Admit, Allocated, CleanUp, Clock, Context, Listed, Node, Observed, Observer, Probes, Reporter, Runtime,
     StartContainer, StepError, Workers,
@@ -59,8 +59,8 @@ pub(crate) struct State {
     /// Steps (by all of their record) that take half a second.
     pub(crate) late: BTreeSet<&'static str>,
     pub(crate) panic_once: bool,
-    /// What the node cannot give any pod.
-    pub(crate) unsupported: Option<&'static str>,
+    /// What no pod has of what it needs.
+    pub(crate) preconditions: Vec<Unmet>,
     /// What pods are admitted to.
     pub(crate) node: admission::Node,
     /// How long the answer for a pod takes, by UID.
@@ -135,8 +135,8 @@ impl Fake {
 }
 
 impl Runtime for Fake {
-    fn unsupported(&self, _: &Pod) -> Option<String> {
-        self.state.lock().unwrap().unsupported.map(str::to_owned)
+    fn preconditions(&self, _: &Arc<Pod>) -> Vec<Unmet> {
+        self.state.lock().unwrap().preconditions.clone()
     }
 
     async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<Observed, StepError> {

@@ -1,0 +1,164 @@
+//! What is found out and made ready for one start of a container, and what the runtime is then asked for: the first is
+//! I/O, the second is not (upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go` `generateContainerConfig`).
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ::images::{PullPolicy, Reason};
+use cri_client::v1::CreateContainerRequest;
+use cri_config::{ConfigError, ContainerExtras, ContainerInputs, ImageUser, Settings, hosts, paths};
+use kube_model::core::{Container, Pod};
+use kube_model::{PodKey, PodUid, pod};
+use pod_lifecycle::FailureReason;
+use pod_workers::{Reporter, StartContainer, StepError};
+
+use super::references::Found;
+use super::{CriRuntime, failed};
+
+/// All that a container's configuration depends on beside its pod and the node's settings.
+pub(super) struct Gathered<'a> {
+    image_ref: String,
+    image_user: ImageUser,
+    restart_count: u32,
+    pub(super) pod_ips: Vec<IpAddr>,
+    termination_log: PathBuf,
+    found: Option<Found<'a>>,
+    extras: ContainerExtras,
+}
+
+impl Gathered<'_> {
+    /// What the runtime is to create.
+    ///
+    /// # Errors
+    /// A field of the pod or container that nothing can be made of, or a user that it must not run as.
+    pub(super) fn request(
+        &self,
+        start: StartContainer<'_>,
+        container: &Container,
+        node: &Settings,
+    ) -> Result<CreateContainerRequest, ConfigError> {
+        let StartContainer { pod, sandbox, .. } = start;
+        let references = self.found.as_ref().map(Found::as_inputs);
+        let hosts_file = paths::hosts_file(&node.root_dir, &pod::identity(pod).0);
+        let inputs = ContainerInputs {
+            pod,
+            container,
+            restart_count: self.restart_count,
+            image_ref: &self.image_ref,
+            image_user: &self.image_user,
+            pod_ips: &self.pod_ips,
+            hosts_file: Some(&hosts_file),
+            termination_log: &self.termination_log,
+            references: references.as_ref(),
+            extras: &self.extras,
+        };
+        Ok(CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(cri_config::container_config(inputs, node)?),
+            sandbox_config: Some(cri_config::sandbox_config(pod, sandbox.attempt, node)?),
+        })
+    }
+}
+
+impl CriRuntime {
+    /// Fetches the image, prepares the files, and looks up all that the configuration refers to.
+    pub(super) async fn gather<'a>(
+        &self,
+        start: StartContainer<'a>,
+        container: &'a Container,
+        node: &Settings,
+        reporter: &Reporter,
+    ) -> Result<Gathered<'a>, StepError> {
+        let StartContainer { pod, name, sandbox, .. } = start;
+        let (uid, key) = pod::identity(pod);
+        let config_error = |e: &dyn std::error::Error| failed(FailureReason::CreateContainerConfigError, e);
+        let (image_ref, image_user) = self.image(pod, container, reporter).await?;
+        reporter.doing(format!("preparing container {name}"));
+        let restart_count = self.restart_count(&start, &uid, &key).await;
+        let pod_ips = self.ips(&sandbox.ips, pod);
+        let hosts_text = hosts::etc_hosts(pod, &pod_ips, &self.node_hosts(pod).await, &node.dns.domain)
+            .map_err(|e| config_error(&e))?;
+        let work = {
+            let name = name.to_owned();
+            move |files: &super::Files| files.prepare_container(&uid, &key, &name, &hosts_text)
+        };
+        let termination_log = self.files.run(work).await.map_err(|e| config_error(&e))?;
+        let found = match &self.references {
+            Some(references) => {
+                reporter.doing(format!("looking up what the variables of container {name} come from"));
+                let found = references.of_container(pod, container).await;
+                Some(found.map_err(|e| config_error(&e))?)
+            }
+            None => None,
+        };
+        let extras = self.providers.extras(pod, container).await?;
+        Ok(Gathered { image_ref, image_user, restart_count, pod_ips, termination_log, found, extras })
+    }
+
+    /// What the runtime knows the image by, and the user that it names.
+    async fn image(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        reporter: &Reporter,
+    ) -> Result<(String, ImageUser), StepError> {
+        let image = container.image.as_deref().unwrap_or_default();
+        reporter.doing(format!("getting image {image:?} for container {}", container.name));
+        let report = |event: ::images::ImageEvent| reporter.event(event.kind, event.reason, event.message);
+        match self.images.ensure(pod, image, PullPolicy::of(container), &report).await {
+            Ok(found) => Ok((
+                found.id,
+                match found.user {
+                    ::images::ImageUser::Uid(uid) => ImageUser::Uid(uid),
+                    ::images::ImageUser::Name(name) => ImageUser::Name(name),
+                },
+            )),
+            Err(error) => Err(StepError {
+                reason: reason(error.reason),
+                retry_after: error.retry_after,
+                message: error.message,
+            }),
+        }
+    }
+
+    /// The planned count, unless logs tell of runs that the runtime has forgotten (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
+    async fn restart_count(&self, start: &StartContainer<'_>, uid: &PodUid, key: &PodKey) -> u32 {
+        if start.restart_count > 0 {
+            return start.restart_count;
+        }
+        let (uid, key, name) = (uid.clone(), key.clone(), start.name.to_owned());
+        let highest = self.files.run(move |files| Ok(files.highest_log(&uid, &key, &name))).await;
+        highest.ok().flatten().map_or(0, |n| n.saturating_add(1))
+    }
+
+    /// The node's own hosts file, for a pod in the node's network; one that cannot be read is empty.
+    async fn node_hosts(&self, pod: &Pod) -> String {
+        if !pod.spec.as_ref().is_some_and(pod::host_network) {
+            return String::new();
+        }
+        let read = self.files.run(|_| Ok(fs::read_to_string(hosts::HOSTS_PATH).unwrap_or_default())).await;
+        read.unwrap_or_default()
+    }
+
+    /// The pod's addresses: its sandbox's, or the node's.
+    pub(super) fn ips(&self, sandbox: &[IpAddr], pod: &Pod) -> Vec<IpAddr> {
+        match pod.spec.as_ref().is_some_and(pod::host_network) {
+            true => self.config.load().node_ips.clone(),
+            false => sandbox.to_vec(),
+        }
+    }
+}
+
+fn reason(reason: Reason) -> FailureReason {
+    match reason {
+        Reason::ErrImagePull => FailureReason::ErrImagePull,
+        Reason::ImagePullBackOff => FailureReason::ImagePullBackOff,
+        Reason::ErrImageNeverPull => FailureReason::ErrImageNeverPull,
+        Reason::InvalidImageName => FailureReason::InvalidImageName,
+        Reason::ImageInspectError => FailureReason::ImageInspectError,
+        Reason::RegistryUnavailable => FailureReason::RegistryUnavailable,
+        Reason::SignatureValidationFailed => FailureReason::SignatureValidationFailed,
+    }
+}
