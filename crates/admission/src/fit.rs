@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use kube_model::core::{Pod, PodSpec};
 use kube_model::quantity::Quantity;
-use kube_model::resources::{CPU, requests};
+use kube_model::resources::{CPU, MEMORY, requests};
 
-use crate::{Node, Rejection};
+use crate::{Allocations, Node, Rejection};
 
-const PODS: &str = "pods";
+pub(crate) const PODS: &str = "pods";
+pub(crate) const STORAGE: &str = "ephemeral-storage";
 
 /// A resource of which there is not enough: thousandths of a core for `cpu`, else bytes or a count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +36,11 @@ impl Lack {
 }
 
 /// What there is not enough of: first the number of pods, then CPU, memory and storage, then the rest.
-pub(crate) fn lacking(spec: &PodSpec, node: &Node, others: &[&Pod]) -> Vec<Lack> {
-    let mut used = BTreeMap::<&str, i64>::from([(PODS, i64::try_from(others.len()).unwrap_or(i64::MAX))]);
-    for other in others.iter().filter_map(|other| other.spec.as_ref()) {
-        for (name, nanos) in requests(other).iter() {
-            let sum = used.entry(name).or_default();
-            *sum = sum.saturating_add(amount(name, nanos));
-        }
-    }
+pub(crate) fn lacking(spec: &PodSpec, node: &Node, others: &Allocations) -> Vec<Lack> {
     let requested = requests(spec);
     let requested = requested.iter().map(|(name, nanos)| (name, amount(name, nanos)));
     let mut all: Vec<_> = std::iter::once((PODS, 1)).chain(requested).filter(|(_, n)| *n > 0).collect();
-    all.sort_by_key(|(name, _)| {
-        [PODS, CPU, "memory", "ephemeral-storage"].iter().position(|n| n == name).unwrap_or(4)
-    });
+    all.sort_by_key(|(name, _)| [PODS, CPU, MEMORY, STORAGE].iter().position(|n| n == name).unwrap_or(4));
     let lack = |(name, requested): (&str, i64)| {
         let capacity = match node.allocatable.get(name) {
             Some(quantity) => Quantity::try_from(quantity).map_or(0, |q| amount(name, q.nanos())),
@@ -56,7 +48,7 @@ pub(crate) fn lacking(spec: &PodSpec, node: &Node, others: &[&Pod]) -> Vec<Lack>
             None if is_extended(name) || node.allocatable.is_empty() => return None,
             None => 0,
         };
-        let used = used.get(name).copied().unwrap_or_default();
+        let used = if name == PODS { others.pods() } else { others.requested(name) };
         let lack = Lack { resource: name.to_owned(), requested, used, capacity };
         (lack.missing() > 0).then_some(lack)
     };
@@ -86,7 +78,7 @@ pub fn requested(pod: &Pod) -> BTreeMap<String, i64> {
 }
 
 /// Rounded up.
-fn amount(name: &str, nanos: i128) -> i64 {
+pub(crate) fn amount(name: &str, nanos: i128) -> i64 {
     let unit: i128 = if name == CPU { 1_000_000 } else { 1_000_000_000 };
     let amount = nanos / unit + i128::from(nanos % unit > 0);
     i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX })

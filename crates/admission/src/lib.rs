@@ -1,12 +1,15 @@
 //! Whether a node takes a pod, in the kubelet's words.
 //!
-//! Owns the checks that a kubelet makes itself, whoever has bound the pod. Must not know what becomes of a pod that is
+//! Owns the checks that a kubelet makes itself, whoever has bound the pod; what the node has for pods, and
+//! what those that were taken hold of it. Must not know what becomes of a pod that is
 //! rejected, nor where the facts come from. Rule: upstream `pkg/kubelet/lifecycle/predicate.go`.
 
 mod affinity;
+mod allocations;
 mod apparmor;
 mod fit;
 mod ports;
+mod resources;
 mod sysctls;
 mod taints;
 
@@ -18,7 +21,9 @@ use kube_model::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube_model::pod;
 use kube_model::resources::is_critical;
 
+pub use allocations::Allocations;
 pub use fit::requested;
+pub use resources::{Amounts, Measured, NodeResources, Reservations, Resources};
 pub use sysctls::{NotNamespaced, SysctlAllowlist};
 
 /// The label of a pod or node that names its operating system.
@@ -71,17 +76,16 @@ impl Rejection {
     }
 }
 
-/// Whether `node` takes `pod` beside `others`, all of which it has taken and none of which has ended.
+/// Whether `node` takes `pod` beside `others`, of which it is not one.
 ///
 /// # Errors
 /// The first reason against it.
-pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rejection> {
+pub fn admit(pod: &Pod, node: &Node, others: &Allocations) -> Result<(), Rejection> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     node.host.sysctls.admits(spec)?;
     operating_system(pod)?;
     supplemental_groups(spec, node)?;
-    let others: Vec<&Pod> = others.into_iter().collect();
-    let lacking = fit::lacking(spec, node, &others);
+    let lacking = fit::lacking(spec, node, others);
     let mut unfit = Vec::new();
     if !affinity::matches(spec, node) {
         unfit.push(Rejection::of_predicate(
@@ -89,7 +93,7 @@ pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Po
             "node(s) didn't match Pod's node affinity/selector",
         ));
     }
-    if ports::conflict(spec, &others) {
+    if others.conflicts_with_ports_of(spec) {
         unfit.push(Rejection::of_predicate(
             "NodePorts",
             "node(s) didn't have free ports for the requested pod ports",

@@ -1,6 +1,8 @@
 //! Ports of the node. Rule: upstream `pkg/scheduler/framework/plugins/nodeports`.
 
-use kube_model::core::{Pod, PodSpec};
+use std::collections::BTreeMap;
+
+use kube_model::core::PodSpec;
 use kube_model::pod::{ContainerKind, containers};
 
 const EVERYWHERE: &str = "0.0.0.0";
@@ -15,11 +17,39 @@ fn ports(spec: &PodSpec) -> impl Iterator<Item = (&str, i32, &str)> {
     })
 }
 
-/// Whether the pod asks for a port that one of the others has.
-pub(crate) fn conflict(spec: &PodSpec, others: &[&Pod]) -> bool {
-    let meet = |a: &str, b: &str| a == b || a == EVERYWHERE || b == EVERYWHERE;
-    ports(spec).any(|(protocol, number, address)| {
-        let mut taken = others.iter().filter_map(|other| other.spec.as_ref()).flat_map(ports);
-        taken.any(|(p, n, a)| p == protocol && n == number && meet(a, address))
-    })
+/// The ports that pods have: by number, protocol and address, how often.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken(BTreeMap<i32, BTreeMap<(String, String), usize>>);
+
+impl Taken {
+    pub(crate) fn add(&mut self, spec: &PodSpec) {
+        for (protocol, number, address) in ports(spec) {
+            let at = (protocol.to_owned(), address.to_owned());
+            *self.0.entry(number).or_default().entry(at).or_default() += 1;
+        }
+    }
+
+    /// What was added for the same spec.
+    pub(crate) fn remove(&mut self, spec: &PodSpec) {
+        for (protocol, number, address) in ports(spec) {
+            let Some(all) = self.0.get_mut(&number) else { continue };
+            let at = (protocol.to_owned(), address.to_owned());
+            match all.get_mut(&at) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(all.remove(&at)),
+            }
+            if all.is_empty() {
+                self.0.remove(&number);
+            }
+        }
+    }
+
+    /// Whether the pod asks for a port that one of the others has.
+    pub(crate) fn conflict(&self, spec: &PodSpec) -> bool {
+        let meet = |a: &str, b: &str| a == b || a == EVERYWHERE || b == EVERYWHERE;
+        ports(spec).any(|(protocol, number, address)| {
+            let taken = self.0.get(&number);
+            taken.into_iter().flat_map(BTreeMap::keys).any(|(p, a)| p == protocol && meet(a, address))
+        })
+    }
 }

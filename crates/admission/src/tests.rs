@@ -30,9 +30,17 @@ fn node() -> Node {
     }
 }
 
+fn allocations(pods: &[Pod]) -> Allocations {
+    let mut all = Allocations::default();
+    for (number, pod) in pods.iter().enumerate() {
+        all.set(&number.to_string().as_str().into(), &Arc::new(pod.clone()));
+    }
+    all
+}
+
 /// The reason, or the empty text.
 fn verdict(pod: &Pod, node: &Node, others: &[Pod]) -> String {
-    admit(pod, node, others).map_or_else(|rejection| rejection.reason, |()| String::new())
+    admit(pod, node, &allocations(others)).map_or_else(|rejection| rejection.reason, |()| String::new())
 }
 
 #[test]
@@ -40,7 +48,7 @@ fn the_recorded_pod_is_rejected_in_the_recorded_words() {
     let recording: Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/api/too-much-cpu.json")).unwrap();
     let others = ["100m", "250m"].map(|cpu| with_spec(requesting(json!({"cpu": cpu}))));
-    let rejection = admit(&pod(recording["created"].clone()), &node(), &others).unwrap_err();
+    let rejection = admit(&pod(recording["created"].clone()), &node(), &allocations(&others)).unwrap_err();
     let event = &recording["events_at_the_end"][0];
     assert_eq!(json!([rejection.reason, rejection.message]), json!([event["reason"], event["message"]]));
 }
@@ -58,7 +66,7 @@ fn static_pods_are_rejected_in_the_recorded_words() {
         rejected.metadata.annotations.get_or_insert_default().extend([source]);
         let others: Vec<_> =
             others.into_iter().map(|cpu| with_spec(requesting(json!({"cpu": cpu})))).map(critical).collect();
-        let rejection = admit(&rejected, &node(), &others).unwrap_err();
+        let rejection = admit(&rejected, &node(), &allocations(&others)).unwrap_err();
         let status = &recording["pod_after_100s"]["status"];
         let message = format!("Pod was rejected: {}", rejection.message);
         assert_eq!(json!([rejection.reason, message]), json!([status["reason"], status["message"]]));
@@ -101,7 +109,8 @@ fn a_critical_pod_comes_in_when_there_is_room() {
     let half = || with_spec(requesting(json!({"cpu": "1500m"})));
     assert_eq!(verdict(&critical(half()), &node(), &[]), "");
     for other in [half(), critical(half())] {
-        let rejection = admit(&critical(half()), &node(), std::slice::from_ref(&other)).unwrap_err();
+        let rejection =
+            admit(&critical(half()), &node(), &allocations(std::slice::from_ref(&other))).unwrap_err();
         assert_eq!(rejection.reason, "UnexpectedAdmissionError");
         assert!(
             rejection.message.ends_with("to reclaim resources: [(res: cpu, q: 1000), ]"),
@@ -143,7 +152,7 @@ fn nodes_are_selected_by_labels_and_name() {
     }
     let select = |disk: &str| with_spec(json!({"containers": [], "nodeSelector": {"disk": disk}}));
     assert_eq!(verdict(&select("hdd"), &node(), &[]), "");
-    assert!(admit(&select("ssd"), &node(), []).unwrap_err().may_be_old_news());
+    assert!(admit(&select("ssd"), &node(), &Allocations::default()).unwrap_err().may_be_old_news());
 }
 
 #[test]

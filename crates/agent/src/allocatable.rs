@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::{Amounts, NodeResources};
 use cgroups::{Cgroups, NodeLimits};
 use kube_model::quantity::Quantity;
 use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY};
 use kube_model::view::EventType;
-use node_reporter::{Amounts, NodeResources};
 
 /// Time between two tries: pods that use more than they may have to go first.
 const RETRY: Duration = Duration::from_secs(60);

@@ -124,7 +124,7 @@ pub(crate) struct Parts {
     /// The node as pods are chosen for it.
     pub(crate) node_settings: node_config::NodeSettings,
     pub(crate) hardware: node_reporter::Hardware,
-    pub(crate) resources: node_reporter::NodeResources,
+    pub(crate) resources: admission::NodeResources,
     /// What is to be told of limits that were set at start.
     pub(crate) enforcement: Option<NodeEvent>,
     pub(crate) metrics: Arc<Metrics>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use cgroups::Cgroups;
 use node_config::table::KubeletFlags;
 use node_config::validate::Facts;
-use node_reporter::{Limits, NodeResources};
+use node_reporter::Limits;
 use stats::machine;
 
 pub use check::check;
@@ -35,7 +35,7 @@ fn facts_at(root_dir: &Path) -> Facts {
     // The root folder is made only later.
     let there = root_dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(root_dir);
     let limits = Limits { ephemeral_storage: true, ..Limits::default() };
-    let resources = NodeResources::new(&limits, &of_machine(there));
+    let resources = limits.resources(&of_machine(there));
     let cgroups = Cgroups::detect(Path::new(CGROUP_MOUNT), cgroups::Settings::default());
     Facts {
         cgroup_version: cgroups.ok().map(|cgroups| match cgroups.version() {

@@ -1,7 +1,8 @@
 //! What the agent finds out about the node that it runs on.
 
+use admission::NodeResources;
 use node_config::Settings;
-use node_reporter::{Hardware, NodeResources};
+use node_reporter::Hardware;
 use stats::{available, machine};
 
 use crate::cluster::facts;
@@ -17,6 +18,6 @@ pub(crate) fn measure(config: &Settings) -> Result<(Hardware, NodeResources), St
     available::disk(&config.root_dir)
         .map_err(|source| StartError::Read { path: config.root_dir.clone(), source })?;
     let facts = facts::of_machine(&config.root_dir);
-    let resources = NodeResources::new(&settings::limits(&config.node), &facts);
+    let resources = settings::limits(&config.node).resources(&facts);
     Ok((facts.hardware, resources))
 }

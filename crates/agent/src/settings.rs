@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use admission::{Host, NotNamespaced, SysctlAllowlist};
+use admission::{Host, NodeResources, NotNamespaced, SysctlAllowlist};
 use node_config::{LoggingFormat, Settings};
-use node_reporter::{Hardware, NodeResources};
+use node_reporter::Hardware;
 use stats::machine;
 
 use crate::run::StartError;

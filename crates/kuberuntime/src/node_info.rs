@@ -1,8 +1,9 @@
 //! The node as pods are admitted to it: what the API server has of it, else what this machine says of itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use admission::Allocations;
 use cri_client::v1::StatusRequest;
 use futures::future::BoxFuture;
 use kube::{Api, Client};
@@ -23,6 +24,8 @@ pub struct NodeInfo {
     /// Whether the runtime knows it, once it has said so.
     supplemental_groups_policy: OnceCell<bool>,
     object: Option<NodeObject>,
+    /// What pods hold of it.
+    allocations: Mutex<Allocations>,
 }
 
 /// The Node at the API server.
@@ -36,7 +39,8 @@ pub struct NodeObject {
 impl NodeInfo {
     /// `own` is the node as this machine has been measured.
     pub fn new(own: admission::Node, runtime: Runtime, object: Option<NodeObject>) -> Self {
-        Self { own, runtime, supplemental_groups_policy: OnceCell::new(), object }
+        let (supplemental_groups_policy, allocations) = (OnceCell::new(), Mutex::default());
+        Self { own, runtime, supplemental_groups_policy, object, allocations }
     }
 
     /// The node as it is known, or as the API server has it now.
@@ -113,11 +117,11 @@ impl Admit for NodeInfo {
         pod: &'a Arc<Pod>,
         active: Vec<Arc<Pod>>,
     ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
-        Box::pin(async move { admit(pod, &active, |fresh| self.get(fresh)).await })
+        Box::pin(async move { admit(pod, &active, &self.allocations, |fresh| self.get(fresh)).await })
     }
 
-    /// Nothing is set apart for single pods yet: what is free is what the active ones leave.
-    fn release<'a>(&'a self, _: &'a PodUid) -> BoxFuture<'a, ()> {
+    fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()> {
+        lock(&self.allocations).remove(uid);
         Box::pin(std::future::ready(()))
     }
 }
@@ -125,18 +129,24 @@ impl Admit for NodeInfo {
 /// Admits a pod to the node as it is known; before it is rejected, somebody may have given the node a label, or taken a
 /// taint from it, since it was last read.
 async fn admit<N: Future<Output = Arc<admission::Node>>>(
-    pod: &Pod,
+    pod: &Arc<Pod>,
     active: &[Arc<Pod>],
+    allocations: &Mutex<Allocations>,
     node: impl Fn(bool) -> N,
 ) -> Result<Allocated, Rejection> {
     let known = node(false).await;
-    let mut answer = admission::admit(pod, &known, active.iter().map(Arc::as_ref));
+    let mut answer = lock(allocations).admit(pod, active, &known);
     if answer.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
         let fresh = node(true).await;
-        answer = admission::admit(pod, &fresh, active.iter().map(Arc::as_ref));
+        answer = lock(allocations).admit(pod, active, &fresh);
     }
     let rejected = |admission::Rejection { reason, message }| Rejection { reason, message };
     answer.map_err(rejected).map(|()| Allocated(admission::requested(pod)))
+}
+
+fn lock(allocations: &Mutex<Allocations>) -> MutexGuard<'_, Allocations> {
+    // Whoever is counted wrongly after a panic is put right by the next question.
+    allocations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -163,7 +173,7 @@ mod tests {
                 asked.set(asked.get() + 1);
                 std::future::ready(labelled(if is_fresh { fresh } else { known }))
             };
-            let answer = admit(&pod, &[], node).await;
+            let answer = admit(&Arc::new(pod), &[], &Mutex::default(), node).await;
             assert_eq!(asked.get(), questions, "{known}, {fresh}");
             let given = [("cpu", 1500), ("memory", 1024), ("pods", 1)];
             let given = Allocated(given.map(|(name, amount)| (name.to_owned(), amount)).into());

@@ -5,7 +5,7 @@ use kube_model::core::NodeCondition;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::facts::{Facts, Limits, Settings, Signal};
-use crate::resources::Resources;
+use admission::Resources;
 
 /// One of the three pressures.
 pub(crate) struct Pressure {

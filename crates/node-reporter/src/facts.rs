@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use admission::{Amounts, Measured, NodeResources, Reservations};
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, Taint};
 use kube_model::view::EventType;
-
-use crate::resources::{Amounts, NodeResources};
 
 /// How the node is to present itself.
 #[derive(Debug, Clone)]
@@ -65,6 +64,37 @@ pub struct Limits {
     pub thresholds: Vec<Threshold>,
     /// Whether ephemeral storage is told of at all: not where the root file system cannot be measured.
     pub ephemeral_storage: bool,
+}
+
+impl Limits {
+    /// What a node of these facts has, and what of it is left for pods.
+    pub fn resources(&self, facts: &Facts) -> NodeResources {
+        let Hardware { cores, memory, hugepages, .. } = &facts.hardware;
+        let capacity = |signal| facts.stocks.get(&signal).map(|stock| stock.capacity);
+        let storage = capacity(Signal::NodefsAvailable).filter(|_| self.ephemeral_storage);
+        let left = |(name, signal, capacity): (&str, Signal, Option<i64>)| {
+            let threshold = self.thresholds.iter().find(|t| t.signal == signal)?;
+            Some((name.to_owned(), threshold.least.of(capacity?)))
+        };
+        let against_eviction = [
+            ("memory", Signal::MemoryAvailable, Some(*memory)),
+            ("ephemeral-storage", Signal::NodefsAvailable, storage),
+        ];
+        let measured = Measured {
+            cores: *cores,
+            memory: *memory,
+            hugepages: hugepages.clone(),
+            ephemeral_storage: storage,
+            pids: capacity(Signal::PidAvailable),
+        };
+        let kept = Reservations {
+            max_pods: self.max_pods,
+            pods_per_core: self.pods_per_core,
+            reserved: self.reserved.clone(),
+            against_eviction: against_eviction.into_iter().filter_map(left).collect(),
+        };
+        NodeResources::new(&measured, &kept)
+    }
 }
 
 /// Something that runs out.
@@ -192,4 +222,40 @@ pub struct RuntimeFacts {
     pub handlers: Vec<NodeRuntimeHandler>,
     /// Whether it knows `supplementalGroupsPolicy`; `None`: it does not say.
     pub supplemental_groups_policy: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{facts, settings};
+
+    /// The recorded node: `evictionHard` had memory at 100Mi and the disk at 3 %.
+    #[test]
+    fn resources_agree_with_the_recorded_node() {
+        let mut limits = settings().limits;
+        limits.max_pods = 200;
+        limits.thresholds = vec![
+            Threshold { signal: Signal::MemoryAvailable, least: Least::Amount(100 << 20) },
+            Threshold { signal: Signal::NodefsAvailable, least: Least::Part(0.03) },
+        ];
+        let mut facts = facts();
+        facts.hardware.memory = 24_684_084 << 10;
+        facts.hardware.hugepages = BTreeMap::from([("1Gi".to_owned(), 0), ("2Mi".to_owned(), 0)]);
+        let disk = Stock { capacity: 264_212_084 << 10, available: 1 << 36 };
+        facts.stocks.insert(Signal::NodefsAvailable, disk);
+        let resources = limits.resources(&facts);
+        let text = |list: admission::Resources| {
+            list.iter().map(|(name, q)| format!("{name}={}", q.0)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            text(resources.capacity_list()),
+            "cpu=2 ephemeral-storage=264212084Ki hugepages-1Gi=0 hugepages-2Mi=0 memory=24684084Ki pods=200"
+        );
+        assert_eq!(
+            text(resources.allocatable_list()),
+            "cpu=2 ephemeral-storage=262436578977 hugepages-1Gi=0 hugepages-2Mi=0 memory=24581684Ki pods=200"
+        );
+        limits.ephemeral_storage = false;
+        assert!(!limits.resources(&facts).capacity.contains_key("ephemeral-storage"));
+    }
 }

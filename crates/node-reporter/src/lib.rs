@@ -8,7 +8,6 @@ mod facts;
 mod lease;
 mod register;
 mod report;
-mod resources;
 mod startup;
 mod status;
 #[cfg(test)]
@@ -19,6 +18,5 @@ pub use facts::{Facts, Hardware, Least, Limits, RuntimeFacts, Settings, Signal, 
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;
-pub use resources::{Amounts, NodeResources, Resources};
 pub use startup::StartupLatency;
 pub use traits::{ApiError, Machine, NodeApi};

@@ -9,7 +9,7 @@ use kube_model::view::EventType;
 
 use crate::conditions::{self, PRESSURES};
 use crate::facts::{Facts, Settings};
-use crate::resources::Resources;
+use admission::Resources;
 
 /// Most names of an image.
 const MOST_NAMES: usize = 5;

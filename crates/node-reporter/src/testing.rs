@@ -12,7 +12,6 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, Signal, Stock};
-use crate::resources::NodeResources;
 use crate::traits::{ApiError, Machine, NodeApi};
 
 pub(crate) fn settings() -> Settings {
@@ -21,7 +20,7 @@ pub(crate) fn settings() -> Settings {
     measured.stocks.insert(Signal::NodefsAvailable, disk);
     let limits = Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() };
     Settings {
-        resources: NodeResources::new(&limits, &measured),
+        resources: limits.resources(&measured),
         limits,
         name: "node1".to_owned(),
         at_start: Vec::new(),

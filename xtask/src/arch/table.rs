@@ -44,7 +44,7 @@ pub(super) const TABLE: &[Row] = &[
     row("pod-api", 2, &["kube-model", "manifest"]),
     row("podsource", 2, &["kube-model", "manifest", "pod-api", "pod-manager"]),
     row("stats", 2, &["kube-model", "node-proto"]),
-    row("node-reporter", 3, &["kube-model", "metrics"]),
+    row("node-reporter", 3, &["admission", "kube-model", "metrics"]),
     row("pod-workers", 3, &["admission", "kube-model", "metrics", "pod-lifecycle", "pod-manager"]),
     row("prober", 3, &["kube-model", "metrics"]),
     row("server", 3, &["kube-model", "metrics"]),

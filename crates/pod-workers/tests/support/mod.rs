@@ -298,8 +298,8 @@ impl Admit for Fake {
             if let Some(takes) = takes {
                 tokio::time::sleep(takes).await;
             }
-            let active = active.iter().map(|pod| &**pod);
-            admission::admit(pod, &node, active)
+            admission::Allocations::default()
+                .admit(pod, &active, &node)
                 .map_err(|admission::Rejection { reason, message }| Rejection { reason, message })?;
             self.state.lock().unwrap().allocated.insert(uid);
             Ok(Allocated([("pods".to_owned(), 1)].into()))
