@@ -51,10 +51,8 @@ impl Enforcement {
             Err(error) => {
                 let cgroup = self.cgroups.pods_cgroup();
                 let parts: Vec<String> = cgroup.split('/').map(|part| format!("{part:?}")).collect();
-                let cause =
-                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                let text =
-                    format!("Failed to update Node Allocatable Limits [{}]: {error}{cause}", parts.join(" "));
+                let (cgroup, cause) = (parts.join(" "), util::causes(&error));
+                let text = format!("Failed to update Node Allocatable Limits [{cgroup}]: {cause}");
                 Err((EventType::Warning, "FailedNodeAllocatableEnforcement", text))
             }
         }

@@ -4,11 +4,11 @@
 //! ([`events`]), small caches of what pods refer to ([`objects`], [`services`]) and
 //! the node's own object ([`node`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
 
-mod causes;
 pub mod client;
 pub mod events;
 pub mod node;
 pub mod objects;
 mod pace;
 pub mod pods;
+mod retry_after;
 pub mod services;

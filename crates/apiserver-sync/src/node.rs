@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::causes::{causes, retry_after};
 use crate::pace::paced;
+use crate::retry_after::retry_after;
 
 /// Watches the Node of this name until `cancel` is cancelled; `None` while there is none, or it is not known.
 /// A change of `reached` ends the pause after a failure. Must be called within a tokio runtime.
@@ -72,7 +72,7 @@ async fn follow<S>(
                 publish.send_replace(None);
             }
             Err(error) => {
-                let text = causes(&error);
+                let text = util::causes(&error);
                 if text != complaint {
                     tracing::warn!("the node can not be watched: {text}; what is known of it stays");
                     complaint = text;

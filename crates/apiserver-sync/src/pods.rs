@@ -29,7 +29,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::causes::retry_after;
+use crate::retry_after::retry_after;
 use decide::{Action, Facts};
 
 /// Requests under way at once; the client's own limit of requests a second comes on top.
@@ -391,8 +391,8 @@ impl Entry {
     }
 
     fn pause(&mut self, least: Duration) {
-        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(5)).min(PAUSE.1).max(least);
         self.failures = self.failures.saturating_add(1);
+        let pause = util::doubled(PAUSE.0, self.failures, PAUSE.1).max(least);
         self.not_before = Some(Instant::now() + pause);
     }
 }

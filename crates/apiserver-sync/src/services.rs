@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::causes::{causes, retry_after};
 use crate::pace::paced;
+use crate::retry_after::retry_after;
 
 pub use environment::{Port, Service, environment};
 
@@ -103,7 +103,7 @@ async fn follow(client: Client, known: Arc<RwLock<BTreeMap<Key, Service>>>, sync
                 events = watcher(api.clone(), config.clone()).default_backoff().boxed();
             }
             Err(error) => {
-                let text = causes(&error);
+                let text = util::causes(&error);
                 if text != complaint {
                     tracing::warn!("services can not be watched: {text}; what is known of them stays");
                     complaint = text;

@@ -12,14 +12,16 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Uri};
 use tonic::{Request, Response, Status};
 
+use util::Backoff;
+
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 
-/// Pause after the first failed attempt to connect, and after a lost event stream; doubles.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// After failed attempts to connect, and after lost event streams.
+pub(crate) const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
 /// gRPC carries error messages in headers; the usual 16 KiB would turn a long one into a broken stream.
 const MAX_HEADERS: u32 = 1 << 20;
 
@@ -28,7 +30,7 @@ const MAX_HEADERS: u32 = 1 << 20;
 pub(crate) struct Connection {
     channel: Channel,
     endpoint: Arc<Endpoint>,
-    backoff: Arc<Mutex<Backoff>>,
+    backoff: Arc<Mutex<Dialling>>,
     observer: Observer,
 }
 
@@ -49,7 +51,7 @@ impl Connection {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(endpoint: Endpoint, observer: Observer) -> Self {
         let endpoint = Arc::new(endpoint);
-        let backoff = Arc::new(Mutex::new(Backoff::default()));
+        let backoff = Arc::<Mutex<Dialling>>::default();
         let dialer = {
             let (endpoint, backoff) = (Arc::clone(&endpoint), Arc::clone(&backoff));
             tower::service_fn(move |_: Uri| dial(Arc::clone(&endpoint), Arc::clone(&backoff)))
@@ -117,35 +119,45 @@ impl Connection {
 }
 
 /// When the next attempt to connect is allowed.
-#[derive(Debug, Default)]
-struct Backoff {
+#[derive(Debug)]
+struct Dialling {
+    pauses: Backoff,
     last: Option<Failure>,
+}
+
+impl Default for Dialling {
+    fn default() -> Self {
+        Self { pauses: PAUSES, last: None }
+    }
 }
 
 #[derive(Debug)]
 struct Failure {
     why: String,
-    pause: Duration,
     retry_at: Instant,
 }
 
-impl Backoff {
+impl Dialling {
     fn pause(&self, now: Instant) -> Duration {
         self.last.as_ref().map_or(Duration::ZERO, |last| last.retry_at.saturating_duration_since(now))
     }
 
     fn failed(&mut self, why: String, now: Instant) {
-        let pause = self.last.as_ref().map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
-        self.last = Some(Failure { why, pause, retry_at: now + pause });
+        self.last = Some(Failure { why, retry_at: now + self.pauses.failed() });
+    }
+
+    fn succeeded(&mut self) {
+        self.pauses.succeeded();
+        self.last = None;
     }
 }
 
-fn lock(backoff: &Mutex<Backoff>) -> std::sync::MutexGuard<'_, Backoff> {
+fn lock(backoff: &Mutex<Dialling>) -> std::sync::MutexGuard<'_, Dialling> {
     // Every change is a single assignment: a panic cannot leave it half done.
     backoff.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Backoff>>) -> io::Result<TokioIo<UnixStream>> {
+async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Dialling>>) -> io::Result<TokioIo<UnixStream>> {
     {
         let backoff = lock(&backoff);
         let pause = backoff.pause(Instant::now());
@@ -155,7 +167,7 @@ async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Backoff>>) -> io::Resu
     }
     match UnixStream::connect(endpoint.path()).await {
         Ok(stream) => {
-            lock(&backoff).last = None;
+            lock(&backoff).succeeded();
             Ok(TokioIo::new(stream))
         }
         Err(error) => {
@@ -172,7 +184,7 @@ mod tests {
 
     #[test]
     fn pauses_double_from_100_ms_to_3_s_and_a_success_forgets_them() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Dialling::default();
         let mut now = Instant::now();
         assert_eq!(backoff.pause(now), Duration::ZERO);
         let mut pauses = Vec::new();
@@ -183,8 +195,9 @@ mod tests {
             assert_eq!(backoff.pause(now), Duration::ZERO);
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000, 3000]);
-        backoff.last = None;
+        backoff.succeeded();
+        assert_eq!(backoff.pause(now), Duration::ZERO);
         backoff.failed("refused".into(), now);
-        assert_eq!(backoff.pause(now), FIRST_PAUSE);
+        assert_eq!(backoff.pause(now).as_millis(), 100);
     }
 }

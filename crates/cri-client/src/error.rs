@@ -147,22 +147,12 @@ impl ErrorKind {
     }
 }
 
-/// The status and its causes in one line, each text once: tonic repeats some.
+/// The status and its causes in one line. tonic wraps everything in a "transport error", which says nothing more.
 fn chain(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = status.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // tonic wraps everything in a "transport error", which says nothing more.
-        if cause_text != "transport error" && !text.contains(&cause_text) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
+    util::causes_with(status, |error| match error.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => Some(error.to_string()).filter(|text| text != "transport error").unwrap_or_default(),
+    })
 }
 
 impl fmt::Display for ErrorKind {

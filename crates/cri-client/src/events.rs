@@ -2,15 +2,15 @@
 //!
 //! Says when it is connected and when not; what to do about what happened in between is the consumer's.
 
-use std::time::Duration;
-
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::client::{Client, runtime_client};
-use crate::connection::{FIRST_PAUSE, LONGEST_PAUSE};
+use util::Backoff;
+
+use crate::connection::{LONGEST_PAUSE, PAUSES};
 use crate::error::Error;
 use crate::v1::{ContainerEventResponse, GetEventsRequest};
 
@@ -44,13 +44,13 @@ enum State {
 struct Events {
     client: Client,
     state: State,
-    pause: Duration,
+    pauses: Backoff,
     since: Instant,
 }
 
 /// The stream for `client`; ends only when the runtime has no events.
 pub(crate) fn events(client: Client) -> impl Stream<Item = EventItem> + Send + 'static {
-    let first = Events { client, state: State::Waiting, pause: Duration::ZERO, since: Instant::now() };
+    let first = Events { client, state: State::Waiting, pauses: PAUSES, since: Instant::now() };
     stream::unfold(first, |mut events| async move { events.next().await.map(|item| (item, events)) })
 }
 
@@ -82,7 +82,7 @@ impl Events {
     async fn subscribe(&mut self) -> EventItem {
         let connection = self.client.runtime().clone();
         // No attempt where the connection would refuse it.
-        tokio::time::sleep(self.pause.max(connection.pause())).await;
+        tokio::time::sleep(self.pauses.pause().max(connection.pause())).await;
         let mut client = runtime_client(connection.channel());
         let mut answer = async move { client.get_container_events(GetEventsRequest {}).await }.boxed();
         // The subscription itself may stay silent for hours. It went first on the same connection, so an answer
@@ -116,9 +116,10 @@ impl Events {
 
     fn lost(&mut self, error: Error) -> EventItem {
         // A subscription that held for a while starts the pauses anew; one that breaks at once does not.
-        let held = self.since.elapsed() > LONGEST_PAUSE;
-        let first = held || self.pause.is_zero();
-        self.pause = if first { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        if self.since.elapsed() > LONGEST_PAUSE {
+            self.pauses.succeeded();
+        }
+        self.pauses.failed();
         self.state = State::Waiting;
         EventItem::Lost(error)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube_model::core::Pod;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use util::TokenBucket;
 
 use crate::credentials::Credential;
 use crate::{ImageService, ServiceError, Settings};
@@ -146,28 +147,21 @@ impl Drop for Wanted<'_> {
     }
 }
 
-/// A token bucket, full at first.
+/// Tokens, and when they were last counted.
 #[derive(Debug)]
 struct Bucket {
-    per_second: f64,
-    size: f64,
-    tokens: f64,
+    tokens: TokenBucket,
     at: Instant,
 }
 
 impl Bucket {
-    fn new(per_second: f64, size: f64) -> Self {
-        Self { per_second, size, tokens: size, at: Instant::now() }
+    fn new(per_second: f64, burst: f64) -> Self {
+        Self { tokens: TokenBucket::new(per_second, burst), at: Instant::now() }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + earned).min(self.size);
+        self.tokens = self.tokens.after(now.duration_since(self.at));
         self.at = now;
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
+        self.tokens.take()
     }
 }

@@ -166,17 +166,7 @@ impl Runtime for CriRuntime {
 
 /// A step error in the words of the error that caused it, sources included.
 fn failed(reason: FailureReason, error: &dyn std::error::Error) -> StepError {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    StepError::new(reason, message)
+    StepError::new(reason, util::causes(error))
 }
 
 /// A call that is to end or remove something has done so if that is not there.

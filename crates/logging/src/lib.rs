@@ -327,7 +327,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.record_str(field, &chain(value));
+        self.record_str(field, &util::causes(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -349,12 +349,6 @@ impl Visit for Fields {
             self.record_str(field, &value.to_string());
         }
     }
-}
-
-/// An error with all that caused it: `starting pod: calling the runtime: connection refused`.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
 }
 
 fn json_string(out: &mut dyn fmt::Write, text: &str) -> fmt::Result {

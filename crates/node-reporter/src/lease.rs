@@ -14,6 +14,7 @@ use kube_model::k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec}
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use util::Backoff;
 
 use crate::traits::{ApiError, NodeApi};
 
@@ -29,8 +30,8 @@ const TICK: Duration = Duration::from_micros(1);
 /// Tries in a row before the next period is waited for.
 const TRIES: usize = 5;
 
-/// Pauses while the lease cannot be made: doubles from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
+/// While the lease cannot be made.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
 
 /// Keeps the lease. Belongs on a runtime of its own, so that nothing that is busy can hold it up.
 pub struct Lease<A> {
@@ -68,7 +69,7 @@ impl<A: NodeApi> Lease<A> {
     /// Renews until the future is dropped.
     pub async fn run(self) {
         let (mut held, mut seen) = (None, None);
-        let mut pause = PAUSE.0;
+        let mut pauses = PAUSES;
         let mut told: Option<ApiError> = None;
         loop {
             match self.hold(&mut held, &mut seen).await {
@@ -76,7 +77,7 @@ impl<A: NodeApi> Lease<A> {
                     if told.take().is_some() {
                         tracing::info!("the node lease is renewed again");
                     }
-                    pause = PAUSE.0;
+                    pauses.succeeded();
                     let part = if held.is_some() { 4 } else { 20 };
                     sleep((self.duration / part).mul_f64(0.04f64.mul_add(fastrand::f64(), 1.0))).await;
                 }
@@ -85,8 +86,7 @@ impl<A: NodeApi> Lease<A> {
                         tracing::warn!(lease = %self.name, "the node lease cannot be renewed: {error}");
                         told = Some(error);
                     }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE.1);
+                    sleep(pauses.failed()).await;
                 }
             }
         }

@@ -10,6 +10,7 @@ use kube_model::view::EventType;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use util::Backoff;
 
 use crate::conditions::PRESSURES;
 use crate::facts::{Facts, Settings};
@@ -17,8 +18,8 @@ use crate::register;
 use crate::status::{Event, is_changed, status};
 use crate::traits::{ApiError, Machine, NodeApi};
 
-/// Pauses between attempts to register: doubles from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
+/// Between attempts to register.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
 
 /// Tries to patch the status in one round.
 const TRIES: usize = 5;
@@ -114,7 +115,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
 
     /// Creates the Node, or reads and puts right the one that is there; tries until that is done.
     async fn register(&self, memory: &mut Memory) -> Node {
-        let mut pause = PAUSE.0;
+        let mut pauses = PAUSES;
         loop {
             let facts = self.machine.measure().await;
             match self.try_register(&facts, memory).await {
@@ -130,8 +131,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
                     }
                 }
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            sleep(pauses.failed()).await;
         }
     }
 

@@ -21,6 +21,7 @@ use pod_workers::{Listed, Node, Observed, Probes, Runtime, RuntimeDown, Workers}
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use util::Backoff;
 
 /// How often everything is listed when events do the work: the audit that catches what an event missed.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -36,8 +37,10 @@ const SUBSCRIBE: Duration = Duration::from_secs(1);
 const SURVEY: Duration = Duration::from_secs(1);
 /// How many pods are read side by side when all are.
 const READS: usize = 16;
-/// Pauses between attempts to reach the runtime: doubles from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// The longest pause between attempts to reach the runtime.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// Between attempts to reach the runtime.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
 
 /// The pod lifecycle event generator of one runtime.
 pub struct Pleg<R, P> {
@@ -62,17 +65,16 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
     }
 
     async fn supervise(&self) {
-        let mut pause = PAUSE.0;
+        let mut pauses = PAUSES;
         loop {
             let began = Instant::now();
             let error = self.session().await;
-            if began.elapsed() > PAUSE.1 {
-                pause = PAUSE.0;
+            if began.elapsed() > LONGEST_PAUSE {
+                pauses.succeeded();
             }
             let network = self.node.borrow().facts.network_not_ready.clone();
             self.publish(None, Some(error.to_string()), network);
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            sleep(pauses.failed()).await;
         }
     }
 

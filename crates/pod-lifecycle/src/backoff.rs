@@ -6,6 +6,7 @@
 //! the resources change (upstream `pkg/kubelet/kuberuntime/helpers.go` `GetBackoffKey`).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use kube_model::core::Container;
 use kube_model::k8s_openapi::jiff::SignedDuration;
@@ -105,12 +106,15 @@ impl CrashBackoff {
     }
 }
 
+/// `first`, doubled with each of so many failures in a row but the first, up to `longest`; 0 without any.
+pub(crate) fn doubled_seconds(first: i64, failures: u32, longest: i64) -> i64 {
+    let duration = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+    util::doubled(duration(first), failures, duration(longest)).as_secs().try_into().unwrap_or(longest)
+}
+
 /// What the end of an instance with this restart count costs, if all before it crashed in a row.
 fn delay_after(restart_count: u32) -> i64 {
-    match restart_count {
-        0 => 0,
-        n => INITIAL_SECONDS.saturating_mul(1 << (n - 1).min(16)).min(MAX_SECONDS),
-    }
+    doubled_seconds(INITIAL_SECONDS, restart_count, MAX_SECONDS)
 }
 
 fn fingerprint(container: &Container) -> u64 {

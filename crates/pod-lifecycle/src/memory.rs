@@ -9,7 +9,7 @@ use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ContainerState, ObservedPod};
 use kube_model::{Monotonic, Now, pod};
 
-use crate::backoff::CrashBackoff;
+use crate::backoff::{CrashBackoff, doubled_seconds};
 use crate::deadline;
 use crate::inputs::{Failure, FailureReason, Memory};
 use crate::post_start::has_hook;
@@ -145,5 +145,5 @@ fn next_failure(
 /// `pkg/kubelet/pod_workers.go`).
 fn retry_delay_seconds(reason: FailureReason, attempts: u32, max: i64) -> i64 {
     let (initial, max) = if reason.is_pull() { (10_i64, 300) } else { (1, max) };
-    initial.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max)
+    doubled_seconds(initial, attempts, max)
 }

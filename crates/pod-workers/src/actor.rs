@@ -397,8 +397,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     async fn failed_round(&mut self, desired: &Desired, reason: &str, error: &StepError) {
-        let delay = RETRY.0.saturating_mul(1 << self.failures.min(8)).min(RETRY.1);
         self.failures = self.failures.saturating_add(1);
+        let delay = util::doubled(RETRY.0, self.failures, RETRY.1);
         let now = self.now();
         let delay = error.retry_after.unwrap_or(delay);
         let until = now + SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);

@@ -220,7 +220,7 @@ impl Source {
             return Some(Start::Cached);
         }
         let stay = if self.pods.seen() { "; the pods that it told before stay" } else { "" };
-        let message = format!("pods of {} can not be watched: {}{stay}", self.node_name, causes(error));
+        let message = format!("pods of {} can not be watched: {}{stay}", self.node_name, util::causes(error));
         self.failure = Some(self.pods.failure(message));
         self.accepted.mark_unchanged();
         self.publish();
@@ -287,12 +287,4 @@ fn retry_after(error: &watcher::Error) -> Duration {
     };
     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(seconds.into()).min(STREAM_TIMEOUT)
-}
-
-/// An error with its causes in one line, without what was said already: many errors repeat their source.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |cause| (*cause).source()).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }

@@ -286,18 +286,7 @@ fn pause(check_frequency: Duration, failures: u32, chance: f64) -> Duration {
 
 /// An error with its causes, in words that stay the same from one reading to the next.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = tls::expiry(error).unwrap_or_else(|| error.to_string());
-        // Some errors repeat their cause.
-        if !text.ends_with(&cause) {
-            text += ": ";
-            text += &cause;
-        }
-        source = error.source();
-    }
-    text
+    util::causes_with(error, |error| tls::expiry(error).unwrap_or_else(|| error.to_string()))
 }
 
 #[cfg(test)]

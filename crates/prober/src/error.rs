@@ -6,14 +6,7 @@ use std::io;
 
 /// The error and its sources, joined by `: `.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = one(error);
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&one(source));
-        next = source.source();
-    }
-    text
+    util::causes_with(error, one)
 }
 
 /// Go prints system errors without their number and in lower case: `connection refused`.

@@ -53,18 +53,7 @@ fn error(error: Error) -> ApiError {
             (403, _) => ApiError::Forbidden(status.message.clone()),
             _ => ApiError::Other(status.message.clone()),
         },
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(&other);
-            while let Some(cause) = source {
-                let cause_text = cause.to_string();
-                if !text.contains(&cause_text) {
-                    text = format!("{text}: {cause_text}");
-                }
-                source = cause.source();
-            }
-            ApiError::Other(text)
-        }
+        other => ApiError::Other(util::causes(&other)),
     }
 }
 

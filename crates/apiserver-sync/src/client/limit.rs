@@ -1,11 +1,11 @@
 //! How fast a lane may send: a token bucket as `client-go` has it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
+use util::TokenBucket;
 
 /// Requests per second over time, and at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +26,6 @@ impl Limit {
 /// Tokens: one for each request. Requests that find none go one after the other, in the order of their coming.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    limit: Limit,
     /// Whoever is next holds it until there is a token; the others stand in its queue, which is fair.
     level: Arc<Mutex<Level>>,
 }
@@ -34,33 +33,34 @@ pub(super) struct Bucket {
 /// Tokens at a moment.
 #[derive(Debug, Clone, Copy)]
 struct Level {
-    tokens: f64,
+    tokens: TokenBucket,
     at: Instant,
 }
 
 impl Bucket {
     pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, level: Arc::new(Mutex::new(Level { tokens: limit.burst, at: Instant::now() })) }
+        let tokens = TokenBucket::new(limit.qps, limit.burst);
+        Self { level: Arc::new(Mutex::new(Level { tokens, at: Instant::now() })) }
     }
 
     /// Returns when the request may be sent. One that is given up while it waits leaves its place to the next and its
     /// token in the bucket: who comes later waits only for those that are still there.
     pub(super) async fn take(&self) {
-        let (limit, now) = (self.limit, Instant::now());
+        let now = Instant::now();
         // Nobody stands in the queue.
         if let Ok(mut level) = self.level.try_lock()
-            && level.due(limit, now) <= now
+            && level.due(now) <= now
         {
-            *level = level.taken(limit, now);
+            *level = level.taken(now);
             return;
         }
         let level = Arc::clone(&self.level);
         // On its own feet, so that a request that nobody drives for a while does not hold up those behind it.
         let turn = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut level = level.lock().await;
-            let due = level.due(limit, Instant::now());
+            let due = level.due(Instant::now());
             sleep_until(due).await;
-            *level = level.taken(limit, due);
+            *level = level.taken(due);
         }));
         // It fails only when the runtime ends, and the request with it.
         let _ended = turn.await;
@@ -68,26 +68,29 @@ impl Bucket {
 }
 
 impl Level {
-    fn grown(self, limit: Limit, now: Instant) -> Self {
-        let grown = now.saturating_duration_since(self.at).as_secs_f64() * limit.qps;
-        Self { tokens: (self.tokens + grown).min(limit.burst), at: now.max(self.at) }
+    fn grown(self, now: Instant) -> Self {
+        let tokens = self.tokens.after(now.saturating_duration_since(self.at));
+        Self { tokens, at: now.max(self.at) }
     }
 
     /// When the next token is there.
-    fn due(self, limit: Limit, now: Instant) -> Instant {
-        let Self { tokens, at } = self.grown(limit, now);
-        at + Duration::from_secs_f64((1.0 - tokens).max(0.0) / limit.qps)
+    fn due(self, now: Instant) -> Instant {
+        let Self { tokens, at } = self.grown(now);
+        at + tokens.wait()
     }
 
     /// What is left of it at `due`.
-    fn taken(self, limit: Limit, due: Instant) -> Self {
-        let Self { tokens, at } = self.grown(limit, due);
-        Self { tokens: tokens - 1.0, at }
+    fn taken(self, due: Instant) -> Self {
+        let mut level = self.grown(due);
+        level.tokens.spend();
+        level
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::task::JoinSet;
 
     use super::*;
@@ -112,13 +115,12 @@ mod tests {
     fn a_pause_fills_the_bucket_to_its_burst_and_not_beyond() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _inside = runtime.enter();
-        let limit = Limit::new(10, 2);
         let start = Instant::now();
-        let mut level = Level { tokens: 2.0, at: start };
+        let mut level = Level { tokens: TokenBucket::new(10.0, 2.0), at: start };
         let mut waits = |now: Instant| {
             [(); 4].map(|()| {
-                let due = level.due(limit, now);
-                level = level.taken(limit, due);
+                let due = level.due(now);
+                level = level.taken(due);
                 (due - now).as_millis()
             })
         };

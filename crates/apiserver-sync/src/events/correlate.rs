@@ -8,6 +8,7 @@ use kube_model::Monotonic;
 use kube_model::core::Event;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
+use util::TokenBucket;
 
 /// So many different messages of one kind are told one by one ...
 const MOST_SIMILAR: usize = 10;
@@ -49,7 +50,7 @@ struct Told {
 }
 
 struct Budget {
-    tokens: f64,
+    tokens: TokenBucket,
     last: Monotonic,
 }
 
@@ -170,14 +171,11 @@ impl Correlator {
 
 fn may_be_told(budgets: &mut HashMap<u64, Budget>, object: u64, now: Monotonic) -> bool {
     shrink(budgets);
-    let budget = budgets.entry(object).or_insert(Budget { tokens: BURST, last: now });
-    budget.tokens = (budget.tokens + seconds(budget.last, now) / REFILL_SECONDS).min(BURST);
+    let full = Budget { tokens: TokenBucket::new(1.0 / REFILL_SECONDS, BURST), last: now };
+    let budget = budgets.entry(object).or_insert(full);
+    budget.tokens = budget.tokens.after(now.left(budget.last));
     budget.last = now;
-    let enough = budget.tokens >= 1.0;
-    if enough {
-        budget.tokens -= 1.0;
-    }
-    enough
+    budget.tokens.take()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::object::Received;
 use super::{Error, Key, Known, Object, Watched};
-use crate::causes::{causes, retry_after};
+use crate::retry_after::retry_after;
 
 /// How long a watch lasts before it is begun anew, in seconds: between the two, so that those that began
 /// together do not end together.
@@ -178,7 +178,7 @@ impl Follower {
                 self.lost(Error::Forbidden { key: self.key.clone(), message: status.message.clone() })
             }
             error => {
-                self.unavailable(causes(error));
+                self.unavailable(util::causes(error));
                 Lost::Failed(retry_after(error))
             }
         }

@@ -171,7 +171,8 @@ async fn accept(listener: TcpListener, remote: u16, client: Client, path: String
             // Nobody reads any more when the command is about to end.
             let _ended = told.send(Told::Out(format!("Handling connection for {local}"))).await;
             if let Err(error) = carry(stream, remote, &client, &path).await {
-                let line = format!("an error occurred forwarding {local} -> {remote}: {}", chain(&error));
+                let line =
+                    format!("an error occurred forwarding {local} -> {remote}: {}", util::causes(&error));
                 let _ended = told.send(Told::Err(line)).await;
             }
         });
@@ -221,15 +222,4 @@ async fn carry(mut stream: TcpStream, remote: u16, client: &Client, path: &str) 
         return Ok(());
     }
     Err(CommandError::Failed(String::from_utf8_lossy(&text).trim().to_owned()))
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use kube_model::observed::SandboxState;
 use kube_model::{PodKey, PodUid};
+use util::Backoff;
 
 use super::Workers;
 use crate::pods::Entry;
 use crate::state::WorkerState;
 use crate::traits::{CleanUp, Probes, Runtime, StepError};
 
-/// Pause before the next attempt: doubles from the first to the second.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// Before each attempt.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 
 /// What an attempt came to.
 enum Attempt {
@@ -31,10 +32,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let (workers, stop) = (self.clone(), self.inner.stop.clone());
         self.inner.tasks.spawn(stop.run_until_cancelled_owned(async move {
             tracing::warn!(pod = %key, %uid, "the pod has ended, and the runtime keeps what is dead of it for now");
-            let mut pause = PAUSE.0;
+            let mut pauses = PAUSES;
             loop {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE.1);
+                tokio::time::sleep(pauses.failed()).await;
                 match workers.try_to_collect(&uid, &key).await {
                     Ok(Attempt::Claimed) => {}
                     Ok(Attempt::Alive) => {

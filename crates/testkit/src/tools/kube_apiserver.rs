@@ -88,7 +88,7 @@ pub fn build_kube_apiserver() -> Result<PathBuf, Error> {
         Error::Machine(format!(
             "kube-apiserver was not built: {}\nA mirror that did not answer is worth another try; \
              {KUBE_APISERVER_VARIABLE} names another build, 1.20 or newer",
-            chain(&error)
+            util::causes(&error)
         ))
     })?;
     cleaned?;
@@ -282,17 +282,6 @@ fn remove(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         done => done.at("remove", dir),
     }
-}
-
-/// The error with its causes, on one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

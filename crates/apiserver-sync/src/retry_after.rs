@@ -1,4 +1,4 @@
-//! What an error says: its causes in one line, and when the server wants to be asked again.
+//! When the server wants to be asked again.
 
 use std::error::Error;
 use std::iter::successors;
@@ -6,14 +6,6 @@ use std::time::Duration;
 
 /// Longer than this nobody is kept waiting, whatever the server says.
 const LONGEST: Duration = Duration::from_secs(30);
-
-/// `error` and what caused it, without what was said already: many errors repeat their source.
-pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
-    successors(error.source(), |cause| (*cause).source()).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}
 
 /// How long the server wants to be left alone (`Retry-After`); zero where it says nothing.
 pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Duration {
