@@ -60,7 +60,7 @@ fn show_config(line: &CommandLine) -> anyhow::Result<()> {
 /// Exits with 1 if anything is wrong with any of the files.
 fn validate(args: &ValidateArgs) -> ExitCode {
     let node_name = hostname().trim().to_lowercase();
-    let all = config::check(&args.paths, &config::facts(), &node_name);
+    let all = cli::validate(&args.paths, &config::facts(), &node_name);
     let text = if args.output == Output::Json { documents::json(&all) } else { documents::text(&all) };
     match print(&text) {
         Ok(()) if all.iter().all(|checked| checked.problems.is_empty()) => ExitCode::SUCCESS,

@@ -8,11 +8,8 @@ mod api;
 mod duplicates;
 pub(crate) mod facts;
 mod host;
-mod oom;
-mod pod_cidr;
 mod pods;
 mod review;
-mod stats;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -45,10 +42,10 @@ use server::metrics::HealthChecks;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::allocatable::NodeEvent;
 use crate::metrics::Metrics;
+use crate::run::Phase;
 use crate::{AgentWorkers, settings};
 
 use api::NodeClient;
@@ -223,18 +220,8 @@ impl Cluster {
     }
 
     /// Starts the server, and everything that tells the cluster of this node.
-    pub(crate) fn start(
-        self,
-        parts: Parts,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<(), ClusterError> {
-        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                stop.run_until_cancelled(task).await;
-            });
-        };
+    pub(crate) fn start(self, parts: Parts, phase: &Phase) -> Result<(), ClusterError> {
+        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| phase.spawn(task);
         let port = self.serve(&parts, &spawn)?;
 
         let node = self.node;
@@ -260,11 +247,14 @@ impl Cluster {
             }
         }));
 
-        spawn(Box::pin(pod_cidr::tell(parts.runtime.clone(), node.subscribe())));
+        spawn(Box::pin(kuberuntime::tell_pod_cidr(parts.runtime.clone(), node.subscribe())));
         let recorder = self.recorder.clone();
         spawn(Box::pin(async move {
             let tell = |text| recorder.node(EventType::Warning, "SystemOOM", text);
-            tracing::warn!("nobody hears when the machine is out of memory: {}", oom::watch(tell).await);
+            tracing::warn!(
+                "nobody hears when the machine is out of memory: {}",
+                stats::oom::watch(tell).await
+            );
         }));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
@@ -308,7 +298,7 @@ impl Cluster {
 
         let (access, recorder, name) = (self.access, self.recorder, self.node_name);
         let metrics = parts.metrics;
-        let (instance, duration, stop) = (self.instance, self.settings.lease_duration, stop.clone());
+        let (instance, duration, stop) = (self.instance, self.settings.lease_duration, phase.stop.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

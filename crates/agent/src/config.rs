@@ -1,12 +1,11 @@
-//! The configuration of this node: its files, the facts that some rules depend on, checking without running, and
-//! reading it again while the agent runs. The rules themselves are `node_config`'s.
+//! The configuration of this node: its files, the facts that some rules depend on, and reading it again while the agent
+//! runs. The rules themselves are `node_config`'s.
 
-mod check;
 mod credentials;
 mod disk;
 mod reload;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cgroups::Cgroups;
 use node_config::table::KubeletFlags;
@@ -14,7 +13,6 @@ use node_config::validate::Facts;
 use node_reporter::Limits;
 use stats::machine;
 
-pub use check::check;
 pub use disk::Disk;
 pub use reload::{Changed, Live, Reload};
 
@@ -46,25 +44,11 @@ fn facts_at(root_dir: &Path) -> Facts {
         capacity: resources.capacity.into_iter().filter(|(_, amount)| *amount > 0).collect(),
         numa_nodes: machine::numa_nodes()
             .map(|nodes| nodes.into_iter().filter_map(|node| node.try_into().ok()).collect()),
-        missing_cgroup: Some(missing_cgroup),
+        missing_cgroup: Some(|cgroup| cgroups::missing(CGROUP_MOUNT.as_ref(), cgroup)),
         swap: machine::swaps(),
         api_server: None,
         credential_providers: Some(credentials::providers),
     }
-}
-
-/// The folders of a cgroup that are not there: in each hierarchy of version 1 that pods are put into, or in the one of
-/// version 2. Upstream `pkg/kubelet/cm/cgroup_v1_manager_linux.go`.
-fn missing_cgroup(cgroup: &str) -> Vec<String> {
-    const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "cpuset", "hugetlb", "memory", "pids", "systemd"];
-    let mount = Path::new(CGROUP_MOUNT);
-    let hierarchies: Vec<PathBuf> = if mount.join("cgroup.controllers").exists() {
-        vec![mount.to_owned()]
-    } else {
-        CONTROLLERS.iter().map(|name| mount.join(name)).filter(|folder| folder.is_dir()).collect()
-    };
-    let folders = hierarchies.into_iter().map(|folder| folder.join(cgroup.trim_start_matches('/')));
-    folders.filter(|folder| !folder.is_dir()).map(|folder| folder.display().to_string()).collect()
 }
 
 #[cfg(test)]
@@ -77,12 +61,5 @@ mod tests {
         assert!(facts.online_cpus.as_ref().is_some_and(|cpus| !cpus.is_empty()));
         assert!(facts.cgroup_version.is_some());
         assert!(facts.capacity["cpu"] >= 1000 && facts.capacity["memory"] > 1 << 20, "{facts:?}");
-    }
-
-    #[test]
-    fn a_cgroup_that_is_not_there_is_told_by_its_folders() {
-        assert_eq!(missing_cgroup("/"), [""; 0]);
-        let missing = missing_cgroup("/no/such/cgroup");
-        assert!(!missing.is_empty() && missing.iter().all(|folder| folder.ends_with("/no/such/cgroup")));
     }
 }

@@ -1,89 +1,49 @@
-//! Start order and drain.
+//! Start in phases, each a function of its own, and the drain in reverse.
+//!
+//! No phase waits for the API server: pods of this machine's own run before the cluster is reached, and go on without
+//! it.
 
-use std::path::{Path, PathBuf};
+mod error;
+mod machine;
+mod phase;
+mod pods;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use cgroups::Cgroups;
-use cri_client::Client;
-use images::credentials::Places;
-use kube_model::view::{RuntimeView, SourceView};
+use kube_model::view::SourceView;
+use kuberuntime::make_dir;
 use kuberuntime::streams::CriStreams;
-use kuberuntime::{
-    AgentProbes, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeSink, Providers,
-    SharedSink, make_dir,
-};
 use node_config::Settings;
 use pleg::Pleg;
-use pod_lifecycle::NodeFacts;
 use pod_manager::PodManager;
-use pod_workers::{Clock, Context, Node, RuntimeDown, Workers};
-use prober::Prober;
-use server::healthz::{Healthz, HealthzError};
+use server::healthz::{BoundHealthz, Healthz};
 use server::inside::Inside;
-use server::local::{LocalError, LocalSocket};
+use server::local::LocalSocket;
 use server::metrics::HealthChecks;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::addresses::Addresses;
-use crate::allocatable::{Enforcement, NodeEvent};
-use crate::cluster::{Cluster, ClusterError, Parts};
+use crate::AgentWorkers;
+use crate::cluster::{Cluster, Parts};
 use crate::config::Live;
 use crate::metrics::Metrics;
-use crate::sources::{SourceError, Sources};
+use crate::sources::Sources;
 use crate::view::AgentView;
-use crate::{AgentWorkers, node, settings};
 
-/// Why the agent cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A flag's endpoint is none.
-    #[error("--container-runtime-endpoint")]
-    Endpoint(#[from] cri_client::EndpointError),
-    /// The root or log directory cannot be made.
-    #[error("preparing {}", .path.display())]
-    Dir {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A file of the node cannot be read.
-    #[error("reading {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Pods are allowed kernel parameters that are the node's.
-    #[error("allowedUnsafeSysctls")]
-    Sysctls(#[from] admission::NotNamespaced),
-    /// Cgroups are not there or cannot be written.
-    #[error("cgroups")]
-    Cgroups(#[from] cgroups::Error),
-    /// The health endpoint cannot be served.
-    #[error(transparent)]
-    Healthz(#[from] HealthzError),
-    /// The local socket cannot be served; another agent may hold it.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// A source of pods cannot be started.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The node cannot be part of its cluster.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-}
+pub use error::StartError;
+use machine::Machine;
+pub(crate) use phase::Phase;
+use pods::Pods;
 
 /// A running agent.
 pub struct Agent {
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    /// The local socket.
+    serving: Phase,
+    /// Everything that needs the API server, and what serves it.
+    in_cluster: Phase,
     workers: AgentWorkers,
+    /// What tells the workers: sources, PLEG, orphaned pods.
+    telling: Phase,
     _healthz: Option<Healthz>,
 }
 
@@ -99,163 +59,34 @@ impl Agent {
         live: &Live,
         home: Option<&Path>,
     ) -> Result<Self, StartError> {
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        crate::open_files::allow(config.max_open_files);
-        for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
-            make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
-        }
-        // Both refuse a second agent on this node before anything is touched. Nobody is told that all is well before
-        // the last thing that can fail has been done.
-        let local = LocalSocket::bind(&config.root_dir)?;
-        let healthz = config.healthz.map(Healthz::bind).transpose()?;
+        let [serving, in_cluster, telling] = [(); 3].map(|()| Phase::default());
+        let (local, healthz) = claim(config)?;
         let checks = Arc::new(HealthChecks::of(tokio::runtime::Handle::current()));
-        let cluster = match &config.cluster {
-            Some(settings) => Some(Cluster::connect(settings.clone(), node_name, &config.root_dir, &stop)?),
-            None => None,
+        let connect = |settings: &node_config::Cluster| {
+            Cluster::connect(settings.clone(), node_name, &config.root_dir, &in_cluster.stop)
         };
+        let cluster = config.cluster.as_ref().map(connect).transpose()?;
         let metrics = Arc::new(Metrics::new());
-        let counts = Arc::clone(&metrics.runtime);
-        let client = Client::builder(&config.container_runtime_endpoint)?
-            .image_endpoint(&config.image_service_endpoint)?
-            .request_timeout(config.runtime_request_timeout)
-            .observer(move |method, took, failed| {
-                counts.called(method, took, failed);
-                kuberuntime::tell(method, took, failed);
-            })
-            .build();
-        let cgroups = if config.cgroups_per_qos {
-            let cgroups = Cgroups::detect(settings::CGROUP_MOUNT.as_ref(), settings::cgroups(config))?;
-            let began = Instant::now();
-            cgroups.ensure_base()?;
-            metrics.runtime.cgroup("create", began);
-            Some(Arc::new(cgroups))
-        } else {
-            None
-        };
-        let (hardware, resources) = node::measure(config)?;
-        let enforcement = cgroups.clone().map(|cgroups| {
-            Enforcement::new(
-                cgroups,
-                &resources,
-                stats::machine::online_cpu_list(),
-                config.node.enforce_on_pods,
-            )
-        });
-        let enforced = enforcement.as_ref().map(Enforcement::apply).transpose();
-        let addresses = Addresses::new(&config.node_ips, node_name);
-        let node_ips = addresses.find().await;
-        let pods_cgroup = cgroups.as_ref().map(|cgroups| cgroups.pods_cgroup());
-        let cri = settings::cri(config, node_ips.clone(), pods_cgroup, &hardware, &resources)?;
-        let cri = Arc::new(ArcSwap::from_pointee(cri));
+        let client = pods::client(config, &metrics)?;
+        let machine = Machine::prepare(config, node_name, &metrics).await?;
+        let pods = Pods::new(config, node_name, home, client, &machine, cluster.as_ref(), &metrics)?;
 
-        let clock = Clock::new(crate::wall);
-        let waiting = "has not answered yet";
-        let down = RuntimeDown {
-            message: format!("{} {waiting}", config.container_runtime_endpoint),
-            since: clock.mono(),
-        };
-        let facts = NodeFacts { host_ips: node_ips, ..NodeFacts::default() };
-        let node = watch::Sender::new(Arc::new(Node { facts, runtime_down: Some(down) }));
-        let runtime_view = watch::Sender::new(RuntimeView {
-            endpoint: config.container_runtime_endpoint.clone(),
-            name: String::new(),
-            version: String::new(),
-            ready: false,
-            answers: false,
-            message: waiting.to_owned(),
-            since: clock.mono(),
-        });
-
-        let sink = Arc::new(ProbeSink::default());
-        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), crate::wall);
-        let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
-        let references = cluster.as_ref().map(Cluster::references);
-        let runtime = CriRuntime {
-            files: Files {
-                root_dir: config.root_dir.clone(),
-                pod_logs_dir: config.pod_logs_dir.clone(),
-                log_links_dir: settings::log_links_dir(&config.pod_logs_dir),
-            },
-            cgroups: cgroups.clone(),
-            images: images::Images::new(
-                CriImages {
-                    client: client.clone(),
-                    config: Arc::clone(&cri),
-                    places: Places::of_node(&config.root_dir, home),
-                    references: references.clone(),
-                    metrics: Arc::clone(&metrics.runtime),
-                    pulled_for: pulled_for(&metrics, &clock),
-                },
-                &settings::images(config),
-            ),
-            config: Arc::clone(&cri),
-            resolv_conf: config.resolv_conf.clone(),
-            hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
-            references,
-            providers: Providers(Vec::new()),
-            client: client.clone(),
-            metrics: Arc::clone(&metrics.runtime),
-        };
-        let runtime = Arc::new(runtime);
-        let admission = NodeInfo::new(
-            settings::admitted(config, node_name, &hardware, &resources)?,
-            NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
-            cluster.as_ref().map(Cluster::node),
-        );
-        let workers = Workers::new(Context {
-            runtime: Arc::clone(&runtime),
-            probes: Arc::clone(&probes),
-            admission: Arc::new(admission),
-            node: node.subscribe(),
-            clock: clock.clone(),
-            events: cluster.as_ref().map(Cluster::event_sink),
-            observer: Arc::clone(&metrics.pods) as _,
-        });
-        sink.connect(workers.clone(), Arc::clone(&probes));
-
-        let mut sources = Sources::start(config, node_name, live, &stop).await?;
+        let mut sources = Sources::start(config, node_name, live, &telling.stop).await?;
         if let Some(cluster) = &cluster {
             sources.add(cluster.source());
         }
-        let shown = watch::Sender::new(Vec::<SourceView>::new());
-        let view = Arc::new(AgentView {
-            node: node_name.to_owned(),
-            workers: workers.clone(),
-            sources: shown.subscribe(),
-            states: sources.states(),
-            runtime: runtime_view.subscribe(),
-        });
-        let inside = Inside::new(view, Arc::new(CriStreams(client.clone())));
-        sources.serve_logs(&inside);
-        let (until, served) = (stop.clone(), Arc::clone(&inside));
-        tasks.spawn(async move {
-            if let Some(Err(error)) = until.run_until_cancelled(local.serve(served)).await {
-                tracing::error!("the local socket is not served any more: {error}");
-            }
-        });
-
-        let enforced = match (enforced, enforcement) {
-            (Ok(event), _) => event.flatten(),
-            (Err(event), enforcement) => {
-                tracing::warn!("{}", event.2);
-                let (until, tell) = (stop.clone(), cluster.as_ref().map(Cluster::node_events));
-                let tell = move |event| tell.iter().for_each(|tell| tell(NodeEvent::clone(&event)));
-                if let Some(enforcement) = enforcement {
-                    tasks.spawn(async move {
-                        until.run_until_cancelled(enforcement.keep_trying(tell)).await;
-                    });
-                }
-                Some(event)
-            }
-        };
+        let shown = watch::Sender::new(Vec::new());
+        let inside = serve(&serving, local, node_name, &pods, &sources, &shown);
         let of_cluster = cluster.as_ref().map(Cluster::desired);
+
+        let Machine { hardware, resources, cgroups, addresses, limits, .. } = machine;
+        let enforcement = limits.follow(&telling, cluster.as_ref().map(Cluster::node_events));
         if let Some(cluster) = cluster {
             let parts = Parts {
-                workers: workers.clone(),
-                runtime: client.clone(),
-                runtime_view: runtime_view.subscribe(),
-                node: node.subscribe(),
+                workers: pods.workers.clone(),
+                runtime: pods.client.clone(),
+                runtime_view: pods.runtime_view.subscribe(),
+                node: pods.node.subscribe(),
                 inside,
                 cgroups,
                 root_dir: config.root_dir.clone(),
@@ -265,66 +96,108 @@ impl Agent {
                 node_settings: config.node.clone(),
                 hardware,
                 resources,
-                enforcement: enforced,
+                enforcement,
                 metrics: Arc::clone(&metrics),
-                probes,
+                probes: Arc::clone(&pods.probes),
                 checks: Arc::clone(&checks),
             };
-            cluster.start(parts, &tasks, &stop)?;
+            cluster.start(parts, &in_cluster)?;
         }
-        let (until, addresses) = (stop.clone(), addresses.follow(node.clone(), cri));
-        tasks.spawn(async move {
-            until.run_until_cancelled(addresses).await;
-        });
-        let pleg = Pleg {
-            client,
-            workers: workers.clone(),
-            node,
-            view: runtime_view,
-            stop: stop.clone(),
-            root_dir: config.root_dir.clone(),
-        };
-        tasks.spawn(pleg.run());
-        if sources.is_empty() {
-            // Without a source nobody can say what is wanted, so nothing is removed either.
-            tracing::warn!(
-                "no pod source is configured (--pod-manifest-path, --manifest-url, --manifest-server-address): nothing \
-                 to run"
-            );
-        } else {
-            let shares = Arc::clone(&runtime);
-            let desired = move |pods: &PodManager| {
-                shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
-                if let Some(of_cluster) = &of_cluster {
-                    of_cluster(pods);
-                }
-            };
-            let (fed, until) = (workers.clone(), stop.clone());
-            tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
-            let (until, workers) = (stop.clone(), workers.clone());
-            tasks.spawn(async move {
-                let orphaned = async {
-                    runtime.remove_orphaned_pods(&workers).await;
-                    runtime.sweep_cgroups(&workers).await;
-                };
-                until.run_until_cancelled(orphaned).await;
-            });
-        }
+        telling.spawn(addresses.follow(pods.node.clone(), Arc::clone(&pods.cri)));
+        let workers = pods.workers.clone();
+        run(&telling, config, pods, sources, shown, of_cluster, metrics);
+        // Nobody is told that all is well before the last thing that can fail has been done.
         let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;
-        Ok(Self { stop, tasks, workers, _healthz: healthz })
+        Ok(Self { serving, in_cluster, workers, telling, _healthz: healthz })
     }
 
-    /// Stops taking work and waits until every task has ended. Pods are left running.
+    /// Takes no more work, then ends what was started, the last first. Pods are left running.
     pub async fn drain(self) {
-        self.stop.cancel();
+        // What is under way at the pod API is waited for below.
+        self.telling.stop.cancel();
         self.workers.shutdown().await;
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.telling.end().await;
+        self.in_cluster.end().await;
+        self.serving.end().await;
     }
 }
 
-/// The start of a pod does not count the time in which its images are pulled.
-fn pulled_for(metrics: &Arc<Metrics>, clock: &Clock) -> kuberuntime::PulledFor {
-    let (metrics, clock) = (Arc::clone(metrics), clock.clone());
-    Box::new(move |pod, took| metrics.pod_startup.pulled_for(pod, took, clock.mono()))
+/// Takes what only one agent of a node can have: both refuse a second one before anything is touched.
+fn claim(config: &Settings) -> Result<(LocalSocket, Option<BoundHealthz>), StartError> {
+    crate::open_files::allow(config.max_open_files);
+    for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
+        make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
+    }
+    Ok((LocalSocket::bind(&config.root_dir)?, config.healthz.map(Healthz::bind).transpose()?))
+}
+
+/// Serves the local socket, and logs where pods are pushed. Answers with the way into pods for the other servers.
+fn serve(
+    phase: &Phase,
+    local: LocalSocket,
+    node_name: &str,
+    pods: &Pods,
+    sources: &Sources,
+    shown: &watch::Sender<Vec<SourceView>>,
+) -> Arc<Inside> {
+    let view = Arc::new(AgentView {
+        node: node_name.to_owned(),
+        workers: pods.workers.clone(),
+        sources: shown.subscribe(),
+        states: sources.states(),
+        runtime: pods.runtime_view.subscribe(),
+    });
+    let inside = Inside::new(view, Arc::new(CriStreams(pods.client.clone())));
+    sources.serve_logs(&inside);
+    let served = Arc::clone(&inside);
+    phase.spawn(async move {
+        if let Err(error) = local.serve(served).await {
+            tracing::error!("the local socket is not served any more: {error}");
+        }
+    });
+    inside
+}
+
+/// Lets the workers be told what the runtime has and what is wanted: from here on pods are run.
+fn run(
+    phase: &Phase,
+    config: &Settings,
+    pods: Pods,
+    sources: Sources,
+    shown: watch::Sender<Vec<SourceView>>,
+    of_cluster: Option<impl Fn(&PodManager) + Send + Sync + 'static>,
+    metrics: Arc<Metrics>,
+) {
+    let Pods { client, node, runtime_view, runtime, workers, .. } = pods;
+    let pleg = Pleg {
+        client,
+        workers: workers.clone(),
+        node,
+        view: runtime_view,
+        stop: phase.stop.clone(),
+        root_dir: config.root_dir.clone(),
+    };
+    phase.spawn(pleg.run());
+    if sources.is_empty() {
+        // Without a source nobody can say what is wanted, so nothing is removed either.
+        tracing::warn!(
+            "no pod source is configured (--pod-manifest-path, --manifest-url, --manifest-server-address): nothing \
+             to run"
+        );
+        return;
+    }
+    let shares = Arc::clone(&runtime);
+    let desired = move |pods: &PodManager| {
+        shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
+        if let Some(of_cluster) = &of_cluster {
+            of_cluster(pods);
+        }
+    };
+    let (fed, until) = (workers.clone(), phase.stop.clone());
+    // It ends by itself, when the requests under way have been answered.
+    phase.tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
+    phase.spawn(async move {
+        runtime.remove_orphaned_pods(&workers).await;
+        runtime.sweep_cgroups(&workers).await;
+    });
 }

@@ -7,6 +7,7 @@
 
 mod error;
 mod hierarchy;
+mod missing;
 mod remove;
 mod values;
 
@@ -18,6 +19,7 @@ use kube_model::qos::QosClass;
 
 pub use error::Error;
 pub use hierarchy::Version;
+pub use missing::missing;
 pub use values::{NodeLimits, PodLimits};
 
 use hierarchy::Hierarchies;

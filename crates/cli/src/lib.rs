@@ -9,8 +9,10 @@ pub mod show;
 pub mod sources;
 pub mod table;
 mod text;
+mod validate;
 
 pub use ask::ask;
+pub use validate::validate;
 
 /// Wall time: for what is shown.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks")]

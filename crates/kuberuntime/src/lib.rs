@@ -10,12 +10,14 @@ mod metrics;
 mod node_info;
 mod observe;
 mod orphaned;
+mod pod_cidr;
 mod probes;
 mod providers;
 mod references;
 pub mod resolver;
 mod sandbox;
 mod start;
+mod stats;
 mod stop;
 pub mod streams;
 
@@ -33,12 +35,14 @@ use pod_workers::{CleanUp, Observed, Reporter, Runtime, StartContainer, StepErro
 use tokio::time::Instant;
 
 pub use self::metrics::Metrics;
+pub use self::stats::NodeStats;
 pub use calls::tell;
 pub use files::{FileError, Files, make_dir};
 pub use hooks::Hooks;
 pub use images::{CriImages, PulledFor};
 pub use node_info::{NodeInfo, NodeObject, Runtime as NodeRuntime};
 pub use observe::{read, with_termination_messages};
+pub use pod_cidr::tell_pod_cidr;
 pub use probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
 pub use providers::{Extras, Provider, Providers};
 pub use references::References;

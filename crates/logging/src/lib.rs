@@ -96,10 +96,10 @@ impl Verbosity {
 /// Modules, with those below them, whose events of a level have another verbosity than others of that level.
 const OTHERWISE: &[(&str, Level, u32)] = &[
     ("agent::addresses", Level::INFO, 1),
-    ("agent::cluster::pod_cidr", Level::INFO, 1),
     ("apiserver_sync::client", Level::INFO, 1),
     ("pod_api::reload", Level::INFO, 1),
     ("server::tls", Level::INFO, 1),
+    ("kuberuntime::pod_cidr", Level::INFO, 1),
     ("kuberuntime", Level::INFO, 2),
     ("pod_workers", Level::INFO, 2),
     ("kuberuntime::calls", Level::DEBUG, 3),

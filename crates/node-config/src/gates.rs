@@ -1,7 +1,8 @@
 //! Feature gates: what a configuration sets becomes which are on.
 //!
-//! Owns the table of gates, the meaning of `AllAlpha` and `AllBeta`, and the rules for setting them (reference
-//! 1.6 and 10). Must not know what any gate does: whoever does a thing asks [`Gates::enabled`].
+//! Owns the table of gates, the meaning of `AllAlpha` and `AllBeta`, and the rules for setting them (upstream
+//! `k8s.io/component-base/featuregate/feature_gate.go`, `pkg/features/kube_features.go`). Must not know what any gate does:
+//! whoever does a thing asks [`Gates::enabled`].
 
 use std::collections::BTreeMap;
 use std::fmt;

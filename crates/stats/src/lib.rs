@@ -4,12 +4,14 @@
 //! how the runtime is asked, of who wants the numbers or how often; writes nothing.
 //! Rules: upstream `pkg/kubelet/server/stats`, `pkg/kubelet/metrics/collectors`.
 
+pub mod addresses;
 pub mod available;
 mod cgroup;
 mod cri;
 mod disk;
 pub mod machine;
 mod node;
+pub mod oom;
 mod pods;
 mod proc;
 mod rates;
@@ -54,7 +56,7 @@ impl Settings {
 }
 
 /// Where the things of pods are. Others make and name them. Cgroups are paths below the mount point.
-pub trait Places: Send + Sync {
+pub trait PodPaths: Send + Sync {
     /// The cgroup that all pods are in; `None` if pods have none.
     fn pods_cgroup(&self) -> Option<String>;
     /// The cgroup of a pod; `None` if it has none.
@@ -67,12 +69,12 @@ pub trait Places: Send + Sync {
 
 /// What the runtime says.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct RuntimeAnswers {
     /// All sandboxes.
     pub sandboxes: Vec<v1::PodSandbox>,
     /// All containers.
     pub containers: Vec<v1::Container>,
-    /// Of the containers; may be empty, see [`Meter::needs_container_stats`].
+    /// Of the containers; may be empty, see [`SummaryProvider::needs_container_stats`].
     pub container_stats: Vec<v1::ContainerStats>,
     /// Of its file systems; only looked at for [`Depth::Everything`].
     pub file_systems: v1::ImageFsInfoResponse,
@@ -117,24 +119,24 @@ pub enum Error {
 }
 
 /// Measures a node. One for each node: it remembers what CPU rates are reckoned from.
-pub struct Meter {
+pub struct SummaryProvider {
     settings: Settings,
-    places: Box<dyn Places>,
+    paths: Box<dyn PodPaths>,
     cgroups: Hierarchy,
     rates: Rates,
 }
 
-impl Meter {
+impl SummaryProvider {
     /// Reads which version of cgroups is mounted, and nothing else.
-    pub fn new(settings: Settings, places: Box<dyn Places>) -> Self {
+    pub fn new(settings: Settings, paths: Box<dyn PodPaths>) -> Self {
         let cgroups = Hierarchy::detect(&settings.cgroup_mount);
-        Self { settings, places, cgroups, rates: Rates::default() }
+        Self { settings, paths, cgroups, rates: Rates::default() }
     }
 
     /// Whether CPU and memory of some running container can only be had from the runtime.
-    pub fn needs_container_stats(&self, told: &Told) -> bool {
+    pub fn needs_container_stats(&self, told: &RuntimeAnswers) -> bool {
         pods::running(told).iter().any(|pod| {
-            let cgroups = pods::Cgroups::find(&self.cgroups, &*self.places, pod);
+            let cgroups = pods::Cgroups::find(&self.cgroups, &*self.paths, pod);
             pod.containers.iter().any(|container| cgroups.of(&container.id).is_none())
         })
     }
@@ -143,7 +145,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`Error`], when what every node has cannot be read.
-    pub fn measure(&mut self, told: &Told, depth: Depth, now: Timestamp) -> Result<Summary, Error> {
+    pub fn measure(&mut self, told: &RuntimeAnswers, depth: Depth, now: Timestamp) -> Result<Summary, Error> {
         let node = self.node(told, depth, now)?;
         let pods = self.pods(told, depth, now);
         self.rates.forget(now);
@@ -151,9 +153,9 @@ impl Meter {
     }
 }
 
-impl std::fmt::Debug for Meter {
+impl std::fmt::Debug for SummaryProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("SummaryProvider").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

@@ -11,13 +11,18 @@ use node_proto::cri::v1::FilesystemUsage;
 
 use crate::cgroup::{Hierarchy, Memory, Reading};
 use crate::proc::{Process, value};
-use crate::{Depth, Error, Meter, Told, cri, disk, needed, proc, text};
+use crate::{Depth, Error, RuntimeAnswers, SummaryProvider, cri, disk, needed, proc, text};
 
 const KUBELET: &str = "kubelet";
 const PODS: &str = "pods";
 
-impl Meter {
-    pub(crate) fn node(&mut self, told: &Told, depth: Depth, now: Timestamp) -> Result<NodeStats, Error> {
+impl SummaryProvider {
+    pub(crate) fn node(
+        &mut self,
+        told: &RuntimeAnswers,
+        depth: Depth,
+        now: Timestamp,
+    ) -> Result<NodeStats, Error> {
         let booted = self.booted()?;
         let Reading { mut cpu, memory, swap, .. } = self.root(now)?;
         if let Some(cpu) = &mut cpu {
@@ -88,7 +93,7 @@ impl Meter {
             let text = text(&self.settings.proc.join("self/cgroup")).unwrap_or_default();
             cgroups.extend(self.cgroups.of_process(&text).map(|cgroup| (KUBELET, cgroup)));
         }
-        cgroups.extend(self.places.pods_cgroup().map(|cgroup| (PODS, cgroup)));
+        cgroups.extend(self.paths.pods_cgroup().map(|cgroup| (PODS, cgroup)));
         let mut all = Vec::with_capacity(cgroups.len() + 1);
         for (role, cgroup) in cgroups {
             let Reading { cpu, memory, swap, io } = self.cgroups.read(&cgroup, now);
@@ -166,7 +171,7 @@ pub(crate) fn pids(proc: &Path) -> (Option<i64>, Option<i64>) {
 }
 
 /// The runtime's file systems: the first of each kind, and that of the images where it names no other.
-fn runtime(told: &Told, now: Timestamp) -> Option<RuntimeStats> {
+fn runtime(told: &RuntimeAnswers, now: Timestamp) -> Option<RuntimeStats> {
     let stats = |usage: &FilesystemUsage| {
         let mountpoint = usage.fs_id.as_ref().map(|id| id.mountpoint.as_str()).unwrap_or_default();
         let time = cri::time(usage.timestamp).unwrap_or(Time(now));

@@ -15,7 +15,7 @@ use node_proto::cri::v1;
 use crate::cgroup::{Hierarchy, Reading};
 use crate::disk::{self, Used, add};
 use crate::node::whole;
-use crate::{Depth, Meter, Places, Told, cri, proc};
+use crate::{Depth, PodPaths, RuntimeAnswers, SummaryProvider, cri, proc};
 
 /// A pod that runs.
 pub(crate) struct Running<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Running<'a> {
 
 /// The pods with a ready sandbox, by namespace and name, each with its running containers in the order of their
 /// names.
-pub(crate) fn running<'a>(told: &'a Told) -> Vec<Running<'a>> {
+pub(crate) fn running<'a>(told: &'a RuntimeAnswers) -> Vec<Running<'a>> {
     let mut newest = BTreeMap::<_, &v1::PodSandbox>::new();
     for sandbox in told.sandboxes.iter().filter(|s| s.state() == v1::PodSandboxState::SandboxReady) {
         let Some(metadata) = &sandbox.metadata else { continue };
@@ -60,7 +60,7 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    pub(crate) fn find(hierarchy: &Hierarchy, places: &dyn Places, pod: &Running<'_>) -> Self {
+    pub(crate) fn find(hierarchy: &Hierarchy, places: &dyn PodPaths, pod: &Running<'_>) -> Self {
         let own = places.pod_cgroup(&pod.uid);
         let children = own.as_deref().map(|own| hierarchy.children(own)).unwrap_or_default();
         Self { pod: own, children }
@@ -73,8 +73,8 @@ impl Cgroups {
     }
 }
 
-impl Meter {
-    pub(crate) fn pods(&mut self, told: &Told, depth: Depth, now: Timestamp) -> Vec<PodStats> {
+impl SummaryProvider {
+    pub(crate) fn pods(&mut self, told: &RuntimeAnswers, depth: Depth, now: Timestamp) -> Vec<PodStats> {
         let by_id = |stats: &'_ v1::ContainerStats| stats.attributes.as_ref().map(|a| a.id.clone());
         let told_of: BTreeMap<String, &v1::ContainerStats> =
             told.container_stats.iter().filter_map(|stats| Some((by_id(stats)?, stats))).collect();
@@ -83,14 +83,14 @@ impl Meter {
         let mut layers = BTreeMap::new();
         let mut all = Vec::new();
         for pod in running(told) {
-            let cgroups = Cgroups::find(&self.cgroups, &*self.places, &pod);
+            let cgroups = Cgroups::find(&self.cgroups, &*self.paths, &pod);
             let mut containers = Vec::with_capacity(pod.containers.len());
             for container in &pod.containers {
                 let stats = told_of.get(&container.id).copied();
                 let mut measured = self.container(container, stats, &cgroups, now);
                 if let Some(node_fs) = &node_fs {
                     measured.rootfs = stats.and_then(|stats| rootfs(stats, &mut layers, now));
-                    let logs = self.places.pod_logs(&pod.reference).join(&measured.name);
+                    let logs = self.paths.pod_logs(&pod.reference).join(&measured.name);
                     measured.logs = disk::files_in(&logs).map(|used| disk::part(node_fs, used));
                 } else {
                     measured.io = None;
@@ -187,8 +187,8 @@ impl Meter {
         node_fs: &FsStats,
     ) -> FsStats {
         let of_containers = containers.iter().flat_map(|c| c.rootfs.iter().chain(&c.logs)).map(Used::of);
-        let logs = disk::files_in(&self.places.pod_logs(&pod.reference));
-        let hosts = disk::file(&self.places.hosts_file(&pod.uid));
+        let logs = disk::files_in(&self.paths.pod_logs(&pod.reference));
+        let hosts = disk::file(&self.paths.hosts_file(&pod.uid));
         disk::part(node_fs, of_containers.chain(logs).chain(hosts).fold(Used::default(), Used::and))
     }
 }

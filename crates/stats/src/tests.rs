@@ -17,7 +17,7 @@ struct Node {
     dir: TempDir,
 }
 
-impl Places for Node {
+impl PodPaths for Node {
     fn pods_cgroup(&self) -> Option<String> {
         Some("kubepods".to_owned())
     }
@@ -155,7 +155,7 @@ fn v2_node() -> TempDir {
     dir
 }
 
-fn meter(dir: TempDir) -> Meter {
+fn meter(dir: TempDir) -> SummaryProvider {
     let at = |name: &str| dir.path().join(name);
     let settings = Settings {
         cgroup_mount: at("sys"),
@@ -164,7 +164,7 @@ fn meter(dir: TempDir) -> Meter {
         system_cgroups: vec![("runtime", "/system.slice/containerd.service".to_owned())],
         ..Settings::new("node1")
     };
-    Meter::new(settings, Box::new(Node { dir }))
+    SummaryProvider::new(settings, Box::new(Node { dir }))
 }
 
 fn sandbox(id: &str, name: &str, state: v1::PodSandboxState, created_at: i64) -> v1::PodSandbox {
@@ -223,10 +223,10 @@ fn stats_of(id: &str, cpu: u64) -> v1::ContainerStats {
 }
 
 /// One pod that runs, with one container that does and one that does not, and what is left of another pod.
-fn told() -> Told {
+fn told() -> RuntimeAnswers {
     use v1::ContainerState::{ContainerExited, ContainerRunning};
     use v1::PodSandboxState::{SandboxNotready, SandboxReady};
-    Told {
+    RuntimeAnswers {
         sandboxes: vec![
             sandbox("5a4d", "web", SandboxReady, 1_795_440_901_000_000_000),
             sandbox("01d0", "web", SandboxReady, 1_795_440_900_000_000_000),
@@ -427,7 +427,7 @@ fn a_node_with_cgroup_v2_is_measured_whole() {
 #[test]
 fn without_depth_only_cpu_memory_and_swap_are_told() {
     let mut meter = meter(v2_node());
-    let told = Told { container_stats: Vec::new(), ..told() };
+    let told = RuntimeAnswers { container_stats: Vec::new(), ..told() };
     let summary = meter.measure(&told, Depth::CpuAndMemory, at(0)).unwrap();
     let fields = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
@@ -596,8 +596,8 @@ fn what_every_node_has_is_missed_by_its_path() {
 fn this_machine_can_be_measured() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { root_dir: dir.path().to_owned(), ..Settings::new("here") };
-    let mut meter = Meter::new(settings, Box::new(Node { dir }));
-    let summary = meter.measure(&Told::default(), Depth::Everything, Timestamp::now()).unwrap();
+    let mut meter = SummaryProvider::new(settings, Box::new(Node { dir }));
+    let summary = meter.measure(&RuntimeAnswers::default(), Depth::Everything, Timestamp::now()).unwrap();
     let memory = summary.node.memory.unwrap();
     assert!(memory.working_set_bytes.unwrap() <= memory.usage_bytes.unwrap());
     assert!(summary.node.cpu.unwrap().usage_core_nano_seconds.unwrap() > 0);

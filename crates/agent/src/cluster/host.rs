@@ -16,7 +16,7 @@ use kube_model::stats::Summary;
 use kube_model::view::RuntimeView;
 use kube_model::{Monotonic, labels};
 use kuberuntime::streams::failed;
-use kuberuntime::{AgentProbes, read};
+use kuberuntime::{AgentProbes, NodeStats, read};
 use logging::Verbosity;
 use node_config::Cluster as Settings;
 use node_config::gates::Gates;
@@ -27,7 +27,6 @@ use stats::Depth;
 use tokio::sync::watch;
 
 use super::Parts;
-use super::stats::NodeStats;
 use crate::AgentWorkers;
 use crate::metrics::{self, Metrics};
 use crate::settings;
@@ -71,7 +70,7 @@ impl AgentHost {
             runtime_view: parts.runtime_view.clone(),
             verbosity: parts.verbosity.clone(),
             configuration: settings.configuration.clone(),
-            stats: NodeStats::new(parts, node_name, settings.runtime_cgroup.as_deref()),
+            stats: node_stats(parts, node_name, settings.runtime_cgroup.as_deref()),
         }
     }
 }
@@ -90,6 +89,16 @@ fn cgroup_version(cgroups: Option<&Cgroups>) -> u8 {
         None => Path::new(settings::CGROUP_MOUNT).join("cgroup.controllers").exists(),
     };
     if v2 { 2 } else { 1 }
+}
+
+fn node_stats(parts: &Parts, node_name: &str, runtime_cgroup: Option<&str>) -> NodeStats {
+    let settings = stats::Settings {
+        cgroup_mount: settings::CGROUP_MOUNT.into(),
+        root_dir: parts.root_dir.clone(),
+        system_cgroups: runtime_cgroup.map(|cgroup| ("runtime", cgroup.to_owned())).into_iter().collect(),
+        ..stats::Settings::new(node_name)
+    };
+    NodeStats::new(parts.runtime.clone(), settings, parts.cgroups.clone(), parts.pod_logs_dir.clone())
 }
 
 impl Node for AgentHost {

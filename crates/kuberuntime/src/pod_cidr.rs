@@ -14,7 +14,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Tells the runtime at first and after each change, until the future is dropped. A runtime that is restarted
 /// keeps what it made of it.
-pub(crate) async fn tell(runtime: cri_client::Client, mut node: watch::Receiver<Option<Arc<Node>>>) {
+pub async fn tell_pod_cidr(runtime: cri_client::Client, mut node: watch::Receiver<Option<Arc<Node>>>) {
     let mut told = None;
     loop {
         let wanted = node.borrow_and_update().as_deref().and_then(of_node);

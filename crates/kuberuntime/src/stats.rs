@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
+use ::stats::{Depth, PodPaths, RuntimeAnswers, Settings, SummaryProvider};
 use cgroups::Cgroups;
 use cri_client::Client;
 use cri_client::v1::{
@@ -15,12 +16,8 @@ use cri_config::paths;
 use kube_model::stats::{PodReference, Summary};
 use kube_model::{PodKey, PodUid};
 use server::host::HostError;
-use stats::{Depth, Meter, Places, Told};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-use super::Parts;
-use crate::settings;
 
 /// How long a summary is good for. The kubelet's own numbers are up to 10 s old, its cAdvisor's housekeeping interval.
 const FRESH: Duration = Duration::from_secs(5);
@@ -28,9 +25,10 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Longest time that somebody is kept waiting; metrics-server waits as long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) struct NodeStats {
+/// What the node and its pods use.
+pub struct NodeStats {
     runtime: Client,
-    meter: Arc<std::sync::Mutex<Meter>>,
+    provider: Arc<std::sync::Mutex<SummaryProvider>>,
     last: Mutex<Option<Last>>,
 }
 
@@ -41,27 +39,26 @@ struct Last {
 }
 
 impl NodeStats {
-    pub(super) fn new(parts: &Parts, node_name: &str, runtime_cgroup: Option<&str>) -> Self {
-        let settings = stats::Settings {
-            cgroup_mount: settings::CGROUP_MOUNT.into(),
-            root_dir: parts.root_dir.clone(),
-            system_cgroups: runtime_cgroup.map(|cgroup| ("runtime", cgroup.to_owned())).into_iter().collect(),
-            ..stats::Settings::new(node_name)
-        };
-        let places = PodPlaces {
-            cgroups: parts.cgroups.clone(),
-            root_dir: parts.root_dir.clone(),
-            pod_logs_dir: parts.pod_logs_dir.clone(),
-        };
+    /// `settings` say where the node has its things, the others where its pods have theirs.
+    pub fn new(
+        runtime: Client,
+        settings: Settings,
+        cgroups: Option<Arc<Cgroups>>,
+        pod_logs_dir: PathBuf,
+    ) -> Self {
+        let places = PathsOfPods { cgroups, root_dir: settings.root_dir.clone(), pod_logs_dir };
         Self {
-            runtime: parts.runtime.clone(),
-            meter: Arc::new(std::sync::Mutex::new(Meter::new(settings, Box::new(places)))),
+            runtime,
+            provider: Arc::new(std::sync::Mutex::new(SummaryProvider::new(settings, Box::new(places)))),
             last: Mutex::default(),
         }
     }
 
     /// A summary of at least this depth.
-    pub(super) async fn summary(&self, depth: Depth) -> Result<Arc<Summary>, HostError> {
+    ///
+    /// # Errors
+    /// When the node cannot be measured, or not in time.
+    pub async fn summary(&self, depth: Depth) -> Result<Arc<Summary>, HostError> {
         let late =
             |_| HostError::Failed(format!("the node was not measured within {} s", PATIENCE.as_secs()));
         tokio::time::timeout(PATIENCE, self.fresh(depth)).await.map_err(late)?
@@ -78,8 +75,9 @@ impl NodeStats {
         let mut told = self.running().await?;
         let everything = depth == Depth::Everything;
         // The kernel tells most: asking it costs the runtime, and a shim for each pod, nothing.
-        let lacks = move |meter: &mut Meter| (everything || meter.needs_container_stats(&told), told);
-        let (needed, running) = self.with_meter(lacks).await?;
+        let lacks =
+            move |provider: &mut SummaryProvider| (everything || provider.needs_container_stats(&told), told);
+        let (needed, running) = self.with_provider(lacks).await?;
         told = running;
         if needed {
             let request = ListContainerStatsRequest::default();
@@ -89,15 +87,15 @@ impl NodeStats {
             let request = ImageFsInfoRequest::default();
             told.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
         }
-        let measure = move |meter: &mut Meter| meter.measure(&told, depth, crate::wall());
-        let measured = self.with_meter(measure).await?;
+        let measure = move |provider: &mut SummaryProvider| provider.measure(&told, depth, crate::wall());
+        let measured = self.with_provider(measure).await?;
         let summary = Arc::new(measured.map_err(|error| HostError::Failed(with_source(&error)))?);
         *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });
         Ok(summary)
     }
 
     /// The sandboxes and containers that run.
-    async fn running(&self) -> Result<Told, HostError> {
+    async fn running(&self) -> Result<RuntimeAnswers, HostError> {
         let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
         let running = ContainerStateValue { state: ContainerState::ContainerRunning.into() };
         let sandboxes = ListPodSandboxRequest {
@@ -111,20 +109,24 @@ impl NodeStats {
             self.runtime.list_containers(containers)
         );
         let (sandboxes, containers) = lists.map_err(refused)?;
-        Ok(Told { sandboxes: sandboxes.items, containers: containers.containers, ..Told::default() })
+        Ok(RuntimeAnswers {
+            sandboxes: sandboxes.items,
+            containers: containers.containers,
+            ..RuntimeAnswers::default()
+        })
     }
 
-    /// Works with the meter where it may block: a dead network file system must not hold up the other tasks, nor
+    /// Works with the provider where it may block: a dead network file system must not hold up the other tasks, nor
     /// gather a thread for each that asks.
-    async fn with_meter<T: Send + 'static>(
+    async fn with_provider<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Meter) -> T + Send + 'static,
+        work: impl FnOnce(&mut SummaryProvider) -> T + Send + 'static,
     ) -> Result<T, HostError> {
-        let meter = Arc::clone(&self.meter);
-        let work = move || match meter.try_lock() {
-            Ok(mut meter) => Ok(work(&mut meter)),
+        let provider = Arc::clone(&self.provider);
+        let work = move || match provider.try_lock() {
+            Ok(mut provider) => Ok(work(&mut provider)),
             // It holds what was read before, which is as good as ever.
-            Err(TryLockError::Poisoned(meter)) => Ok(work(&mut meter.into_inner())),
+            Err(TryLockError::Poisoned(provider)) => Ok(work(&mut provider.into_inner())),
             Err(TryLockError::WouldBlock) => Err(HostError::Busy(
                 "the last measurement of this node still waits for a file system".to_owned(),
             )),
@@ -138,7 +140,7 @@ fn refused(error: cri_client::Error) -> HostError {
     HostError::Failed(error.to_string())
 }
 
-fn with_source(error: &stats::Error) -> String {
+fn with_source(error: &::stats::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
@@ -146,13 +148,13 @@ fn with_source(error: &stats::Error) -> String {
 }
 
 /// Where the agent keeps the things of pods.
-struct PodPlaces {
+struct PathsOfPods {
     cgroups: Option<Arc<Cgroups>>,
     root_dir: PathBuf,
     pod_logs_dir: PathBuf,
 }
 
-impl Places for PodPlaces {
+impl PodPaths for PathsOfPods {
     fn pods_cgroup(&self) -> Option<String> {
         self.cgroups.as_ref().map(|cgroups| cgroups.pods_cgroup())
     }

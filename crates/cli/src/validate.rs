@@ -5,16 +5,17 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use kube_model::view::Problem;
+use manifest::Origin;
 use node_config::validate::Facts;
 use node_config::validate::documents::{self, Checked, Kind};
-use podsource::manifest::{self, Origin};
+use podsource::file::MAX_BYTES;
 
 /// Stands for standard input.
 const STDIN: &str = "-";
 
 /// Checks each path: a file, the files of a folder (as a manifest folder is read: not its sub-folders, nor names
 /// with a leading dot), or `-` for standard input. `node_name` is the one that pods would get.
-pub fn check(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checked> {
+pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checked> {
     let pods = |path: &Path, text: &[u8]| match manifest::read(text, Origin::file(path, node_name)) {
         Ok(manifest) => (Vec::new(), manifest.warnings),
         Err(problems) => (problems, Vec::new()),
@@ -59,13 +60,13 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         if !file.is_file() {
             return Err(io::Error::other("is no regular file"));
         }
-        if file.len() > podsource::file::MAX_BYTES {
-            return Err(io::Error::other(format!("is larger than {} bytes", podsource::file::MAX_BYTES)));
+        if file.len() > MAX_BYTES {
+            return Err(io::Error::other(format!("is larger than {MAX_BYTES} bytes")));
         }
         return fs::read(path);
     }
     let mut text = Vec::new();
-    io::stdin().take(podsource::file::MAX_BYTES).read_to_end(&mut text)?;
+    io::stdin().take(MAX_BYTES).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -95,7 +96,7 @@ mod tests {
         file(".hidden", "{");
         fs::create_dir(dir.path().join("sub")).unwrap();
         let paths = [dir.path().to_owned(), dir.path().join("missing")];
-        let all = check(&paths, &Facts::default(), "node1");
+        let all = validate(&paths, &Facts::default(), "node1");
         let shown: Vec<_> = all
             .iter()
             .map(|c| (c.path.file_name().unwrap().to_str().unwrap(), c.kind, c.problems.len()))

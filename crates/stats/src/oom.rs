@@ -14,7 +14,7 @@ const KERNEL_LOG: &str = "/dev/kmsg";
 const RECORD: usize = 8192;
 
 /// Calls `tell` with the text of the event for each time from now on. Ends only with an error.
-pub(crate) async fn watch(tell: impl Fn(String)) -> io::Error {
+pub async fn watch(tell: impl Fn(String)) -> io::Error {
     match follow(tell).await {
         Err(error) => io::Error::new(error.kind(), format!("{KERNEL_LOG}: {error}")),
         Ok(never) => match never {},
