@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 
-use cri_client::Code;
 use cri_client::v1::{
     ContainerStatusRequest, PodSandboxStatusRequest, RemoveContainerRequest, RemovePodSandboxRequest,
     StopContainerRequest, StopPodSandboxRequest,
 };
-use testkit::fake_cri::{FakeCri, Fault};
+use testkit::fake_cri::{Code, FakeCri, Fault};
 
 use crate::fake::FakeNode;
 use crate::node::{eventually, uid_of};

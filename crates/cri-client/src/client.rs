@@ -1,15 +1,18 @@
 //! The client: one method per RPC.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
 use node_proto::cri::v1::image_service_client::ImageServiceClient;
 use node_proto::cri::v1::runtime_service_client::RuntimeServiceClient;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Response;
 use tonic::transport::Channel;
 
 use crate::connection::{Connection, Observer};
+use crate::connector::Connector;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::error::{Error, ErrorKind};
 use crate::events::{self, EventItem};
@@ -40,13 +43,17 @@ struct Inner {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
-    runtime: Endpoint,
+    runtime: Connector,
     image: Option<Endpoint>,
     request_timeout: Duration,
     observer: Observer,
 }
 
 impl Builder {
+    fn new(runtime: Connector) -> Self {
+        Self { runtime, image: None, request_timeout: DEFAULT_REQUEST_TIMEOUT, observer: Observer::default() }
+    }
+
     /// How long a call may take, where no other rule holds. Default: [`DEFAULT_REQUEST_TIMEOUT`].
     ///
     /// `RunPodSandbox` has twice as long, `StopContainer` and `ExecSync` have their own timeout on top,
@@ -80,8 +87,9 @@ impl Builder {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn build(self) -> Client {
-        let connect = |endpoint| Connection::new(endpoint, self.observer.clone());
-        let image = self.image.filter(|image| *image != self.runtime).map(connect);
+        let connect = |connector| Connection::new(connector, self.observer.clone());
+        let image = self.image.filter(|image| *image != *self.runtime.endpoint);
+        let image = image.map(|endpoint| connect(Connector::unix(endpoint)));
         let runtime = connect(self.runtime);
         let image = image.unwrap_or_else(|| runtime.clone());
         Client(Arc::new(Inner { runtime, image, request_timeout: self.request_timeout }))
@@ -228,12 +236,18 @@ impl Client {
     /// # Errors
     /// When the text is neither.
     pub fn builder(endpoint: &str) -> Result<Builder, EndpointError> {
-        Ok(Builder {
-            runtime: endpoint.parse()?,
-            image: None,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            observer: Observer::default(),
-        })
+        Ok(Builder::new(Connector::unix(endpoint.parse()?)))
+    }
+
+    /// Begins a client of what `connect` connects to: TCP in a test, a runtime in the same process. Errors call it
+    /// `name`. It is called for each new connection, and may fail: then it is called again later.
+    pub fn connector<C, F, S>(name: impl Into<String>, connect: C) -> Builder
+    where
+        C: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Builder::new(Connector::new(Endpoint::named(name.into()), connect))
     }
 
     /// The handshake: who the runtime is, and whether it speaks CRI v1 at all.

@@ -1,4 +1,4 @@
-//! One connection to one socket: dials when a call needs it, backs off when nobody listens, and gives each call
+//! One connection to one endpoint: dials when a call needs it, backs off when nobody listens, and gives each call
 //! its deadline.
 
 use std::fmt;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Uri};
 use tonic::{Request, Response, Status};
 
 use util::Backoff;
 
+use crate::connector::{Connector, Stream};
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
@@ -49,12 +49,12 @@ impl fmt::Debug for Observer {
 
 impl Connection {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(endpoint: Endpoint, observer: Observer) -> Self {
-        let endpoint = Arc::new(endpoint);
+    pub(crate) fn new(connector: Connector, observer: Observer) -> Self {
+        let endpoint = Arc::clone(&connector.endpoint);
         let backoff = Arc::<Mutex<Dialling>>::default();
         let dialer = {
-            let (endpoint, backoff) = (Arc::clone(&endpoint), Arc::clone(&backoff));
-            tower::service_fn(move |_: Uri| dial(Arc::clone(&endpoint), Arc::clone(&backoff)))
+            let backoff = Arc::clone(&backoff);
+            tower::service_fn(move |_: Uri| dial(connector.clone(), Arc::clone(&backoff)))
         };
         // The authority that Go's clients send to a unix socket; tonic reconnects through the dialer.
         let channel = tonic::transport::Endpoint::from_static("http://localhost")
@@ -157,7 +157,7 @@ fn lock(backoff: &Mutex<Dialling>) -> std::sync::MutexGuard<'_, Dialling> {
     backoff.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Dialling>>) -> io::Result<TokioIo<UnixStream>> {
+async fn dial(connector: Connector, backoff: Arc<Mutex<Dialling>>) -> io::Result<TokioIo<Box<dyn Stream>>> {
     {
         let backoff = lock(&backoff);
         let pause = backoff.pause(Instant::now());
@@ -165,7 +165,7 @@ async fn dial(endpoint: Arc<Endpoint>, backoff: Arc<Mutex<Dialling>>) -> io::Res
             return Err(io::Error::other(format!("{}; next attempt in {pause:.1?}", last.why)));
         }
     }
-    match UnixStream::connect(endpoint.path()).await {
+    match connector.connect().await {
         Ok(stream) => {
             lock(&backoff).succeeded();
             Ok(TokioIo::new(stream))

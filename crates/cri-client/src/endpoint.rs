@@ -7,22 +7,39 @@ use std::str::FromStr;
 /// Linux's `sun_path` has 108 bytes and ends with a NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The address of a container runtime: a unix socket.
+/// The address of a container runtime: a unix socket, or whatever a connector of the caller's goes to.
 ///
 /// Parses `unix:///path` and, as the kubelet does, a bare `/path`; prints as `unix:///path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint(PathBuf);
+pub struct Endpoint(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Kind {
+    Unix(PathBuf),
+    Named(String),
+}
 
 impl Endpoint {
-    /// The socket's absolute path.
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// The socket's absolute path; none of a connector.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Unix(path) => Some(path),
+            Kind::Named(_) => None,
+        }
+    }
+
+    /// What a connector goes to.
+    pub(crate) fn named(name: String) -> Self {
+        Self(Kind::Named(name))
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unix://{}", self.0.display())
+        match &self.0 {
+            Kind::Unix(path) => write!(f, "unix://{}", path.display()),
+            Kind::Named(name) => f.write_str(name),
+        }
     }
 }
 
@@ -58,7 +75,7 @@ impl FromStr for Endpoint {
         } else if path.len() > MAX_SOCKET_PATH {
             fail(format!("has a path of {} bytes, more than the {MAX_SOCKET_PATH} of a socket", path.len()))
         } else {
-            Ok(Self(path.into()))
+            Ok(Self(Kind::Unix(path.into())))
         }
     }
 }
@@ -71,7 +88,7 @@ mod tests {
     fn a_unix_url_and_a_bare_path_are_the_same_endpoint() {
         for given in ["unix:///run/containerd/containerd.sock", "/run/containerd/containerd.sock"] {
             let endpoint: Endpoint = given.parse().unwrap();
-            assert_eq!(endpoint.path(), Path::new("/run/containerd/containerd.sock"));
+            assert_eq!(endpoint.path(), Some(Path::new("/run/containerd/containerd.sock")));
             assert_eq!(endpoint.to_string(), "unix:///run/containerd/containerd.sock");
         }
     }

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::Status;
 
+use crate::code::Code;
 use crate::endpoint::Endpoint;
 
 /// A failed call: which, to whom, and why.
@@ -135,9 +136,9 @@ impl ErrorKind {
         // Our timer, tonic's and the runtime's race for the same instant; the first to speak must not matter.
         let late = deadline.is_some_and(|d| after + Duration::from_millis(1) >= d);
         let message = if broken { chain(status) } else { status.message().to_owned() };
-        match status.code() {
+        match Code::of(status.code()) {
             Code::DeadlineExceeded => Self::DeadlineExceeded { after, message },
-            Code::Cancelled if late => Self::DeadlineExceeded { after, message },
+            Code::Canceled if late => Self::DeadlineExceeded { after, message },
             _ if broken => Self::Unavailable { message },
             Code::NotFound => Self::NotFound { message },
             Code::Unavailable => Self::Unavailable { message },
@@ -175,6 +176,8 @@ impl fmt::Display for ErrorKind {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     fn error(status: &Status) -> Error {
@@ -192,7 +195,7 @@ mod tests {
             (Code::Unimplemented, "not implemented by the runtime: why", false),
             (Code::Unknown, "why (Unknown)", true),
             (Code::ResourceExhausted, "why (ResourceExhausted)", true),
-            (Code::Cancelled, "why (Cancelled)", true),
+            (Code::Cancelled, "why (Canceled)", true),
             (Code::InvalidArgument, "why (InvalidArgument)", false),
             (Code::AlreadyExists, "why (AlreadyExists)", false),
         ] {

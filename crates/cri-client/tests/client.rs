@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use cri_client::{Client, Code, ErrorKind, v1::*};
-use testkit::fake_cri::{FakeCri, Fault};
+use testkit::fake_cri::{Code as Wire, FakeCri, Fault};
 
 const SOON: Duration = Duration::from_millis(500);
 const PATIENT: Duration = Duration::from_secs(30);
@@ -161,8 +161,13 @@ async fn failures_keep_their_kind_and_the_runtimes_whole_message() {
     let error = client.attach(AttachRequest::default()).await.unwrap_err();
     assert!(error.is_unimplemented() && !error.is_retryable(), "{error}");
 
-    for code in [Code::Unknown, Code::Internal, Code::FailedPrecondition] {
-        runtime.fault_once(Fault::Fail(code, long.clone()), |_: &StartContainerRequest| true);
+    for (wire, code) in [
+        (Wire::Unknown, Code::Unknown),
+        (Wire::Internal, Code::Internal),
+        (Wire::Cancelled, Code::Canceled),
+        (Wire::FailedPrecondition, Code::FailedPrecondition),
+    ] {
+        runtime.fault_once(Fault::Fail(wire, long.clone()), |_: &StartContainerRequest| true);
         let error = client.start_container(StartContainerRequest::default()).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Runtime { code, message: long.clone() });
     }
@@ -244,7 +249,7 @@ async fn what_is_no_cri_v1_runtime_is_refused_by_the_handshake() {
     assert_eq!(runtime.calls_of::<VersionRequest>()[0].version, "0.1.0");
 
     let unknown = "unknown service runtime.v1.RuntimeService";
-    runtime.fault_once(Fault::Fail(Code::Unimplemented, unknown.into()), |_: &VersionRequest| true);
+    runtime.fault_once(Fault::Fail(Wire::Unimplemented, unknown.into()), |_: &VersionRequest| true);
     let error = client.version().await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Incompatible { .. }), "{error:?}");
     assert!(error.to_string().contains("no CRI v1 runtime"), "{error}");
@@ -262,7 +267,7 @@ async fn images_may_have_an_endpoint_of_their_own() {
     assert_eq!(images.methods(), ["PullImage"]);
     assert_eq!(runtime.methods(), ["Version"]);
 
-    images.fault(Fault::Fail(Code::Unknown, "disk full".into()), |_: &ImageFsInfoRequest| true);
+    images.fault(Fault::Fail(Wire::Unknown, "disk full".into()), |_: &ImageFsInfoRequest| true);
     let error = client.image_fs_info(ImageFsInfoRequest {}).await.unwrap_err();
     assert_eq!(error.endpoint().to_string(), images.endpoint());
 }
@@ -273,4 +278,41 @@ async fn a_waiting_call_is_small_in_its_callers_task() {
     let client = client(&runtime, PATIENT);
     let size = size_of_val(&client.create_container(CreateContainerRequest::default()));
     assert!(size < 1 << 10, "{size} bytes");
+}
+
+/// A runtime is reached by whatever the connector gives: TCP, or a pipe within the process.
+#[tokio::test]
+async fn a_connector_of_ones_own_reaches_the_runtime_and_names_it_in_errors() {
+    let runtime = FakeCri::start().await.unwrap();
+    let socket = runtime.endpoint().trim_start_matches("unix://").to_owned();
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let path = socket.clone();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = tokio::net::UnixStream::connect(&path).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+        }
+    });
+    let tcp = Client::connector(format!("tcp://{address}"), move || tokio::net::TcpStream::connect(address))
+        .build();
+    tcp.version().await.unwrap();
+
+    let in_process = Client::connector("in-process", move || {
+        let (here, mut there) = tokio::io::duplex(64 << 10);
+        let path = socket.clone();
+        tokio::spawn(async move {
+            let mut runtime = tokio::net::UnixStream::connect(path).await.unwrap();
+            tokio::io::copy_bidirectional(&mut there, &mut runtime).await
+        });
+        async { Ok(here) }
+    });
+    in_process.build().run_pod_sandbox(sandbox("web")).await.unwrap();
+
+    let nobody = Client::connector("nobody", || async {
+        Err::<tokio::io::DuplexStream, _>(std::io::Error::other("no way"))
+    });
+    let error = nobody.build().version().await.unwrap_err();
+    assert_eq!(error.to_string(), "Version on nobody: runtime unavailable: cannot connect: no way");
 }

@@ -10,9 +10,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use cri_client::{Client, Code, ErrorKind, EventItem, v1::*};
+use cri_client::{Client, ErrorKind, EventItem, v1::*};
 use futures::{Stream, StreamExt};
-use testkit::fake_cri::{FakeCri, Fault};
+use testkit::fake_cri::{Code, FakeCri, Fault};
 
 type Events = Pin<Box<dyn Stream<Item = EventItem> + Send>>;
 

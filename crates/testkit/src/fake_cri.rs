@@ -45,8 +45,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-pub use faults::Fault;
 use faults::Faults;
+pub use faults::{Code, Fault};
 use model::Model;
 use service::Service;
 

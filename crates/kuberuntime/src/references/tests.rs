@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use cri_client::Client;
 use cri_client::v1::PullImageRequest;
-use cri_client::{Client, Code};
 use cri_config::{ContainerInputs, ImageUser, container_config};
 use images::{Images, PullPolicy};
 use kube_model::labels;
 use serde_json::{Value, json};
 use testkit::fake_api::FakeApi;
-use testkit::fake_cri::{FakeCri, Fault};
+use testkit::fake_cri::{Code, FakeCri, Fault};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 

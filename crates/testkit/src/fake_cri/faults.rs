@@ -4,7 +4,8 @@ use std::any::Any;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tonic::{Code, Status};
+pub use tonic::Code;
+use tonic::Status;
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone)]
