@@ -39,3 +39,9 @@ pub(crate) fn check() -> Result<()> {
     }
     bail!("the architecture does not hold:\n{}", violations.join("\n"));
 }
+
+/// The names of the crates that may be published.
+pub(crate) fn published() -> Result<Vec<String>> {
+    let crates = graph::read(&root())?;
+    Ok(crates.into_iter().filter(|krate| krate.published).map(|krate| krate.name).collect())
+}

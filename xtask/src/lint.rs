@@ -30,8 +30,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) type Check = (&'static str, fn() -> Result<()>);
 
 /// Cheapest first.
-pub(crate) const CHECKS: [Check; 4] =
-    [("format", format), ("layers and bans", architecture), ("clippy", clippy), ("docs", docs)];
+pub(crate) const CHECKS: [Check; 5] = [
+    ("format", format),
+    ("layers and bans", architecture),
+    ("clippy", clippy),
+    ("docs", docs),
+    ("packages of the published crates", packages),
+];
 
 /// rustfmt and clippy are not part of rustup's minimal profile.
 pub(crate) fn components() -> Result<()> {
@@ -73,4 +78,11 @@ fn clippy() -> Result<()> {
 fn docs() -> Result<()> {
     let mut command = cargo(["doc", "--workspace", "--no-deps"]);
     Ok(succeed(command.env("RUSTDOCFLAGS", "--deny warnings"))?)
+}
+
+/// Whether the crates that others may depend upon can be packaged: metadata, versions of what they need, READMEs.
+fn packages() -> Result<()> {
+    let published = arch::published()?;
+    let names = published.iter().flat_map(|name| ["--package", name]);
+    Ok(succeed(cargo(["package", "--quiet", "--no-verify", "--allow-dirty"]).args(names))?)
 }

@@ -203,8 +203,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("prober");
         fs::create_dir(&folder).unwrap();
-        let crates =
-            [Crate { name: "prober".to_owned(), folder: folder.clone(), layer: 3.into(), uses: Vec::new() }];
+        let crates = [Crate {
+            name: "prober".to_owned(),
+            folder: folder.clone(),
+            layer: 3.into(),
+            published: false,
+            uses: Vec::new(),
+        }];
         assert_eq!(write(dir.path(), &crates).unwrap().len(), 2);
         assert_eq!(differences(dir.path(), &crates), Vec::<String>::new());
         fs::write(folder.join("clippy.toml"), "").unwrap();

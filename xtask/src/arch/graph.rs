@@ -15,6 +15,8 @@ pub(super) struct Crate {
     pub(super) folder: PathBuf,
     /// What stands in `[package.metadata.arch] layer`.
     pub(super) layer: Value,
+    /// Whether it may be published.
+    pub(super) published: bool,
     pub(super) uses: Vec<Edge>,
 }
 
@@ -41,6 +43,8 @@ fn read_crate(package: &Value) -> Crate {
         name: text(&package["name"]),
         folder: manifest.parent().map(Path::to_owned).unwrap_or_default(),
         layer: package["metadata"]["arch"]["layer"].clone(),
+        // An empty list of registries is `publish = false`.
+        published: package["publish"].is_null(),
         uses: array(&package["dependencies"])
             .iter()
             .map(|dependency| Edge {
@@ -126,6 +130,7 @@ mod tests {
         Crate {
             name: name.to_owned(),
             folder: PathBuf::new(),
+            published: false,
             layer: layer.into(),
             uses: uses
                 .iter()
