@@ -46,14 +46,14 @@ pub(crate) fn images(settings: &Settings) -> images::Settings {
 
 /// What of the node is for pods.
 pub(crate) fn limits(node: &node_config::NodeSettings) -> node_reporter::Limits {
-    use node_config::Least as Configured;
-    use node_reporter::{Least, Signal, Threshold};
-    let threshold = |(signal, least): (&String, &Configured)| {
-        let least = match *least {
-            Configured::Amount(amount) => Least::Amount(amount),
-            Configured::Part(part) => Least::Part(part),
+    use node_config::ThresholdValue as Configured;
+    use node_reporter::{Signal, Threshold, ThresholdValue};
+    let threshold = |(signal, value): (&String, &Configured)| {
+        let value = match *value {
+            Configured::Quantity(amount) => ThresholdValue::Quantity(amount),
+            Configured::Percentage(part) => ThresholdValue::Percentage(part),
         };
-        Some(Threshold { signal: Signal::parse(signal)?, least })
+        Some(Threshold { signal: Signal::parse(signal)?, value })
     };
     node_reporter::Limits {
         max_pods: node.max_pods,

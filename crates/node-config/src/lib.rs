@@ -38,8 +38,8 @@ pub use load::{CommandLine, Effective, Files};
 pub use origin::{Origin, Origins, Place};
 pub use render::render;
 pub use settings::{
-    Cluster, KubeletServer, Least, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, NodeSettings,
-    Rate, Settings,
+    Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, NodeSettings, Rate,
+    Settings, ThresholdValue,
 };
 pub use value::Version;
 pub use warning::Warning;

@@ -52,8 +52,8 @@ impl Pressure {
     /// Whether something that it tells of is scarce now.
     pub(crate) fn is_high(&self, settings: &Settings, facts: &Facts) -> bool {
         settings.limits.thresholds.iter().filter(|t| self.signals.contains(&t.signal)).any(|threshold| {
-            let stock = facts.stocks.get(&threshold.signal);
-            stock.is_some_and(|stock| stock.available < threshold.least.of(stock.capacity))
+            let observed = facts.observations.get(&threshold.signal);
+            observed.is_some_and(|observed| observed.available < threshold.value.of(observed.capacity))
         })
     }
 
@@ -118,19 +118,19 @@ pub(crate) fn set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Least, Stock, Threshold};
+    use crate::facts::{Observation, Threshold, ThresholdValue};
     use crate::testing::{facts, settings};
 
     #[test]
     fn a_pressure_is_high_below_its_threshold_only() {
         let mut settings = settings();
         settings.limits.thresholds = vec![
-            Threshold { signal: Signal::MemoryAvailable, least: Least::Amount(100) },
-            Threshold { signal: Signal::ImagefsAvailable, least: Least::Part(0.15) },
+            Threshold { signal: Signal::MemoryAvailable, value: ThresholdValue::Quantity(100) },
+            Threshold { signal: Signal::ImagefsAvailable, value: ThresholdValue::Percentage(0.15) },
         ];
         let high = |signal, available| {
             let mut facts = facts();
-            facts.stocks.insert(signal, Stock { capacity: 1000, available });
+            facts.observations.insert(signal, Observation { capacity: 1000, available });
             PRESSURES.iter().filter(|p| p.is_high(&settings, &facts)).map(|p| p.kind).collect::<Vec<_>>()
         };
         assert_eq!(high(Signal::MemoryAvailable, 100), [""; 0]);

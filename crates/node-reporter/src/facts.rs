@@ -70,11 +70,11 @@ impl Limits {
     /// What a node of these facts has, and what of it is left for pods.
     pub fn resources(&self, facts: &Facts) -> NodeResources {
         let Hardware { cores, memory, hugepages, .. } = &facts.hardware;
-        let capacity = |signal| facts.stocks.get(&signal).map(|stock| stock.capacity);
+        let capacity = |signal| facts.observations.get(&signal).map(|observed| observed.capacity);
         let storage = capacity(Signal::NodefsAvailable).filter(|_| self.ephemeral_storage);
         let left = |(name, signal, capacity): (&str, Signal, Option<i64>)| {
             let threshold = self.thresholds.iter().find(|t| t.signal == signal)?;
-            Some((name.to_owned(), threshold.least.of(capacity?)))
+            Some((name.to_owned(), threshold.value.of(capacity?)))
         };
         let against_eviction = [
             ("memory", Signal::MemoryAvailable, Some(*memory)),
@@ -135,34 +135,34 @@ pub struct Threshold {
     /// Of what.
     pub signal: Signal,
     /// At least this much has to be left.
-    pub least: Least,
+    pub value: ThresholdValue,
 }
 
 /// An amount, on its own or of the whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Least {
+pub enum ThresholdValue {
     /// In the unit of the signal.
-    Amount(i64),
+    Quantity(i64),
     /// A part of the capacity, 0 to 1.
-    Part(f32),
+    Percentage(f32),
 }
 
-impl Least {
+impl ThresholdValue {
     /// In the unit of the signal. Rule: upstream `GetThresholdQuantity`; it counts in 32 bits, and the node's
     /// allocatable shows it.
     pub fn of(self, capacity: i64) -> i64 {
         match self {
-            Self::Amount(amount) => amount,
+            Self::Quantity(quantity) => quantity,
             #[expect(clippy::cast_possible_truncation, reason = "Go cuts it off, too")]
             #[expect(clippy::cast_precision_loss, reason = "Go computes it in 64 bits of floating point")]
-            Self::Part(part) => (capacity as f64 * f64::from(part)) as i64,
+            Self::Percentage(part) => (capacity as f64 * f64::from(part)) as i64,
         }
     }
 }
 
 /// How much there is of something, and how much of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stock {
+pub struct Observation {
     /// In all.
     pub capacity: i64,
     /// Left.
@@ -177,7 +177,7 @@ pub struct Facts {
     /// The machine.
     pub hardware: Hardware,
     /// What runs out. Signals that could not be measured are missing.
-    pub stocks: BTreeMap<Signal, Stock>,
+    pub observations: BTreeMap<Signal, Observation>,
     /// The container runtime.
     pub runtime: RuntimeFacts,
     /// The images on the node.
@@ -235,14 +235,14 @@ mod tests {
         let mut limits = settings().limits;
         limits.max_pods = 200;
         limits.thresholds = vec![
-            Threshold { signal: Signal::MemoryAvailable, least: Least::Amount(100 << 20) },
-            Threshold { signal: Signal::NodefsAvailable, least: Least::Part(0.03) },
+            Threshold { signal: Signal::MemoryAvailable, value: ThresholdValue::Quantity(100 << 20) },
+            Threshold { signal: Signal::NodefsAvailable, value: ThresholdValue::Percentage(0.03) },
         ];
         let mut facts = facts();
         facts.hardware.memory = 24_684_084 << 10;
         facts.hardware.hugepages = BTreeMap::from([("1Gi".to_owned(), 0), ("2Mi".to_owned(), 0)]);
-        let disk = Stock { capacity: 264_212_084 << 10, available: 1 << 36 };
-        facts.stocks.insert(Signal::NodefsAvailable, disk);
+        let disk = Observation { capacity: 264_212_084 << 10, available: 1 << 36 };
+        facts.observations.insert(Signal::NodefsAvailable, disk);
         let resources = limits.resources(&facts);
         let text = |list: admission::Resources| {
             list.iter().map(|(name, q)| format!("{name}={}", q.0)).collect::<Vec<_>>().join(" ")

@@ -14,7 +14,9 @@ mod status;
 mod testing;
 mod traits;
 
-pub use facts::{Facts, Hardware, Least, Limits, RuntimeFacts, Settings, Signal, Stock, Threshold};
+pub use facts::{
+    Facts, Hardware, Limits, Observation, RuntimeFacts, Settings, Signal, Threshold, ThresholdValue,
+};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;

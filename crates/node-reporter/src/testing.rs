@@ -11,13 +11,13 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, Signal, Stock};
+use crate::facts::{Facts, Hardware, Limits, Observation, RuntimeFacts, Settings, Signal};
 use crate::traits::{ApiError, Machine, NodeApi};
 
 pub(crate) fn settings() -> Settings {
     let mut measured = facts();
-    let disk = Stock { capacity: 1 << 30, available: 1 << 29 };
-    measured.stocks.insert(Signal::NodefsAvailable, disk);
+    let disk = Observation { capacity: 1 << 30, available: 1 << 29 };
+    measured.observations.insert(Signal::NodefsAvailable, disk);
     let limits = Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() };
     Settings {
         resources: limits.resources(&measured),
@@ -57,7 +57,7 @@ pub(crate) fn facts() -> Facts {
             os_image: "Debian".to_owned(),
             architecture: "amd64".to_owned(),
         },
-        stocks: BTreeMap::new(),
+        observations: BTreeMap::new(),
         runtime: RuntimeFacts {
             name: "containerd".to_owned(),
             version: "2.1.9".to_owned(),

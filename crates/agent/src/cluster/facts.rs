@@ -9,7 +9,7 @@ use cri_client::v1::{ImageFsInfoRequest, ListImagesRequest, StatusRequest};
 use kube_model::Monotonic;
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kube_model::view::RuntimeView;
-use node_reporter::{Facts, Hardware, Machine, RuntimeFacts, Signal, Stock};
+use node_reporter::{Facts, Hardware, Machine, Observation, RuntimeFacts, Signal};
 use pod_workers::Clock;
 use stats::{available, machine};
 use tokio::sync::{Mutex, watch};
@@ -150,11 +150,12 @@ impl Machine for NodeFacts {
         drop(known);
         let (root_dir, image_dir) = (self.root_dir.clone(), features.image_dir.clone());
         // A dead network file system must not hold up the other tasks.
-        let stocks = tokio::task::spawn_blocking(move || stocks(&root_dir, image_dir.as_deref())).await;
+        let observations =
+            tokio::task::spawn_blocking(move || observations(&root_dir, image_dir.as_deref())).await;
         Facts {
             addresses,
             hardware: self.hardware.clone(),
-            stocks: stocks.unwrap_or_default(),
+            observations: observations.unwrap_or_default(),
             runtime: RuntimeFacts {
                 problems: problem.into_iter().chain(network).collect(),
                 name: view.name,
@@ -194,7 +195,7 @@ fn runtime_problem(view: &RuntimeView<Monotonic>, last: &Option<String>, now: Mo
 
 /// What can be said without a runtime.
 pub(crate) fn of_machine(root_dir: &Path) -> Facts {
-    Facts { hardware: hardware(), stocks: stocks(root_dir, None), ..Facts::default() }
+    Facts { hardware: hardware(), observations: observations(root_dir, None), ..Facts::default() }
 }
 
 fn hardware() -> Hardware {
@@ -219,7 +220,7 @@ fn signed(amount: u64) -> i64 {
 }
 
 /// What runs out on this node.
-fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> {
+fn observations(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Observation> {
     let proc = Path::new("/proc");
     let (nodefs, imagefs) =
         (available::disk(root_dir).ok(), image_dir.and_then(|dir| available::disk(dir).ok()));
@@ -234,7 +235,7 @@ fn stocks(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Stock> 
     .into_iter()
     .filter_map(|(signal, observed)| {
         let available::Observation { capacity, available } = observed?;
-        Some((signal, Stock { capacity: signed(capacity), available: signed(available) }))
+        Some((signal, Observation { capacity: signed(capacity), available: signed(available) }))
     })
     .collect()
 }
@@ -246,9 +247,11 @@ mod tests {
     #[test]
     fn this_machine_can_be_measured() {
         let dir = tempfile::tempdir().unwrap();
-        let stocks = stocks(dir.path(), Some(dir.path()));
-        assert_eq!(stocks.len(), 6, "{stocks:?}");
-        assert!(stocks.values().all(|s| s.capacity > 0 && s.available >= 0 && s.available <= s.capacity));
+        let observations = observations(dir.path(), Some(dir.path()));
+        assert_eq!(observations.len(), 6, "{observations:?}");
+        assert!(
+            observations.values().all(|s| s.capacity > 0 && s.available >= 0 && s.available <= s.capacity)
+        );
         let hardware = hardware();
         assert!(hardware.cores > 0 && hardware.memory > 0 && !hardware.boot_id.is_empty());
         assert!(!hardware.kernel_version.is_empty() && !hardware.os_image.is_empty());

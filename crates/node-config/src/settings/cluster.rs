@@ -61,11 +61,11 @@ pub struct Cluster {
 
 /// At least so much has to be left.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Least {
+pub enum ThresholdValue {
     /// Bytes, or a count.
-    Amount(i64),
+    Quantity(i64),
     /// A part of the whole, 0 to 1.
-    Part(f32),
+    Percentage(f32),
 }
 
 /// How many requests may be sent.
@@ -127,7 +127,7 @@ pub struct NodeSettings {
     /// Kept for the system and Kubernetes, by resource: thousandths of a core for `cpu`, else bytes or a count.
     pub reserved: BTreeMap<String, i64>,
     /// From where on something is scarce, by signal.
-    pub eviction_hard: BTreeMap<String, Least>,
+    pub eviction_hard: BTreeMap<String, ThresholdValue>,
     /// Whether all pods together are kept from what is reserved: `enforceNodeAllocatable` has `pods`.
     pub enforce_on_pods: bool,
     /// Kernel parameters that pods may set beside the safe ones; a `*` at the end stands for any.
@@ -301,14 +301,16 @@ impl Check<'_> {
     }
 
     /// `0%` and `100%` turn a signal off (upstream `pkg/kubelet/eviction/helpers.go`).
-    fn eviction_hard(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, Least> {
+    fn eviction_hard(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, ThresholdValue> {
         let mut thresholds = BTreeMap::new();
         for (signal, text) in &config.eviction_hard {
             let least = match text.strip_suffix('%') {
                 Some("0" | "100") => continue,
                 // In 32 bits, as Go reads it: the node's allocatable shows it.
-                Some(percent) => percent.parse::<f32>().ok().map(|percent| Least::Part(percent / 100.0)),
-                None => text.parse::<Quantity>().ok().map(|amount| Least::Amount(amount.value())),
+                Some(percent) => {
+                    percent.parse::<f32>().ok().map(|percent| ThresholdValue::Percentage(percent / 100.0))
+                }
+                None => text.parse::<Quantity>().ok().map(|amount| ThresholdValue::Quantity(amount.value())),
             };
             match least {
                 Some(least) => {

@@ -245,8 +245,8 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     assert_eq!(
         all.node.eviction_hard,
         BTreeMap::from([
-            ("memory.available".to_owned(), Least::Amount(100 << 20)),
-            ("nodefs.available".to_owned(), Least::Part(0.03)),
+            ("memory.available".to_owned(), ThresholdValue::Quantity(100 << 20)),
+            ("nodefs.available".to_owned(), ThresholdValue::Percentage(0.03)),
         ])
     );
     assert!(all.node.ephemeral_storage && all.node.controller_attach_detach);

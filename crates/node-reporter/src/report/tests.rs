@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::facts::{Least, Signal, Stock, Threshold};
+use crate::facts::{Observation, Signal, Threshold, ThresholdValue};
 use crate::testing::{TestApi, TestMachine, clock, settings};
 
 struct Fixture {
@@ -234,12 +234,13 @@ async fn nothing_is_written_while_another_agent_has_the_node() {
 #[tokio::test(start_paused = true)]
 async fn a_pressure_is_told_of_for_a_while_after_it_has_gone() {
     let mut settings = settings();
-    settings.limits.thresholds = vec![Threshold { signal: Signal::PidAvailable, least: Least::Amount(10) }];
+    settings.limits.thresholds =
+        vec![Threshold { signal: Signal::PidAvailable, value: ThresholdValue::Quantity(10) }];
     let mut node = Fixture::start(settings, None);
     node.registered().await;
     let left = |available| {
         move |facts: &mut Facts| {
-            facts.stocks.insert(Signal::PidAvailable, Stock { capacity: 100, available });
+            facts.observations.insert(Signal::PidAvailable, Observation { capacity: 100, available });
         }
     };
     let events = |node: &Fixture| node.api.events().split_off(4);
