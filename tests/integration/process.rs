@@ -1,8 +1,10 @@
 //! The agent as a process: how it starts, ends and logs, and how its commands find it.
 
 use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -51,25 +53,50 @@ fn sigint_ends_the_agent_as_sigterm_does() {
     assert_eq!(started.ended().code(), Some(0));
 }
 
-/// The file of a pod is a pipe that nobody writes to, as a dead disk would be: the drain waits for its reader.
+/// The file of a pod is a pipe that nobody writes to, as a dead disk would be.
 #[test]
-fn a_second_signal_ends_a_drain_that_hangs_at_once() {
+fn a_file_that_cannot_be_read_holds_up_its_own_pod_and_nothing_else() {
     let mut node = FakeNode::new(&[]);
-    node.apply("stuck", SLEEPER);
+    let probed =
+        format!("{SLEEPER}  readinessProbe: {{exec: {{command: [\"true\"]}}, periodSeconds: 3600}}\n");
+    node.apply("stuck", &probed);
     let uid = uid_of(&node.until_running("stuck"));
     node.agent.kill9();
     let outcomes = node.agent.root().join("pods").join(uid).join("probe-results.json");
+    // There is one if the probe has been made.
+    let _ = fs::remove_file(&outcomes);
     output(Command::new("mkfifo").arg(&outcomes)).unwrap();
     node.agent.start_again().unwrap();
-    node.agent.wait_healthy().unwrap();
-    let pid = node.agent.pid().unwrap();
     // There is a writer only when there is a reader, which then waits for as long as the writer is there.
     let _writer = eventually("the agent reads the file", || {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
         let writer = File::options().write(true).custom_flags(flags).open(&outcomes);
         writer.map_err(|e| e.to_string())
     });
-    signal(pid, Signal::TERM);
+    node.apply("other", &probed);
+    node.until_running("other");
+    node.agent.wait_healthy().unwrap();
+    assert_eq!(node.agent.sigterm(END).unwrap().code(), Some(0));
+}
+
+/// A request of which half has come holds up the drain.
+#[test]
+fn a_second_signal_ends_a_drain_that_hangs_at_once() {
+    let run = Run::new().unwrap();
+    let socket = run.dir().join("pods.sock");
+    let address = format!("--manifest-server-address=unix:{}", socket.display());
+    let mut node = FakeNode::of(&run, &binary().unwrap(), &[&address]);
+    node.agent.wait_healthy().unwrap();
+    let mut client = UnixStream::connect(&socket).unwrap();
+    client.set_read_timeout(Some(END)).unwrap();
+    let head = "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    // That is said when the body is waited for.
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    signal(node.agent.pid().unwrap(), Signal::TERM);
     eventually("the drain has begun", || {
         let log = fs::read_to_string(node.agent.log()).unwrap();
         if log.contains("stopping: no more work is taken") { Ok(()) } else { Err(log) }

@@ -51,8 +51,10 @@ impl Node {
 
     /// Container, process ID and state of each task of containerd, sorted.
     pub(crate) fn tasks(&self) -> Vec<String> {
+        // How wide the columns are depends on all process IDs there are.
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut tasks: Vec<String> =
-            self.containerd.ctr(&["tasks", "ls"]).unwrap().lines().skip(1).map(str::to_owned).collect();
+            self.containerd.ctr(&["tasks", "ls"]).unwrap().lines().skip(1).map(words).collect();
         tasks.sort();
         tasks
     }

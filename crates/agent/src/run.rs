@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kube_model::view::SourceView;
-use kuberuntime::make_dir;
 use kuberuntime::streams::CriStreams;
+use kuberuntime::{ProbeFollower, follow_probes, make_dir};
 use node_config::Settings;
 use pleg::Pleg;
 use pod_manager::PodManager;
@@ -168,7 +168,10 @@ fn run(
     of_cluster: Option<impl Fn(&PodManager) + Send + Sync + 'static>,
     metrics: Arc<Metrics>,
 ) {
-    let Pods { client, node, runtime_view, runtime, workers, .. } = pods;
+    let Pods { client, node, runtime_view, probes, probe_news, runtime, workers, .. } = pods;
+    let follower = Arc::new(ProbeFollower { probes, workers: workers.clone() });
+    // It ends by itself, when what is known has been written down.
+    phase.tasks.spawn(follow_probes(probe_news, follower, phase.stop.clone()));
     let pleg = Pleg {
         client,
         workers: workers.clone(),

@@ -43,7 +43,7 @@ pub use images::{CriImages, PulledFor};
 pub use node_info::{NodeInfo, NodeObject, Runtime as NodeRuntime};
 pub use observe::{read, with_termination_messages};
 pub use pod_cidr::tell_pod_cidr;
-pub use probes::{AgentProbes, CriExec, ProbeSink, SharedSink};
+pub use probes::{AgentProbes, CriExec, ProbeFollower, ProbeNews, follow_probes, probe_news};
 pub use providers::{Extras, Provider, Providers};
 pub use references::References;
 

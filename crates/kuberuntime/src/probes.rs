@@ -1,12 +1,12 @@
 //! Probes as the pod workers see them: the prober, commands through the runtime, and outcomes that survive a
 //! restart of the agent.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri_client::v1::ExecSyncRequest;
@@ -18,10 +18,15 @@ use kube_model::probe::PodProbes;
 use kube_model::view::EventType;
 use kube_model::{PodUid, Timestamp};
 use pod_workers::{Node, Probes, Workers};
-use prober::{Exec, ExecError, ExecOutput, Prober, Running, Sink, Tallied};
+use prober::{Exec, ExecError, ExecOutput, Prober, Running, Tallied};
 use tokio::sync::watch;
 
 use crate::CriRuntime;
+
+mod news;
+
+use news::{Follower, NewsSink};
+pub use news::{News as ProbeNews, follow as follow_probes, news as probe_news};
 
 /// Runs exec probes through the runtime.
 pub struct CriExec(pub Client);
@@ -52,69 +57,19 @@ impl Exec for CriExec {
     }
 }
 
-/// Hears the prober. Made before the workers that it tells, so they come in later.
-#[derive(Default)]
-pub struct ProbeSink {
-    target: OnceLock<Target>,
-}
-
-struct Target {
-    workers: Workers<CriRuntime, AgentProbes>,
-    probes: Arc<AgentProbes>,
-}
-
-/// The sink is shared by the prober and by those who complete it.
-pub struct SharedSink(pub Arc<ProbeSink>);
-
-impl ProbeSink {
-    /// Tells the sink whom to tell. Called once, before the first pod is set.
-    pub fn connect(&self, workers: Workers<CriRuntime, AgentProbes>, probes: Arc<AgentProbes>) {
-        let _ = self.target.set(Target { workers, probes });
-    }
-}
-
-impl Sink for SharedSink {
-    fn changed(&self, pod: &PodUid) {
-        if let Some(target) = self.0.target.get() {
-            target.probes.save(pod);
-            target.workers.wake(pod);
-        }
-    }
-
-    fn event(&self, pod: &PodUid, container: &str, kind: EventType, reason: &'static str, message: String) {
-        if let Some(target) = self.0.target.get() {
-            target.workers.event(pod, Some(container), kind, reason, message);
-        }
-    }
-}
-
 /// The prober with its memory on disk: `<root>/pods/<uid>/probe-results.json`, written when an outcome changes,
 /// so that a restarted agent neither takes a ready pod out of service nor puts an unready one in.
 pub struct AgentProbes {
-    prober: Prober<CriExec, SharedSink>,
+    prober: Prober<CriExec, NewsSink>,
     root_dir: PathBuf,
-    /// Pods whose outcomes were read back.
-    restored: Mutex<HashSet<PodUid>>,
-    /// Held from reading outcomes to having written them: the probes of one pod change them side by side.
-    saving: Mutex<()>,
     /// Where pods in the node's network are probed.
     node: watch::Receiver<Arc<Node>>,
 }
 
 impl AgentProbes {
     /// `prober` tells the workers through its sink; pods in the network of `node` are probed at its address.
-    pub fn new(
-        prober: Prober<CriExec, SharedSink>,
-        root_dir: &Path,
-        node: watch::Receiver<Arc<Node>>,
-    ) -> Self {
-        Self {
-            prober,
-            root_dir: root_dir.to_owned(),
-            restored: Mutex::default(),
-            saving: Mutex::default(),
-            node,
-        }
+    pub fn new(prober: Prober<CriExec, NewsSink>, root_dir: &Path, node: watch::Receiver<Arc<Node>>) -> Self {
+        Self { prober, root_dir: root_dir.to_owned(), node }
     }
 
     /// How all probes went that are there now.
@@ -126,25 +81,10 @@ impl AgentProbes {
         paths::pod_dir(&self.root_dir, uid).join("probe-results.json")
     }
 
-    /// Reads back what an earlier run of the agent knew, once a pod.
-    fn restore(&self, uid: &PodUid) {
-        let new = self.restored.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone());
-        if !new {
-            return;
-        }
-        let path = self.file(uid);
-        let Ok(bytes) = fs::read(&path) else { return };
-        match serde_json::from_slice::<PodProbes>(&bytes) {
-            Ok(outcomes) => self.prober.restore(uid, outcomes),
-            Err(error) => tracing::warn!(%uid, "{}: not probe outcomes, ignored: {error}", path.display()),
-        }
-    }
-
     /// Writes the outcomes beside the pod's other files. Rename makes it whole or absent; no fsync: after a
     /// reboot the containers are gone and so is the meaning of the file.
     fn save(&self, uid: &PodUid) {
         let path = self.file(uid);
-        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let outcomes = self.prober.results(uid);
         let write = || -> std::io::Result<()> {
             let partial = path.with_extension("tmp");
@@ -159,9 +99,48 @@ impl AgentProbes {
     }
 }
 
+/// The outcomes in this file; `None` if there are none.
+fn read(uid: &PodUid, path: &Path) -> Option<PodProbes> {
+    let bytes = fs::read(path).ok()?;
+    let outcomes = serde_json::from_slice(&bytes);
+    outcomes
+        .inspect_err(|error| tracing::warn!(%uid, "{}: not probe outcomes, ignored: {error}", path.display()))
+        .ok()
+}
+
+/// Who acts by what the prober tells.
+pub struct ProbeFollower {
+    /// Whose outcomes are written down.
+    pub probes: Arc<AgentProbes>,
+    /// Who acts by them.
+    pub workers: Workers<CriRuntime, AgentProbes>,
+}
+
+impl Follower for ProbeFollower {
+    fn save(&self, pods: &BTreeSet<PodUid>) {
+        pods.iter().for_each(|pod| self.probes.save(pod));
+    }
+
+    fn wake(&self, pod: &PodUid) {
+        self.workers.wake(pod);
+    }
+
+    fn event(&self, pod: &PodUid, container: &str, kind: EventType, reason: &'static str, message: String) {
+        self.workers.event(pod, Some(container), kind, reason, message);
+    }
+}
+
 impl Probes for AgentProbes {
+    async fn restore(&self, uid: &PodUid) {
+        let (path, of) = (self.file(uid), uid.clone());
+        // Fails only when the agent is going down.
+        let outcomes = tokio::task::spawn_blocking(move || read(&of, &path)).await.ok().flatten();
+        if let Some(outcomes) = outcomes {
+            self.prober.restore(uid, outcomes);
+        }
+    }
+
     fn sync(&self, pod: &Arc<Pod>, observed: &ObservedPod) {
-        self.restore(&observed.uid);
         let sandbox = observed.sandboxes.iter().find(|s| s.state == SandboxState::Ready);
         let of_node = || self.node.borrow().facts.host_ips.first().copied();
         let ip = sandbox.and_then(|s| if s.host_network { of_node() } else { s.ips.first().copied() });
@@ -188,6 +167,5 @@ impl Probes for AgentProbes {
 
     fn remove(&self, uid: &PodUid) {
         self.prober.remove(uid);
-        self.restored.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }

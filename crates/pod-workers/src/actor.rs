@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kube_model::core::Container as SpecContainer;
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
@@ -137,10 +138,11 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                 self.failed_round(&desired, "RuntimeError", &error).await;
                 continue;
             }
-            self.adopt(&desired).await;
+            // First: what may take long holds up nobody behind this one then.
             self.admit(&desired).await;
             // It may be another one by now.
             let desired = self.desired.borrow_and_update().clone();
+            self.adopt(&desired).await;
             let plan = self.plan(&desired, &node);
             if !plan.actions.is_empty() {
                 let Some(observed) = self.observation.take_if(|o| o.direct) else {
@@ -210,12 +212,21 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         self.workers.report(&self.uid, input);
     }
 
-    /// Finds out once which hooks an earlier run of the agent was cut off in: their containers do not count as running.
+    /// Takes over once what an earlier run of the agent knew: outcomes of probes, and which hooks it was cut off in, whose
+    /// containers do not count as running.
     async fn adopt(&mut self, desired: &Desired) {
         let Some(observation) = self.observation.as_ref().filter(|_| !self.adopted) else { return };
         self.adopted = true;
-        let containers = desired.pod.spec.iter().flat_map(pod::containers);
-        if observation.pod.any_running() && containers.into_iter().any(|(_, c)| has_post_start_hook(c)) {
+        let any = |has: fn(&SpecContainer) -> bool| {
+            desired.pod.spec.iter().flat_map(pod::containers).any(|(_, container)| has(container))
+        };
+        let probed = |c: &SpecContainer| {
+            c.startup_probe.is_some() || c.liveness_probe.is_some() || c.readiness_probe.is_some()
+        };
+        if !observation.pod.containers.is_empty() && desired.state.intent() == Intent::Run && any(probed) {
+            self.context().probes.restore(&self.uid).await;
+        }
+        if observation.pod.any_running() && any(has_post_start_hook) {
             let names = self.context().runtime.cut_off_hooks(&observation.pod).await;
             self.memory.hooks_were_cut_off(names);
         }

@@ -188,6 +188,9 @@ pub struct Allocated(pub BTreeMap<String, i64>);
 
 /// The health prober.
 pub trait Probes: Send + Sync + 'static {
+    /// Takes over what an earlier run of the agent knew of a pod of which there are containers. Called once, before
+    /// anything else.
+    fn restore(&self, uid: &PodUid) -> impl Future<Output = ()> + Send;
     /// Makes the probes of a pod agree with what runs. Cheap when nothing changed.
     fn sync(&self, pod: &Arc<Pod>, observed: &ObservedPod);
     /// Settled outcomes.

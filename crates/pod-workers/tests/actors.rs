@@ -85,6 +85,40 @@ async fn a_running_pod_is_adopted_without_a_single_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn outcomes_of_probes_are_restored_once_for_a_pod_that_has_run() {
+    let probed = |uid: &str| {
+        let mut pod = a_pod(uid, uid);
+        pod.spec.as_mut().unwrap().containers[0].readiness_probe = Some(Default::default());
+        Arc::new(pod)
+    };
+    let world = World::new();
+    world.workers.set(probed("u1"));
+    world.workers.set(Arc::new(a_pod("u2", "u2")));
+    world.until_running().await;
+    world.workers.shutdown().await;
+    assert_eq!(world.probes.calls.lock().unwrap()[..], [""; 0], "nothing had run");
+
+    let again = World::over(Arc::clone(&world.fake));
+    again.workers.set(probed("u1"));
+    again.workers.set(Arc::new(a_pod("u2", "u2")));
+    again.until_running().await;
+    again.workers.set(probed("u1"));
+    again.fake.exit("c2", 1);
+    again.relist();
+    again.until("restarted", |_, fake| fake.calls().iter().any(|call| call.ends_with("app 1"))).await;
+    assert_eq!(again.probes.calls.lock().unwrap()[..], ["restore u1"]);
+    again.workers.shutdown().await;
+
+    // A disk that does not answer holds up that pod, and none that comes later.
+    let stuck = World::over(Arc::clone(&world.fake));
+    stuck.probes.restore_hangs.lock().unwrap().insert("u1".into());
+    stuck.workers.set(probed("u1"));
+    stuck.workers.set(Arc::new(a_pod("u3", "u3")));
+    stuck.until("u3 runs", |_, fake| fake.calls().contains(&"start_container u3 app 0".to_owned())).await;
+    assert_eq!(stuck.probes.calls.lock().unwrap()[..], ["restore u1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
     let world = World::new();
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));

@@ -9,8 +9,8 @@ use images::credentials::Places;
 use kube_model::Monotonic;
 use kube_model::view::RuntimeView;
 use kuberuntime::{
-    AgentProbes, CriConfig, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeSink,
-    Providers, PulledFor, SharedSink,
+    AgentProbes, CriConfig, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeNews,
+    Providers, PulledFor, probe_news,
 };
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
@@ -35,6 +35,8 @@ pub(super) struct Pods {
     pub(super) node: watch::Sender<Arc<Node>>,
     pub(super) runtime_view: watch::Sender<RuntimeView<Monotonic>>,
     pub(super) probes: Arc<AgentProbes>,
+    /// What the prober tells.
+    pub(super) probe_news: ProbeNews,
     pub(super) runtime: Arc<CriRuntime>,
     pub(super) workers: AgentWorkers,
 }
@@ -99,8 +101,8 @@ impl Pods {
             NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
             cluster.map(Cluster::node),
         );
-        let sink = Arc::new(ProbeSink::default());
-        let prober = Prober::new(CriExec(client.clone()), SharedSink(Arc::clone(&sink)), crate::wall);
+        let (sink, probe_news) = probe_news();
+        let prober = Prober::new(CriExec(client.clone()), sink, crate::wall);
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let workers = Workers::new(Context {
             runtime: Arc::clone(&runtime),
@@ -111,8 +113,7 @@ impl Pods {
             events: cluster.map(Cluster::event_sink),
             observer: Arc::clone(&metrics.pods) as _,
         });
-        sink.connect(workers.clone(), Arc::clone(&probes));
-        Ok(Self { client, cri, node, runtime_view, probes, runtime, workers })
+        Ok(Self { client, cri, node, runtime_view, probes, probe_news, runtime, workers })
     }
 }
 

@@ -357,9 +357,17 @@ pub(crate) struct NoProbes {
     pub(crate) probed: Mutex<BTreeSet<String>>,
     pub(crate) results: Mutex<Arc<PodProbes>>,
     pub(crate) calls: Mutex<Vec<String>>,
+    /// Pods of which it is never known what an earlier run knew.
+    pub(crate) restore_hangs: Mutex<BTreeSet<PodUid>>,
 }
 
 impl Probes for NoProbes {
+    async fn restore(&self, uid: &PodUid) {
+        self.calls.lock().unwrap().push(format!("restore {uid}"));
+        if self.restore_hangs.lock().unwrap().contains(uid) {
+            std::future::pending::<()>().await;
+        }
+    }
     fn sync(&self, _: &Arc<Pod>, observed: &ObservedPod) {
         let running = observed.containers.iter().filter(|c| c.state == ContainerState::Running);
         self.probed.lock().unwrap().extend(running.map(|c| c.id.clone()));
