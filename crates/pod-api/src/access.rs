@@ -12,11 +12,11 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::Settings;
 use super::error::ApiError;
-use super::reload::{BadFile, Reloaded};
+use super::files::{self, BadFile, OfFiles};
 
 /// The rule of one server.
 pub(super) struct Access {
-    tokens: Option<Reloaded<Tokens>>,
+    tokens: Option<OfFiles<Tokens>>,
     certificates: bool,
     /// Plain TCP: the only place that a page whose name was bound to this machine's address can reach. TLS protects
     /// itself, because the name is checked, and no browser opens unix sockets.
@@ -33,7 +33,7 @@ pub(super) struct Peer {
 impl Access {
     pub(super) fn new(settings: &Settings) -> Result<Self, BadFile> {
         let tokens = settings.token_file.clone().map(|path| {
-            Reloaded::new(vec![path.clone()], move |texts| {
+            files::open("tokens of the push API", vec![path.clone()], move |texts| {
                 let none = || BadFile::Content { path: path.clone(), why: "holds no token".to_owned() };
                 Tokens::read(&texts[0]).ok_or_else(none)
             })
@@ -62,7 +62,7 @@ impl Access {
         let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         match (&self.tokens, token) {
             // A token file that can not be read holds no token: it may have been removed to lock somebody out.
-            (Some(tokens), Some(token)) if matches!(tokens.get(), (known, true) if known.has(token)) => {
+            (Some(tokens), Some(token)) if tokens.only_current().is_some_and(|known| known.has(token)) => {
                 Ok(())
             }
             _ => Err(ApiError::new(401, "Unauthorized", "Unauthorized")),

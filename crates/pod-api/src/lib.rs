@@ -13,11 +13,10 @@
 //! where their logs are: [`Handle::serve_logs`] takes them from somebody who does.
 
 mod access;
-mod connections;
 pub(crate) mod error;
+mod files;
 mod listen;
 mod patch;
-mod reload;
 mod rest;
 mod server;
 mod store;
@@ -38,9 +37,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use access::Access;
+use files::BadFile;
 use listen::Listener;
 use manifest::SourceState;
-use reload::BadFile;
 use rest::Api;
 use store::Store;
 

@@ -4,14 +4,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
@@ -95,7 +92,8 @@ impl Listener {
             Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp).map_err(failed),
             Listen::Unix(path) => {
                 make_way(path)?;
-                let bound = bind_unix(path).and_then(|socket| UnixListener::from_std(socket.into()));
+                let bound = serving::listen_unix(path, BACKLOG.cast_signed())
+                    .and_then(|socket| UnixListener::from_std(socket.into()));
                 Ok(Self::Unix(bound.map_err(failed)?, SocketFile(path.clone())))
             }
         }
@@ -165,18 +163,6 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// A listening socket whose file has mode 0600 from its first moment: the kernel gives the file the mode of the
-/// socket's own inode, whatever the umask leaves of it.
-fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG.cast_signed())?;
-    Ok(socket)
 }
 
 #[cfg(test)]

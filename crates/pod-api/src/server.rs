@@ -3,7 +3,6 @@
 //! HTTP/2 is left out: with it one connection could hold any number of requests, and kubectl needs none of it.
 
 mod received;
-mod stalled;
 mod unsent;
 
 use std::convert::Infallible;
@@ -17,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use serving::{Place, Places, Stalling};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +24,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::access::{Access, Peer};
-use super::connections::{Connection, Connections};
 use super::error::ApiError;
+use super::files::OfFiles;
 use super::listen::{Io, Listener};
-use super::reload::Reloaded;
 use super::rest::client::Origin;
 use super::rest::{self, Api, Refusal};
-use stalled::Stalling;
 use unsent::Unsent;
 
 /// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet. It is all that
@@ -43,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 struct Shared {
-    tls: Option<Reloaded<ServerConfig>>,
+    tls: Option<OfFiles<ServerConfig>>,
     access: Access,
     api: Arc<Api>,
     router: Router,
@@ -53,20 +51,20 @@ struct Shared {
 /// Serves until `cancel` is cancelled and the requests that are under way have ended, or had time to.
 pub(super) async fn serve(
     listener: Listener,
-    tls: Option<Reloaded<ServerConfig>>,
+    tls: Option<OfFiles<ServerConfig>>,
     access: Access,
     api: Arc<Api>,
     cancel: CancellationToken,
 ) {
     let router = rest::router(Arc::clone(&api));
-    let connections = Connections::new(api.limits.connections);
+    let connections = Places::new(api.limits.connections);
     let shared = Arc::new(Shared { tls, access, api, router, cancel: cancel.clone() });
     let tasks = TaskTracker::new();
     let accept = async {
         loop {
             match listener.accept().await {
                 Ok((stream, peer, from)) => {
-                    let connection = Arc::new(connections.enter(peer).await);
+                    let connection = connections.enter(peer).await;
                     tasks.spawn(serve_connection(stream, Origin(from), connection, Arc::clone(&shared)));
                 }
                 // A client that went away, or no file descriptors left: both pass.
@@ -84,17 +82,12 @@ pub(super) async fn serve(
     let _late = timeout(DRAIN, tasks.wait()).await;
 }
 
-async fn serve_connection(
-    stream: Box<dyn Io>,
-    from: Origin,
-    connection: Arc<Connection>,
-    shared: Arc<Shared>,
-) {
+async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Place>, shared: Arc<Shared>) {
     let work = async {
         let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
             None => (stream, Peer { certified: false }),
             Some(tls) => {
-                let accept = TlsAcceptor::from(tls.get().0).accept(stream);
+                let accept = TlsAcceptor::from(tls.current()).accept(stream);
                 match timeout(shared.api.limits.idle, accept).await {
                     Ok(Ok(stream)) => {
                         // Those that are there have been verified.
@@ -122,7 +115,7 @@ async fn serve_http(
     stream: Box<dyn Io>,
     peer: Peer,
     from: &Origin,
-    connection: &Arc<Connection>,
+    connection: &Arc<Place>,
     shared: &Arc<Shared>,
 ) {
     let service = hyper::service::service_fn(|mut request: axum::http::Request<Incoming>| {
@@ -151,7 +144,7 @@ async fn serve_http(
 async fn answer(
     request: axum::http::Request<Incoming>,
     peer: Peer,
-    connection: &Arc<Connection>,
+    connection: &Arc<Place>,
     shared: &Shared,
 ) -> Response {
     let (request, busy) = received::request(request, connection);
@@ -163,7 +156,7 @@ async fn answer(
             refused
         }
         Ok(()) => {
-            connection.known();
+            connection.set_known();
             let answered = timeout(shared.api.limits.request, shared.router.clone().oneshot(request)).await;
             answered.map_or_else(
                 |_| {

@@ -9,7 +9,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::TlsFiles;
-use super::reload::{BadFile, Reloaded};
+use super::files::{self, BadFile, OfFiles};
 
 /// Reads the files and follows their changes: what connects later sees the new ones.
 ///
@@ -19,10 +19,10 @@ use super::reload::{BadFile, Reloaded};
 pub(super) fn configuration(
     files: &TlsFiles,
     client_ca: Option<&Path>,
-) -> Result<Reloaded<ServerConfig>, BadFile> {
-    let (files, client_ca) = (files.clone(), client_ca.map(Path::to_owned));
+) -> Result<OfFiles<ServerConfig>, BadFile> {
+    let (tls, client_ca) = (files.clone(), client_ca.map(Path::to_owned));
     let paths = [&files.cert, &files.key].into_iter().chain(&client_ca).cloned().collect();
-    Reloaded::new(paths, move |texts| make(texts, &files, client_ca.as_deref()))
+    files::open("TLS files of the push API", paths, move |texts| make(texts, &tls, client_ca.as_deref()))
 }
 
 fn make(texts: &[Vec<u8>], files: &TlsFiles, client_ca: Option<&Path>) -> Result<ServerConfig, BadFile> {

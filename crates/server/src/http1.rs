@@ -16,11 +16,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serving::{Place, Places};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-use crate::places::{Place, Places};
 
 /// Longest time that a client may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);

@@ -20,7 +20,6 @@ mod listen;
 pub mod local;
 mod logs;
 pub mod metrics;
-mod places;
 pub mod streams;
 pub mod tls;
 mod unsent;

@@ -11,7 +11,6 @@
 use std::convert::Infallible;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -23,8 +22,7 @@ use futures::{Stream, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serving::Place;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -33,8 +31,10 @@ use crate::View;
 use crate::http1::{self, Body};
 use crate::inside::Inside;
 use crate::kubelet::{Answered, Handlers, Path as UrlPath, Route, in_pod, read_path, route};
-use crate::places::Place;
 use crate::unsent::Budget;
+
+/// Connections that the kernel holds until they are taken.
+const BACKLOG: i32 = 64;
 
 /// Connections at once; a new one may have the place of one that has not sent its request.
 const MOST_CONNECTIONS: usize = 512;
@@ -108,7 +108,7 @@ impl LocalSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io("looking for")(error)),
         }
-        let listener = listen(&path).map_err(io("listening on"))?;
+        let listener = serving::listen_unix(&path, BACKLOG).map_err(io("listening on"))?;
         Ok(Self { listener: listener.into(), path, _lock: lock })
     }
 
@@ -166,22 +166,6 @@ fn lock(root_dir: &Path) -> Result<File, LocalError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(|source| io("writing", source))?;
     Ok(file)
-}
-
-/// A listening socket whose file has mode 0600 from its first moment: the kernel gives the file the mode of the
-/// socket's own inode, whatever the umask leaves of it.
-fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(path)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, 64)?;
-    Ok(socket)
 }
 
 async fn connection(

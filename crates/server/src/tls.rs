@@ -4,7 +4,6 @@
 
 mod any_client;
 mod pair;
-mod reload;
 mod self_signed;
 
 use std::fs;
@@ -15,9 +14,12 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+use serving::Reloaded;
 
 pub use pair::PairError;
-pub(crate) use reload::Reloaded;
+
+/// What the log calls them.
+pub(crate) const FILES: &str = "TLS files";
 
 /// Where the serving certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +186,7 @@ fn is_suite(name: &str, suite: rustls::CipherSuite) -> bool {
 
 /// The serving certificate, as it stands in its files when a client comes.
 #[derive(Debug)]
-struct Serving(Reloaded<CertifiedKey>);
+struct Serving(Reloaded<CertifiedKey, TlsError>);
 
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -197,7 +199,7 @@ fn serving(certificate: &Certificate) -> Result<Serving, TlsError> {
         Certificate::Files { certificates, key } => (certificates.clone(), key.clone()),
         Certificate::SelfSigned { folder, host_name } => self_signed::pair(folder, host_name)?,
     };
-    Reloaded::open(vec![certificates.clone(), key.clone()], move || read_pair(&certificates, &key))
+    Reloaded::open(FILES, vec![certificates.clone(), key.clone()], move || read_pair(&certificates, &key))
         .map(Serving)
 }
 

@@ -10,8 +10,8 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-use crate::connections::Busy;
 use crate::error::ApiError;
+use serving::Busy;
 
 /// Bytes of one piece.
 const PIECE: usize = 8 << 10;

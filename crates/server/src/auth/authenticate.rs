@@ -11,12 +11,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use serving::Reloaded;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::User;
 use super::tokens::Tokens;
 use crate::host::{HostError, TokenReviewer};
-use crate::tls::{Reloaded, TlsError, provider};
+use crate::tls::{FILES, TlsError, provider};
 
 /// How users are recognised. Without anything in it nobody is.
 #[derive(Default)]
@@ -104,7 +105,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The certificates that client certificates must be signed by; read again when the file changes.
 #[derive(Debug)]
-pub struct ClientCa(Reloaded<Arc<dyn ClientCertVerifier>>);
+pub struct ClientCa(Reloaded<Arc<dyn ClientCertVerifier>, TlsError>);
 
 impl ClientCa {
     /// Reads `path`, a file of PEM certificates.
@@ -113,7 +114,7 @@ impl ClientCa {
     /// When it cannot be read or holds no certificate.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, TlsError> {
         let path = path.into();
-        Reloaded::open(vec![path.clone()], move || verifier(&path)).map(Self)
+        Reloaded::open(FILES, vec![path.clone()], move || verifier(&path)).map(Self)
     }
 
     /// Common name and organisations of a valid certificate.

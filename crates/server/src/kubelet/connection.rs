@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::pki_types::CertificateDer;
+use serving::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -23,7 +24,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use super::heads::Heads;
 use super::service::Service;
 use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
-use crate::places::{self, Place};
 use crate::{http1, listen};
 
 /// Connections at once, streams after an upgrade too. A new one may have the place of one that is idle.
@@ -65,7 +65,7 @@ pub(super) struct Connection {
 pub(super) struct Busy {
     traffic: watch::Sender<Traffic>,
     untaken: bool,
-    _place: places::Busy,
+    _place: serving::Busy,
 }
 
 impl Connection {

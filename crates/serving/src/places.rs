@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_millis(250);
 
 /// All places of a listener.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub struct Places {
     most: usize,
     taken: Mutex<Taken>,
     /// A connection ended, or became idle.
@@ -44,12 +44,13 @@ struct Holder {
 }
 
 impl Places {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    /// For so many connections, one at least.
+    pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most: most.max(1), taken: Mutex::default(), freed: Notify::new() })
     }
 
     /// A place, as soon as there is one. IPv4 within IPv6 is the same peer as IPv4.
-    pub(crate) async fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Arc<Place> {
+    pub async fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Arc<Place> {
         let peer = peer.map(|peer| peer.to_canonical());
         loop {
             // Made before the look, so that no notice falls between the two; dropping it loses nothing.
@@ -107,7 +108,7 @@ impl Taken {
 
 /// A connection's place. Dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     id: u64,
     evicted: Arc<Notify>,
     all: Arc<Places>,
@@ -115,25 +116,25 @@ pub(crate) struct Place {
 
 impl Place {
     /// Ends when another connection got the place. For one waiter.
-    pub(crate) async fn evicted(&self) {
+    pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
 
     /// Who is behind it may use the server.
-    pub(crate) fn set_known(&self) {
+    pub fn set_known(&self) {
         if let Some(holder) = self.all.taken().by.get_mut(&self.id) {
             holder.known = true;
         }
     }
 
     /// Whether a request of it was let in.
-    pub(crate) fn is_known(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         self.all.taken().by.get(&self.id).is_some_and(|holder| holder.known)
     }
 
     /// Marks the connection as busy until the guard is dropped. `None` if another one has got its place: what it
     /// asks for must not be done, because it will have no answer.
-    pub(crate) fn busy(self: &Arc<Self>) -> Option<Busy> {
+    pub fn busy(self: &Arc<Self>) -> Option<Busy> {
         self.all.taken().by.get_mut(&self.id)?.busy += 1;
         Some(Busy(Arc::clone(self)))
     }
@@ -148,7 +149,7 @@ impl Drop for Place {
 
 /// A request or stream under way.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Place>);
+pub struct Busy(Arc<Place>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -204,6 +205,23 @@ mod tests {
         assert!(gone(&a) && !gone(&quiet) && !gone(&known));
         let _e = enter(&all, other).await;
         assert!(gone(&b) && !gone(&quiet) && !gone(&known));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_all_busy_a_new_one_waits_until_a_request_or_a_connection_ends() {
+        let all = Places::new(2);
+        let (a, b) = (enter(&all, None).await, enter(&all, None).await);
+        let (busy, watching) = (a.busy(), b.busy());
+        let mut waiting = Box::pin(all.enter(None));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(busy);
+        let c = waiting.as_mut().await;
+        let _watching_too = c.busy();
+        assert!(gone(&a));
+        let mut waiting = Box::pin(all.enter(None));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop((watching, b));
+        assert!(waiting.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

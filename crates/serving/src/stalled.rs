@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// Fails with `TimedOut` when nothing could be written for `patience`.
-pub(super) struct Stalling<S> {
+pub struct Stalling<S> {
     inner: S,
     patience: Duration,
     /// Runs since the first write that had to wait.
@@ -18,7 +18,8 @@ pub(super) struct Stalling<S> {
 }
 
 impl<S> Stalling<S> {
-    pub(super) fn new(inner: S, patience: Duration) -> Self {
+    /// `patience`: how long nothing may be taken.
+    pub fn new(inner: S, patience: Duration) -> Self {
         Self { inner, patience, stalled: None }
     }
 

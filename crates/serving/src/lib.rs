@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Owns how connections share a listener. Must not know what is said over them, nor to whom they belong.
+
+mod places;
+mod reload;
+mod stalled;
+mod unix;
+
+pub use places::{Busy, Place, Places};
+pub use reload::Reloaded;
+pub use stalled::Stalling;
+pub use unix::listen_unix;
