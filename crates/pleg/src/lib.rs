@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -157,20 +157,24 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         }
     }
 
-    /// Whether this agent has made the pod: its folder is there before anything of it is in the runtime, and until
-    /// all of that is gone. Another agent on the same runtime has its own.
-    fn is_here(&self, uid: &PodUid) -> bool {
-        pod_dir(&self.root_dir, uid).is_dir()
+    /// Which of these pods this agent has made: the folder of each is there before anything of it is in the runtime, and
+    /// until all of that is gone. Another agent on the same runtime has its own. Asks the disk, which may take long.
+    async fn made_here(&self, uids: BTreeSet<PodUid>) -> BTreeSet<PodUid> {
+        let root_dir = self.root_dir.clone();
+        let has_folder = move |uid: &PodUid| pod_dir(&root_dir, uid).is_dir();
+        let asked = tokio::task::spawn_blocking(move || uids.into_iter().filter(has_folder).collect());
+        // Fails only when the agent is going down: then nothing is ours, and nothing is touched.
+        asked.await.unwrap_or_default()
     }
 
     /// Lists all pods of the runtime and reads each that is ours: the actors need not ask one by one. Returns the
     /// time before which events are old news.
     async fn survey(&self) -> Result<Monotonic, cri_client::Error> {
         let at = self.workers.clock().mono();
-        let (sandboxes, containers) = self.list().await?;
+        let (sandboxes, containers, here) = self.list().await?;
         let mut ours: BTreeMap<PodUid, (Vec<PodSandbox>, Vec<Container>)> = BTreeMap::new();
         for sandbox in sandboxes {
-            if let Some((uid, _)) = identity(&sandbox.labels).filter(|(uid, _)| self.is_here(uid)) {
+            if let Some((uid, _)) = identity(&sandbox.labels).filter(|(uid, _)| here.contains(uid)) {
                 ours.entry(uid).or_default().0.push(sandbox);
             }
         }
@@ -193,19 +197,20 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         Ok(at)
     }
 
-    /// Lists all pods of the runtime.
-    async fn list(&self) -> Result<(Vec<PodSandbox>, Vec<Container>), cri_client::Error> {
+    /// Lists all pods of the runtime, and tells which of them are of this agent.
+    async fn list(&self) -> Result<(Vec<PodSandbox>, Vec<Container>, BTreeSet<PodUid>), cri_client::Error> {
         let (sandboxes, containers) = futures::try_join!(
             self.client.list_pod_sandbox(ListPodSandboxRequest::default()),
             self.client.list_containers(ListContainersRequest::default()),
         )?;
         let pods = listed_pods(&sandboxes.items, &containers.containers);
+        let here = self.made_here(pods.iter().map(|pod| pod.uid.clone()).collect()).await;
         let listed = |p: ListedPod| {
-            let ours = p.ours && self.is_here(&p.uid);
+            let ours = p.ours && here.contains(&p.uid);
             Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours }
         };
         self.workers.runtime_listed(pods.into_iter().map(listed).collect());
-        Ok((sandboxes.items, containers.containers))
+        Ok((sandboxes.items, containers.containers, here))
     }
 
     async fn event(&self, event: ContainerEventResponse, listed_at: Monotonic) {
@@ -223,7 +228,7 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         let containers = event.containers_statuses.into_iter().map(|c| (sandbox.id.clone(), c)).collect();
         let containers = with_termination_messages(containers).await;
         if let Some(pod) = observed_pod(vec![sandbox], containers)
-            && self.is_here(&pod.uid)
+            && self.made_here([pod.uid.clone()].into()).await.contains(&pod.uid)
         {
             // One from the future is from before the clock was set back: nobody knows how old it is.
             match happened > now.wall {
