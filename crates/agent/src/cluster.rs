@@ -392,7 +392,7 @@ impl Cluster {
 
 async fn serve(server: KubeletServer) {
     if let Err(error) = server.serve().await {
-        tracing::error!("the kubelet's server has ended: {error}");
+        tracing::error!("the kubelet's server has ended: {}", util::causes(&error));
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) fn allow(most: u64) {
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-        tracing::warn!(%error, wanted = most, ?maximum, ?raised, "Failed to set rlimit on max file handles");
+        tracing::warn!(error = %util::causes(&error), wanted = most, ?maximum, ?raised, "Failed to set rlimit on max file handles");
     }
 }
 

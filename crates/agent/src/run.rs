@@ -152,7 +152,7 @@ fn serve(
     let served = Arc::clone(&inside);
     phase.spawn(async move {
         if let Err(error) = local.serve(served).await {
-            tracing::error!("the local socket is not served any more: {error}");
+            tracing::error!("the local socket is not served any more: {}", util::causes(&error));
         }
     });
     inside

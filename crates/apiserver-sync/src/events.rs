@@ -155,7 +155,7 @@ impl Sender {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!("event not sent yet: {error}");
+                    tracing::debug!("event not sent yet: {}", util::causes(&error));
                     sleep(PAUSE).await;
                 }
             }

@@ -288,7 +288,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
         match status.map(|status| status.code) {
             // It is gone, or another one has its name: the watch will tell.
             Some(404 | 409) => {
-                tracing::debug!(pod = %key, "the server has another state of this pod: {error}");
+                tracing::debug!(pod = %key, "the server has another state of this pod: {}", util::causes(&error));
             }
             Some(400..500) if status.is_some_and(|s| s.code != 429) => {
                 let message = status.map(|status| status.message.clone()).unwrap_or_default();
@@ -298,7 +298,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
                 }
             }
             _ if entry.failures == 1 => {
-                tracing::warn!(pod = %key, "the API server cannot be told of this pod yet: {error}");
+                tracing::warn!(pod = %key, "the API server cannot be told of this pod yet: {}", util::causes(&error));
             }
             _ => {}
         }

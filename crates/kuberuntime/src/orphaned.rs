@@ -31,7 +31,7 @@ impl CriRuntime {
         let shared = cgroups.set_burstable_shares(total);
         self.metrics.cgroup("update", began);
         if let Err(error) = shared {
-            tracing::error!("the CPU shares of burstable pods are not up to date: {error}");
+            tracing::error!("the CPU shares of burstable pods are not up to date: {}", util::causes(&error));
         }
     }
 
@@ -66,7 +66,7 @@ impl CriRuntime {
             }
         }
         if let Err(error) = self.files.run(Files::remove_dangling_links).await {
-            tracing::warn!("a link to a log that is gone is left: {error}");
+            tracing::warn!("a link to a log that is gone is left: {}", util::causes(&error));
         }
     }
 

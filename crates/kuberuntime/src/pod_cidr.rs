@@ -26,7 +26,10 @@ pub async fn tell_pod_cidr(runtime: cri_client::Client, mut node: watch::Receive
             match runtime.update_runtime_config(UpdateRuntimeConfigRequest { runtime_config: config }).await {
                 Ok(_) => told = wanted,
                 Err(error) => {
-                    tracing::warn!("the runtime does not take the range of the pods' addresses: {error}");
+                    tracing::warn!(
+                        "the runtime does not take the range of the pods' addresses: {}",
+                        util::causes(&error)
+                    );
                     sleep(AGAIN).await;
                     continue;
                 }

@@ -94,7 +94,7 @@ impl AgentProbes {
             fs::rename(&partial, &path)
         };
         if let Err(error) = write() {
-            tracing::warn!(%uid, "{}: cannot keep probe outcomes: {error}", path.display());
+            tracing::warn!(%uid, "{}: cannot keep probe outcomes: {}", path.display(), util::causes(&error));
         }
     }
 }

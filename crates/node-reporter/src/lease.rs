@@ -83,7 +83,7 @@ impl<A: NodeApi> Lease<A> {
                 }
                 Err(error) => {
                     if told.as_ref() != Some(&error) {
-                        tracing::warn!(lease = %self.name, "the node lease cannot be renewed: {error}");
+                        tracing::warn!(lease = %self.name, "the node lease cannot be renewed: {}", util::causes(&error));
                         told = Some(error);
                     }
                     sleep(pauses.failed()).await;

@@ -87,7 +87,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
                 }
                 Err(error) => {
                     if memory.told.as_ref() != Some(&error) {
-                        tracing::warn!(node = %self.settings.name, "the node's status cannot be reported: {error}");
+                        tracing::warn!(node = %self.settings.name, "the node's status cannot be reported: {}", util::causes(&error));
                         memory.told = Some(error);
                     }
                 }
@@ -126,7 +126,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
                 }
                 Err(error) => {
                     if memory.told.as_ref() != Some(&error) {
-                        tracing::warn!(node = %self.settings.name, "the node cannot be registered: {error}");
+                        tracing::warn!(node = %self.settings.name, "the node cannot be registered: {}", util::causes(&error));
                         memory.told = Some(error);
                     }
                 }

@@ -69,7 +69,7 @@ pub(super) async fn serve(
                 }
                 // A client that went away, or no file descriptors left: both pass.
                 Err(error) => {
-                    tracing::debug!(%error, "The push API could not take a connection");
+                    tracing::debug!(error = %util::causes(&error), "The push API could not take a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -95,7 +95,7 @@ async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Pla
                         (Box::new(stream), Peer { certified })
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, "No TLS connection to the push API came about");
+                        tracing::debug!(error = %util::causes(&error), "No TLS connection to the push API came about");
                         return;
                     }
                     Err(_too_slow) => return,
@@ -137,7 +137,7 @@ async fn serve_http(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "A connection of the push API ended early");
+        tracing::debug!(error = %util::causes(&error), "A connection of the push API ended early");
     }
 }
 

@@ -413,7 +413,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let now = self.now();
         let delay = error.retry_after.unwrap_or(delay);
         let until = now + SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
-        tracing::warn!(pod = %self.key, uid = %self.uid, reason, attempts = self.failures, "{error}");
+        tracing::warn!(pod = %self.key, uid = %self.uid, reason, attempts = self.failures, "{}", util::causes(&error));
         self.show(desired, vec![wait(reason, &error.message, Some(now), Some(until))]);
         self.sleep(Some(until)).await;
     }
@@ -508,7 +508,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             (Step::Remove(_), Ok(())) => {}
             (Step::Remove(id), Err(e)) => {
                 if self.memory.removal_failed(id, e.message.clone(), now) == 1 {
-                    tracing::warn!(pod = %self.key, uid = %self.uid, "{e}; this is tried again and again");
+                    tracing::warn!(pod = %self.key, uid = %self.uid, "{}; this is tried again and again", util::causes(&e));
                 }
             }
         }

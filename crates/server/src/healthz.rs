@@ -150,7 +150,7 @@ async fn answer(request: Request<Incoming>, checks: Arc<HealthChecks>) -> Respon
         return refusal;
     }
     let Err(error) = checked else { return http1::plain(StatusCode::OK, "ok") };
-    tracing::warn!(check = name, %error, "Health check failed");
+    tracing::warn!(check = name, error = error.as_str(), "Health check failed");
     http1::text(
         StatusCode::INTERNAL_SERVER_ERROR,
         match path {

@@ -56,7 +56,7 @@ pub(crate) async fn serve_all<S, Fut>(
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely; they come back.
-                    tracing::warn!(%error, "Cannot accept a connection");
+                    tracing::warn!(error = %util::causes(&error), "Cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -88,7 +88,7 @@ where
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "A client went away or sent no HTTP");
+        tracing::debug!(error = %util::causes(&error), "A client went away or sent no HTTP");
     }
 }
 

@@ -81,7 +81,7 @@ impl Inside {
         let path = match self.streaming.log_path(bare(id)).await {
             Ok(path) => path,
             Err(error) => {
-                tracing::debug!(%id, %error, "No log path");
+                tracing::debug!(%id, error = %util::causes(&error), "No log path");
                 return Ok(one_piece(format!("unable to retrieve container logs for {id}")));
             }
         };

@@ -115,7 +115,7 @@ impl Reload {
                         );
                     }
                 }
-                Err(error) => tracing::error!("the configuration stays as it is: {error}"),
+                Err(error) => tracing::error!("the configuration stays as it is: {}", util::causes(&*error)),
             }
         }
     }

@@ -191,7 +191,7 @@ impl Follower {
     /// Told only if nothing better is known. Even a refusal may be the server's trouble: one that was only just
     /// started does not know yet which pods are the node's.
     fn lost(&self, error: Error) -> Lost {
-        tracing::debug!("{error}");
+        tracing::debug!("{}", util::causes(&error));
         if !matches!(*self.publish.borrow(), Some(Ok(_))) {
             self.tell(Err(error));
         }

@@ -48,7 +48,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                         workers.inner.lock().pods.garbage_collected(&uid);
                         return;
                     }
-                    Err(error) => tracing::debug!(pod = %key, %uid, "still left: {error}"),
+                    Err(error) => tracing::debug!(pod = %key, %uid, "still left: {}", util::causes(&error)),
                 }
             }
         }));

@@ -170,7 +170,7 @@ async fn serve(
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
             requests(stream, Connection::new(peer, shown, traffic, place), service).await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Ok(Err(error)) => tracing::debug!(%peer, error = %util::causes(&error), "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
     }
 }
@@ -216,7 +216,7 @@ where
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(peer = %connection.peer, %error, "A client went away or sent no HTTP");
+            tracing::debug!(peer = %connection.peer, error = %util::causes(&*error), "A client went away or sent no HTTP");
         }
     }
     let tunnel = connection.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -53,7 +53,7 @@ pub(super) async fn answer(
         Route::ResourceMetrics => {
             let summary = host.stats.summary(true).await;
             if let Err(error) = &summary {
-                tracing::warn!(%error, "No summary for /metrics/resource");
+                tracing::warn!(error = %util::causes(&error), "No summary for /metrics/resource");
             }
             let mut out = Text::default();
             metrics::write_resource(&mut out, summary.ok().as_deref());
@@ -171,7 +171,7 @@ fn healthz(service: &Service, query: &str) -> Response<Body> {
         let result = run_check(service, check);
         service.host.checks.count(name, result.is_ok());
         if let Err(error) = result {
-            tracing::warn!(check = name, %error, "Health check failed");
+            tracing::warn!(check = name, error = error.as_str(), "Health check failed");
             lines += &format!("[-]{name} failed: reason withheld\n");
             failed = true;
         } else {

@@ -123,8 +123,7 @@ impl Auth {
         connection: &Connection,
     ) -> Result<User, Response<Body>> {
         self.authentication.authenticate(&connection.certificates, request.headers()).await.map_err(|error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::debug!(peer = %connection.peer, %error, source, "Unauthenticated request");
+            tracing::debug!(peer = %connection.peer, error = %util::causes(&error), "Unauthenticated request");
             http1::plain(StatusCode::UNAUTHORIZED, "Unauthorized")
         })
     }

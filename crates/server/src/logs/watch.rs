@@ -124,7 +124,7 @@ async fn read(mut events: EventStream<Vec<u8>>, folders: Arc<Folders>) {
             // Something was lost: everybody looks.
             overflow => {
                 if let Err(error) = overflow {
-                    tracing::warn!(%error, "Cannot read changes of log folders");
+                    tracing::warn!(error = %util::causes(&error), "Cannot read changes of log folders");
                 }
                 folders.values().for_each(|folder| {
                     folder.changes.send_replace(());

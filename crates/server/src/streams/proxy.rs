@@ -87,7 +87,7 @@ pub(crate) async fn proxy(
     // Ends when the stream is handed over, or with the sender.
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "The runtime's streaming server broke off");
+            tracing::debug!(error = %util::causes(&error), "The runtime's streaming server broke off");
         }
     });
     let on_client = hyper::upgrade::on(&mut request);
@@ -155,7 +155,9 @@ async fn carry(client: OnUpgrade, runtime: OnUpgrade, translation: Option<Transl
     // What was read beyond the headers comes first out of these.
     let (client, runtime) = match tokio::try_join!(client, runtime) {
         Ok((client, runtime)) => (TokioIo::new(client), TokioIo::new(runtime)),
-        Err(error) => return tracing::debug!(%error, "The client went away before the stream began"),
+        Err(error) => {
+            return tracing::debug!(error = %util::causes(&error), "The client went away before the stream began");
+        }
     };
     match translation {
         Some(translation) => translation.carry(client, runtime).await,
@@ -178,7 +180,7 @@ where
         ended = tokio::io::copy(&mut from_runtime, &mut to_client) => ended.map(drop),
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "A stream broke off");
+        tracing::debug!(error = %util::causes(&error), "A stream broke off");
     }
     let _gone = timeout(GOODBYE_LIMIT, async {
         let _gone = to_client.shutdown().await;

@@ -59,7 +59,7 @@ impl Session {
         let (open, pongs) = (Arc::clone(&streams), to_writer.downgrade());
         tasks.spawn(async move {
             let Err(error) = reader(read, &open, &pongs).await;
-            tracing::debug!(%error, "A streaming connection is over");
+            tracing::debug!(error = %util::causes(&error), "A streaming connection is over");
             // Who reads a stream learns of it by its end.
             *lock(&open) = None;
         });
@@ -150,7 +150,7 @@ async fn writer(connection: impl AsyncWrite, mut frames: mpsc::Receiver<Vec<u8>>
     let mut connection = std::pin::pin!(connection);
     while let Some(frame) = frames.recv().await {
         if let Err(error) = connection.write_all(&frame).await {
-            return tracing::debug!(%error, "A streaming connection broke off");
+            return tracing::debug!(error = %util::causes(&error), "A streaming connection broke off");
         }
     }
 }

@@ -367,7 +367,7 @@ where
     // The other direction is given up on purpose: its end is gone.
     let ended = tokio::select! { ended = up => ended, ended = down => ended };
     if let Err(error) = ended {
-        tracing::debug!(%error, "A tunnel broke off");
+        tracing::debug!(error = %util::causes(&error), "A tunnel broke off");
     }
     let _gone = tokio::time::timeout(super::proxy::GOODBYE_LIMIT, to_client.send(goodbye())).await;
 }

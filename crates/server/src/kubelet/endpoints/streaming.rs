@@ -149,7 +149,7 @@ async fn carry(
         Ok(Proxied::Upgraded(response, tunnel)) => Answered { tunnel: Some(tunnel), ..response.into() },
         Err(error @ ProxyError::Handshake(_)) => text(StatusCode::BAD_REQUEST, error.to_string()).into(),
         Err(error) => {
-            tracing::warn!(%error, "Cannot stream from the runtime");
+            tracing::warn!(error = %util::causes(&error), "Cannot stream from the runtime");
             text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into()
         }
     }
