@@ -270,7 +270,8 @@ fn log_lines_are_klogs() {
     for line in log.lines() {
         assert!(is_klog(line), "{line:?}");
     }
-    assert!(log.contains("\"Container started\" pod=\"default/sleeper-node1\" container=\"app\""), "{log}");
+    let started = "\"Container started\" pod=\"default/sleeper-node1\" container=\"app\"";
+    assert!(log.contains(started), "{log}");
 }
 
 #[test]
@@ -294,9 +295,10 @@ fn each_verbosity_says_more() {
     let steps = [
         (0, "\"node-agent starts\""),
         (2, "\"Container started\" pod=\"default/sleeper-node1\""),
-        (3, "\"Called the runtime\" method=\"StartContainer\""),
-        (5, "\"Planned\" pod=\"default/sleeper-node1\""),
-        (6, "\"Asked the runtime\" method=\"PodSandboxStatus\""),
+        (3, "\"Called the runtime\" pod=\"default/sleeper-node1\""),
+        (4, "\"Asked the runtime\" pod=\"default/sleeper-node1\""),
+        (4, "\"Planned\" pod=\"default/sleeper-node1\" uid="),
+        (5, "\"Looked at\" pod=\"default/sleeper-node1\" uid="),
     ];
     for (verbosity, _) in steps {
         let log = log_of_a_pod(&[&format!("-v={verbosity}")]);
@@ -304,10 +306,10 @@ fn each_verbosity_says_more() {
             assert_eq!(log.contains(line), from <= verbosity, "-v={verbosity}, {line}: {log}");
         }
     }
-    let log = log_of_a_pod(&["--vmodule=act*=5"]);
-    assert!(log.contains(steps[3].1) && !log.contains(steps[2].1), "{log}");
+    let log = log_of_a_pod(&["--vmodule=act*=4"]);
+    assert!(log.contains(steps[4].1) && !log.contains(steps[2].1), "{log}");
     let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
-    let node = FakeNode::of(&run, &binary().unwrap(), &[&kubeconfig, "-v=6", "--enable-server=false"]);
+    let node = FakeNode::of(&run, &binary().unwrap(), &[&kubeconfig, "-v=4", "--enable-server=false"]);
     eventually("requests to the API server are told of", || {
         let log = fs::read_to_string(node.agent.log()).unwrap();
         let line = "\"Asked the API server\" method=\"GET\" url=\"http://127.0.0.1:1/api/v1/";

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub fn tell(method: &'static str, took: Duration, failed: bool) {
     const CHANGES: &[&str] = &["Create", "Pull", "Remove", "Run", "Start", "Stop", "Update"];
     if CHANGES.iter().any(|verb| method.starts_with(verb)) {
-        tracing::debug!(method, ?took, failed, "Called the runtime");
+        tracing::info!(method, ?took, failed, "Called the runtime");
     } else {
-        tracing::trace!(method, ?took, failed, "Asked the runtime");
+        tracing::debug!(method, ?took, failed, "Asked the runtime");
     }
 }

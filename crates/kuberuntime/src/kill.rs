@@ -27,7 +27,7 @@ impl CriRuntime {
         };
         match cgroups.kill_container(uid, id).await {
             Ok(true) => {
-                tracing::warn!(%uid, id, "killed what the runtime did not end: {refused}");
+                tracing::warn!(id, "killed what the runtime did not end: {refused}");
                 gone_is_done(call().await).map_err(|e| failed(FailureReason::FailedKillPod, &e))
             }
             Ok(false) => Err(refused),

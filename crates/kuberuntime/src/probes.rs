@@ -104,7 +104,9 @@ fn read(uid: &PodUid, path: &Path) -> Option<PodProbes> {
     let bytes = fs::read(path).ok()?;
     let outcomes = serde_json::from_slice(&bytes);
     outcomes
-        .inspect_err(|error| tracing::warn!(%uid, "{}: not probe outcomes, ignored: {error}", path.display()))
+        .inspect_err(|error| {
+            tracing::warn!(%uid, "{}: not probe outcomes, ignored: {}", path.display(), util::causes(error));
+        })
         .ok()
 }
 

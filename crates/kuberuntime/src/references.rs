@@ -83,7 +83,7 @@ impl References {
             Ok(secret) => Ok(Keyring::from_secret(&secret.kind, &secret.data)?),
             Err(error) => {
                 // The pod's event does not say why.
-                tracing::warn!(pod = %pod::identity(pod).1, "no image pull secret: {}", util::causes(&error));
+                tracing::warn!("no image pull secret: {}", util::causes(&error));
                 Err(PullSecretError::Missing)
             }
         }

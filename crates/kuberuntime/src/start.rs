@@ -91,7 +91,7 @@ impl CriRuntime {
         let (for_link, name, id) = (key.clone(), name.to_owned(), id.to_owned());
         let linked = self.files.run(move |files| files.link_log(&for_link, &name, &id, &log)).await;
         if let Err(error) = linked {
-            tracing::warn!(pod = %key, "the log is not linked: {}", failed(FailureReason::FailedPrepare, &error));
+            tracing::warn!("the log is not linked: {}", failed(FailureReason::FailedPrepare, &error));
         }
     }
 
@@ -109,12 +109,12 @@ impl CriRuntime {
             return Ok(());
         };
         reporter.doing(format!("running the postStart hook of container {}", container.name));
-        let (uid, key) = pod::identity(pod);
+        let (uid, _) = pod::identity(pod);
         let outcome = match self.hooks.run(handler, container, id, ips.first().copied(), reporter).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 let failure = failed(FailureReason::PostStartHookError, &error);
-                tracing::warn!(pod = %key, container = container.name, "postStart hook: {failure}");
+                tracing::warn!(container = container.name, "postStart hook: {}", util::causes(&failure));
                 reporter.event(EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
                 reporter.event(EventType::Normal, "Killing", "FailedPostStartHook");
                 self.stop_by_id(id, pod::termination_grace_seconds(pod)).await?;
@@ -124,7 +124,10 @@ impl CriRuntime {
         let name = container.name.clone();
         if let Err(error) = self.files.run(move |files| files.hook_ended(&uid, &name)).await {
             let text = failed(FailureReason::FailedPrepare, &error);
-            tracing::warn!(pod = %key, container = container.name, "a restarted agent will run the postStart hook again: {text}");
+            tracing::warn!(
+                container = container.name,
+                "a restarted agent will run the postStart hook again: {text}"
+            );
         }
         outcome
     }

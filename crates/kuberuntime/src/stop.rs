@@ -68,7 +68,7 @@ impl CriRuntime {
             Ok(Err(error)) => failed(FailureReason::FailedKillPod, &error).message,
             Err(_) => format!("it did not end within the grace period of {limit} s"),
         };
-        tracing::warn!(pod = %pod::identity(pod).1, container = container.name, "preStop hook: {why}");
+        tracing::warn!(container = container.name, "preStop hook: {why}");
         reporter.event(EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
     }
 

@@ -60,12 +60,12 @@ pub fn init(settings: Settings) -> Result<Verbosity, InitError> {
 /// | 1 | what of the node was read anew: certificates, addresses |
 /// | 2 | what happens to pods |
 /// | 3 | calls of the runtime that change something, requests that were served |
-/// | 4 | debugging |
-/// | 5 | the plan of each round of each pod |
-/// | 6 | requests to the API server, all other calls of the runtime |
-/// | 7 | what libraries do about connections |
-/// | 8 | frames of HTTP/2 |
-/// | 9 | everything that libraries tell |
+/// | 4 | debugging: the plan of each round of each pod with its reasons, all other calls of the runtime, requests to the API server |
+/// | 5 | what each plan was made from |
+/// | 6 | what libraries do about connections |
+/// | 7 | frames of HTTP/2 |
+/// | 8 | everything that libraries tell, but of frames |
+/// | 9 | everything |
 ///
 /// `logging.vmodule` has more for single source files.
 #[derive(Debug, Clone)]
@@ -100,12 +100,10 @@ const OTHERWISE: &[(&str, Level, u32)] = &[
     ("pod_api::reload", Level::INFO, 1),
     ("server::tls", Level::INFO, 1),
     ("kuberuntime::pod_cidr", Level::INFO, 1),
+    ("kuberuntime::calls", Level::INFO, 3),
     ("kuberuntime", Level::INFO, 2),
     ("pod_workers", Level::INFO, 2),
-    ("kuberuntime::calls", Level::DEBUG, 3),
     ("server::kubelet::service", Level::DEBUG, 3),
-    ("kuberuntime::calls", Level::TRACE, 6),
-    ("apiserver_sync::client", Level::DEBUG, 6),
 ];
 
 const LIBRARIES: &[&str] = &[
@@ -132,11 +130,7 @@ fn level_of(metadata: &Metadata<'_>) -> u32 {
     }
     let krate = target.split("::").next().unwrap_or_default();
     if LIBRARIES.contains(&krate) {
-        return match level {
-            Level::TRACE => 9,
-            _ if krate == "h2" => 8,
-            _ => 7,
-        };
+        return if level == Level::TRACE { 8 } else { 6 } + u32::from(krate == "h2");
     }
     let within = |module: &str| {
         target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))

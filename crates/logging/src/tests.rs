@@ -89,17 +89,27 @@ fn one_of_each() {
     tracing::info!("start");
     tracing::info!(target: "server::tls::reload", "read anew");
     tracing::info!(target: "pod_workers::pod_status", "pod");
-    tracing::debug!(target: "kuberuntime::calls", "change");
+    tracing::info!(target: "kuberuntime::calls", "change");
     tracing::debug!("debug");
-    tracing::trace!(target: "pod_workers::actor", "plan");
-    tracing::debug!(target: "apiserver_sync::client", "request");
+    tracing::trace!(target: "pod_workers::actor", "inputs");
     tracing::debug!(target: "hyper::client", "connection");
     tracing::debug!(target: "h2::client", "frame");
+    tracing::trace!(target: "hyper::client", "libraries");
     tracing::trace!(target: "h2::client", "everything");
 }
 
-const EACH: [&str; 10] =
-    ["start", "read anew", "pod", "change", "debug", "plan", "request", "connection", "frame", "everything"];
+const EACH: [&str; 10] = [
+    "start",
+    "read anew",
+    "pod",
+    "change",
+    "debug",
+    "inputs",
+    "connection",
+    "frame",
+    "libraries",
+    "everything",
+];
 
 fn messages(text: &str) -> Vec<&str> {
     text.lines().map(|line| line.split('"').nth(1).unwrap_or_default()).collect()

@@ -1,5 +1,6 @@
 //! The actor of one pod: observe, plan, execute, publish, wait; until nothing of the pod is left.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use pod_lifecycle::{
     Action, FailureReason, Inputs, Intent, Memory, Plan, Progress, Rejection, Unmet, has_post_start_hook,
 };
 use tokio::sync::{Notify, mpsc, watch};
+use tracing::Instrument as _;
 
 use crate::admission::{self, Place};
 use crate::execute::{self, Done, Step};
@@ -125,61 +127,76 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Runs until a pod that was to end has ended and is cleaned up. Returns whether the runtime has something dead of it
     /// that cannot be removed for now.
     pub(crate) async fn run(mut self) -> bool {
-        loop {
-            let desired = self.desired.borrow_and_update().clone();
-            let node = Arc::clone(&self.node.borrow_and_update());
-            if let Some(down) = &node.runtime_down {
-                self.show(&desired, vec![down.wait()]);
-                self.sleep(None).await;
-                continue;
+        let span = self.status.span().clone();
+        async move {
+            for number in 1_u64.. {
+                let round = tracing::debug_span!("round", uid = %self.uid, round = number);
+                if let ControlFlow::Break(garbage) = self.round().instrument(round).await {
+                    return garbage;
+                }
             }
-            if let Err(error) = self.refresh(&desired.state.intent()).await {
-                self.place = None;
+            false
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Observes, plans, and executes the plan or waits.
+    async fn round(&mut self) -> ControlFlow<bool> {
+        let desired = self.desired.borrow_and_update().clone();
+        let node = Arc::clone(&self.node.borrow_and_update());
+        if let Some(down) = &node.runtime_down {
+            self.show(&desired, vec![down.wait()]);
+            self.sleep(None).await;
+            return ControlFlow::Continue(());
+        }
+        if let Err(error) = self.refresh(&desired.state.intent()).await {
+            self.place = None;
+            self.failed_round(&desired, "RuntimeError", &error).await;
+            return ControlFlow::Continue(());
+        }
+        // First: what may take long holds up nobody behind this one then.
+        self.admit(&desired).await;
+        // It may be another one by now.
+        let desired = self.desired.borrow_and_update().clone();
+        self.adopt(&desired).await;
+        let plan = self.plan(&desired, &node);
+        if !plan.actions.is_empty() {
+            let Some(observed) = self.observation.take_if(|o| o.direct) else {
+                self.must_observe = true;
+                return ControlFlow::Continue(());
+            };
+            if self.last.as_ref().is_some_and(|(o, a)| *o == observed.pod && *a == plan.actions) {
+                let text = "the runtime reports success, but nothing changed by the last steps";
+                let error = StepError::new(FailureReason::FailedPrepare, text);
+                self.last = None;
                 self.failed_round(&desired, "RuntimeError", &error).await;
-                continue;
+                return ControlFlow::Continue(());
             }
-            // First: what may take long holds up nobody behind this one then.
-            self.admit(&desired).await;
-            // It may be another one by now.
-            let desired = self.desired.borrow_and_update().clone();
-            self.adopt(&desired).await;
-            let plan = self.plan(&desired, &node);
-            if !plan.actions.is_empty() {
-                let Some(observed) = self.observation.take_if(|o| o.direct) else {
-                    self.must_observe = true;
-                    continue;
-                };
-                if self.last.as_ref().is_some_and(|(o, a)| *o == observed.pod && *a == plan.actions) {
-                    let text = "the runtime reports success, but nothing changed by the last steps";
-                    let error = StepError::new(FailureReason::FailedPrepare, text);
-                    self.last = None;
-                    self.failed_round(&desired, "RuntimeError", &error).await;
-                    continue;
+            self.execute(&desired, observed, plan.actions).await;
+            return ControlFlow::Continue(());
+        }
+        match plan.progress {
+            Progress::Removed | Progress::Left => {
+                self.report(Input::Stopped);
+                let garbage = plan.progress == Progress::Left;
+                match self.clean_up(if garbage { CleanUp::Left } else { CleanUp::Removed }).await {
+                    Ok(()) => return ControlFlow::Break(garbage),
+                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
                 }
-                self.execute(&desired, observed, plan.actions).await;
-                continue;
             }
-            match plan.progress {
-                Progress::Removed | Progress::Left => {
-                    self.report(Input::Stopped);
-                    let garbage = plan.progress == Progress::Left;
-                    match self.clean_up(if garbage { CleanUp::Left } else { CleanUp::Removed }).await {
-                        Ok(()) => return garbage,
-                        Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
-                    }
+            Progress::Ended if desired.state != WorkerState::Ended => {
+                match self.clean_up(CleanUp::Ended).await {
+                    Ok(()) => self.report(Input::Ended),
+                    Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
                 }
-                Progress::Ended if desired.state != WorkerState::Ended => {
-                    match self.clean_up(CleanUp::Ended).await {
-                        Ok(()) => self.report(Input::Ended),
-                        Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
-                    }
-                }
-                _ => {
-                    self.failures = 0;
-                    self.sleep(plan.wake_at.into_iter().chain(self.look_again).min()).await;
-                }
+            }
+            _ => {
+                self.failures = 0;
+                self.sleep(plan.wake_at.into_iter().chain(self.look_again).min()).await;
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Takes over an observation. A killed container whose end is new has to be looked at once more: the runtime may
@@ -259,7 +276,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             }
         };
         match answer {
-            Ok(Allocated(resources)) => tracing::debug!(pod = %self.key, ?resources, "Admitted"),
+            Ok(Allocated(resources)) => tracing::debug!(?resources, "Admitted"),
             Err(rejection) => self.reject(rejection),
         }
     }
@@ -393,7 +410,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             now,
         };
         let mut plan = pod_lifecycle::plan(&inputs);
-        tracing::trace!(pod = %self.key, actions = ?plan.actions, progress = ?plan.progress, "Planned");
+        tracing::trace!(?observed, probes = ?results, ?preconditions, "Looked at");
+        tracing::debug!(actions = ?plan.actions, waits = ?plan.waits, progress = ?plan.progress, "Planned");
         let status = Arc::new(pod_lifecycle::status(&inputs));
         let removing = desired.state.termination().is_some();
         self.status.publish(&desired.pod, &status, removing, std::mem::take(&mut plan.waits));
@@ -413,7 +431,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         let now = self.now();
         let delay = error.retry_after.unwrap_or(delay);
         let until = now + SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
-        tracing::warn!(pod = %self.key, uid = %self.uid, reason, attempts = self.failures, "{}", util::causes(&error));
+        tracing::warn!(reason, attempts = self.failures, "{}", util::causes(&error));
         self.show(desired, vec![wait(reason, &error.message, Some(now), Some(until))]);
         self.sleep(Some(until)).await;
     }
@@ -508,7 +526,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             (Step::Remove(_), Ok(())) => {}
             (Step::Remove(id), Err(e)) => {
                 if self.memory.removal_failed(id, e.message.clone(), now) == 1 {
-                    tracing::warn!(pod = %self.key, uid = %self.uid, "{}; this is tried again and again", util::causes(&e));
+                    tracing::warn!("{}; this is tried again and again", util::causes(&e));
                 }
             }
         }

@@ -9,6 +9,7 @@ use kube_model::view::{Activity, Event, EventType, PodState, PodView, Wait};
 use kube_model::{Monotonic, PodKey, PodUid, pod};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::clock::Clock;
 use crate::observer::Observer;
@@ -48,6 +49,8 @@ pub(crate) struct SharedStatus {
     events: Option<EventSink>,
     observer: Arc<dyn Observer>,
     key: PodKey,
+    /// What is logged about the pod is logged within it.
+    span: Span,
     /// When the pod came.
     came: Instant,
 }
@@ -80,7 +83,13 @@ impl SharedStatus {
             doing: None,
             events: VecDeque::new(),
         };
-        Self { shown: Mutex::new(shown), changes, clock, events, observer, key, came: Instant::now() }
+        // Of the level of errors, so that it is there at each verbosity.
+        let span = tracing::error_span!("pod", pod = %key);
+        Self { shown: Mutex::new(shown), changes, clock, events, observer, key, span, came: Instant::now() }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -140,10 +149,10 @@ impl SharedStatus {
         let now = self.clock.wall();
         match kind {
             EventType::Normal => {
-                tracing::info!(pod = %self.key, container, reason, "{message}");
+                tracing::info!(parent: &self.span, container, reason, "{message}");
             }
             EventType::Warning => {
-                tracing::warn!(pod = %self.key, container, reason, "{message}");
+                tracing::warn!(parent: &self.span, container, reason, "{message}");
             }
         }
         let mut shown = self.lock();

@@ -41,6 +41,11 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
         if lines > LONGEST_FILE {
             found.push(format!("{shown}: {lines} lines, at most {LONGEST_FILE} are readable"));
         }
+        if !is_test(&file) {
+            let line = |at: usize| text[..at].matches('\n').count() + 1;
+            let bare = errors_without_causes(&text).map(line);
+            found.extend(bare.map(|line| format!("{shown}:{line}: errors are logged by util::causes")));
+        }
         if file.starts_with(root.join("bins/node-agent/src")) {
             binary += lines;
         }
@@ -49,6 +54,36 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
         found.push(format!("bins/node-agent: {binary} lines, at most {LONGEST_BINARY} are thin"));
     }
     Ok(found)
+}
+
+fn is_test(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "tests.rs")
+        || file.iter().any(|part| ["tests", "examples", "testkit", "xtask"].iter().any(|name| part == *name))
+}
+
+/// Where an error is logged by what it says itself, so that what caused it is lost: `%error`, `{error}`, in one of
+/// tracing's macros.
+fn errors_without_causes(text: &str) -> impl Iterator<Item = usize> {
+    const MACROS: [&str; 5] = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    const BARE: [&str; 12] = [
+        "%error,",
+        "%error)",
+        "?error,",
+        "%err,",
+        "%e,",
+        "{error}",
+        "{error:",
+        "{err}",
+        "{err:",
+        "{e}",
+        "{e:",
+        "{failure}",
+    ];
+    MACROS.iter().flat_map(move |name| text.match_indices(name)).filter_map(move |(at, name)| {
+        let call = &text[at + name.len()..];
+        let call = call.split_once(");").map_or(call, |(call, _)| call);
+        BARE.iter().any(|bare| call.contains(bare)).then_some(at)
+    })
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -66,6 +101,19 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_is_logged_without_its_causes_is_found() {
+        for (code, found) in [
+            ("tracing::warn!(%error, \"no\");", 1),
+            ("tracing::warn!(\n    pod,\n    \"no: {error}\"\n);", 1),
+            ("tracing::debug!(peer = %peer, err = %error, \"no\");", 1),
+            ("tracing::warn!(error = %util::causes(&error), \"no\");", 0),
+            ("tracing::warn!(\"no\");\nformat!(\"{error}\");", 0),
+        ] {
+            assert_eq!(errors_without_causes(code).count(), found, "{code}");
+        }
+    }
 
     #[test]
     fn strangers_long_files_and_a_fat_binary_are_found() {
