@@ -97,8 +97,7 @@ impl Verbosity {
 const OTHERWISE: &[(&str, Level, u32)] = &[
     ("agent::addresses", Level::INFO, 1),
     ("apiserver_sync::client", Level::INFO, 1),
-    ("pod_api::reload", Level::INFO, 1),
-    ("server::tls", Level::INFO, 1),
+    ("serving::reload", Level::INFO, 1),
     ("kuberuntime::pod_cidr", Level::INFO, 1),
     ("kuberuntime::calls", Level::INFO, 3),
     ("kuberuntime", Level::INFO, 2),
