@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pod_workers::Node;
+use pod_workers::NodeState;
 use stats::addresses::{is_here, is_usable, outgoing_v4, outgoing_v6};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -65,7 +65,7 @@ impl Addresses {
     /// Looks again and again, where that can find anything new, and tells those who use the addresses.
     pub(crate) async fn follow(
         self,
-        node: watch::Sender<Arc<Node>>,
+        node: watch::Sender<Arc<NodeState>>,
         config: Arc<ArcSwap<cri_config::Settings>>,
     ) {
         if !self.fixed().is_empty() {
@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_had_no_address_gets_one() {
-        let (node, config) = (watch::Sender::new(Arc::new(Node::default())), Arc::default());
+        let (node, config) = (watch::Sender::new(Arc::new(NodeState::default())), Arc::default());
         let addresses = Addresses::new(&[], "localhost");
         let any = addresses.find().await;
         let following = addresses.follow(node.clone(), Arc::clone(&config));

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use apiserver_sync::client::{self, Access, Lane, Limit};
+use apiserver_sync::client::{self, Access, Limit, RestConfig};
 use apiserver_sync::events::{self, Recorder};
 use apiserver_sync::objects::Objects;
 use apiserver_sync::services::Services;
@@ -32,13 +32,13 @@ use logging::Verbosity;
 use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
 use pod_manager::PodManager;
-use pod_workers::{EventSink, Node};
+use pod_workers::{EventSink, NodeState};
 use podsource::SourceState;
 use server::auth::{Authentication, Authorization, ClientCa};
 use server::host::Host;
-use server::inside::Inside;
 use server::kubelet::{Handlers, KubeletServer, ServerError};
 use server::metrics::HealthChecks;
+use server::pod_streams::PodStreams;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -110,8 +110,8 @@ pub(crate) struct Parts {
     pub(crate) workers: AgentWorkers,
     pub(crate) runtime: cri_client::Client,
     pub(crate) runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
-    pub(crate) node: watch::Receiver<Arc<Node>>,
-    pub(crate) inside: Arc<Inside>,
+    pub(crate) node: watch::Receiver<Arc<NodeState>>,
+    pub(crate) pod_streams: Arc<PodStreams>,
     pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
@@ -140,8 +140,8 @@ impl Cluster {
         let instance = instance(root_dir)?;
         let user_agent = client::user_agent("node-agent", env!("CARGO_PKG_VERSION"), &kubernetes_version());
         let access = Access::load(&settings.kubeconfig, &user_agent)?;
-        let client = access.client(lane(settings.api));
-        let (recorder, events) = events::channel(access.client(lane(settings.events)), node_name);
+        let client = access.client(rest_config(settings.api));
+        let (recorder, events) = events::channel(access.client(rest_config(settings.events)), node_name);
         let source = podsource::api::Settings {
             client: client.clone(),
             endpoint: Arc::clone(access.endpoint()),
@@ -258,7 +258,7 @@ impl Cluster {
         }));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
-        let lane = Lane::heartbeat(timeout);
+        let rest_config = RestConfig::heartbeat(timeout);
         let changes = watch::Sender::new(0u64);
         let machine = NodeFacts::new(&parts, changes.subscribe());
         let (mut view, mut state) = (parts.runtime_view.clone(), parts.node.clone());
@@ -270,7 +270,7 @@ impl Cluster {
         }));
         let (subscribed, is_other) = (node.subscribe(), other.subscribe());
         let api = NodeClient::new(
-            self.access.client(lane),
+            self.access.client(rest_config),
             &self.node_name,
             self.recorder.clone(),
             Arc::clone(&parts.metrics),
@@ -305,7 +305,7 @@ impl Cluster {
             .map_err(ClusterError::Thread)?;
         let renew = move || {
             runtime.block_on(stop.run_until_cancelled(async move {
-                let api = NodeClient::new(access.client(lane), &name, recorder, metrics);
+                let api = NodeClient::new(access.client(rest_config), &name, recorder, metrics);
                 let lease = Lease {
                     api: Arc::new(api),
                     name,
@@ -330,7 +330,7 @@ impl Cluster {
     ) -> Result<Option<u16>, ClusterError> {
         let (access, pods) = (self.access.clone(), self.pods.clone());
         let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, access, pods));
-        let host = Host::new(Arc::clone(&parts.inside), Arc::clone(&agent) as _, agent)
+        let host = Host::new(Arc::clone(&parts.pod_streams), Arc::clone(&agent) as _, agent)
             .counting(Arc::clone(&parts.checks));
         let mut port = None;
         if let Some(server) = &self.settings.server {
@@ -354,7 +354,7 @@ impl Cluster {
                 Certificate::SelfSigned { folder: server.cert_dir.clone(), host_name: self.node_name.clone() }
             }
         };
-        let reviewer = Arc::new(Reviewer::new(self.access.client(lane(self.settings.api))));
+        let reviewer = Arc::new(Reviewer::new(self.access.client(rest_config(self.settings.api))));
         let mut authentication = Authentication::default().anonymous(server.anonymous);
         if let Some(path) = &server.client_ca_file {
             let ca = ClientCa::open(path)
@@ -413,9 +413,9 @@ fn kubernetes_version() -> String {
 }
 
 /// No limit where none is configured.
-fn lane(rate: Rate) -> Lane {
-    let lane = Lane::limited(Limit::new(rate.qps, rate.burst));
-    if rate.qps == 0 { Lane { limit: None, ..lane } } else { lane }
+fn rest_config(rate: Rate) -> RestConfig {
+    let rest_config = RestConfig::limited(Limit::new(rate.qps, rate.burst));
+    if rate.qps == 0 { RestConfig { limit: None, ..rest_config } } else { rest_config }
 }
 
 /// What tells this agent from another of the same node name; made once for a root folder.

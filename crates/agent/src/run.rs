@@ -18,9 +18,9 @@ use node_config::Settings;
 use pleg::Pleg;
 use pod_manager::PodManager;
 use server::healthz::{BoundHealthz, Healthz};
-use server::inside::Inside;
 use server::local::LocalSocket;
 use server::metrics::HealthChecks;
+use server::pod_streams::PodStreams;
 use tokio::sync::watch;
 
 use crate::AgentWorkers;
@@ -76,7 +76,7 @@ impl Agent {
             sources.add(cluster.source());
         }
         let shown = watch::Sender::new(Vec::new());
-        let inside = serve(&serving, local, node_name, &pods, &sources, &shown);
+        let pod_streams = serve(&serving, local, node_name, &pods, &sources, &shown);
         let of_cluster = cluster.as_ref().map(Cluster::desired);
 
         let Machine { hardware, resources, cgroups, addresses, limits, .. } = machine;
@@ -87,7 +87,7 @@ impl Agent {
                 runtime: pods.client.clone(),
                 runtime_view: pods.runtime_view.subscribe(),
                 node: pods.node.subscribe(),
-                inside,
+                pod_streams,
                 cgroups,
                 root_dir: config.root_dir.clone(),
                 pod_logs_dir: config.pod_logs_dir.clone(),
@@ -139,7 +139,7 @@ fn serve(
     pods: &Pods,
     sources: &Sources,
     shown: &watch::Sender<Vec<SourceView>>,
-) -> Arc<Inside> {
+) -> Arc<PodStreams> {
     let view = Arc::new(AgentView {
         node: node_name.to_owned(),
         workers: pods.workers.clone(),
@@ -147,15 +147,15 @@ fn serve(
         states: sources.states(),
         runtime: pods.runtime_view.subscribe(),
     });
-    let inside = Inside::new(view, Arc::new(CriStreams(pods.client.clone())));
-    sources.serve_logs(&inside);
-    let served = Arc::clone(&inside);
+    let pod_streams = PodStreams::new(view, Arc::new(CriStreams(pods.client.clone())));
+    sources.serve_logs(&pod_streams);
+    let served = Arc::clone(&pod_streams);
     phase.spawn(async move {
         if let Err(error) = local.serve(served).await {
             tracing::error!("the local socket is not served any more: {}", util::causes(&error));
         }
     });
-    inside
+    pod_streams
 }
 
 /// Lets the workers be told what the runtime has and what is wanted: from here on pods are run.

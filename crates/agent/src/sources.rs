@@ -15,7 +15,7 @@ use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
 use podsource::push::{self, Listen, Logs, NoLog, Push, TlsFiles};
 use podsource::{Mux, SourceState, file, http};
-use server::inside::Inside;
+use server::pod_streams::PodStreams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -99,9 +99,9 @@ impl Sources {
     }
 
     /// Lets the pod API show logs, if there is one.
-    pub(crate) fn serve_logs(&self, inside: &Arc<Inside>) {
+    pub(crate) fn serve_logs(&self, pod_streams: &Arc<PodStreams>) {
         if let Some(push) = &self.push {
-            push.handle.serve_logs(Arc::new(PushLogs(Arc::clone(inside))));
+            push.handle.serve_logs(Arc::new(PushLogs(Arc::clone(pod_streams))));
         }
     }
 
@@ -138,7 +138,7 @@ impl Sources {
 
 /// Logs for the pod API.
 #[derive(Debug)]
-struct PushLogs(Arc<Inside>);
+struct PushLogs(Arc<PodStreams>);
 
 impl Logs for PushLogs {
     fn log<'a>(

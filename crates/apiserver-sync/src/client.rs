@@ -35,7 +35,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 
 use answer::Answer;
 use credentials::Exec;
-use identity::Keeper;
+use identity::IdentityCache;
 use kubeconfig::Target;
 use limit::Bucket;
 use requests::Requests;
@@ -105,7 +105,7 @@ struct NoAnswer(Duration);
 
 /// How a client's requests travel.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Lane {
+pub struct RestConfig {
     /// How many requests may be sent; `None`: as many as there are.
     pub limit: Option<Limit>,
     /// How long the server may take for a whole answer, or to begin that of a watch; connecting counts.
@@ -114,7 +114,7 @@ pub struct Lane {
     pub apart: bool,
 }
 
-impl Lane {
+impl RestConfig {
     /// For pods and objects, or for events: within `limit`, on the common connection.
     pub fn limited(limit: Limit) -> Self {
         Self { limit: Some(limit), timeout: RESPONSE_TIMEOUT, apart: false }
@@ -143,7 +143,7 @@ pub fn user_agent(program: &str, version: &str, kubernetes: &str) -> String {
 pub struct Access(Arc<Shared>);
 
 struct Shared {
-    keeper: Arc<Keeper>,
+    keeper: Arc<IdentityCache>,
     exec: Option<Exec>,
     user_agent: HeaderValue,
     common: Arc<Pool>,
@@ -184,7 +184,7 @@ impl Access {
         let user_agent = HeaderValue::try_from(user_agent)
             .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
         let endpoint = target.server.to_string().trim_end_matches('/').into();
-        let keeper = Arc::new(Keeper::load(target)?);
+        let keeper = Arc::new(IdentityCache::load(target)?);
         Ok(Self(Arc::new(Shared {
             keeper,
             exec,
@@ -214,15 +214,15 @@ impl Access {
         self.0.reached.subscribe()
     }
 
-    /// A client with a lane of its own. Clones of it share the lane.
+    /// A client with a rate, a timeout and maybe connections of its own. Clones of it share them.
     ///
     /// Must be called within the tokio runtime that is to carry its requests.
-    pub fn client(&self, lane: Lane) -> Client {
-        let way = Arc::new(Way {
+    pub fn client(&self, rest_config: RestConfig) -> Client {
+        let way = Arc::new(Transport {
             access: Arc::clone(&self.0),
-            bucket: lane.limit.map(Bucket::new),
-            timeout: lane.timeout,
-            pool: if lane.apart { Arc::default() } else { Arc::clone(&self.0.common) },
+            bucket: rest_config.limit.map(Bucket::new),
+            timeout: rest_config.timeout,
+            pool: if rest_config.apart { Arc::default() } else { Arc::clone(&self.0.common) },
         });
         let base = kube::client::middleware::BaseUriLayer::new(self.0.keeper.target.server.clone());
         let service = ServiceBuilder::new()
@@ -242,14 +242,14 @@ impl Shared {
 }
 
 /// What one client's requests go through.
-struct Way {
+struct Transport {
     access: Arc<Shared>,
     bucket: Option<Bucket>,
     timeout: Duration,
     pool: Arc<Pool>,
 }
 
-impl Way {
+impl Transport {
     async fn send(self: Arc<Self>, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
         if let Some(bucket) = &self.bucket {
             bucket.take().await;

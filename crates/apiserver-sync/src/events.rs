@@ -40,7 +40,7 @@ pub struct Sender {
     client: Client,
 }
 
-/// A recorder for this node, and what sends its events over `client`, whose lane should be that of events alone.
+/// A recorder for this node, and what sends its events over `client`, which should be that of events alone.
 pub fn channel(client: Client, node: &str) -> (Recorder, Sender) {
     let (send, events) = mpsc::channel(WAITING);
     (Recorder { send, node: node.to_owned() }, Sender { events, client })

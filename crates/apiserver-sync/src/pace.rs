@@ -1,5 +1,5 @@
 //! A client that leaves time between its requests: kube's watcher asks a server at once again that ends each watch as
-//! soon as it began, and would use up what the lane allows to pods.
+//! soon as it began, and would use up what the client allows to pods.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -61,7 +61,7 @@ pub trait Local: Send + Sync + 'static {
 
 /// Keeps the server's pods true. `T` is what the watch of this node's pods publishes.
 pub struct Pods<L, T> {
-    /// With the lane of pods.
+    /// With the client for pods.
     pub client: Client,
     /// The agent's own state.
     pub local: Arc<L>,

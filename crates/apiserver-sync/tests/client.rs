@@ -8,7 +8,7 @@ mod silence;
 
 use std::time::Duration;
 
-use apiserver_sync::client::{Lane, Limit};
+use apiserver_sync::client::{Limit, RestConfig};
 use futures::StreamExt as _;
 use kube::api::{Api, WatchEvent, WatchParams};
 use kube::{Client, Error};
@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use server::Server;
 use testkit::fake_api::Call;
 
-fn fast() -> Lane {
-    Lane::limited(Limit::new(10_000, 10_000))
+fn fast() -> RestConfig {
+    RestConfig::limited(Limit::new(10_000, 10_000))
 }
 
 fn node() -> Value {
@@ -59,7 +59,7 @@ async fn watches_share_a_connection_until_its_streams_are_used_up() {
     ask(&other, &mut server, |call| call.json(200, &node())).await.unwrap();
     assert_eq!(server.connections(), 3);
     // But the heartbeat has a connection to itself.
-    let heartbeat = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    let heartbeat = access.client(RestConfig::heartbeat(Duration::from_secs(10)));
     ask(&heartbeat, &mut server, |call| call.json(200, &node())).await.unwrap();
     assert_eq!(server.connections(), 4);
 }
@@ -203,10 +203,10 @@ async fn the_heartbeat_does_not_wait_behind_the_rest() {
         let nodes: Api<Node> = Api::all(client.clone());
         async move { nodes.get("node1").await }
     };
-    let slow = access.client(Lane::limited(Limit::new(1, 1)));
+    let slow = access.client(RestConfig::limited(Limit::new(1, 1)));
     // One a second.
     let waiting: Vec<_> = (0..100).map(|_| tokio::spawn(get(&slow))).collect();
-    let heartbeat = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    let heartbeat = access.client(RestConfig::heartbeat(Duration::from_secs(10)));
     let beats = async {
         for _ in 0..20 {
             get(&heartbeat).await.unwrap();
@@ -227,7 +227,7 @@ async fn the_heartbeat_does_not_wait_behind_the_rest() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up_with_its_connection() {
     let mut server = Server::start().await;
-    let client = server.access().client(Lane::heartbeat(Duration::from_secs(5)));
+    let client = server.access().client(RestConfig::heartbeat(Duration::from_secs(5)));
     let nodes: Api<Node> = Api::all(client.clone());
     let (got, call) = tokio::join!(nodes.get("node1"), server.api.next());
     let error = text(&got.unwrap_err());
@@ -242,7 +242,7 @@ async fn a_server_that_does_not_answer_is_given_up_with_its_connection() {
 async fn an_answer_that_stalls_is_given_up_with_its_connection_and_a_watch_goes_on() {
     let mut server = Server::start().await;
     let access = server.access();
-    let client = access.client(Lane::heartbeat(Duration::from_secs(2)));
+    let client = access.client(RestConfig::heartbeat(Duration::from_secs(2)));
     let nodes: Api<Node> = Api::all(client.clone());
     let params = WatchParams::default();
     let (watch, stream) = tokio::join!(nodes.watch(&params, "1"), async { server.api.next().await.stream() });
@@ -274,7 +274,7 @@ async fn an_answer_that_stalls_is_given_up_with_its_connection_and_a_watch_goes_
 #[tokio::test]
 async fn the_refusal_of_a_watch_must_end() {
     let mut server = Server::start().await;
-    let client = server.access().client(Lane::heartbeat(Duration::from_secs(1)));
+    let client = server.access().client(RestConfig::heartbeat(Duration::from_secs(1)));
     let nodes: Api<Node> = Api::all(client);
     let params = WatchParams::default();
     let (watch, _stalled) =

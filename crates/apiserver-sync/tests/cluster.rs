@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver_sync::client::{Access, Lane, Limit};
+use apiserver_sync::client::{Access, Limit, RestConfig};
 use apiserver_sync::objects::{Error, Kind, Object, Objects};
 use apiserver_sync::services::Services;
 use kube_model::core::Pod;
@@ -70,7 +70,7 @@ async fn a_node_follows_what_its_pods_refer_to_and_the_services() {
         ]}))
         .unwrap();
     let access = Access::load(&cluster.node_kubeconfig("node1").unwrap(), "node-agent/test").unwrap();
-    let client = access.client(Lane::limited(Limit::new(50, 100)));
+    let client = access.client(RestConfig::limited(Limit::new(50, 100)));
 
     let services = Services::watch(client.clone(), CancellationToken::new());
     tokio::time::timeout(SOON, services.synced()).await.unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use config::InvalidConfig;
-pub use files::{FileError, Places};
+pub use files::{DockerConfigPaths, FileError};
 
 use crate::name;
 use location::Location;

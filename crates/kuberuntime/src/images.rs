@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cri_client::v1::{AuthConfig, ImageSpec, ImageStatusRequest, PullImageRequest};
 use cri_client::{Client, Code, Error, ErrorKind};
-use images::credentials::{Credential, Keyring, Places};
+use images::credentials::{Credential, DockerConfigPaths, Keyring};
 use images::{ImageInfo, ImageService, ImageUser, PullSecretError, ServiceError};
 use kube_model::core::Pod;
 
@@ -22,7 +22,7 @@ pub struct CriImages {
     /// What the node is to its containers.
     pub config: super::CriConfig,
     /// Where the node's own credentials may be.
-    pub places: Places,
+    pub places: DockerConfigPaths,
     /// `None` without an API server: then no pull secret can be had.
     pub references: Option<References>,
     /// What is counted.

@@ -17,7 +17,7 @@ use kube_model::observed::{ContainerState, ObservedPod, SandboxState};
 use kube_model::probe::PodProbes;
 use kube_model::view::EventType;
 use kube_model::{PodUid, Timestamp};
-use pod_workers::{Node, Probes, Workers};
+use pod_workers::{NodeState, Probes, Workers};
 use prober::{Exec, ExecError, ExecOutput, Prober, Running, Tallied};
 use tokio::sync::watch;
 
@@ -63,12 +63,16 @@ pub struct AgentProbes {
     prober: Prober<CriExec, NewsSink>,
     root_dir: PathBuf,
     /// Where pods in the node's network are probed.
-    node: watch::Receiver<Arc<Node>>,
+    node: watch::Receiver<Arc<NodeState>>,
 }
 
 impl AgentProbes {
     /// `prober` tells the workers through its sink; pods in the network of `node` are probed at its address.
-    pub fn new(prober: Prober<CriExec, NewsSink>, root_dir: &Path, node: watch::Receiver<Arc<Node>>) -> Self {
+    pub fn new(
+        prober: Prober<CriExec, NewsSink>,
+        root_dir: &Path,
+        node: watch::Receiver<Arc<NodeState>>,
+    ) -> Self {
         Self { prober, root_dir: root_dir.to_owned(), node }
     }
 

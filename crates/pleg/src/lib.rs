@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, stream};
 use kube_model::view::RuntimeView;
 use kube_model::{Monotonic, PodUid, Timestamp};
 use kuberuntime::{read, with_termination_messages};
-use pod_workers::{Listed, Node, Observed, Probes, Runtime, RuntimeDown, Workers};
+use pod_workers::{Listed, NodeState, Observed, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub struct Pleg<R, P> {
     /// Who is told.
     pub workers: Workers<R, P>,
     /// The state of the runtime and its network, as pods depend on it.
-    pub node: watch::Sender<Arc<Node>>,
+    pub node: watch::Sender<Arc<NodeState>>,
     /// The same, as it is shown.
     pub view: watch::Sender<RuntimeView<Monotonic>>,
     /// Ends it.

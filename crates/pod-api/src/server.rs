@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serving::{Place, Places, Stalling};
+use serving::{ConnectionSlots, Place, Stalling};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ pub(super) async fn serve(
     cancel: CancellationToken,
 ) {
     let router = rest::router(Arc::clone(&api));
-    let connections = Places::new(api.limits.connections);
+    let connections = ConnectionSlots::new(api.limits.connections);
     let shared = Arc::new(Shared { tls, access, api, router, cancel: cancel.clone() });
     let tasks = TaskTracker::new();
     let accept = async {

@@ -24,7 +24,7 @@ use crate::pod_status::SharedStatus;
 use crate::pods::Desired;
 use crate::registry::{Context, Workers};
 use crate::state::{Input, WorkerState};
-use crate::traits::{Allocated, CleanUp, Node, Observed, Probes, Runtime, StepError};
+use crate::traits::{Allocated, CleanUp, NodeState, Observed, Probes, Runtime, StepError};
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -75,7 +75,7 @@ pub(crate) struct Actor<R, P> {
     status: Arc<SharedStatus>,
     wake: Arc<Wake>,
     desired: watch::Receiver<Desired>,
-    node: watch::Receiver<Arc<Node>>,
+    node: watch::Receiver<Arc<NodeState>>,
     memory: Memory,
     observation: Option<Observation>,
     /// When a killed container has to be looked at once more.
@@ -383,7 +383,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     }
 
     /// Makes a plan from what is known, and publishes the status that follows from it.
-    fn plan(&mut self, desired: &Desired, node: &Node) -> Plan {
+    fn plan(&mut self, desired: &Desired, node: &NodeState) -> Plan {
         let now = self.context().clock.now();
         let observed = match &self.observation {
             Some(o) => Arc::clone(&o.pod),

@@ -25,7 +25,7 @@ use crate::observer::Observer;
 use crate::pod_status::{Changes, EventSink, SharedStatus};
 use crate::pods::{Desired, Effects, Entry, Pods};
 use crate::state::{Effect, Input, WorkerState};
-use crate::traits::{Admit, Node, Probes, Runtime, RuntimeDown};
+use crate::traits::{Admit, NodeState, Probes, Runtime, RuntimeDown};
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
@@ -41,7 +41,7 @@ pub struct Context<R, P> {
     /// Who decides which pods the node takes.
     pub admission: Arc<dyn Admit>,
     /// The node, as far as pods depend on it.
-    pub node: watch::Receiver<Arc<Node>>,
+    pub node: watch::Receiver<Arc<NodeState>>,
     /// What is waited for and shown goes by it.
     pub clock: Clock,
     /// Who hears of events besides the view and the log.

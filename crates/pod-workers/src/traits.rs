@@ -204,7 +204,7 @@ pub trait Probes: Send + Sync + 'static {
 
 /// The node, as far as pods depend on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Node {
+pub struct NodeState {
     /// Facts that decisions depend on.
     pub facts: NodeFacts,
     /// Set while the runtime does not answer: nothing is attempted then.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_model::view::EventType;
-use pod_workers::{Node, RuntimeDown};
+use pod_workers::{NodeState, RuntimeDown};
 use support::{Fake, World, a_pod, now};
 
 #[tokio::test(start_paused = true)]
@@ -297,7 +297,7 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
             message: "unix:///x: connection refused".into(),
             since: world.workers.clock().mono(),
         };
-        *n = Arc::new(Node { runtime_down: Some(down), ..Node::default() });
+        *n = Arc::new(NodeState { runtime_down: Some(down), ..NodeState::default() });
     });
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world
@@ -314,7 +314,7 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
 async fn with_no_runtime_from_the_start_pods_wait_for_it() {
     let world = World::unlisted(Arc::default());
     let down = RuntimeDown { message: "nobody listens".into(), since: world.workers.clock().mono() };
-    world.node.send_replace(Arc::new(Node { runtime_down: Some(down), ..Node::default() }));
+    world.node.send_replace(Arc::new(NodeState { runtime_down: Some(down), ..NodeState::default() }));
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     let waits = world.workers.views()[0].waits.clone();
     assert_eq!((waits[0].reason.as_str(), waits[0].message.as_str()), ("RuntimeNotReady", "nobody listens"));

@@ -10,8 +10,8 @@ use kube_model::observed::ObservedPod;
 use kube_model::stats::Summary;
 
 use crate::auth::{Access, User};
-use crate::inside::Inside;
 use crate::metrics::{HealthChecks, HttpMetrics, Page, Text};
+use crate::pod_streams::PodStreams;
 use crate::unsent::Budget;
 
 /// An answer that takes a while. Implementations have deadlines of their own.
@@ -119,7 +119,7 @@ pub trait AccessReviewer: Send + Sync + 'static {
 /// Everything that the endpoints need of the agent. The servers of one agent share it.
 #[derive(Clone)]
 pub struct Host {
-    pub(crate) inside: Arc<Inside>,
+    pub(crate) pod_streams: Arc<PodStreams>,
     pub(crate) node: Arc<dyn Node>,
     pub(crate) stats: Arc<dyn Stats>,
     pub(crate) requests: Arc<HttpMetrics>,
@@ -129,9 +129,9 @@ pub struct Host {
 
 impl Host {
     /// Puts the parts together.
-    pub fn new(inside: Arc<Inside>, node: Arc<dyn Node>, stats: Arc<dyn Stats>) -> Self {
+    pub fn new(pod_streams: Arc<PodStreams>, node: Arc<dyn Node>, stats: Arc<dyn Stats>) -> Self {
         Self {
-            inside,
+            pod_streams,
             node,
             stats,
             requests: Arc::default(),

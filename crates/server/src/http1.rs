@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serving::{Place, Places};
+use serving::{ConnectionSlots, Place};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ pub(crate) async fn serve_all<S, Fut>(
 ) where
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let places = Places::new(most);
+    let places = ConnectionSlots::new(most);
     let mut connections = JoinSet::new();
     loop {
         // Both arms are cancel-safe: a stream's `next` and `join_next` lose nothing when dropped.

@@ -2,7 +2,7 @@
 //!
 //! [`kubelet`] is the server on 10250 and 10255; what it needs of the agent are the traits of [`host`].
 //! [`healthz`] answers probes of the agent itself. [`local`] serves the agent's own view of its pods on a unix
-//! socket under the root folder, and what goes on [`inside`] them. Who reads it (the crate `cli`) has the client's end of
+//! socket under the root folder, and what goes on [inside](pod_streams) them. Who reads it (the crate `cli`) has the client's end of
 //! its [`streams`] here, too.
 //!
 //! Must not know how pods are run: it sees the agent through [`View`] only.
@@ -14,12 +14,12 @@ mod files;
 pub mod healthz;
 pub mod host;
 mod http1;
-pub mod inside;
 pub mod kubelet;
 mod listen;
 pub mod local;
 mod logs;
 pub mod metrics;
+pub mod pod_streams;
 pub mod streams;
 pub mod tls;
 mod unsent;

@@ -29,8 +29,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::View;
 use crate::http1::{self, Body};
-use crate::inside::Inside;
 use crate::kubelet::{Answered, Handlers, Path as UrlPath, Route, in_pod, read_path, route};
+use crate::pod_streams::PodStreams;
 use crate::unsent::Budget;
 
 /// Connections that the kernel holds until they are taken.
@@ -116,7 +116,7 @@ impl LocalSocket {
     ///
     /// # Errors
     /// When the runtime does not take the socket.
-    pub async fn serve(self, inside: Arc<Inside>) -> Result<(), LocalError> {
+    pub async fn serve(self, pod_streams: Arc<PodStreams>) -> Result<(), LocalError> {
         let listener = self
             .listener
             .try_clone()
@@ -126,7 +126,7 @@ impl LocalSocket {
         let incoming =
             UnixListenerStream::new(listener).map(|accepted| accepted.map(|stream| (stream, None)));
         http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
-            connection(stream, place, Arc::clone(&inside), Arc::clone(&long), unsent.clone())
+            connection(stream, place, Arc::clone(&pod_streams), Arc::clone(&long), unsent.clone())
         })
         .await;
         Ok(())
@@ -171,7 +171,7 @@ fn lock(root_dir: &Path) -> Result<File, LocalError> {
 async fn connection(
     stream: tokio::net::UnixStream,
     place: Arc<Place>,
-    inside: Arc<Inside>,
+    pod_streams: Arc<PodStreams>,
     most_long: Arc<Semaphore>,
     unsent: Budget,
 ) {
@@ -181,7 +181,7 @@ async fn connection(
     let long = Arc::new(OnceLock::<OwnedSemaphorePermit>::new());
     let tunnel = Arc::new(Mutex::new(None));
     let served = http1::serve_one(stream, |request| {
-        let (inside, most_long) = (Arc::clone(&inside), Arc::clone(&most_long));
+        let (pod_streams, most_long) = (Arc::clone(&pod_streams), Arc::clone(&most_long));
         let (long, tunnel, unsent) = (Arc::clone(&long), Arc::clone(&tunnel), unsent.clone());
         let has_place = busy.get_or_init(|| place.busy()).is_some();
         async move {
@@ -193,7 +193,7 @@ async fn connection(
                 Ok(permit) => long.set(permit).is_ok(),
                 Err(_) => false,
             };
-            let Answered { response, tunnel: begun, .. } = answer(&inside, request, enter).await;
+            let Answered { response, tunnel: begun, .. } = answer(&pod_streams, request, enter).await;
             *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = begun;
             unsent.send(response)
         }
@@ -215,8 +215,12 @@ async fn connection(
 }
 
 /// Answers a request. One that may take long must be let in by `enter`.
-async fn answer(inside: &Inside, request: Request<Incoming>, enter: impl FnOnce() -> bool) -> Answered {
-    let view = &inside.view;
+async fn answer(
+    pod_streams: &PodStreams,
+    request: Request<Incoming>,
+    enter: impl FnOnce() -> bool,
+) -> Answered {
+    let view = &pod_streams.view;
     let path = match read_path(request.uri().path()) {
         UrlPath::Clean(path) => path.into_owned(),
         UrlPath::Redirect(_) | UrlPath::Invalid => return not_found(),
@@ -240,7 +244,7 @@ async fn answer(inside: &Inside, request: Request<Incoming>, enter: impl FnOnce(
             if !enter() {
                 return full();
             }
-            in_pod(inside, endpoint, request, None, true).await
+            in_pod(pod_streams, endpoint, request, None, true).await
         }
         _ => not_found(),
     }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use crate::View;
 use crate::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
-use crate::inside::Inside;
 use crate::metrics::{Page, Text};
+use crate::pod_streams::PodStreams;
 
 /// The present of all rendering tests.
 pub fn now() -> Timestamp {
@@ -126,8 +126,8 @@ impl View for FakeView {
 }
 
 /// The way into the pods of this view, with nothing behind it.
-pub fn inside(view: &Arc<FakeView>) -> Arc<Inside> {
-    Inside::new(Arc::clone(view) as _, Arc::<FakeAgent>::default())
+pub fn pod_streams(view: &Arc<FakeView>) -> Arc<PodStreams> {
+    PodStreams::new(Arc::clone(view) as _, Arc::<FakeAgent>::default())
 }
 
 /// The agent behind the server.

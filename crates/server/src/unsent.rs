@@ -48,7 +48,7 @@ impl Budget {
         }
         match Arc::clone(&self.0).try_acquire_many_owned(counts) {
             Ok(share) => answer.map(|body| {
-                let way = Way { taken: AtomicBool::new(false), free: AtomicWaker::new(), _share: share };
+                let way = Channel { taken: AtomicBool::new(false), free: AtomicWaker::new(), _share: share };
                 Sending { body, way: Arc::new(way) }.boxed_unsync()
             }),
             Err(_) => {
@@ -63,7 +63,7 @@ impl Budget {
 }
 
 /// The way to one client, with room for one piece. It has its share until the answer and its last piece are gone.
-struct Way {
+struct Channel {
     taken: AtomicBool,
     free: AtomicWaker,
     _share: OwnedSemaphorePermit,
@@ -72,7 +72,7 @@ struct Way {
 /// A piece that is on the way: whoever has sent it drops it.
 struct Piece {
     bytes: Bytes,
-    way: Arc<Way>,
+    way: Arc<Channel>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -90,7 +90,7 @@ impl Drop for Piece {
 
 struct Sending {
     body: Body,
-    way: Arc<Way>,
+    way: Arc<Channel>,
 }
 
 impl hyper::body::Body for Sending {

@@ -7,7 +7,7 @@ mod reload;
 mod stalled;
 mod unix;
 
-pub use places::{Busy, Place, Places};
+pub use places::{Busy, ConnectionSlots, Place};
 pub use reload::Reloaded;
 pub use stalled::Stalling;
 pub use unix::listen_unix;

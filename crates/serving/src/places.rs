@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_millis(250);
 
 /// All places of a listener.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     most: usize,
     taken: Mutex<Taken>,
     /// A connection ended, or became idle.
@@ -43,7 +43,7 @@ struct Holder {
     evict: Arc<Notify>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// For so many connections, one at least.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most: most.max(1), taken: Mutex::default(), freed: Notify::new() })
@@ -111,7 +111,7 @@ impl Taken {
 pub struct Place {
     id: u64,
     evicted: Arc<Notify>,
-    all: Arc<Places>,
+    all: Arc<ConnectionSlots>,
 }
 
 impl Place {
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    async fn enter(all: &Arc<Places>, peer: Option<IpAddr>) -> Arc<Place> {
+    async fn enter(all: &Arc<ConnectionSlots>, peer: Option<IpAddr>) -> Arc<Place> {
         tokio::time::advance(Duration::from_secs(1)).await;
         all.enter(peer).now_or_never().expect("there is a place")
     }
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_is_idle_longest_has_to_go() {
-        let all = Places::new(3);
+        let all = ConnectionSlots::new(3);
         let (a, b, c) = (enter(&all, None).await, enter(&all, None).await, enter(&all, None).await);
         let busy = a.busy().unwrap();
         let d = enter(&all, None).await;
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn strangers_go_first_and_of_them_those_of_the_peer_that_has_most() {
-        let all = Places::new(5);
+        let all = ConnectionSlots::new(5);
         let [crowd, mapped, other] =
             ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"].map(|ip| Some(ip.parse().unwrap()));
         let known = enter(&all, crowd).await;
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn with_all_busy_a_new_one_waits_until_a_request_or_a_connection_ends() {
-        let all = Places::new(2);
+        let all = ConnectionSlots::new(2);
         let (a, b) = (enter(&all, None).await, enter(&all, None).await);
         let (busy, watching) = (a.busy(), b.busy());
         let mut waiting = Box::pin(all.enter(None));
@@ -226,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_has_a_moment_and_a_busy_one_stays() {
-        let all = Places::new(1);
+        let all = ConnectionSlots::new(1);
         let started = Instant::now();
         let first = all.enter(None).await;
         let second = all.enter(None).await;

@@ -33,7 +33,7 @@ pub(crate) struct NodeFacts {
     runtime: cri_client::Client,
     runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     clock: Clock,
-    node: watch::Receiver<Arc<pod_workers::Node>>,
+    node: watch::Receiver<Arc<pod_workers::NodeState>>,
     root_dir: PathBuf,
     hardware: Hardware,
     known: Mutex<Known>,

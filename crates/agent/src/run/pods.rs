@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cri_client::Client;
-use images::credentials::Places;
+use images::credentials::DockerConfigPaths;
 use kube_model::Monotonic;
 use kube_model::view::RuntimeView;
 use kuberuntime::{
@@ -14,7 +14,7 @@ use kuberuntime::{
 };
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
-use pod_workers::{Clock, Context, Node, RuntimeDown, Workers};
+use pod_workers::{Clock, Context, NodeState, RuntimeDown, Workers};
 use prober::Prober;
 use tokio::sync::watch;
 
@@ -32,7 +32,7 @@ pub(super) struct Pods {
     /// What the node is to its containers.
     pub(super) cri: CriConfig,
     /// The node, as far as pods depend on it.
-    pub(super) node: watch::Sender<Arc<Node>>,
+    pub(super) node: watch::Sender<Arc<NodeState>>,
     pub(super) runtime_view: watch::Sender<RuntimeView<Monotonic>>,
     pub(super) probes: Arc<AgentProbes>,
     /// What the prober tells.
@@ -75,7 +75,7 @@ impl Pods {
         let images = CriImages {
             client: client.clone(),
             config: Arc::clone(&cri),
-            places: Places::of_node(&config.root_dir, home),
+            places: DockerConfigPaths::of_node(&config.root_dir, home),
             references: references.clone(),
             metrics: Arc::clone(&metrics.runtime),
             pulled_for: pulled_for(metrics, &clock),
@@ -122,7 +122,7 @@ fn not_asked_yet(
     config: &Settings,
     machine: &Machine,
     clock: &Clock,
-) -> (watch::Sender<Arc<Node>>, watch::Sender<RuntimeView<Monotonic>>) {
+) -> (watch::Sender<Arc<NodeState>>, watch::Sender<RuntimeView<Monotonic>>) {
     let endpoint = &config.container_runtime_endpoint;
     let since = clock.mono();
     let facts = NodeFacts { host_ips: machine.ips.clone(), ..NodeFacts::default() };
@@ -136,7 +136,7 @@ fn not_asked_yet(
         message: WAITING.to_owned(),
         since,
     };
-    (watch::Sender::new(Arc::new(Node { facts, runtime_down: Some(down) })), watch::Sender::new(view))
+    (watch::Sender::new(Arc::new(NodeState { facts, runtime_down: Some(down) })), watch::Sender::new(view))
 }
 
 /// The start of a pod does not count the time in which its images are pulled.

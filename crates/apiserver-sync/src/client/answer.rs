@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 
-use super::Way;
+use super::Transport;
 use super::transport::Stream;
 
 /// The server began to answer and did not come to the end.
@@ -33,12 +33,12 @@ pub(super) struct Answer {
 /// When it must have ended, and who hears of how it did.
 struct Due {
     at: Pin<Box<Sleep>>,
-    way: Arc<Way>,
+    way: Arc<Transport>,
 }
 
 impl Answer {
     /// With a time when it must have ended, the way is told how it ended.
-    pub(super) fn new(body: Incoming, stream: Stream, due: Option<(Instant, Arc<Way>)>) -> Self {
+    pub(super) fn new(body: Incoming, stream: Stream, due: Option<(Instant, Arc<Transport>)>) -> Self {
         let due = due.map(|(at, way)| Due { at: Box::pin(sleep_until(at)), way });
         Self { body: Some(body), _stream: stream, due }
     }

@@ -30,7 +30,7 @@ pub(super) struct Identity {
 
 /// Keeps the identity.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct IdentityCache {
     pub(super) target: Target,
     now: ArcSwap<Identity>,
     look: Mutex<Look>,
@@ -44,7 +44,7 @@ struct Look {
     complaint: Option<Problem>,
 }
 
-impl Keeper {
+impl IdentityCache {
     /// Reads everything; blocks for it.
     pub(super) fn load(target: Target) -> Result<Self, Error> {
         let read = || {

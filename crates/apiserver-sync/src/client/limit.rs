@@ -1,4 +1,4 @@
-//! How fast a lane may send: a token bucket as `client-go` has it.
+//! How fast a client may send: a token bucket as `client-go` has it.
 
 use std::sync::Arc;
 

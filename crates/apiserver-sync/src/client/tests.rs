@@ -302,7 +302,7 @@ async fn files_are_looked_at_again_after_a_while() {
     let files = Files::new();
     let user = json!({"client-certificate": "node1.crt", "client-key": "node1.key", "tokenFile": "token"});
     let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
-    let keeper = Arc::new(Keeper::load(Target::load(&kubeconfig).unwrap()).unwrap());
+    let keeper = Arc::new(IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap());
     let before = keeper.current().await;
     assert_eq!(before.authorization.as_ref().unwrap(), "Bearer secret");
 
@@ -326,7 +326,7 @@ async fn that_the_server_is_there_again_is_told_once() {
     drop(listener);
     let server = json!({"server": format!("http://{address}")});
     let access = files.load(&with(&[("/clusters/0/cluster", server)])).unwrap();
-    let client = access.client(Lane::heartbeat(Duration::from_secs(10)));
+    let client = access.client(RestConfig::heartbeat(Duration::from_secs(10)));
     let ask = || client.request_text(Request::get("/version").body(Vec::new()).unwrap());
     let mut reached = access.reached();
     assert!(ask().await.is_err());

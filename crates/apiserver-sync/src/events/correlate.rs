@@ -31,7 +31,7 @@ pub(super) enum Step {
 #[derive(Default)]
 pub(super) struct Correlator {
     similar: HashMap<u64, Similar>,
-    told: HashMap<u64, Told>,
+    told: HashMap<u64, EventLog>,
     budgets: HashMap<u64, Budget>,
 }
 
@@ -41,7 +41,7 @@ struct Similar {
 }
 
 /// An event that has happened, told or not.
-struct Told {
+struct EventLog {
     /// As the server has it, if it has it.
     name: Option<String>,
     count: i32,
@@ -64,7 +64,7 @@ impl Aged for Similar {
     }
 }
 
-impl Aged for Told {
+impl Aged for EventLog {
     fn last(&self) -> Monotonic {
         self.last
     }
@@ -107,7 +107,7 @@ impl Correlator {
             key = kind;
         }
         shrink(&mut self.told);
-        let first = || Told { name: None, count: 0, first: event.first_timestamp.clone(), last: now };
+        let first = || EventLog { name: None, count: 0, first: event.first_timestamp.clone(), last: now };
         let told = self.told.entry(key).or_insert_with(first);
         // Also what is not told has happened, and is in the number of those that are.
         told.count = told.count.saturating_add(1);

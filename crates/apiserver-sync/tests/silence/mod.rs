@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use apiserver_sync::client::{Lane, Limit};
+use apiserver_sync::client::{Limit, RestConfig};
 use futures::StreamExt as _;
 use kube::api::{Api, WatchParams};
 use kube_model::core::Pod;
@@ -41,7 +41,7 @@ async fn a_watch_on_a_dead_connection_ends_and_the_next_request_takes_another() 
     let mut server = Server::start().await;
     let (port, freeze) = relay(server.port()).await;
     let access = server.access_with(&json!({"server": format!("https://localhost:{port}")}), &json!({}));
-    let pods: Api<Pod> = Api::all(access.client(Lane::limited(Limit::new(50, 100))));
+    let pods: Api<Pod> = Api::all(access.client(RestConfig::limited(Limit::new(50, 100))));
     let params = WatchParams::default();
     let (watch, _stream) = tokio::join!(pods.watch(&params, "1"), async { server.api.next().await.stream() });
     let mut watch = Box::pin(watch.unwrap());

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use server::View as _;
 use server::local::LocalSocket;
-use server::testing::{FakeView, inside, pod, running, snapshot};
+use server::testing::{FakeView, pod, pod_streams, running, snapshot};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ use super::*;
 
 fn serve(view: &Arc<FakeView>) -> (TempDir, JoinHandle<()>) {
     let folder = tempfile::tempdir().unwrap();
-    let served = LocalSocket::bind(folder.path()).unwrap().serve(inside(view));
+    let served = LocalSocket::bind(folder.path()).unwrap().serve(pod_streams(view));
     (folder, tokio::spawn(async { served.await.unwrap() }))
 }
 

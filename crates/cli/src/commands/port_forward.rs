@@ -60,7 +60,7 @@ pub struct PortForwardRequest<'a> {
 }
 
 /// What connections have to say.
-enum Told {
+enum Message {
     Out(String),
     Err(String),
 }
@@ -98,8 +98,8 @@ pub fn port_forward(
         out.flush()?;
         while let Some(told) = tells.recv().await {
             match told {
-                Told::Out(line) => writeln!(out, "{line}").and_then(|()| out.flush())?,
-                Told::Err(line) => writeln!(err, "{line}")?,
+                Message::Out(line) => writeln!(out, "{line}").and_then(|()| out.flush())?,
+                Message::Err(line) => writeln!(err, "{line}")?,
             }
         }
         Ok(())
@@ -148,7 +148,13 @@ async fn listen(
     Ok(listeners)
 }
 
-async fn accept(listener: TcpListener, remote: u16, client: Client, path: String, told: mpsc::Sender<Told>) {
+async fn accept(
+    listener: TcpListener,
+    remote: u16,
+    client: Client,
+    path: String,
+    told: mpsc::Sender<Message>,
+) {
     let local = listener.local_addr().map_or(0, |address| address.port());
     let mut connections = JoinSet::new();
     loop {
@@ -160,7 +166,7 @@ async fn accept(listener: TcpListener, remote: u16, client: Client, path: String
                 Err(error) => {
                     // Out of file descriptors, most likely; they come back.
                     let line = format!("cannot accept a connection on port {local}: {error}");
-                    let _ended = told.send(Told::Err(line)).await;
+                    let _ended = told.send(Message::Err(line)).await;
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 }
@@ -169,11 +175,11 @@ async fn accept(listener: TcpListener, remote: u16, client: Client, path: String
         let (client, path, told) = (client.clone(), path.clone(), told.clone());
         connections.spawn(async move {
             // Nobody reads any more when the command is about to end.
-            let _ended = told.send(Told::Out(format!("Handling connection for {local}"))).await;
+            let _ended = told.send(Message::Out(format!("Handling connection for {local}"))).await;
             if let Err(error) = carry(stream, remote, &client, &path).await {
                 let line =
                     format!("an error occurred forwarding {local} -> {remote}: {}", util::causes(&error));
-                let _ended = told.send(Told::Err(line)).await;
+                let _ended = told.send(Message::Err(line)).await;
             }
         });
     }

@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use server::local::LocalSocket;
-use server::testing::{FakeView, inside, now, pod, running, snapshot};
+use server::testing::{FakeView, now, pod, pod_streams, running, snapshot};
 
 struct Served {
     folder: TempDir,
@@ -20,7 +20,7 @@ fn serve(snapshot: ViewSnapshot) -> Served {
     let view = FakeView::new(snapshot);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let socket = LocalSocket::bind(folder.path()).unwrap();
-    runtime.spawn(socket.serve(inside(&view)));
+    runtime.spawn(socket.serve(pod_streams(&view)));
     Served { folder, view, runtime }
 }
 

@@ -7,7 +7,7 @@ use super::{InvalidConfig, Keyring};
 
 /// Where to look. The default is no place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct DockerConfigPaths {
     /// Folders that may hold a `config.json`, in order.
     pub config_json: Vec<PathBuf>,
     /// Folders that may hold a `.dockercfg`, in order: asked if there is no `config.json` at all.
@@ -35,7 +35,7 @@ pub enum FileError {
     },
 }
 
-impl Places {
+impl DockerConfigPaths {
     /// The kubelet's (upstream `pkg/credentialprovider/config.go`): its root directory, the working directory, and
     /// below the home directory and the root of the file system.
     pub fn of_node(root_dir: &Path, home: Option<&Path>) -> Self {

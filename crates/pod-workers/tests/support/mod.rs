@@ -14,8 +14,8 @@ use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
 use pod_lifecycle::{FailureReason, Rejection, Unmet};
 use pod_workers::{
-    Admit, Allocated, CleanUp, Clock, Context, Listed, Node, Observed, Observer, Probes, Reporter, Runtime,
-    StartContainer, StepError, Workers,
+    Admit, Allocated, CleanUp, Clock, Context, Listed, NodeState, Observed, Observer, Probes, Reporter,
+    Runtime, StartContainer, StepError, Workers,
 };
 use tokio::sync::{Notify, watch};
 
@@ -406,7 +406,7 @@ pub(crate) struct World {
     pub(crate) fake: Arc<Fake>,
     pub(crate) probes: Arc<NoProbes>,
     pub(crate) workers: Workers<Fake, NoProbes>,
-    pub(crate) node: watch::Sender<Arc<Node>>,
+    pub(crate) node: watch::Sender<Arc<NodeState>>,
     pub(crate) counted: Arc<Counted>,
 }
 
@@ -457,7 +457,7 @@ impl World {
     /// Workers over `fake` that know nothing of its pods yet.
     pub(crate) fn unlisted(fake: Arc<Fake>) -> Self {
         let probes = Arc::new(NoProbes::default());
-        let node = watch::Sender::new(Arc::new(Node::default()));
+        let node = watch::Sender::new(Arc::new(NodeState::default()));
         let counted = Arc::<Counted>::default();
         let context = Context {
             runtime: Arc::clone(&fake),

@@ -18,8 +18,8 @@ use super::service::Service;
 use super::traffic::IDLE_LIMIT;
 use super::{pods, var_log};
 use crate::http1::{Body, plain, text, whole};
-use crate::inside::Inside;
 use crate::metrics::{self, InFlight, Page, Text};
+use crate::pod_streams::PodStreams;
 use streaming::Stream;
 
 /// Longest verbosity, in bytes.
@@ -41,7 +41,7 @@ pub(super) async fn answer(
                 text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {error}\n"))
             }
         },
-        Route::Pods => json(pods::desired(&host.inside.view.snapshot())),
+        Route::Pods => json(pods::desired(&host.pod_streams.view.snapshot())),
         Route::RunningPods => match host.node.running_pods().await {
             Ok(running) => json(pods::running(&running)),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -64,7 +64,7 @@ pub(super) async fn answer(
             connection.patient();
             let peer = Some(connection.peer.ip());
             let Answered { response, tunnel, translated } =
-                in_pod(&host.inside, endpoint, request, peer, service.handlers.extend_websockets).await;
+                in_pod(&host.pod_streams, endpoint, request, peer, service.handlers.extend_websockets).await;
             if let Some(subresource) = translated {
                 host.requests.websocket(subresource);
             }
@@ -108,7 +108,7 @@ impl From<Response<Body>> for Answered {
 /// Answers an endpoint that looks into a pod. A client on this machine has no address. `translate`: WebSockets, too,
 /// reach a runtime that speaks SPDY only.
 pub(crate) async fn in_pod(
-    inside: &Inside,
+    pod_streams: &PodStreams,
     endpoint: InPod<'_>,
     request: Request<Incoming>,
     peer: Option<IpAddr>,
@@ -116,15 +116,17 @@ pub(crate) async fn in_pod(
 ) -> Answered {
     let query = request.uri().query().unwrap_or_default();
     match endpoint {
-        InPod::Logs(target) => container_logs(inside, target, query).await.into(),
+        InPod::Logs(target) => container_logs(pod_streams, target, query).await.into(),
         InPod::Exec(target) => {
-            streaming::stream(inside, Stream::Exec, target, request, peer, translate).await
+            streaming::stream(pod_streams, Stream::Exec, target, request, peer, translate).await
         }
         InPod::Attach(target) => {
-            streaming::stream(inside, Stream::Attach, target, request, peer, translate).await
+            streaming::stream(pod_streams, Stream::Attach, target, request, peer, translate).await
         }
-        InPod::PortForward(target) => streaming::port_forward(inside, target, request, peer, translate).await,
-        InPod::Run(target) => streaming::run(inside, target, query).await.into(),
+        InPod::PortForward(target) => {
+            streaming::port_forward(pod_streams, target, request, peer, translate).await
+        }
+        InPod::Run(target) => streaming::run(pod_streams, target, query).await.into(),
     }
 }
 
@@ -202,7 +204,7 @@ async fn metrics(service: &Service, page: Page) -> Response<Body> {
     }
     if page == Page::Main {
         let running = host.node.running_pods().await;
-        metrics::write_pods(&mut out, &host.inside.view.snapshot(), running.as_deref().ok());
+        metrics::write_pods(&mut out, &host.pod_streams.view.snapshot(), running.as_deref().ok());
         host.requests.write(&mut out);
         metrics::write_process(&mut out);
     } else {
@@ -226,9 +228,9 @@ async fn stats_summary(service: &Service, query: &str) -> Response<Body> {
     }
 }
 
-async fn container_logs(inside: &Inside, target: Target<'_>, query: &str) -> Response<Body> {
+async fn container_logs(pod_streams: &PodStreams, target: Target<'_>, query: &str) -> Response<Body> {
     let PodTarget { namespace, pod, .. } = target.pod;
-    match inside.log(namespace, pod, target.container, query).await {
+    match pod_streams.log(namespace, pod, target.container, query).await {
         Ok(log) => streamed(log),
         Err(none) => text(none.status, none.message),
     }

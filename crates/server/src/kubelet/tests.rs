@@ -33,7 +33,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::host::{Answer, HostError, Output};
-use crate::inside::Inside;
+use crate::pod_streams::PodStreams;
 use crate::testing::{FakeAgent, FakeView, container, snapshot, view};
 use crate::tls::{Certificate, provider};
 
@@ -137,8 +137,8 @@ impl Server {
     ) -> Self {
         let agent = Arc::<FakeAgent>::default();
         let view = FakeView::new(snapshot(vec![]));
-        let inside = Inside::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
-        let host = Host::new(inside, Arc::clone(&agent) as _, Arc::clone(&agent) as _);
+        let pod_streams = PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+        let host = Host::new(pod_streams, Arc::clone(&agent) as _, Arc::clone(&agent) as _);
         let server = bind(host).unwrap();
         let address = server.address();
         Self { address, agent, view, folder, ca, task: tokio::spawn(server.serve()) }

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::testing::{FakeAgent, FakeView, inside, pod, running, snapshot};
+use crate::testing::{FakeAgent, FakeView, pod, pod_streams, running, snapshot};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,7 +25,7 @@ fn serve() -> Served {
     let folder = tempfile::tempdir().unwrap();
     let view = FakeView::new(snapshot(vec![pod("web", running())]));
     let socket = LocalSocket::bind(folder.path()).unwrap();
-    let server = tokio::spawn(socket.serve(inside(&view)));
+    let server = tokio::spawn(socket.serve(pod_streams(&view)));
     Served { folder, view, server }
 }
 
@@ -143,7 +143,7 @@ async fn the_socket_of_a_dead_agent_is_replaced() {
     fs::write(folder.path().join("agent.lock"), "1\n").unwrap();
 
     let view = FakeView::new(snapshot(vec![]));
-    let _server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(inside(&view)));
+    let _server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(pod_streams(&view)));
     assert_eq!(Client(socket_path(folder.path())).snapshot().await.pods, []);
 }
 
@@ -201,8 +201,8 @@ async fn logs_and_streams_of_pods_are_served_as_on_10250() {
     let mut status = running();
     status["containerStatuses"][0]["containerID"] = "containerd://w".into();
     let view = FakeView::new(snapshot(vec![pod("web", status)]));
-    let inside = Inside::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
-    let server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(inside));
+    let pod_streams = PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+    let server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(pod_streams));
     let served = Served { folder, view, server };
     let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
     for (request, expected) in [

@@ -189,8 +189,8 @@ async fn serve(mut client: TcpStream, number: u64, cuts: u64, shared: Arc<Shared
     let whole = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(&shared, number, Way::ToServer, from_client, to_server);
-        let down = pump(&shared, number, Way::ToClient, from_server, to_client);
+        let up = pump(&shared, number, Direction::ToServer, from_client, to_server);
+        let down = pump(&shared, number, Direction::ToClient, from_server, to_client);
         tokio::select! {
             done = async { tokio::try_join!(up, down) } => done.is_ok(),
             _ = state.wait_for(|state| state.cuts != cuts) => false,
@@ -203,7 +203,7 @@ async fn serve(mut client: TcpStream, number: u64, cuts: u64, shared: Arc<Shared
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     ToServer,
     ToClient,
 }
@@ -212,7 +212,7 @@ enum Way {
 async fn pump(
     shared: &Shared,
     number: u64,
-    way: Way,
+    way: Direction,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -230,9 +230,9 @@ async fn pump(
         if count == 0 {
             return to.shutdown().await;
         }
-        let allowed = if way == Way::ToClient { shared.allow(count) } else { count };
+        let allowed = if way == Direction::ToClient { shared.allow(count) } else { count };
         to.write_all(&buffer[..allowed]).await?;
-        let counter = if way == Way::ToClient { &shared.received } else { &shared.sent };
+        let counter = if way == Direction::ToClient { &shared.received } else { &shared.sent };
         counter.fetch_add(allowed as u64, Relaxed);
         if allowed < count {
             return Err(ErrorKind::ConnectionReset.into());

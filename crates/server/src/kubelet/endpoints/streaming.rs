@@ -11,9 +11,9 @@ use kube_model::{PodUid, pod};
 use super::Answered;
 use crate::host::HostError;
 use crate::http1::{Body, plain, text, whole};
-use crate::inside::{Inside, bare};
 use crate::kubelet::pods;
 use crate::kubelet::route::{PodTarget, Target};
+use crate::pod_streams::{PodStreams, bare};
 use crate::streams::{self, Proxied, ProxyError, Translation};
 
 /// How long to wait before asking a busy runtime again, in seconds: how long its tokens live.
@@ -27,16 +27,16 @@ pub(super) enum Stream {
 }
 
 /// The pod that a stream goes to.
-fn stream_pod(inside: &Inside, target: PodTarget<'_>) -> Option<Arc<PodView>> {
-    pods::find(&inside.view.snapshot(), target.namespace, target.pod)
+fn stream_pod(pod_streams: &PodStreams, target: PodTarget<'_>) -> Option<Arc<PodView>> {
+    pods::find(&pod_streams.view.snapshot(), target.namespace, target.pod)
 }
 
 /// Whether the UID in the path, if there is one, is the pod's. A static pod has two: who knows it from the API server
 /// knows that of its mirror pod only (upstream `pkg/kubelet/pod/pod_manager.go`).
-fn is_uid_of(inside: &Inside, pod: &PodView, target: PodTarget<'_>) -> bool {
+fn is_uid_of(pod_streams: &PodStreams, pod: &PodView, target: PodTarget<'_>) -> bool {
     target.uid.is_none_or(|uid| {
         pod.pod.metadata.uid.as_deref() == Some(uid)
-            || inside
+            || pod_streams
                 .view
                 .mirror_uid(target.namespace, target.pod)
                 .is_some_and(|mirror| mirror.as_str() == uid)
@@ -48,8 +48,8 @@ fn no_pod() -> Response<Body> {
 }
 
 /// The ID of a container that runs, if the UID in the path is its pod's.
-fn running_container(inside: &Inside, pod: &PodView, target: Target<'_>) -> Option<String> {
-    if !is_uid_of(inside, pod, target.pod) {
+fn running_container(pod_streams: &PodStreams, pod: &PodView, target: Target<'_>) -> Option<String> {
+    if !is_uid_of(pod_streams, pod, target.pod) {
         return None;
     }
     let status = pod::container_statuses(&pod.status).find(|status| status.name == target.container)?;
@@ -58,7 +58,7 @@ fn running_container(inside: &Inside, pod: &PodView, target: Target<'_>) -> Opti
 }
 
 pub(super) async fn stream(
-    inside: &Inside,
+    pod_streams: &PodStreams,
     kind: Stream,
     target: Target<'_>,
     request: Request<Incoming>,
@@ -70,10 +70,10 @@ pub(super) async fn stream(
         Ok(wanted) => wanted,
         Err(none) => return plain(StatusCode::BAD_REQUEST, none).into(),
     };
-    let Some(pod) = stream_pod(inside, target.pod) else { return no_pod().into() };
+    let Some(pod) = stream_pod(pod_streams, target.pod) else { return no_pod().into() };
     let container = target.container;
     let PodTarget { namespace, pod: name, .. } = target.pod;
-    let id = running_container(inside, &pod, target);
+    let id = running_container(pod_streams, &pod, target);
     let subresource = if kind == Stream::Exec { "exec" } else { "attach" };
     let url = match (kind, id) {
         (Stream::Exec, None) => {
@@ -85,13 +85,13 @@ pub(super) async fn stream(
             return text(StatusCode::INTERNAL_SERVER_ERROR, none).into();
         }
         _ if !streams::is_upgrade(request.headers()) => return upgrade_required().into(),
-        (Stream::Exec, Some(id)) => inside.streaming.exec(&id, streams::command(query), wanted).await,
+        (Stream::Exec, Some(id)) => pod_streams.streaming.exec(&id, streams::command(query), wanted).await,
         (Stream::Attach, Some(id)) => {
             // A process has a terminal or not from its start on.
             let spec = pod.pod.spec.as_ref().and_then(|spec| pod::container(spec, container));
             wanted.tty = spec.is_some_and(|(_, container)| container.tty == Some(true));
             wanted.stderr &= !wanted.tty;
-            inside.streaming.attach(&id, wanted).await
+            pod_streams.streaming.attach(&id, wanted).await
         }
     };
     let translation = translate.then(|| Translation::of_session(request.headers(), wanted)).flatten();
@@ -100,7 +100,7 @@ pub(super) async fn stream(
 }
 
 pub(super) async fn port_forward(
-    inside: &Inside,
+    pod_streams: &PodStreams,
     target: PodTarget<'_>,
     request: Request<Incoming>,
     peer: Option<IpAddr>,
@@ -117,15 +117,15 @@ pub(super) async fn port_forward(
         Ok(ports) => ports,
         Err(error) => return text(StatusCode::BAD_REQUEST, error).into(),
     };
-    let Some(pod) = stream_pod(inside, target) else { return no_pod().into() };
-    if !is_uid_of(inside, &pod, target) {
+    let Some(pod) = stream_pod(pod_streams, target) else { return no_pod().into() };
+    if !is_uid_of(pod_streams, &pod, target) {
         return plain(StatusCode::NOT_FOUND, "pod not found").into();
     }
     if !streams::is_upgrade(request.headers()) {
         return upgrade_required().into();
     }
     let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
-    let url = inside.streaming.port_forward(&PodUid::from(uid), ports).await;
+    let url = pod_streams.streaming.port_forward(&PodUid::from(uid), ports).await;
     let translated = translation.map(|_| "portforward");
     Answered { translated, ..carry(url, request, translation, peer).await }
 }
@@ -155,16 +155,16 @@ async fn carry(
     }
 }
 
-pub(super) async fn run(inside: &Inside, target: Target<'_>, query: &str) -> Response<Body> {
-    let Some(pod) = stream_pod(inside, target.pod) else { return no_pod() };
+pub(super) async fn run(pod_streams: &PodStreams, target: Target<'_>, query: &str) -> Response<Body> {
+    let Some(pod) = stream_pod(pod_streams, target.pod) else { return no_pod() };
     let failed = |error: String| text(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let Some(id) = running_container(inside, &pod, target) else {
+    let Some(id) = running_container(pod_streams, &pod, target) else {
         return failed(format!("container not found ({:?})", target.container));
     };
     let given =
         form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "cmd").map(|(_, value)| value);
     let command: Vec<String> = given.unwrap_or_default().split(' ').map(str::to_owned).collect();
-    match inside.streaming.exec_sync(&id, command.clone()).await {
+    match pod_streams.streaming.exec_sync(&id, command.clone()).await {
         Ok(output) if output.exit_code == 0 => {
             let mut both = output.stdout;
             both.extend(output.stderr);

@@ -16,7 +16,7 @@ use crate::kubelet::find_pod;
 use crate::logs::{LogOptions, LogStream, LogWatch, Running, container_id};
 
 /// The way into the pods of one agent.
-pub struct Inside {
+pub struct PodStreams {
     pub(crate) view: Arc<dyn View>,
     pub(crate) streaming: Arc<dyn Streaming>,
     log_watch: LogWatch,
@@ -39,7 +39,7 @@ impl NoLog {
     }
 }
 
-impl Inside {
+impl PodStreams {
     /// Puts the parts together. Nothing is opened before somebody comes.
     pub fn new(view: Arc<dyn View>, streaming: Arc<dyn Streaming>) -> Arc<Self> {
         let running = Running::new(Arc::clone(&view));
@@ -96,9 +96,9 @@ impl Inside {
     }
 }
 
-impl std::fmt::Debug for Inside {
+impl std::fmt::Debug for PodStreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inside").finish_non_exhaustive()
+        f.debug_struct("PodStreams").finish_non_exhaustive()
     }
 }
 
