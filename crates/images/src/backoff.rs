@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use util::doubled;
 
 use crate::ImageError;
 
@@ -13,6 +14,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// the longest time (upstream `pkg/kubelet/images/image_manager.go`).
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
+    /// In a row.
+    failures: u32,
     last: Option<Failure>,
 }
 
@@ -27,8 +30,9 @@ struct Failure {
 impl Backoff {
     /// Takes note of a failure; answers with the time until the next attempt.
     pub(crate) fn failed(&mut self, now: Instant, error: &ImageError) -> Duration {
-        let recent = self.last.as_ref().filter(|last| now.duration_since(last.at) <= 2 * LONGEST);
-        let delay = recent.map_or(FIRST, |last| (2 * last.delay).min(LONGEST));
+        let recent = self.last.as_ref().is_some_and(|last| now.duration_since(last.at) <= 2 * LONGEST);
+        self.failures = if recent { self.failures.saturating_add(1) } else { 1 };
+        let delay = doubled(FIRST, self.failures, LONGEST);
         let text = format!("{}: {}", error.reason.as_str(), error.message);
         self.last = Some(Failure { at: now, delay, text });
         delay

@@ -3,16 +3,17 @@
 //!
 //! Names, labels and buckets are the kubelet's (upstream `pkg/kubelet/metrics/metrics.go`).
 
-mod timings;
+mod image_size;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::metrics::{DEFAULT_BOUNDS, Histogram, Kind, Text};
+use ::metrics::{DEFAULT_BOUNDS, Family, Histogram, Text};
 use kube_model::pod::ContainerKind;
 use pod_lifecycle::FailureReason;
 use pod_workers::container_type;
+use tokio::time::Instant;
+
+use image_size::image_size;
 
 /// Upper bounds for calls to the runtime, in seconds: fourteen of them, each 2.5 times the one before.
 const CALLS: &[f64] = &[
@@ -32,162 +33,159 @@ const CALLS: &[f64] = &[
     745.0580596923828,
 ];
 
+/// Upper bounds for pulls of images, in seconds.
+const PULLS: &[f64] = &[
+    1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0,
+    2700.0, 3600.0,
+];
+
 /// The counters of one runtime.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    counts: Mutex<Counts>,
-    timings: timings::Timings,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// By the method as CRI names it.
-    calls: BTreeMap<&'static str, Calls>,
-    /// RunPodSandbox once more, with bounds of its own.
-    sandboxes: Option<Calls>,
-    pods: u64,
-    pod_errors: u64,
-    /// By the kind as the kubelet names it.
-    containers: BTreeMap<&'static str, u64>,
-    /// The same, and by the reason.
-    container_errors: BTreeMap<(&'static str, &'static str), u64>,
-}
-
 #[derive(Debug)]
-struct Calls {
-    total: u64,
-    errors: u64,
-    seconds: Histogram,
+pub struct Metrics {
+    cgroups: Family<1, Histogram>,
+    pulls: Family<1, Histogram>,
+    /// RunPodSandbox once more, with bounds of its own.
+    sandboxes: Family<1, Histogram>,
+    sandbox_errors: Family<1>,
+    call_seconds: Family<1, Histogram>,
+    call_errors: Family<1>,
+    calls: Family<1>,
+    container_errors: Family<2>,
+    containers: Family<1>,
+    pod_errors: Family<0>,
+    pods: Family<0>,
 }
 
-impl Calls {
-    fn new(bounds: &'static [f64]) -> Self {
-        Self { total: 0, errors: 0, seconds: Histogram::new(bounds) }
-    }
-
-    fn count(&mut self, took: Duration, failed: bool) {
-        self.total += 1;
-        self.errors += u64::from(failed);
-        self.seconds.observe(took.as_secs_f64());
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            cgroups: Family::of(
+                "kubelet_cgroup_manager_duration_seconds",
+                "[ALPHA] How long it took to make, change or remove cgroups, in seconds",
+                ["operation_type"],
+                || Histogram::new(DEFAULT_BOUNDS),
+            ),
+            pulls: Family::of(
+                "kubelet_image_pull_duration_seconds",
+                "[ALPHA] How long pulls of images took, in seconds, by the image's size",
+                ["image_size_in_bytes"],
+                || Histogram::new(PULLS),
+            ),
+            sandboxes: Family::of(
+                "kubelet_run_podsandbox_duration_seconds",
+                "[ALPHA] How long sandboxes took to start, in seconds",
+                ["runtime_handler"],
+                || Histogram::new(DEFAULT_BOUNDS),
+            ),
+            sandbox_errors: Family::counter(
+                "kubelet_run_podsandbox_errors_total",
+                "[ALPHA] Sandboxes that could not be started",
+                ["runtime_handler"],
+            ),
+            call_seconds: Family::of(
+                "kubelet_runtime_operations_duration_seconds",
+                "[ALPHA] How long calls to the runtime took, in seconds",
+                ["operation_type"],
+                || Histogram::new(CALLS),
+            ),
+            call_errors: Family::counter(
+                "kubelet_runtime_operations_errors_total",
+                "[ALPHA] Calls to the runtime that failed",
+                ["operation_type"],
+            ),
+            calls: Family::counter(
+                "kubelet_runtime_operations_total",
+                "[ALPHA] Calls to the runtime",
+                ["operation_type"],
+            ),
+            container_errors: Family::counter(
+                "kubelet_started_containers_errors_total",
+                "[ALPHA] Containers that could not be started",
+                ["code", "container_type"],
+            ),
+            containers: Family::counter(
+                "kubelet_started_containers_total",
+                "[ALPHA] Containers that were to be started",
+                ["container_type"],
+            ),
+            pod_errors: Family::counter(
+                "kubelet_started_pods_errors_total",
+                "[ALPHA] Pods whose sandbox could not be made",
+                [],
+            )
+            .shown(),
+            pods: Family::counter(
+                "kubelet_started_pods_total",
+                "[ALPHA] Pods whose sandbox was to be made",
+                [],
+            )
+            .shown(),
+        }
     }
 }
 
 impl Metrics {
     /// The runtime has answered, or has not.
     pub fn called(&self, method: &'static str, took: Duration, failed: bool) {
-        let mut counts = self.lock();
-        counts.calls.entry(method).or_insert_with(|| Calls::new(CALLS)).count(took, failed);
+        let (operation, seconds) = (operation(method), took.as_secs_f64());
+        // The agent asks for the runtime's default handler.
+        const HANDLER: [&str; 1] = [""];
         if method == "RunPodSandbox" {
-            counts.sandboxes.get_or_insert_with(|| Calls::new(DEFAULT_BOUNDS)).count(took, failed);
+            self.sandboxes.change(HANDLER, |all| all.observe(seconds));
         }
+        if failed {
+            self.call_errors.count([operation.clone()]);
+            if method == "RunPodSandbox" {
+                self.sandbox_errors.count(HANDLER);
+            }
+        }
+        self.calls.count([operation.clone()]);
+        self.call_seconds.change([operation], |all| all.observe(seconds));
     }
 
     /// A pod's sandbox is about to be made.
     pub fn pod_starts(&self) {
-        self.lock().pods += 1;
+        self.pods.count([""; 0]);
     }
 
     /// Nothing came of it.
     pub fn pod_failed(&self) {
-        self.lock().pod_errors += 1;
+        self.pod_errors.count([""; 0]);
     }
 
     /// A container is about to be made and started.
     pub fn container_starts(&self, kind: ContainerKind) {
-        *self.lock().containers.entry(container_type(kind)).or_default() += 1;
+        self.containers.count([container_type(kind)]);
     }
 
     /// Nothing came of it.
     pub fn container_failed(&self, kind: ContainerKind, reason: FailureReason) {
-        *self.lock().container_errors.entry((container_type(kind), reason.as_str())).or_default() += 1;
+        self.container_errors.count([reason.as_str(), container_type(kind)]);
+    }
+
+    /// Something was done with a cgroup: `create`, `update` or `destroy`. It has failed or not.
+    pub fn cgroup(&self, operation: &'static str, began: Instant) {
+        self.cgroups.change([operation], |all| all.observe(began.elapsed().as_secs_f64()));
+    }
+
+    /// An image of this many bytes was pulled.
+    pub fn image_pulled(&self, bytes: u64, took: Duration) {
+        self.pulls.change([image_size(bytes)], |all| all.observe(took.as_secs_f64()));
     }
 
     /// Writes all of it.
     pub fn write(&self, out: &mut Text) {
-        self.timings.write(out);
-        let counts = self.lock();
-        counts.write_calls(out);
-        let mut counter = |name: &str, help: &str, samples: &[(Vec<(&str, &str)>, u64)]| {
-            if !samples.is_empty() {
-                out.metric(name, Kind::Counter, help);
-            }
-            for (labels, count) in samples {
-                out.sample(name, labels, count);
-            }
-        };
-        let containers = counts.containers.iter();
-        let containers: Vec<_> = containers.map(|(kind, n)| (vec![("container_type", *kind)], *n)).collect();
-        let errors = counts.container_errors.iter();
-        let errors: Vec<_> =
-            errors.map(|((kind, code), n)| (vec![("code", *code), ("container_type", *kind)], *n)).collect();
-        counter(
-            "kubelet_started_containers_errors_total",
-            "[ALPHA] Containers that could not be started",
-            &errors,
-        );
-        counter(
-            "kubelet_started_containers_total",
-            "[ALPHA] Containers that were to be started",
-            &containers,
-        );
-        let none = Vec::new;
-        counter(
-            "kubelet_started_pods_errors_total",
-            "[ALPHA] Pods whose sandbox could not be made",
-            &[(none(), counts.pod_errors)],
-        );
-        counter(
-            "kubelet_started_pods_total",
-            "[ALPHA] Pods whose sandbox was to be made",
-            &[(none(), counts.pods)],
-        );
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        lock(&self.counts)
-    }
-}
-
-fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters that a panic left half counted are still counters.
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Counts {
-    fn write_calls(&self, out: &mut Text) {
-        if let Some(calls) = &self.sandboxes {
-            // The agent asks for the runtime's default handler.
-            let handler = [("runtime_handler", "")];
-            let name = "kubelet_run_podsandbox_duration_seconds";
-            out.metric(name, Kind::Histogram, "[ALPHA] How long sandboxes took to start, in seconds");
-            out.histogram(name, &handler, &calls.seconds);
-            if calls.errors > 0 {
-                let name = "kubelet_run_podsandbox_errors_total";
-                out.metric(name, Kind::Counter, "[ALPHA] Sandboxes that could not be started");
-                out.sample(name, &handler, calls.errors);
-            }
-        }
-        if self.calls.is_empty() {
-            return;
-        }
-        let calls = || self.calls.iter().map(|(method, calls)| (operation(method), calls));
-        let name = "kubelet_runtime_operations_duration_seconds";
-        out.metric(name, Kind::Histogram, "[ALPHA] How long calls to the runtime took, in seconds");
-        for (operation, calls) in calls() {
-            out.histogram(name, &[("operation_type", &operation)], &calls.seconds);
-        }
-        if calls().any(|(_, calls)| calls.errors > 0) {
-            let name = "kubelet_runtime_operations_errors_total";
-            out.metric(name, Kind::Counter, "[ALPHA] Calls to the runtime that failed");
-            for (operation, calls) in calls().filter(|(_, calls)| calls.errors > 0) {
-                out.sample(name, &[("operation_type", &operation)], calls.errors);
-            }
-        }
-        let name = "kubelet_runtime_operations_total";
-        out.metric(name, Kind::Counter, "[ALPHA] Calls to the runtime");
-        for (operation, calls) in calls() {
-            out.sample(name, &[("operation_type", &operation)], calls.total);
-        }
+        self.cgroups.write(out);
+        self.pulls.write(out);
+        self.sandboxes.write(out);
+        self.sandbox_errors.write(out);
+        self.call_seconds.write(out);
+        self.call_errors.write(out);
+        self.calls.write(out);
+        self.container_errors.write(out);
+        self.containers.write(out);
+        self.pod_errors.write(out);
+        self.pods.write(out);
     }
 }
 

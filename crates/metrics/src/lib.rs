@@ -1,11 +1,15 @@
-//! Metrics in Prometheus' text format, version 0.0.4: counts by size ([`Histogram`]) and a page that is being written
-//! ([`Text`]). Each crate counts what it does itself and writes it.
+//! Metrics in Prometheus' text format, version 0.0.4: counts by size ([`Histogram`]), metrics with labels ([`Family`]) and
+//! a page that is being written ([`Text`]). Each crate counts what it does itself and writes it.
 //!
 //! Must not know what is counted, nor when anybody asks.
+
+mod family;
 
 use std::fmt::{Display, Write as _};
 
 use kube_model::Timestamp;
+
+pub use family::{Family, Gauge, Series};
 
 /// Prometheus' default upper bounds, in seconds.
 pub const DEFAULT_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

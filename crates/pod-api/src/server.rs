@@ -6,6 +6,7 @@ mod received;
 mod unsent;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use futures::stream;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serving::{ConnectionSlots, Place, Stalling};
-use tokio::time::{sleep, timeout};
+use serving::{Place, Stalling};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::access::{Access, Peer};
@@ -36,8 +38,6 @@ use unsent::Unsent;
 const BUFFER: usize = 16 << 10;
 /// How long requests that are under way have when the server ends.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Pause after the system had no socket for us.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 struct Shared {
@@ -57,58 +57,44 @@ pub(super) async fn serve(
     cancel: CancellationToken,
 ) {
     let router = rest::router(Arc::clone(&api));
-    let connections = ConnectionSlots::new(api.limits.connections);
+    let most = api.limits.connections;
     let shared = Arc::new(Shared { tls, access, api, router, cancel: cancel.clone() });
-    let tasks = TaskTracker::new();
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer, from)) => {
-                    let connection = connections.enter(peer).await;
-                    tasks.spawn(serve_connection(stream, Origin(from), connection, Arc::clone(&shared)));
-                }
-                // A client that went away, or no file descriptors left: both pass.
-                Err(error) => {
-                    tracing::debug!(error = %util::causes(&error), "The push API could not take a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    };
-    cancel.run_until_cancelled(accept).await;
+    let mut connections = JoinSet::new();
+    {
+        let incoming = pin!(stream::unfold(&listener, async |listener| {
+            let accepted = listener.accept().await;
+            Some((accepted.map(|(stream, peer, from)| ((stream, Origin(from)), peer)), listener))
+        }));
+        let accept = serving::serve_all(incoming, most, &mut connections, |(stream, from), place| {
+            serve_connection(stream, from, place, Arc::clone(&shared))
+        });
+        cancel.run_until_cancelled(accept).await;
+    }
     drop(listener);
-    tasks.close();
-    // Whoever takes longer is cut off when the runtime ends.
-    let _late = timeout(DRAIN, tasks.wait()).await;
+    // Whoever takes longer is cut off.
+    let _late = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Place>, shared: Arc<Shared>) {
-    let work = async {
-        let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
-            None => (stream, Peer { certified: false }),
-            Some(tls) => {
-                let accept = TlsAcceptor::from(tls.current()).accept(stream);
-                match timeout(shared.api.limits.idle, accept).await {
-                    Ok(Ok(stream)) => {
-                        // Those that are there have been verified.
-                        let certified = stream.get_ref().1.peer_certificates().is_some();
-                        (Box::new(stream), Peer { certified })
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!(error = %util::causes(&error), "No TLS connection to the push API came about");
-                        return;
-                    }
-                    Err(_too_slow) => return,
+    let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
+        None => (stream, Peer { certified: false }),
+        Some(tls) => {
+            let accept = TlsAcceptor::from(tls.current()).accept(stream);
+            match timeout(shared.api.limits.idle, accept).await {
+                Ok(Ok(stream)) => {
+                    // Those that are there have been verified.
+                    let certified = stream.get_ref().1.peer_certificates().is_some();
+                    (Box::new(stream), Peer { certified })
                 }
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %util::causes(&error), "No TLS connection to the push API came about");
+                    return;
+                }
+                Err(_too_slow) => return,
             }
-        };
-        serve_http(stream, peer, &from, &connection, &shared).await;
+        }
     };
-    tokio::select! {
-        () = work => {}
-        // It is idle: nothing that was asked for has been done without an answer.
-        () = connection.evicted() => {}
-    }
+    serve_http(stream, peer, &from, &connection, &shared).await;
 }
 
 async fn serve_http(

@@ -4,11 +4,10 @@
 
 mod startup;
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::metrics::{DEFAULT_BOUNDS, Histogram, Kind, Text};
+use ::metrics::{DEFAULT_BOUNDS, Family, Histogram, Kind, Text};
 use kube_model::core::Pod;
 use kube_model::observed::Container;
 use kube_model::pod::{ContainerKind, is_static};
@@ -60,111 +59,110 @@ const WORKING: [(Wanted, bool, &str, &str); 5] = [
 
 /// Counts pods and their containers.
 #[derive(Debug)]
-pub struct PodMetrics(Mutex<Counts>);
-
-#[derive(Debug)]
-struct Counts {
-    containers: Histogram,
-    waits: Histogram,
-    starts: Histogram,
-    rejected: BTreeMap<&'static str, u64>,
-    /// By kind, exit code and reason.
-    ended: BTreeMap<(&'static str, i32, Box<str>), u64>,
-    orphaned: u64,
-    restarted_static: u64,
-    restarted: u64,
+pub struct PodMetrics {
+    rejected: Family<1>,
+    containers: Family<0, Histogram>,
+    starts: Family<0, Histogram>,
+    waits: Family<0, Histogram>,
+    orphaned: Family<0>,
+    restarted: Family<1>,
+    ended: Family<3>,
 }
 
 impl Default for PodMetrics {
     fn default() -> Self {
-        Self(Mutex::new(Counts {
-            containers: Histogram::new(CONTAINERS),
-            waits: Histogram::new(DEFAULT_BOUNDS),
-            starts: Histogram::new(STARTS),
-            rejected: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            orphaned: 0,
-            restarted_static: 0,
-            restarted: 0,
-        }))
+        let restarted = Family::counter(
+            "kubelet_restarted_pods_total",
+            "[ALPHA] Pods that were wanted again under their UID while they were being removed; static is true if they \
+             are not from the API server",
+            ["static"],
+        );
+        for label in ["", "true"] {
+            restarted.change([label], |_| {});
+        }
+        Self {
+            rejected: Family::counter(
+                "kubelet_admission_rejections_total",
+                "[ALPHA] Pods that the node did not take, by reason",
+                ["reason"],
+            ),
+            containers: Family::of(
+                "kubelet_containers_per_pod_count",
+                "[ALPHA] How many containers pods have",
+                [],
+                || Histogram::new(CONTAINERS),
+            )
+            .shown(),
+            starts: Family::of(
+                "kubelet_pod_start_duration_seconds",
+                "[ALPHA] How long pods took from when they were first seen until they ran, in seconds",
+                [],
+                || Histogram::new(STARTS),
+            )
+            .shown(),
+            waits: Family::of(
+                "kubelet_pod_worker_start_duration_seconds",
+                "[ALPHA] How long pods waited until somebody began to look after them, in seconds",
+                [],
+                || Histogram::new(DEFAULT_BOUNDS),
+            )
+            .shown(),
+            orphaned: Family::counter(
+                "kubelet_orphaned_runtime_pods_total",
+                "[ALPHA] Pods that the runtime had and that no source wanted",
+                [],
+            )
+            .shown(),
+            restarted,
+            ended: Family::counter(
+                "kubelet_terminated_containers_total",
+                "[ALPHA] Containers that have ended, by exit code and reason",
+                ["container_type", "exit_code", "reason"],
+            ),
+        }
     }
 }
 
 impl Observer for PodMetrics {
     fn started(&self, pod: &Pod, waited: Duration) {
-        let mut counts = lock(&self.0);
-        counts.containers.observe(pod.spec.as_ref().map_or(0, |spec| spec.containers.len()) as f64);
-        counts.waits.observe(waited.as_secs_f64());
+        let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+        self.containers.change([""; 0], |all| all.observe(containers as f64));
+        self.waits.change([""; 0], |all| all.observe(waited.as_secs_f64()));
     }
 
     fn rejected(&self, reason: &str) {
         let known = REJECTIONS.iter().find(|known| **known == reason);
-        *lock(&self.0).rejected.entry(known.copied().unwrap_or("Other")).or_default() += 1;
+        self.rejected.count([known.copied().unwrap_or("Other")]);
     }
 
     fn runs(&self, took: Duration) {
-        lock(&self.0).starts.observe(took.as_secs_f64());
+        self.starts.change([""; 0], |all| all.observe(took.as_secs_f64()));
     }
 
     fn ended(&self, kind: Option<ContainerKind>, container: &Container) {
-        let kind = container_type(kind.unwrap_or(ContainerKind::Regular));
-        let key = (kind, container.exit_code, container.reason.as_str().into());
-        *lock(&self.0).ended.entry(key).or_default() += 1;
+        let kind = container_type(kind.unwrap_or(ContainerKind::Regular)).to_owned();
+        self.ended.count([kind, container.exit_code.to_string(), container.reason.clone()]);
     }
 
     fn orphaned(&self) {
-        lock(&self.0).orphaned += 1;
+        self.orphaned.count([""; 0]);
     }
 
     fn restarted(&self, pod: &Pod) {
-        let mut counts = lock(&self.0);
-        *(if is_static(pod) { &mut counts.restarted_static } else { &mut counts.restarted }) += 1;
+        self.restarted.count([if is_static(pod) { "true" } else { "" }]);
     }
 }
 
 impl PodMetrics {
     /// Writes what was counted.
     pub fn write(&self, out: &mut Text) {
-        let counts = lock(&self.0);
-        if !counts.rejected.is_empty() {
-            let name = "kubelet_admission_rejections_total";
-            out.metric(name, Kind::Counter, "[ALPHA] Pods that the node did not take, by reason");
-            for (reason, count) in &counts.rejected {
-                out.sample(name, &[("reason", reason)], count);
-            }
-        }
-        let mut histogram = |name: &str, help: &str, histogram| {
-            out.metric(name, Kind::Histogram, help);
-            out.histogram(name, &[], histogram);
-        };
-        histogram(
-            "kubelet_containers_per_pod_count",
-            "[ALPHA] How many containers pods have",
-            &counts.containers,
-        );
-        let help = "[ALPHA] How long pods took from when they were first seen until they ran, in seconds";
-        histogram("kubelet_pod_start_duration_seconds", help, &counts.starts);
-        let help = "[ALPHA] How long pods waited until somebody began to look after them, in seconds";
-        histogram("kubelet_pod_worker_start_duration_seconds", help, &counts.waits);
-        let name = "kubelet_orphaned_runtime_pods_total";
-        out.metric(name, Kind::Counter, "[ALPHA] Pods that the runtime had and that no source wanted");
-        out.sample(name, &[], counts.orphaned);
-        let name = "kubelet_restarted_pods_total";
-        let help = "[ALPHA] Pods that were wanted again under their UID while they were being removed; static is \
-                    true if they are not from the API server";
-        out.metric(name, Kind::Counter, help);
-        for (label, count) in [("", counts.restarted), ("true", counts.restarted_static)] {
-            out.sample(name, &[("static", label)], count);
-        }
-        if !counts.ended.is_empty() {
-            let name = "kubelet_terminated_containers_total";
-            out.metric(name, Kind::Counter, "[ALPHA] Containers that have ended, by exit code and reason");
-            for ((kind, code, reason), count) in &counts.ended {
-                let code = code.to_string();
-                let labels = [("container_type", *kind), ("exit_code", &*code), ("reason", &**reason)];
-                out.sample(name, &labels, count);
-            }
-        }
+        self.rejected.write(out);
+        self.containers.write(out);
+        self.starts.write(out);
+        self.waits.write(out);
+        self.orphaned.write(out);
+        self.restarted.write(out);
+        self.ended.write(out);
     }
 }
 

@@ -279,9 +279,10 @@ fn publish_changes(publish: &Sender<Arc<SourceState>>, documents: &Documents, no
 
 /// How long to wait after so many failures in a row; `chance` is from 0 to 1.
 fn pause(check_frequency: Duration, failures: u32, chance: f64) -> Duration {
-    let Some(doublings) = failures.checked_sub(1) else { return check_frequency };
-    let doubled = check_frequency.saturating_mul(1 << doublings.min(16));
-    doubled.min(MAX_PAUSE.max(check_frequency)).mul_f64(1.0 + chance / 4.0)
+    if failures == 0 {
+        return check_frequency;
+    }
+    util::doubled(check_frequency, failures, MAX_PAUSE.max(check_frequency)).mul_f64(1.0 + chance / 4.0)
 }
 
 /// An error with its causes, in words that stay the same from one reading to the next.

@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::http1::{self, Body};
@@ -116,7 +117,8 @@ impl Drop for Healthz {
 async fn serve(listener: tokio::net::TcpListener, checks: Arc<HealthChecks>, stopped: oneshot::Receiver<()>) {
     let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
     // An answer is there with the request, so no connection is ever busy.
-    let connections = http1::serve_all(incoming, MOST_CONNECTIONS, |stream, _place| {
+    let mut connections = JoinSet::new();
+    let served = serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, _place| {
         let checks = Arc::clone(&checks);
         async move {
             let answer = |request| answer(request, Arc::clone(&checks));
@@ -124,7 +126,7 @@ async fn serve(listener: tokio::net::TcpListener, checks: Arc<HealthChecks>, sto
         }
     });
     tokio::select! {
-        () = connections => {}
+        () = served => {}
         _ = stopped => {}
     }
 }

@@ -4,11 +4,10 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -16,54 +15,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serving::{ConnectionSlots, Place};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 /// Longest time that a client may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// A body of either kind: in one piece, or a stream.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// Serves each of `incoming`, with its peer, with `serve`, at most `most` at once: a new one may have the place of one
-/// that is idle, or waits. Goes on until it is dropped, and with it all connections.
-pub(crate) async fn serve_all<S, Fut>(
-    mut incoming: impl Stream<Item = io::Result<(S, Option<IpAddr>)>> + Unpin,
-    most: usize,
-    serve: impl Fn(S, Arc<Place>) -> Fut,
-) where
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let places = ConnectionSlots::new(most);
-    let mut connections = JoinSet::new();
-    loop {
-        // Both arms are cancel-safe: a stream's `next` and `join_next` lose nothing when dropped.
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            Some(accepted) = incoming.next() => match accepted {
-                Ok((stream, peer)) => {
-                    let place = places.enter(peer).await;
-                    let served = serve(stream, Arc::clone(&place));
-                    connections.spawn(async move {
-                        tokio::select! {
-                            () = served => {}
-                            // It is idle: nothing that was asked for has been done without an answer.
-                            () = place.evicted() => {}
-                        }
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely; they come back.
-                    tracing::warn!(error = %util::causes(&error), "Cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            else => return,
-        }
-    }
-}
 
 /// A connection as it was accepted, with its peer; one that is gone already has none.
 pub(crate) fn with_peer(accepted: io::Result<TcpStream>) -> io::Result<(TcpStream, Option<IpAddr>)> {

@@ -24,6 +24,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serving::Place;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -125,7 +126,8 @@ impl LocalSocket {
         let (long, unsent) = (Arc::new(Semaphore::new(MOST_LONG)), Budget::default());
         let incoming =
             UnixListenerStream::new(listener).map(|accepted| accepted.map(|stream| (stream, None)));
-        http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
+        let mut connections = JoinSet::new();
+        serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, place| {
             connection(stream, place, Arc::clone(&pod_streams), Arc::clone(&long), unsent.clone())
         })
         .await;

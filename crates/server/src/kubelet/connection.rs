@@ -18,6 +18,7 @@ use serving::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -141,7 +142,8 @@ impl Drop for Busy {
 pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<Service>) {
     let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
     let heads = Heads::default();
-    http1::serve_all(incoming, MOST_CONNECTIONS, |stream, place| {
+    let mut connections = JoinSet::new();
+    serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, place| {
         serve(stream, place, heads.clone(), tls.clone(), Arc::clone(&service))
     })
     .await;

@@ -1,27 +1,37 @@
 //! `kubernetes_healthcheck*`: how the health checks went each time that somebody asked for `/healthz`
 //! (upstream `k8s.io/apiserver/pkg/server/healthz`).
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use ::metrics::{Family, Gauge};
 use tokio::runtime::Handle;
 
-use super::{Kind, Text};
+use super::Text;
 use crate::blocking_work::BlockingWork;
 
 /// The health checks of one agent, whichever server makes them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HealthChecks {
-    results: Mutex<BTreeMap<&'static str, Results>>,
+    last: Family<2, Gauge>,
+    total: Family<3>,
     blocking_work: Option<BlockingWork>,
 }
 
-#[derive(Debug, Default)]
-struct Results {
-    succeeded: u64,
-    failed: u64,
-    /// Whether the last one succeeded.
-    healthy: bool,
+impl Default for HealthChecks {
+    fn default() -> Self {
+        Self {
+            last: Family::of(
+                "kubernetes_healthcheck",
+                "[STABLE] Whether a health check succeeded when it was last made",
+                ["name", "type"],
+                Gauge::default,
+            ),
+            total: Family::counter(
+                "kubernetes_healthchecks_total",
+                "[STABLE] Results of all health checks",
+                ["name", "status", "type"],
+            ),
+            blocking_work: None,
+        }
+    }
 }
 
 impl HealthChecks {
@@ -42,36 +52,13 @@ impl HealthChecks {
 
     /// A check has been made.
     pub(crate) fn count(&self, check: &'static str, healthy: bool) {
-        let mut checks = self.lock();
-        let results = checks.entry(check).or_default();
-        results.healthy = healthy;
-        *(if healthy { &mut results.succeeded } else { &mut results.failed }) += 1;
+        self.last.change([check, "healthz"], |last| *last = Gauge(healthy.into()));
+        self.total.count([check, if healthy { "success" } else { "error" }, "healthz"]);
     }
 
     pub(crate) fn write(&self, out: &mut Text) {
-        let checks = self.lock();
-        if checks.is_empty() {
-            return;
-        }
-        let name = "kubernetes_healthcheck";
-        out.metric(name, Kind::Gauge, "[STABLE] Whether a health check succeeded when it was last made");
-        for (check, results) in &*checks {
-            out.sample(name, &[("name", check), ("type", "healthz")], u8::from(results.healthy));
-        }
-        let name = "kubernetes_healthchecks_total";
-        out.metric(name, Kind::Counter, "[STABLE] Results of all health checks");
-        for (check, results) in &*checks {
-            for (status, count) in [("error", results.failed), ("success", results.succeeded)] {
-                if count > 0 {
-                    out.sample(name, &[("name", check), ("status", status), ("type", "healthz")], count);
-                }
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Results>> {
-        // Counters that a panic left half counted are still counters.
-        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.write(out);
+        self.total.write(out);
     }
 }
 

@@ -1,15 +1,13 @@
 //! `kubelet_http_*`: the server's own requests.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::Method;
 use tokio::time::Instant;
 
-use super::{Histogram, Kind, Text};
+use ::metrics::{DEFAULT_BOUNDS, Family, Gauge};
 
-/// The upper bounds of request times, in seconds: Prometheus' default ones.
-const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+use super::{Histogram, Text};
 
 /// The first parts of paths that are told apart. What a client makes up is `other`, so that it cannot make the
 /// page grow.
@@ -33,31 +31,52 @@ const PATHS: &[&str] = &[
 ];
 
 /// Counters of requests to the servers of one agent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HttpMetrics {
-    requests: Mutex<BTreeMap<Series, Counts>>,
+    in_flight: Family<4, Gauge>,
+    seconds: Family<4, Histogram>,
+    total: Family<4>,
     /// WebSockets that were translated, by what they are for.
-    websockets: Mutex<BTreeMap<&'static str, u64>>,
+    websockets: Family<1>,
 }
 
-/// Writes one series of a metric.
-type Sample = dyn Fn(&mut Text, &str, &[(&str, &str)], &Counts);
+/// The labels of requests.
+const LABELS: [&str; 4] = ["long_running", "method", "path", "server_type"];
 
-/// Method, path, server type.
-type Series = (&'static str, &'static str, &'static str);
-
-#[derive(Debug)]
-struct Counts {
-    total: u64,
-    in_flight: u64,
-    seconds: Histogram,
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        Self {
+            in_flight: Family::of(
+                "kubelet_http_inflight_requests",
+                "[ALPHA] Requests that are being answered",
+                LABELS,
+                Gauge::default,
+            ),
+            seconds: Family::of(
+                "kubelet_http_requests_duration_seconds",
+                "[ALPHA] How long requests took, in seconds",
+                LABELS,
+                || Histogram::new(DEFAULT_BOUNDS),
+            ),
+            total: Family::counter(
+                "kubelet_http_requests_total",
+                "[ALPHA] Requests since the agent started",
+                LABELS,
+            ),
+            websockets: Family::counter(
+                "kubelet_websocket_streaming_requests_total",
+                "[ALPHA] WebSockets that were translated for the runtime",
+                ["subresource"],
+            ),
+        }
+    }
 }
 
 /// A request that is being answered; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     metrics: Arc<HttpMetrics>,
-    series: Series,
+    values: [&'static str; 4],
     began: Instant,
 }
 
@@ -69,74 +88,31 @@ impl HttpMetrics {
         path: &str,
         server_type: &'static str,
     ) -> InFlight {
-        let series = (self::method(method), bucket(path), server_type);
-        let mut counts = lock(&self.requests);
-        let counts = counts.entry(series).or_insert_with(|| Counts {
-            total: 0,
-            in_flight: 0,
-            seconds: Histogram::new(SECONDS),
-        });
-        counts.total += 1;
-        counts.in_flight += 1;
-        InFlight { metrics: Arc::clone(self), series, began: Instant::now() }
+        let path = bucket(path);
+        let long_running = if long_running(path) { "true" } else { "false" };
+        let values = [long_running, self::method(method), path, server_type];
+        self.total.count(values);
+        self.in_flight.change(values, |gauge| gauge.0 += 1);
+        InFlight { metrics: Arc::clone(self), values, began: Instant::now() }
     }
 
     /// A WebSocket is translated, for `attach`, `exec` or `portforward`.
     pub(crate) fn websocket(&self, subresource: &'static str) {
-        *lock(&self.websockets).entry(subresource).or_default() += 1;
+        self.websockets.count([subresource]);
     }
 
     pub(crate) fn write(&self, out: &mut Text) {
-        let counts = lock(&self.requests);
-        let mut family = |name: &str, kind, help: &str, sample: &Sample| {
-            out.metric(name, kind, help);
-            for ((method, path, server_type), counts) in &*counts {
-                let labels = [
-                    ("long_running", if long_running(path) { "true" } else { "false" }),
-                    ("method", method),
-                    ("path", path),
-                    ("server_type", server_type),
-                ];
-                sample(out, name, &labels, counts);
-            }
-        };
-        family(
-            "kubelet_http_inflight_requests",
-            Kind::Gauge,
-            "[ALPHA] Requests that are being answered",
-            &|out, name, labels, counts| out.sample(name, labels, counts.in_flight),
-        );
-        family(
-            "kubelet_http_requests_duration_seconds",
-            Kind::Histogram,
-            "[ALPHA] How long requests took, in seconds",
-            &|out, name, labels, counts| out.histogram(name, labels, &counts.seconds),
-        );
-        family(
-            "kubelet_http_requests_total",
-            Kind::Counter,
-            "[ALPHA] Requests since the agent started",
-            &|out, name, labels, counts| out.sample(name, labels, counts.total),
-        );
-        let name = "kubelet_websocket_streaming_requests_total";
-        out.metric(name, Kind::Counter, "[ALPHA] WebSockets that were translated for the runtime");
-        for (subresource, total) in &*lock(&self.websockets) {
-            out.sample(name, &[("subresource", subresource)], *total);
-        }
+        self.in_flight.write(out);
+        self.seconds.write(out);
+        self.total.write(out);
+        self.websockets.write(out);
     }
-}
-
-fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters that a panic left half counted are still counters.
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(counts) = lock(&self.metrics.requests).get_mut(&self.series) {
-            counts.in_flight -= 1;
-            counts.seconds.observe(self.began.elapsed().as_secs_f64());
-        }
+        self.metrics.in_flight.change(self.values, |gauge| gauge.0 -= 1);
+        self.metrics.seconds.change(self.values, |all| all.observe(self.began.elapsed().as_secs_f64()));
     }
 }
 
