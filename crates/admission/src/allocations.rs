@@ -10,7 +10,7 @@ use kube_model::{PodUid, pod};
 use crate::{Node, Rejection, fit, ports};
 
 /// The allocations of all pods that the node has taken and that have not ended. Sums are kept, not made anew for each
-/// question, so what one more pod costs does not grow with how many there are.
+/// question: who is asked about one more pod only looks whether the others are still the same.
 #[derive(Debug, Clone, Default)]
 pub struct Allocations {
     pods: BTreeMap<PodUid, Arc<Pod>>,

@@ -12,6 +12,11 @@ use crate::{Allocations, Node, Rejection};
 pub(crate) const PODS: &str = "pods";
 pub(crate) const STORAGE: &str = "ephemeral-storage";
 
+/// The reason of a pod that does not fit begins with this; the resource follows.
+pub(crate) const PREFIX: &str = "OutOf";
+/// The reason of a critical pod that does not fit.
+pub(crate) const NOBODY_PREEMPTED: &str = "UnexpectedAdmissionError";
+
 /// A resource of which there is not enough: thousandths of a core for `cpu`, else bytes or a count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lack {
@@ -27,7 +32,7 @@ impl Lack {
         let message = format!(
             "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
         );
-        Rejection { reason: format!("OutOf{resource}"), message }
+        Rejection { reason: format!("{PREFIX}{resource}"), message }
     }
 
     fn missing(&self) -> i64 {
@@ -66,7 +71,7 @@ pub(crate) fn nobody_preempted(lacking: &[Lack]) -> Option<Rejection> {
         "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods \
          to preempt: no set of running pods found to reclaim resources: [{missing}]"
     );
-    Some(Rejection { reason: "UnexpectedAdmissionError".to_owned(), message })
+    Some(Rejection { reason: NOBODY_PREEMPTED.to_owned(), message })
 }
 
 /// What a pod has of the node once it is taken, by resource: thousandths of a core for `cpu`, else bytes or a count.

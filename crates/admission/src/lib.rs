@@ -26,6 +26,8 @@ pub use fit::requested;
 pub use resources::{Amounts, Measured, NodeResources, Reservations, Resources};
 pub use sysctls::{NotNamespaced, SysctlAllowlist};
 
+/// The reason of a pod whose ports of the node others have.
+const PORTS: &str = "NodePorts";
 /// The label of a pod or node that names its operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
 const OS: &str = "linux";
@@ -76,6 +78,11 @@ impl Rejection {
     }
 }
 
+/// Whether a pod that was turned away for this reason might be taken with fewer others beside it.
+pub fn is_for_others(reason: &str) -> bool {
+    reason.starts_with(fit::PREFIX) || [PORTS, fit::NOBODY_PREEMPTED].contains(&reason)
+}
+
 /// Whether `node` takes `pod` beside `others`, of which it is not one.
 ///
 /// # Errors
@@ -95,7 +102,7 @@ pub fn admit(pod: &Pod, node: &Node, others: &Allocations) -> Result<(), Rejecti
     }
     if others.conflicts_with_ports_of(spec) {
         unfit.push(Rejection::of_predicate(
-            "NodePorts",
+            PORTS,
             "node(s) didn't have free ports for the requested pod ports",
         ));
     }

@@ -231,3 +231,13 @@ fn the_first_reason_is_told_in_the_kubelets_order() {
         assert_eq!(verdict(&with_spec(spec.clone()), &node(), &[]), want, "{spec}");
     }
 }
+
+#[test]
+fn what_others_have_is_told_from_what_the_node_is() {
+    for reason in ["OutOfcpu", "OutOfpods", "NodePorts", "UnexpectedAdmissionError"] {
+        assert!(is_for_others(reason), "{reason}");
+    }
+    for reason in ["NodeAffinity", "TaintToleration", "SysctlForbidden", "AppArmor", "PodOSNotSupported"] {
+        assert!(!is_for_others(reason), "{reason}");
+    }
+}

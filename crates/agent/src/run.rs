@@ -116,6 +116,9 @@ impl Agent {
         // What is under way at the pod API is waited for below.
         self.telling.stop.cancel();
         self.workers.shutdown().await;
+        // These are not waited for before they are told: a request at the pod API may take as long as it likes.
+        self.in_cluster.stop.cancel();
+        self.serving.stop.cancel();
         self.telling.end().await;
         self.in_cluster.end().await;
         self.serving.end().await;

@@ -21,7 +21,7 @@ pub use listed::{container_as_listed, sandbox_as_listed};
 pub struct SandboxContainer {
     /// ID of the sandbox that the container is in; the list of containers has it.
     pub sandbox_id: String,
-    /// The runtime's answer; put the last words into its `message` before, see [`crate::termination`].
+    /// The runtime's answer; put the termination message into its `message` before, see [`crate::termination`].
     pub status: v1::ContainerStatus,
 }
 

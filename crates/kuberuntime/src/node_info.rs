@@ -55,9 +55,9 @@ impl NodeInfo {
         };
         let mut node = known.as_deref().map_or_else(|| self.own.clone(), |node| self.of(node));
         // The runtime itself knows before the Node tells of it.
-        if let Ok(known) =
-            self.supplemental_groups_policy.get_or_try_init(|| self.runtime.knows_groups()).await
-        {
+        // All who wait for its answer wait at once, and not one after the other.
+        let groups = self.supplemental_groups_policy.get_or_try_init(|| self.runtime.knows_groups());
+        if let Ok(Ok(known)) = tokio::time::timeout(PATIENCE, groups).await {
             node.supplemental_groups_policy = *known;
         }
         Arc::new(node)
@@ -94,8 +94,7 @@ impl Runtime {
         if !self.view.borrow().ready {
             return Err(NotKnown);
         }
-        let asked = tokio::time::timeout(PATIENCE, self.client.status(StatusRequest::default())).await;
-        let status = asked.ok().and_then(Result::ok).ok_or(NotKnown)?;
+        let status = self.client.status(StatusRequest::default()).await.map_err(|_| NotKnown)?;
         Ok(status.features.is_some_and(|features| features.supplemental_groups_policy))
     }
 }
@@ -118,6 +117,10 @@ impl Admit for NodeInfo {
         active: Vec<Arc<Pod>>,
     ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
         Box::pin(async move { admit(pod, &active, &self.allocations, |fresh| self.get(fresh)).await })
+    }
+
+    fn is_for_others(&self, rejection: &Rejection) -> bool {
+        admission::is_for_others(&rejection.reason)
     }
 
     fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()> {

@@ -90,6 +90,10 @@ impl AgentProbes {
     fn save(&self, uid: &PodUid) {
         let path = self.file(uid);
         let outcomes = self.prober.results(uid);
+        if outcomes.0.is_empty() {
+            // Of a pod that ends: what is there says nothing of any other container, and goes with its folder.
+            return;
+        }
         let write = || -> std::io::Result<()> {
             let partial = path.with_extension("tmp");
             let mut file =

@@ -179,6 +179,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         match plan.progress {
             Progress::Removed | Progress::Left => {
                 self.report(Input::Stopped);
+                // What that has changed is no news.
+                let desired = self.desired.borrow_and_update().clone();
                 let garbage = plan.progress == Progress::Left;
                 match self.clean_up(if garbage { CleanUp::Left } else { CleanUp::Removed }).await {
                     Ok(()) => return ControlFlow::Break(garbage),

@@ -126,7 +126,8 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
             let mut answers = order.answers.subscribe();
             let earlier = undecided.earlier();
             let answer = admission.admit(pod, workers.inner.active_pods(uid, &earlier)).await;
-            if answer.is_ok() || earlier.is_empty() {
+            let for_others = answer.as_ref().is_err_and(|rejection| admission.is_for_others(rejection));
+            if earlier.is_empty() || !for_others {
                 return answer;
             }
             // It may have been turned away for one that is turned away itself. The sender outlives this.

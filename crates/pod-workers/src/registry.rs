@@ -335,8 +335,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                 }
                 (Effect::Finish, _, Some(worker)) => worker.status.finish(),
                 (Effect::CollectGarbage, _, Some(worker)) => self.collect_garbage(uid, worker.key.clone()),
-                (Effect::CountOrphan, ..) => {
-                    tracing::info!(%uid, "the runtime has a pod that no source wants: removing it");
+                (Effect::CountOrphan, _, worker) => {
+                    let pod = worker.map(|worker| tracing::field::display(&worker.key));
+                    tracing::info!(pod, %uid, "the runtime has a pod that no source wants: removing it");
                     self.inner.context.observer.orphaned();
                 }
                 (Effect::Forget, ..) => {

@@ -170,13 +170,19 @@ pub struct StartContainer<'a> {
 pub trait Admit: Send + Sync + 'static {
     /// Whether the node takes `pod` beside the `active` pods: all others that it has taken and that have not ended, or
     /// that may be taken yet. May allocate, and free what others hold; must allocate nothing for a pod that it does not
-    /// take, which may be asked for again. Asked for once in the life of a pod, before anything of it is there; not for one
-    /// that was found running. A call is dropped when the pod is to end.
+    /// take. Asked for before anything of the pod is there, not for one that was found running; once, but for a pod that
+    /// [is turned away for others](Self::is_for_others) whose own answer was still to come. A call is dropped when the pod
+    /// is to end.
     fn admit<'a>(
         &'a self,
         pod: &'a Arc<Pod>,
         active: Vec<Arc<Pod>>,
     ) -> BoxFuture<'a, Result<Allocated, Rejection>>;
+
+    /// Whether a pod was turned away for what other pods have, and might be taken if one of them were not there.
+    fn is_for_others(&self, _rejection: &Rejection) -> bool {
+        true
+    }
 
     /// Takes back what a pod has, if it has anything: nothing of it runs any more, nor will. May come more than once.
     fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()>;

@@ -75,10 +75,14 @@ impl TokenBucket {
         self.tokens -= 1.0;
     }
 
-    /// How long until there is a token.
+    /// How long until there is a token; [`Duration::MAX`] if there will be none.
     pub fn wait(&self) -> Duration {
-        let missing = (1.0 - self.tokens).max(0.0);
-        Duration::try_from_secs_f64(missing / self.per_second).unwrap_or(Duration::ZERO)
+        match 1.0 - self.tokens {
+            missing if missing > 0.0 => {
+                Duration::try_from_secs_f64(missing / self.per_second).unwrap_or(Duration::MAX)
+            }
+            _ => Duration::ZERO,
+        }
     }
 }
 

@@ -124,6 +124,7 @@ pub async fn follow<F: Follower>(
                 saving = None;
                 // Those that changed meanwhile are written once more.
                 asleep.extract_if(.., |pod| !unsaved.contains(pod)).for_each(|pod| follower.wake(&pod));
+                until = Instant::now() + PATIENCE;
             }
             () = sleep_until(until), if !asleep.is_empty() => {
                 tracing::warn!("probe outcomes are not written down within {PATIENCE:?}: the disk does not answer");

@@ -160,6 +160,24 @@ async fn who_was_turned_away_for_a_pod_that_is_turned_away_itself_is_taken() {
     until_phase(&world, "u3", "Failed").await;
 }
 
+/// A node that is asked slowly and takes none of them: nobody waits for another's answer, nor is asked for twice.
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_for_nobody_elses_sake_waits_for_nobody() {
+    let world = world_for(9);
+    let began = now();
+    for uid in ["u1", "u2", "u3", "u4"] {
+        world.fake.state.lock().unwrap().admission_takes.insert(uid, Duration::from_secs(5));
+        let mut picky = common(uid);
+        picky.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "tape".to_owned())].into());
+        world.workers.set(Arc::new(picky));
+    }
+    for uid in ["u1", "u2", "u3", "u4"] {
+        until_phase(&world, uid, "Failed").await;
+    }
+    assert_eq!(now().duration_since(began).as_secs(), 5);
+    assert_eq!(world.fake.state.lock().unwrap().admissions.len(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_whose_answer_never_comes_can_be_removed_and_then_its_place_is_free() {
     for deleted in [false, true] {

@@ -306,6 +306,10 @@ impl Admit for Fake {
         })
     }
 
+    fn is_for_others(&self, rejection: &Rejection) -> bool {
+        admission::is_for_others(&rejection.reason)
+    }
+
     fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             self.state.lock().unwrap().allocated.remove(uid);
