@@ -1,6 +1,7 @@
-//! What the prober tells on its way to the pod workers: changed outcomes are written down before a worker acts by them,
-//! so that a status which was shown is known after a restart of the agent, too. A disk that does not answer holds them
-//! up for a moment only.
+//! What the prober tells on its way to the pod workers: changed outcomes are written down before a worker is woken for
+//! them, so that a status which was shown is known after a restart of the agent, too. A disk that does not answer holds
+//! them up for a moment only. A worker that is awake for another reason may see an outcome before it is on disk: an agent
+//! that is killed in that moment goes on with the one before, until the probe settles again.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
