@@ -37,6 +37,7 @@ pub(super) const TABLE: &[Row] = &[
     row("metrics", 1, &["kube-model"]),
     row("pod-lifecycle", 1, &["kube-model", "util"]),
     row("pod-manager", 1, &["kube-model"]),
+    row("volume-plan", 1, &["kube-model", "util"]),
     row("apiserver-sync", 2, &["kube-model", "util"]),
     row("cgroups", 2, &["kube-model"]),
     row("cri-client", 2, &["kube-model", "node-proto", "util"]),
@@ -46,6 +47,8 @@ pub(super) const TABLE: &[Row] = &[
     row("podsource", 2, &["kube-model", "manifest", "pod-api", "pod-manager", "util"]),
     row("serving", 2, &["util"]),
     row("stats", 2, &["kube-model", "node-proto"]),
+    row("volume-fs", 2, &["util"]),
+    row("volumes", 2, &["kube-model", "util", "volume-fs", "volume-plan"]),
     row("node-reporter", 3, &["admission", "kube-model", "metrics", "util"]),
     row("pod-workers", 3, &["admission", "kube-model", "metrics", "pod-lifecycle", "pod-manager", "util"]),
     row("prober", 3, &["kube-model", "metrics", "util"]),
@@ -68,6 +71,8 @@ pub(super) const TABLE: &[Row] = &[
             "server",
             "stats",
             "util",
+            "volume-plan",
+            "volumes",
         ],
     ),
     row("pleg", 4, &["cri-client", "cri-config", "kube-model", "kuberuntime", "pod-workers", "util"]),
@@ -124,12 +129,14 @@ mod tests {
                 let below = find(used).map(|r| r.place);
                 let lower = matches!(below, Some(Place::Layer(l)) if l < layer)
                     // The configuration model speaks in quantities and durations; the pod API is one of the sources,
-                    // and has connections as other servers do; the PLEG asks the runtime manager, as upstream's does.
+                    // and has connections as other servers do; the PLEG asks the runtime manager, as upstream's does; what
+                    // volumes need of Linux stands in a room of its own.
                     || [
                         ("node-config", "kube-model"),
                         ("pod-api", "serving"),
                         ("podsource", "pod-api"),
                         ("pleg", "kuberuntime"),
+                        ("volumes", "volume-fs"),
                     ]
                     .contains(&(row.name, *used));
                 assert!(lower, "{} uses {used}, which stands at {below:?}", row.name);
