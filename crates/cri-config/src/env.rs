@@ -10,9 +10,7 @@ use std::net::IpAddr;
 
 use kube_model::core::{Container, EnvFromSource, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
 use kube_model::expansion::{Budget, expand};
-use kube_model::pod;
-use kube_model::quantity::Quantity;
-use kube_model::resources::{CPU, HUGEPAGES_PREFIX, MEMORY, amount, pod_level};
+use kube_model::{downward, pod};
 
 use crate::error::{ConfigError, FieldError};
 use crate::settings::Settings;
@@ -194,14 +192,10 @@ impl<'a> Scope<'a> {
     }
 
     fn field(&self, path: &str) -> Option<String> {
-        let meta = &self.pod.metadata;
         let own = |text: &Option<String>| text.clone().unwrap_or_default();
         let join = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let first = |ips: &[IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
         Some(match path {
-            "metadata.name" => own(&meta.name),
-            "metadata.namespace" => own(&meta.namespace),
-            "metadata.uid" => own(&meta.uid),
             // As old manifests say it. Rule: upstream `ConvertDownwardAPIFieldLabel`.
             "spec.nodeName" | "spec.host" => own(&self.spec.node_name),
             "spec.serviceAccountName" => own(&self.spec.service_account_name),
@@ -209,63 +203,12 @@ impl<'a> Scope<'a> {
             "status.hostIPs" => join(&self.settings.node_ips),
             "status.podIP" => first(self.pod_ips),
             "status.podIPs" => join(self.pod_ips),
-            _ => {
-                let (map, key) = path.strip_suffix("']")?.split_once("['")?;
-                let map = match map {
-                    "metadata.labels" => &meta.labels,
-                    "metadata.annotations" => &meta.annotations,
-                    _ => return None,
-                };
-                map.as_ref().and_then(|m| m.get(key)).cloned().unwrap_or_default()
-            }
+            _ => return downward::metadata(&self.pod.metadata, path),
         })
     }
 
     fn resource(&self, selector: &ResourceFieldSelector) -> Result<String, String> {
-        let container = match selector.container_name.as_deref() {
-            None | Some("") => self.container,
-            Some(name) => {
-                pod::container(self.spec, name).ok_or_else(|| format!("the pod has no container {name:?}"))?.1
-            }
-        };
-        let unsupported = || format!("{:?} is no resource that a variable can have", selector.resource);
-        let (list, name) = selector.resource.split_once('.').ok_or_else(unsupported)?;
-        if !([CPU, MEMORY, "ephemeral-storage"].contains(&name) || name.starts_with(HUGEPAGES_PREFIX)) {
-            return Err(unsupported());
-        }
-        let own = container.resources.as_ref();
-        let quantity = match list {
-            "limits" => amount(own.and_then(|r| r.limits.as_ref()), name)
-                .filter(|q| q.nanos() != 0)
-                .or_else(|| self.default_limit(name)),
-            "requests" => amount(own.and_then(|r| r.requests.as_ref()), name),
-            _ => return Err(unsupported()),
-        };
-        let divisor = match &selector.divisor {
-            None => None,
-            Some(d) => Some(Quantity::try_from(d).map_err(|e| format!("divisor {:?}: {e}", d.0))?),
-        };
-        let unit = |q: &Quantity| if name == CPU { q.milli_value() } else { q.value() };
-        // Zero is how the API writes "none".
-        let one = if name == CPU { 1000 } else { 1 };
-        let divisor = divisor.map(|d| unit(&d)).filter(|d| *d > 0).unwrap_or(one);
-        let value = quantity.map_or(0, |q| unit(&q).max(0));
-        Ok(value.unsigned_abs().div_ceil(divisor.unsigned_abs()).to_string())
-    }
-
-    /// Where a container has no limit: the pod's, else what the node has for pods.
-    fn default_limit(&self, name: &str) -> Option<Quantity> {
-        let of_pod = pod_level(self.spec).and_then(|r| amount(r.limits.as_ref(), name));
-        let node = &self.settings.allocatable;
-        of_pod.filter(|q| q.nanos() != 0).or_else(|| {
-            let text = match name {
-                CPU => format!("{}m", node.milli_cpu),
-                MEMORY => node.memory.to_string(),
-                "ephemeral-storage" => node.ephemeral_storage.to_string(),
-                _ => return None,
-            };
-            text.parse().ok()
-        })
+        downward::resource(self.spec, Some(self.container), selector, &self.settings.allocatable)
     }
 }
 

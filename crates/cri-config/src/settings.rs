@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use kube_model::downward::Allocatable;
+
 use crate::dns::ResolvConf;
 
 /// Facts and choices of the node that do not depend on the pod.
@@ -122,15 +124,4 @@ pub enum Version {
     V1,
     /// The unified hierarchy.
     V2,
-}
-
-/// What the node offers to pods (`status.allocatable`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Allocatable {
-    /// CPU in thousandths of a core.
-    pub milli_cpu: i64,
-    /// Memory in bytes.
-    pub memory: i64,
-    /// Local disk in bytes.
-    pub ephemeral_storage: i64,
 }

@@ -6,6 +6,7 @@
 
 pub mod age;
 pub mod apparmor;
+pub mod downward;
 pub mod duration;
 pub mod expansion;
 pub mod hash;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::settings::Allocatable;
 use crate::test_pods::{pod, spec};
+use kube_model::downward::Allocatable;
 
 /// The environment of the container `app`, one `NAME=value` a line.
 fn env(spec_json: &str) -> Result<String, String> {
