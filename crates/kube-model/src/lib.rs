@@ -13,6 +13,7 @@ pub mod hash;
 mod ids;
 pub mod labels;
 mod moment;
+pub mod objects;
 pub mod observed;
 pub mod pod;
 pub mod probe;

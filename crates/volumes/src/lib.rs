@@ -1,1 +1,5 @@
 #![doc = include_str!("../README.md")]
+
+mod content;
+
+pub use content::{Content, ContentError, NoContent, Token};
