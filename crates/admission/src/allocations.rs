@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube_model::core::{Pod, PodSpec};
-use kube_model::resources::requests;
+use kube_model::qos::QosClass;
+use kube_model::resources::{CPU, requests};
 use kube_model::{PodUid, pod};
 
 use crate::{Node, Rejection, fit, ports};
@@ -16,19 +17,26 @@ pub struct Allocations {
     pods: BTreeMap<PodUid, Arc<Pod>>,
     /// By resource. Wider than any amount, so that what was added can be taken away again.
     requested: BTreeMap<String, i128>,
+    burstable_milli_cpu: i128,
     ports: ports::Taken,
 }
 
 impl Allocations {
-    /// Takes a pod in as it is now, whether the node has room for it or not: one that runs has what it has. Costs nothing
-    /// if it is in already.
-    pub fn set(&mut self, uid: &PodUid, pod: &Arc<Pod>) {
+    /// Takes in the `active` pods, which are all that there are, as they are now: whether the node has room for them or
+    /// not, one that runs has what it has. Costs little where they are in already.
+    pub fn sync(&mut self, active: &BTreeMap<PodUid, Arc<Pod>>) {
+        self.retain(|uid| active.contains_key(uid));
+        active.iter().for_each(|(uid, pod)| self.set(uid, pod));
+    }
+
+    /// Takes one pod in, as it is now.
+    pub(crate) fn set(&mut self, uid: &PodUid, pod: &Arc<Pod>) {
         if self.pods.get(uid).is_some_and(|known| Arc::ptr_eq(known, pod)) {
             return;
         }
         self.remove(uid);
         if let Some(spec) = &pod.spec {
-            self.count(spec, 1);
+            self.count(pod, spec, 1);
             self.ports.add(spec);
         }
         self.pods.insert(uid.clone(), Arc::clone(pod));
@@ -38,7 +46,7 @@ impl Allocations {
     pub fn remove(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.remove(uid) else { return };
         if let Some(spec) = &pod.spec {
-            self.count(spec, -1);
+            self.count(&pod, spec, -1);
             self.ports.remove(spec);
         }
     }
@@ -49,16 +57,17 @@ impl Allocations {
         gone.iter().for_each(|uid| self.remove(uid));
     }
 
-    /// Takes a pod in beside the `active` ones, which have what they have and are all that there are, if the node has room
-    /// for it and it for the node; else it has nothing.
+    /// Takes a pod in beside the `active` ones if the node has room for it and it for the node; else it has nothing.
     ///
     /// # Errors
     /// The first reason against it.
-    pub fn admit(&mut self, pod: &Arc<Pod>, active: &[Arc<Pod>], node: &Node) -> Result<(), Rejection> {
-        let active: BTreeMap<PodUid, &Arc<Pod>> =
-            active.iter().map(|pod| (pod::identity(pod).0, pod)).collect();
-        self.retain(|uid| active.contains_key(uid));
-        active.iter().for_each(|(uid, pod)| self.set(uid, pod));
+    pub fn admit(
+        &mut self,
+        pod: &Arc<Pod>,
+        active: &BTreeMap<PodUid, Arc<Pod>>,
+        node: &Node,
+    ) -> Result<(), Rejection> {
+        self.sync(active);
         crate::admit(pod, node, self)?;
         self.set(&pod::identity(pod).0, pod);
         Ok(())
@@ -76,13 +85,22 @@ impl Allocations {
         i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// What all pods of the burstable class request of the CPU, in thousandths of a core.
+    pub fn burstable_milli_cpu(&self) -> i64 {
+        i64::try_from(self.burstable_milli_cpu).unwrap_or(i64::MAX)
+    }
+
     pub(crate) fn conflicts_with_ports_of(&self, spec: &PodSpec) -> bool {
         self.ports.conflict(spec)
     }
 
-    fn count(&mut self, spec: &PodSpec, sign: i128) {
+    fn count(&mut self, pod: &Pod, spec: &PodSpec, sign: i128) {
+        let is_burstable = QosClass::of(pod) == QosClass::Burstable;
         for (name, nanos) in requests(spec).iter() {
             let amount = i128::from(fit::amount(name, nanos)) * sign;
+            if name == CPU && is_burstable {
+                self.burstable_milli_cpu += amount;
+            }
             if let Some(sum) = self.requested.get_mut(name) {
                 *sum += amount;
             } else {
@@ -111,6 +129,7 @@ mod tests {
 
     /// Pods, CPU and memory, and whether two ports are free.
     fn held(all: &Allocations) -> (i64, i64, i64, [bool; 2]) {
+        assert_eq!(all.burstable_milli_cpu(), all.requested("cpu"), "all of them are burstable");
         let free = |port: i32| {
             let asking = pod("0", json!([{"containerPort": 1, "hostPort": port}]));
             !all.conflicts_with_ports_of(asking.spec.as_ref().unwrap())
@@ -162,8 +181,38 @@ mod tests {
         }
         all.set(&uid("c"), &small);
         assert_eq!(all.requested("cpu"), i64::MAX);
+        assert_eq!(all.burstable_milli_cpu(), i64::MAX);
         all.retain(|known| *known == uid("c"));
-        assert_eq!(all.requested("cpu"), 1000);
+        assert_eq!([all.requested("cpu"), all.burstable_milli_cpu()], [1000; 2]);
+    }
+
+    #[test]
+    fn what_burstable_pods_share_is_what_they_request_and_no_other_pod() {
+        let of = |requests: serde_json::Value, limits: serde_json::Value| {
+            let container = json!({"name": "c", "resources": {"requests": requests, "limits": limits}});
+            Arc::new(serde_json::from_value::<Pod>(json!({"spec": {"containers": [container]}})).unwrap())
+        };
+        let both = json!({"cpu": "2", "memory": "1Mi"});
+        let guaranteed = of(both.clone(), both);
+        let cases = [
+            ("a burstable one", of(json!({"cpu": "250m"}), json!({})), 250),
+            ("another", of(json!({"cpu": "1500u"}), json!({"memory": "1Mi"})), 252),
+            ("one that requests no CPU", of(json!({"memory": "1Mi"}), json!({})), 252),
+            ("a guaranteed one", guaranteed.clone(), 252),
+            ("one of best effort", of(json!({}), json!({})), 252),
+        ];
+        let (mut all, mut active) = (Allocations::default(), BTreeMap::new());
+        for (case, pod, want) in cases {
+            active.insert(uid(case), pod);
+            all.sync(&active);
+            assert_eq!(all.burstable_milli_cpu(), want, "{case}");
+        }
+        active.insert(uid("another"), guaranteed);
+        active.remove(&uid("one of best effort"));
+        all.sync(&active);
+        assert_eq!((all.pods(), all.burstable_milli_cpu()), (4, 250));
+        all.sync(&BTreeMap::new());
+        assert_eq!((all.pods(), all.burstable_milli_cpu()), (0, 0));
     }
 
     #[test]
@@ -179,7 +228,7 @@ mod tests {
         let (a, b, adopted) = (named("a", "500m"), named("b", "500m"), named("c", "700m"));
         let mut all = Allocations::default();
         let mut ask = |pod: &Arc<Pod>, active: &[&Arc<Pod>]| {
-            let active: Vec<_> = active.iter().map(|pod| Arc::clone(pod)).collect();
+            let active = active.iter().map(|pod| (pod::identity(pod).0, Arc::clone(pod))).collect();
             let reason = all.admit(pod, &active, &node).map_err(|rejection| rejection.reason);
             (reason.err(), all.pods(), all.requested("cpu"))
         };

@@ -1,9 +1,7 @@
 //! Resources: what a pod requests beside what the others do. Rule: upstream
 //! `pkg/scheduler/framework/plugins/noderesources` `Fits`, and `pkg/kubelet/preemption` for critical pods.
 
-use std::collections::BTreeMap;
-
-use kube_model::core::{Pod, PodSpec};
+use kube_model::core::PodSpec;
 use kube_model::quantity::Quantity;
 use kube_model::resources::{CPU, MEMORY, requests};
 
@@ -72,14 +70,6 @@ pub(crate) fn nobody_preempted(lacking: &[Lack]) -> Option<Rejection> {
          to preempt: no set of running pods found to reclaim resources: [{missing}]"
     );
     Some(Rejection { reason: NOBODY_PREEMPTED.to_owned(), message })
-}
-
-/// What a pod has of the node once it is taken, by resource: thousandths of a core for `cpu`, else bytes or a count.
-pub fn requested(pod: &Pod) -> BTreeMap<String, i64> {
-    let requests = pod.spec.iter().flat_map(|spec| {
-        requests(spec).iter().map(|(name, nanos)| (name.to_owned(), amount(name, nanos))).collect::<Vec<_>>()
-    });
-    requests.chain([(PODS.to_owned(), 1)]).filter(|(_, amount)| *amount > 0).collect()
 }
 
 /// Rounded up.

@@ -22,7 +22,6 @@ use kube_model::pod;
 use kube_model::resources::is_critical;
 
 pub use allocations::Allocations;
-pub use fit::requested;
 pub use resources::{Amounts, Measured, NodeResources, Reservations, Resources};
 pub use sysctls::{NotNamespaced, SysctlAllowlist};
 

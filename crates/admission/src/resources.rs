@@ -50,9 +50,8 @@ pub struct Reservations {
 pub struct NodeResources {
     /// All that there is.
     pub capacity: Amounts,
-    /// What of it pods do not get: `systemReserved`, `kubeReserved`, and what has to be left lest pods be evicted.
-    pub reserved: Amounts,
-    /// What pods can have, each by its requests. From memory huge pages are taken, which the kernel has set apart.
+    /// What pods can have, each by its requests: not what is reserved, nor what has to be left lest pods be evicted. From
+    /// memory huge pages are taken, too, which the kernel has set apart.
     pub allocatable: Amounts,
     /// What all pods together may use where that is enforced. Unlike `allocatable` it has what is left against
     /// eviction, which is there to be noticed; and process ids, of which the Node does not tell.
@@ -78,17 +77,11 @@ impl NodeResources {
             capacity.insert(format!("{HUGEPAGES_PREFIX}{size}"), *bytes);
         }
         let of = |amounts: &Amounts, name: &str| amounts.get(name).copied().unwrap_or_default();
-        let reserved = capacity
-            .keys()
-            .map(|name| (name, of(&kept.reserved, name).saturating_add(of(&kept.against_eviction, name))));
-        let reserved: Amounts = reserved
-            .filter(|(_, amount)| *amount != 0)
-            .map(|(name, amount)| (name.clone(), amount))
-            .collect();
         let huge: i64 = measured.hugepages.values().sum();
         let left = |name: &str, amount: i64| {
             let set_apart = if name == MEMORY { huge } else { 0 };
-            amount.saturating_sub(of(&reserved, name)).saturating_sub(set_apart).max(0)
+            let withheld = of(&kept.reserved, name).saturating_add(of(&kept.against_eviction, name));
+            amount.saturating_sub(withheld).saturating_sub(set_apart).max(0)
         };
         let allocatable = capacity.iter().map(|(name, amount)| (name.clone(), left(name, *amount))).collect();
         let mut unenforced = capacity.clone();
@@ -99,7 +92,7 @@ impl NodeResources {
             .iter()
             .map(|(name, amount)| (name.clone(), amount.saturating_sub(of(&kept.reserved, name)).max(0)))
             .collect();
-        Self { capacity, reserved, allocatable, for_pods, unenforced }
+        Self { capacity, allocatable, for_pods, unenforced }
     }
 
     /// `status.capacity` of the Node.
@@ -192,10 +185,14 @@ mod tests {
             format!("cpu=2000 hugepages-2Mi={} memory={} pid=32768", mib(4), mib(1024))
         );
         assert_eq!(
-            text(&resources.reserved),
-            format!("cpu=500 ephemeral-storage={} memory={}", mib(1), mib(124))
+            text(&resources.allocatable),
+            format!(
+                "cpu=1500 ephemeral-storage={} hugepages-2Mi={} memory={} pods=110",
+                mib(1023),
+                mib(4),
+                mib(1024 - 124 - 4)
+            )
         );
-        assert_eq!(resources.allocatable[MEMORY], mib(1024 - 124 - 4));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kube_model::core::{Node, Pod};
 use kube_model::view::RuntimeView;
 use kube_model::{Monotonic, PodUid};
 use pod_lifecycle::Rejection;
-use pod_workers::{Admit, Allocated};
+use pod_workers::{ActivePods, Admit};
 use tokio::sync::{OnceCell, watch};
 
 /// How long a pod may wait to learn whether the node has been given a label.
@@ -41,6 +41,14 @@ impl NodeInfo {
     pub fn new(own: admission::Node, runtime: Runtime, object: Option<NodeObject>) -> Self {
         let (supplemental_groups_policy, allocations) = (OnceCell::new(), Mutex::default());
         Self { own, runtime, supplemental_groups_policy, object, allocations }
+    }
+
+    /// What the burstable ones of the `active` pods, which are all that there are, request of the CPU together, in
+    /// thousandths of a core.
+    pub fn burstable_milli_cpu(&self, active: &ActivePods) -> i64 {
+        let mut allocations = lock(&self.allocations);
+        allocations.sync(active);
+        allocations.burstable_milli_cpu()
     }
 
     /// The node as it is known, or as the API server has it now.
@@ -111,11 +119,7 @@ impl NodeObject {
 }
 
 impl Admit for NodeInfo {
-    fn admit<'a>(
-        &'a self,
-        pod: &'a Arc<Pod>,
-        active: Vec<Arc<Pod>>,
-    ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
+    fn admit<'a>(&'a self, pod: &'a Arc<Pod>, active: ActivePods) -> BoxFuture<'a, Result<(), Rejection>> {
         Box::pin(async move { admit(pod, &active, &self.allocations, |fresh| self.get(fresh)).await })
     }
 
@@ -133,18 +137,17 @@ impl Admit for NodeInfo {
 /// taint from it, since it was last read.
 async fn admit<N: Future<Output = Arc<admission::Node>>>(
     pod: &Arc<Pod>,
-    active: &[Arc<Pod>],
+    active: &ActivePods,
     allocations: &Mutex<Allocations>,
     node: impl Fn(bool) -> N,
-) -> Result<Allocated, Rejection> {
+) -> Result<(), Rejection> {
     let known = node(false).await;
     let mut answer = lock(allocations).admit(pod, active, &known);
     if answer.as_ref().is_err_and(admission::Rejection::may_be_old_news) {
         let fresh = node(true).await;
         answer = lock(allocations).admit(pod, active, &fresh);
     }
-    let rejected = |admission::Rejection { reason, message }| Rejection { reason, message };
-    answer.map_err(rejected).map(|()| Allocated(admission::requested(pod)))
+    answer.map_err(|admission::Rejection { reason, message }| Rejection { reason, message })
 }
 
 fn lock(allocations: &Mutex<Allocations>) -> MutexGuard<'_, Allocations> {
@@ -176,14 +179,13 @@ mod tests {
                 asked.set(asked.get() + 1);
                 std::future::ready(labelled(if is_fresh { fresh } else { known }))
             };
-            let answer = admit(&Arc::new(pod), &[], &Mutex::default(), node).await;
+            let allocations = Mutex::default();
+            let answer = admit(&Arc::new(pod), &ActivePods::new(), &allocations, node).await;
             assert_eq!(asked.get(), questions, "{known}, {fresh}");
-            let given = [("cpu", 1500), ("memory", 1024), ("pods", 1)];
-            let given = Allocated(given.map(|(name, amount)| (name.to_owned(), amount)).into());
-            match taken {
-                true => assert_eq!(answer, Ok(given), "{known}, {fresh}"),
-                false => assert_eq!(answer.unwrap_err().reason, "NodeAffinity"),
-            }
+            let rejected = answer.err().map(|rejection| rejection.reason);
+            assert_eq!(rejected.as_deref(), (!taken).then_some("NodeAffinity"), "{known}, {fresh}");
+            let held = ["cpu", "memory"].map(|name| lock(&allocations).requested(name));
+            assert_eq!(held, if taken { [1500, 1024] } else { [0; 2] }, "{known}, {fresh}");
         }
     }
 }

@@ -7,7 +7,6 @@ use kube_model::{Monotonic, Timestamp};
 
 use crate::context::Context;
 use crate::inputs::{FailedStatus, Grace, Intent};
-use crate::plan::StopCause;
 
 /// `status.reason` of a pod that ran too long.
 pub const REASON: &str = "DeadlineExceeded";
@@ -36,12 +35,12 @@ pub(crate) fn at(cx: Context<'_>) -> Option<Monotonic> {
     Some(started_at(cx) + SignedDuration::from_secs(seconds))
 }
 
-/// What becomes of the pod once its deadline has passed; nothing if it had ended by itself before.
+/// What becomes of the pod once its deadline has passed, as long as it says so; nothing if it had ended by itself before.
 pub(crate) fn intent(cx: Context<'_>, ended: bool) -> Option<Intent> {
     let deadline = at(cx).filter(|d| *d <= cx.inputs.now.mono)?;
     let late = || cx.inputs.memory.crash_backoff.values().any(|b| b.ended().is_some_and(|t| t >= deadline));
-    (!ended || late()).then(|| Intent::Terminate {
-        cause: StopCause::PodEnded,
+    let told = || cx.previous().is_some_and(|status| status.reason.as_deref() == Some(REASON));
+    (!ended || late() || told()).then(|| Intent::Terminate {
         grace: Grace::OfPod,
         status: FailedStatus { reason: REASON.to_owned(), message: MESSAGE.to_owned() },
     })

@@ -9,7 +9,7 @@ use kube_model::pod::{self, ContainerKind};
 use kube_model::view::Wait;
 
 use crate::context::{Context, Index};
-use crate::inputs::{Failure, FailureReason, Grace, Inputs, Intent};
+use crate::inputs::{FailedStatus, Failure, FailureReason, Grace, Inputs, Intent};
 use crate::plan::{Action, Plan, Progress, StopCause};
 use crate::restart::{self, Verdict};
 use crate::{
@@ -24,8 +24,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft::default();
     let index = Index::new(inputs);
     let progress = match (Context::new(inputs, &index), inputs.intent) {
-        (Some(cx), Intent::Run) => run(cx, &mut draft, StopCause::PodEnded, Grace::OfPod),
-        (Some(cx), Intent::Terminate { cause, grace, .. }) => run(cx, &mut draft, *cause, *grace),
+        (Some(cx), Intent::Run | Intent::Terminate { .. }) => run(cx, &mut draft),
         (Some(cx), Intent::Remove { since, grace_seconds }) => remove(cx, &mut draft, *since, *grace_seconds),
         (None, _) => {
             draft.waits.push(wait(None, "Unsupported", "the pod has no spec".to_owned()));
@@ -81,14 +80,10 @@ impl Draft {
     }
 }
 
-/// `cause` and `grace` are for the containers of a pod that has ended, or whose end is wanted.
-fn run(cx: Context<'_>, draft: &mut Draft, cause: StopCause, grace: Grace) -> Progress {
+fn run(cx: Context<'_>, draft: &mut Draft) -> Progress {
     let outcome = phase::outcome(cx, &container_status::all(cx));
     if outcome.phase.is_terminal() {
-        stop_all(cx, draft, grace, cause);
-        draft.clear_away(cx, garbage::of_living(cx));
-        let ended = draft.actions.is_empty() && draft.waits.is_empty();
-        return if ended { Progress::Ended } else { Progress::Going };
+        return end(cx, draft, outcome.termination.as_ref());
     }
     if let Some(at) = deadline::at(cx) {
         draft.wake(at);
@@ -96,6 +91,25 @@ fn run(cx: Context<'_>, draft: &mut Draft, cause: StopCause, grace: Grace) -> Pr
     let progress = go_on(cx, draft);
     draft.waits.extend(ephemeral::waits(cx));
     progress
+}
+
+/// Stops what still runs of a pod that has ended, or that is terminated.
+fn end(cx: Context<'_>, draft: &mut Draft, termination: Option<&Intent>) -> Progress {
+    let (grace, status) = match termination {
+        Some(Intent::Terminate { grace, status }) => (*grace, Some(status)),
+        _ => (Grace::OfPod, None),
+    };
+    stop_all(cx, draft, grace, StopCause::PodEnded);
+    if let Some(FailedStatus { reason, message }) = status.filter(|_| cx.inputs.observed.any_running()) {
+        let until = match grace {
+            Grace::OfPod => None,
+            Grace::Until(end) => Some(end),
+        };
+        draft.waits.push(Wait { until, ..terminating(&format!("{reason}: {message}; ")) });
+    }
+    draft.clear_away(cx, garbage::of_living(cx));
+    let ended = draft.actions.is_empty() && draft.waits.is_empty();
+    if ended { Progress::Ended } else { Progress::Going }
 }
 
 fn go_on(cx: Context<'_>, draft: &mut Draft) -> Progress {
@@ -327,16 +341,15 @@ fn remove(cx: Context<'_>, draft: &mut Draft, since: Monotonic, grace_seconds: O
     let waits = draft.waits.len();
     stop_all(cx, draft, Grace::Until(grace_ends), StopCause::PodRemoved);
     if observed.any_running() || draft.waits.len() > waits {
-        let message = "containers have the grace period to end".to_owned();
-        draft.waits.push(Wait {
-            since: Some(since),
-            until: Some(grace_ends),
-            ..wait(None, "Terminating", message)
-        });
+        draft.waits.push(Wait { since: Some(since), until: Some(grace_ends), ..terminating("") });
         return Progress::Going;
     }
     draft.clear_away(cx, garbage::of_removed(cx));
     Progress::Going
+}
+
+fn terminating(why: &str) -> Wait<Monotonic> {
+    wait(None, "Terminating", format!("{why}containers have the grace period to end"))
 }
 
 fn stop_sandbox(sandbox: &Sandbox) -> Action {

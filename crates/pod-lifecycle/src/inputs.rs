@@ -8,7 +8,6 @@ use kube_model::observed::{Container, ObservedPod};
 use kube_model::probe::PodProbes;
 use kube_model::{Monotonic, Now};
 
-use crate::plan::StopCause;
 use crate::precondition::Unmet;
 
 /// Everything that [`plan`](crate::plan()) and [`status`](crate::status()) may look at.
@@ -42,11 +41,9 @@ pub enum Intent {
     /// ended are kept. A pod that had ended before stays as it ended (upstream `pkg/kubelet/pod_workers.go`
     /// `KillPodOptions`).
     Terminate {
-        /// Why its containers are stopped.
-        cause: StopCause,
-        /// How long they have.
+        /// How long its containers have.
         grace: Grace,
-        /// What the pod's status says of it.
+        /// Why: what the pod's status says of it, and what it is shown to wait for until they have ended.
         status: FailedStatus,
     },
     /// Stop it gracefully, then remove all that the runtime has of it.

@@ -2,7 +2,7 @@
 
 use kube_model::core::{ContainerState, ContainerStatus, PodStatus};
 use kube_model::observed;
-use kube_model::pod::ContainerKind;
+use kube_model::pod::{self, ContainerKind};
 
 use crate::container_status::Statuses;
 use crate::context::Context;
@@ -47,50 +47,46 @@ pub(crate) struct Outcome {
     pub(crate) phase: Phase,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
+    /// [`Intent::Terminate`] of a pod that does not end by itself.
+    pub(crate) termination: Option<Intent>,
+}
+
+/// The status with which the pod has ended, if it has: ours, or the server's copy.
+pub(crate) fn terminal_status(cx: Context<'_>) -> Option<&PodStatus> {
+    cx.previous().into_iter().chain(&cx.inputs.pod.status).find(|status| pod::has_ended(status))
 }
 
 /// A terminal phase stays, whoever wrote it: ours, or the server's copy of the pod (upstream
 /// `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`). Else who terminates the pod decides, be it its deadline, then
 /// the containers; reason and message stay as long as the phase does.
 pub(crate) fn outcome(cx: Context<'_>, statuses: &Statuses) -> Outcome {
+    let wanted = Some(cx.inputs.intent).filter(|intent| matches!(intent, Intent::Terminate { .. })).cloned();
     if let Some(rejection) = precondition::rejection(cx) {
         return Outcome {
             phase: Phase::Failed,
             reason: Some(rejection.reason.clone()),
             message: Some(rejection.status_message()),
+            termination: wanted,
         };
     }
-    let terminal = |status: &PodStatus| status.phase.as_deref().and_then(Phase::terminal);
-    let told = cx.inputs.pod.status.as_ref().filter(|status| terminal(status).is_some());
-    let previous = cx.previous();
-    let previous = previous.filter(|status| terminal(status).is_some()).or(told).or(previous);
+    let previous = terminal_status(cx).or(cx.previous());
     let previous_phase = previous.and_then(|s| s.phase.as_deref());
-    let sticky = previous.and_then(terminal);
+    let sticky = previous_phase.and_then(Phase::terminal);
     let phase = sticky.unwrap_or_else(|| match by_containers(cx, statuses) {
         // Of one that never got to run nobody can say that it succeeded.
         phase if cx.is_over() && !phase.is_terminal() => Phase::Failed,
         phase => phase,
     });
+    let termination = wanted.or_else(|| deadline::intent(cx, phase.is_terminal()));
     if sticky.is_none()
-        && let Some(FailedStatus { reason, message }) = terminated(cx, phase.is_terminal())
+        && let Some(Intent::Terminate { status: FailedStatus { reason, message }, .. }) = &termination
     {
-        return Outcome { phase: Phase::Failed, reason: Some(reason), message: Some(message) };
+        let (reason, message) = (Some(reason.clone()), Some(message.clone()));
+        return Outcome { phase: Phase::Failed, reason, message, termination };
     }
     let kept = previous.filter(|_| previous_phase == Some(phase.as_str()));
-    Outcome {
-        phase,
-        reason: kept.and_then(|s| s.reason.clone()),
-        message: kept.and_then(|s| s.message.clone()),
-    }
-}
-
-/// What a pod fails with that is terminated: because somebody wants it, or by its deadline.
-fn terminated(cx: Context<'_>, ended: bool) -> Option<FailedStatus> {
-    let status = |intent| match intent {
-        Intent::Terminate { status, .. } => Some(status),
-        Intent::Run | Intent::Remove { .. } => None,
-    };
-    status(cx.inputs.intent.clone()).or_else(|| deadline::intent(cx, ended).and_then(status))
+    let (reason, message) = (kept.and_then(|s| s.reason.clone()), kept.and_then(|s| s.message.clone()));
+    Outcome { phase, reason, message, termination }
 }
 
 fn by_containers(cx: Context<'_>, statuses: &Statuses) -> Phase {

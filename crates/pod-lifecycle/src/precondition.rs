@@ -5,7 +5,7 @@ use kube_model::Monotonic;
 use kube_model::view::Wait;
 
 use crate::context::Context;
-use crate::{Rejection, deadline};
+use crate::{Rejection, deadline, phase};
 
 /// Waiting reason where the spec names what the node cannot give.
 pub(crate) const UNSUPPORTED: &str = "Unsupported";
@@ -34,13 +34,16 @@ pub enum Unmet {
     Failed(Rejection),
 }
 
-/// Why the pod fails without having had all that it needs: the node has not taken it, or cannot go on with it.
+/// Why the pod fails without having had all that it needs: the node has not taken it, or cannot go on with it. Nothing
+/// if it had ended before: a terminal phase stays (upstream `pkg/kubelet/kubelet_pods.go` `generateAPIPodStatus`).
 pub(crate) fn rejection(cx: Context<'_>) -> Option<&Rejection> {
     let failed = cx.inputs.preconditions.iter().find_map(|unmet| match unmet {
         Unmet::Failed(rejection) => Some(rejection),
         Unmet::Unsupported { .. } | Unmet::Waiting { .. } => None,
     });
-    cx.inputs.memory.rejection.as_ref().or(failed)
+    let rejection = cx.inputs.memory.rejection.as_ref().or(failed)?;
+    let ended = phase::terminal_status(cx);
+    ended.is_none_or(|status| Rejection::told_by(status).as_ref() == Some(rejection)).then_some(rejection)
 }
 
 /// What the spec names and the node cannot give.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kube_model::core::Container as SpecContainer;
+use kube_model::core::{Container as SpecContainer, PodStatus};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::observed::{Container, ObservedPod, Sandbox};
 use kube_model::view::{EventType, Wait};
@@ -24,7 +24,7 @@ use crate::pod_status::SharedStatus;
 use crate::pods::Desired;
 use crate::registry::{Context, Workers};
 use crate::state::{Input, WorkerState};
-use crate::traits::{Allocated, CleanUp, NodeState, Observed, Probes, Runtime, StepError};
+use crate::traits::{CleanUp, NodeState, Observed, Probes, Runtime, StepError};
 
 /// Delay after a failed observation or clean-up: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -187,9 +187,13 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
                     Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
                 }
             }
-            Progress::Ended if desired.state != WorkerState::Ended => {
+            // Of one that has ended something may come to life, and is stopped: that is cleaned up, too.
+            Progress::Ended if desired.state != WorkerState::Ended || self.last.is_some() => {
                 match self.clean_up(CleanUp::Ended).await {
-                    Ok(()) => self.report(Input::Ended),
+                    Ok(()) => {
+                        self.last = None;
+                        self.report(Input::Ended);
+                    }
                     Err(error) => self.failed_round(&desired, "FailedKillPod", &error).await,
                 }
             }
@@ -258,10 +262,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         if desired.state != WorkerState::Admitting || self.memory.rejection.is_some() {
             return;
         }
-        let status = self.memory.last_status.as_deref().or(desired.pod.status.as_ref());
-        let ended = status.is_some_and(pod::has_ended);
-        self.memory.rejection = status.and_then(Rejection::told_by);
-        if ended {
+        let rejection = self.statuses(desired).next().and_then(Rejection::told_by);
+        self.memory.rejection = rejection;
+        if self.has_ended(desired) {
             return;
         }
         if self.observation.as_ref().is_some_and(|o| !o.pod.is_gone()) {
@@ -278,9 +281,18 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             }
         };
         match answer {
-            Ok(Allocated(resources)) => tracing::debug!(?resources, "Admitted"),
+            Ok(()) => tracing::debug!("Admitted"),
             Err(rejection) => self.reject(rejection),
         }
+    }
+
+    /// The statuses that tell whether the pod has ended: ours, and the one that came with it.
+    fn statuses<'a>(&'a self, desired: &'a Desired) -> impl Iterator<Item = &'a PodStatus> {
+        self.memory.last_status.as_deref().into_iter().chain(&desired.pod.status)
+    }
+
+    fn has_ended(&self, desired: &Desired) -> bool {
+        self.statuses(desired).any(pod::has_ended)
     }
 
     fn reject(&mut self, rejection: Rejection) {
@@ -291,7 +303,8 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// What the pod needs and does not have. One that was refused something for good is rejected, once.
     fn preconditions(&mut self, desired: &Desired) -> Vec<Unmet> {
-        if !desired.state.needs_preconditions() || self.memory.rejection.is_some() {
+        let needs_none = self.has_ended(desired) || !desired.state.needs_preconditions();
+        if needs_none || self.memory.rejection.is_some() {
             return Vec::new();
         }
         let unmet = self.context().runtime.preconditions(&desired.pod);
@@ -449,9 +462,6 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// rest, because it makes the plan void.
     async fn execute(&mut self, desired: &Desired, observation: Observation, actions: Vec<Action>) {
         let observed = observation.pod;
-        if desired.state == WorkerState::Ended {
-            self.report(Input::Sync);
-        }
         self.memory.before_steps(&desired.pod, &actions);
         self.last = Some((Arc::clone(&observed), actions.clone()));
         let all = actions.clone();

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::pod_status::SharedStatus;
 use crate::registry::Workers;
 use crate::state::Input;
-use crate::traits::{Allocated, Probes, Runtime};
+use crate::traits::{Probes, Runtime};
 
 /// So long those who came later wait for an answer.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -115,7 +115,7 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
     pod: &Arc<Pod>,
     place: Option<Place>,
     status: &SharedStatus,
-) -> Result<Allocated, Rejection> {
+) -> Result<(), Rejection> {
     if let Some(place) = &place {
         place.comes().await;
     }
@@ -125,7 +125,7 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
         loop {
             let mut answers = order.answers.subscribe();
             let earlier = undecided.earlier();
-            let answer = admission.admit(pod, workers.inner.active_pods(uid, &earlier)).await;
+            let answer = admission.admit(pod, workers.inner.active_pods(Some(uid), &earlier)).await;
             let for_others = answer.as_ref().is_err_and(|rejection| admission.is_for_others(rejection));
             if earlier.is_empty() || !for_others {
                 return answer;

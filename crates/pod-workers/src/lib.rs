@@ -28,5 +28,5 @@ pub use observer::Observer;
 pub use pod_status::{EventSink, Reporter};
 pub use registry::{Context, Lifecycle, Wanted, Workers, Working, WorkingPods};
 pub use traits::{
-    Admit, Allocated, CleanUp, NodeState, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError,
+    ActivePods, Admit, CleanUp, NodeState, Observed, Probes, Runtime, RuntimeDown, StartContainer, StepError,
 };

@@ -79,7 +79,8 @@ impl Pods {
     pub(crate) fn reconcile(&mut self, pod: Arc<Pod>) -> Effects {
         let uid = pod::identity(&pod).0;
         let Some(entry) = self.pods.get(&uid) else { return Effects::new() };
-        let (known, status) = (entry.desired.pod.status.as_ref(), pod.status.as_ref());
+        let Desired { pod: known, state } = &entry.desired;
+        let (known, status) = (state.restart().unwrap_or(known).status.as_ref(), pod.status.as_ref());
         let ended = status.is_some_and(pod::has_ended) && !known.is_some_and(pod::has_ended);
         if ended || !pod::foreign_conditions(known).eq(pod::foreign_conditions(status)) {
             return self.input(uid, Input::Reconcile(pod));
@@ -171,14 +172,15 @@ impl Pods {
             }
         }
         let is_gone = state == WorkerState::Gone && self.pods.remove(&uid).is_some();
-        if let Some(entry) = self.pods.get_mut(&uid).filter(|_| state != before) {
+        let is_updated = state != before || follow.iter().any(|effect| matches!(effect, Effect::Update(_)));
+        if let Some(entry) = self.pods.get_mut(&uid).filter(|_| is_updated) {
             entry.desired.state = state;
             // First of all: a worker that starts finds it.
             effects.push((uid.clone(), Effect::Pursue));
         }
         for effect in follow {
             match effect {
-                Effect::Update(_) => effects.push((uid.clone(), Effect::Pursue)),
+                Effect::Update(_) => {}
                 Effect::CollectGarbage if !self.garbage.insert(uid.clone()) => {}
                 other => effects.push((uid.clone(), other)),
             }

@@ -25,7 +25,7 @@ use crate::observer::Observer;
 use crate::pod_status::{Changes, EventSink, SharedStatus};
 use crate::pods::{Desired, Effects, Entry, Pods};
 use crate::state::{Effect, Input, WorkerState};
-use crate::traits::{Admit, NodeState, Probes, Runtime, RuntimeDown};
+use crate::traits::{ActivePods, Admit, NodeState, Probes, Runtime, RuntimeDown};
 
 pub use working::{Lifecycle, Wanted, Working, WorkingPods};
 
@@ -157,6 +157,12 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     pub fn known(&self) -> BTreeSet<PodUid> {
         let pods = &self.inner.lock().pods;
         pods.iter().map(|(uid, _)| uid).chain(pods.cache.uids()).cloned().collect()
+    }
+
+    /// All pods that the node has taken and that have not ended (upstream `pkg/kubelet/kubelet_pods.go` `GetActivePods`).
+    /// [`Workers::status_changes`] moves when they may have changed.
+    pub fn active_pods(&self) -> ActivePods {
+        self.inner.active_pods(None, &BTreeSet::new())
     }
 
     /// Does `work`, which must neither take long nor call back, unless there is such a pod: none comes meanwhile.
@@ -321,7 +327,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                     state.workers.insert(uid, self.inner.worker(entry));
                     self.inner.changes.bump_statuses();
                 }
-                (Effect::Pursue | Effect::Update(_), Some(entry), Some(worker)) => {
+                (Effect::Pursue, Some(entry), Some(worker)) => {
                     worker.desired.send_replace(entry.desired.clone());
                 }
                 (Effect::Spawn, _, Some(worker)) => self.spawn(uid, worker),
@@ -412,17 +418,18 @@ impl<R, P> Inner<R, P> {
         Worker { key: key.clone(), arrival: *arrival, desired, status, wake: Arc::default() }
     }
 
-    /// The pods beside this one that the node has taken and that have not ended, and those `undecided`.
-    pub(crate) fn active_pods(&self, uid: &PodUid, undecided: &BTreeSet<PodUid>) -> Vec<Arc<Pod>> {
+    /// The pods that the node has taken and that have not ended, and those `undecided`, `but` for this one.
+    pub(crate) fn active_pods(&self, but: Option<&PodUid>, undecided: &BTreeSet<PodUid>) -> ActivePods {
         let state = self.lock();
-        let active = |(other, entry): &(&PodUid, &Entry)| {
+        let active = |(uid, entry): &(&PodUid, &Entry)| {
             // What runs was taken before the agent was started anew, though its worker has not looked yet.
-            let taken = entry.desired.state.is_admitted() || state.pods.cache.knows(other);
-            let ended = || state.workers.get(*other).is_none_or(|worker| worker.status.has_ended());
-            let counts = taken || undecided.contains(*other);
-            *other != uid && counts && entry.desired.state != WorkerState::Finished && !ended()
+            let taken = entry.desired.state.is_admitted() || state.pods.cache.knows(uid);
+            let ended = || state.workers.get(*uid).is_none_or(|worker| worker.status.has_ended());
+            let counts = taken || undecided.contains(*uid);
+            but != Some(*uid) && counts && entry.desired.state != WorkerState::Finished && !ended()
         };
-        state.pods.iter().filter(active).map(|(_, entry)| Arc::clone(&entry.desired.pod)).collect()
+        let pods = state.pods.iter().filter(active);
+        pods.map(|(uid, entry)| (uid.clone(), Arc::clone(&entry.desired.pod))).collect()
     }
 
     /// The last statuses of a pod that were told.

@@ -18,7 +18,8 @@ pub(crate) enum WorkerState {
     Admitting,
     /// The pod is kept running (upstream `SyncPod`).
     Syncing,
-    /// The pod is wanted and nothing of it runs, nor will. What only a running pod needs was given back.
+    /// The pod is wanted and has ended: nothing of it is to run, ever, so that the node need not take it again. What only a
+    /// running pod needs was given back.
     Ended,
     /// The pod is being stopped (upstream `TerminatingPod`).
     Terminating(Termination),
@@ -92,8 +93,6 @@ pub(crate) enum Input {
     Admitted,
     /// It has ended by itself, and has given back what only a running pod needs.
     Ended,
-    /// There is something to do for it.
-    Sync,
     /// Nothing of it runs any more.
     Stopped,
     /// What the node held for it is gone, but for what is dead of it in the runtime and cannot be removed for now.
@@ -144,6 +143,14 @@ impl WorkerState {
             | Self::Ended
             | Self::Finished
             | Self::Gone => None,
+        }
+    }
+
+    /// What it is to be when it has ended, if it is wanted again.
+    pub(crate) fn restart(&self) -> Option<&Arc<Pod>> {
+        match &self.termination()?.then {
+            Then::Restart(pod) => Some(pod),
+            Then::Forget | Then::Keep => None,
         }
     }
 
@@ -221,9 +228,7 @@ pub(crate) fn transition(state: WorkerState, input: Input) -> (WorkerState, Vec<
         }
         Input::Reconcile(pod) => match state {
             S::Gone => (state, vec![]),
-            _ if state.termination().is_some_and(|t| matches!(t.then, Then::Restart(_))) => {
-                (state.amend(|t| t.then = Then::Restart(pod)), vec![])
-            }
+            _ if state.restart().is_some() => (state.amend(|t| t.then = Then::Restart(pod)), vec![]),
             _ => (state, vec![E::Update(pod)]),
         },
         Input::Remove { grace_seconds, forced, may_run, now } => match state {
@@ -262,10 +267,6 @@ pub(crate) fn transition(state: WorkerState, input: Input) -> (WorkerState, Vec<
         },
         Input::Ended => match state {
             S::Admitting | S::Syncing => (S::Ended, vec![]),
-            _ => (state, vec![]),
-        },
-        Input::Sync => match state {
-            S::Ended => (S::Syncing, vec![]),
             _ => (state, vec![]),
         },
         Input::Stopped => match state {

@@ -168,16 +168,12 @@ pub struct StartContainer<'a> {
 /// Pods are asked for one after the other, in the order in which they came. One whose answer takes long holds up only
 /// itself: those behind it are asked for meanwhile, with it among the active pods.
 pub trait Admit: Send + Sync + 'static {
-    /// Whether the node takes `pod` beside the `active` pods: all others that it has taken and that have not ended, or
-    /// that may be taken yet. May allocate, and free what others hold; must allocate nothing for a pod that it does not
-    /// take. Asked for before anything of the pod is there, not for one that was found running; once, but for a pod that
-    /// [is turned away for others](Self::is_for_others) whose own answer was still to come. A call is dropped when the pod
-    /// is to end.
-    fn admit<'a>(
-        &'a self,
-        pod: &'a Arc<Pod>,
-        active: Vec<Arc<Pod>>,
-    ) -> BoxFuture<'a, Result<Allocated, Rejection>>;
+    /// Whether the node takes `pod` beside the `active` pods, which are all others. May allocate, and free what others
+    /// hold; must allocate nothing for a pod that it does not take. Who wants to know what was allocated asks whoever
+    /// implements this: it goes on changing. Asked for before anything of the pod is there, not for one that was found
+    /// running; once, but for a pod that [is turned away for others](Self::is_for_others) whose own answer was still to
+    /// come. A call is dropped when the pod is to end.
+    fn admit<'a>(&'a self, pod: &'a Arc<Pod>, active: ActivePods) -> BoxFuture<'a, Result<(), Rejection>>;
 
     /// Whether a pod was turned away for what other pods have, and might be taken if one of them were not there.
     fn is_for_others(&self, _rejection: &Rejection) -> bool {
@@ -188,9 +184,8 @@ pub trait Admit: Send + Sync + 'static {
     fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()>;
 }
 
-/// What a pod was given of the node, by resource: thousandths of a core for `cpu`, else bytes or a count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allocated(pub BTreeMap<String, i64>);
+/// The pods that the node has taken and that have not ended, or that may be taken yet.
+pub type ActivePods = BTreeMap<PodUid, Arc<Pod>>;
 
 /// The health prober.
 pub trait Probes: Send + Sync + 'static {

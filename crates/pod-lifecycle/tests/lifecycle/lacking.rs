@@ -1,7 +1,7 @@
 //! Pods that lack something: nothing of them is started, and what runs goes on.
 
 use kube_model::Monotonic;
-use kube_model::core::ContainerStatus;
+use kube_model::core::{ContainerStatus, PodStatus};
 use kube_model::observed::SandboxState;
 use kube_model::probe::ProbeOutcome;
 use pod_lifecycle::{Action, Plan, Progress, Rejection, Unmet};
@@ -223,4 +223,35 @@ fn ephemeral_containers_hold_up_nothing_but_themselves() {
     assert!(status.state.unwrap().running.is_some() && !status.ready && status.started.is_none());
     assert_eq!(sim.running(), ["app", "debug"]);
     assert_eq!(sim.round(0).waits, []);
+}
+
+#[test]
+fn a_pod_that_has_ended_stays_as_it_ended_whatever_it_lacks() {
+    let rejection = |reason: &str| Rejection { reason: reason.into(), message: "it is gone".into() };
+    let statuses = [
+        json!({ "phase": "Succeeded" }),
+        json!({ "phase": "Succeeded", "reason": "Done", "message": "all of it" }),
+        json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource" }),
+        json!({ "phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: too much" }),
+    ];
+    for told in statuses {
+        for (by_node, remembered) in [(false, false), (true, false), (false, true)] {
+            let mut sim = Sim::new(pod(json!({ "restartPolicy": "Never", "containers": ["app"] })));
+            let status: PodStatus = serde_json::from_value(told.clone()).unwrap();
+            match remembered {
+                true => sim.memory.last_status = Some(status.into()),
+                false => sim.edit(|pod| pod.status = Some(status)),
+            }
+            match by_node {
+                true => sim.memory.rejection = Some(rejection("NoSuchDevice")),
+                false => sim.preconditions = vec![Unmet::Failed(rejection("NoSuchDevice"))],
+            }
+            assert_eq!((sim.settle().progress, sim.calls.len()), (Progress::Ended, 0), "{told}");
+            let status = sim.status();
+            let got = json!({ "phase": status.phase, "reason": status.reason, "message": status.message });
+            let want =
+                json!({ "phase": told["phase"], "reason": told["reason"], "message": told["message"] });
+            assert_eq!(got, want);
+        }
+    }
 }

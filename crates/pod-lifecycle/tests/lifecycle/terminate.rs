@@ -1,13 +1,13 @@
 //! Pods whose end somebody wants while their objects stay.
 
-use pod_lifecycle::{FailedStatus, Grace, Intent, Progress, StopCause};
+use pod_lifecycle::{FailedStatus, Grace, Intent, Plan, Progress};
 use serde_json::{Value, json};
 
 use crate::sim::{Sim, exits, pod, short};
 
 fn terminate(grace: Grace) -> Intent {
     let status = FailedStatus { reason: "Evicted".into(), message: "The node was low on resource".into() };
-    Intent::Terminate { cause: StopCause::PodEnded, grace, status }
+    Intent::Terminate { grace, status }
 }
 
 #[test]
@@ -74,6 +74,57 @@ fn a_terminated_pod_is_stopped_with_the_grace_that_it_is_given_and_stays_failed(
             sim.remove();
         }
         assert!(sim.observed.is_gone(), "{case}");
+    }
+}
+
+/// What is shown of it until its containers have ended, also after a first attempt that was cut off.
+#[test]
+fn a_terminated_pod_is_shown_to_wait_with_what_terminates_it() {
+    let evicted = "Evicted: The node was low on resource; containers have the grace period to end";
+    let late = "DeadlineExceeded: Pod was active on the node longer than the specified deadline; containers have the \
+                grace period to end";
+    type Set = fn(&mut Sim);
+    let cases: &[(&str, Set, Option<&str>, Option<i64>)] = &[
+        ("its own grace", |s| s.intent = terminate(Grace::OfPod), Some(evicted), None),
+        ("another one", |s| s.intent = terminate(Grace::Until(s.after(7))), Some(evicted), Some(7)),
+        ("its deadline", |s| s.now = s.after(60), Some(late), None),
+        (
+            "its deadline, and nothing is remembered but the status",
+            |s| {
+                s.now = s.after(60);
+                s.round(0);
+                let told = s.status();
+                s.forget();
+                s.edit(|pod| pod.status = Some(told));
+            },
+            Some(late),
+            None,
+        ),
+        (
+            "it is told later than its deadline",
+            |s| {
+                s.now = s.after(60);
+                s.intent = terminate(Grace::Until(s.after(7)));
+            },
+            Some(evicted),
+            Some(7),
+        ),
+        ("it runs", |_| (), None, None),
+    ];
+    for (case, set, want, left) in cases {
+        let spec = json!({ "activeDeadlineSeconds": 50, "containers": ["a", "b"] });
+        let mut sim = Sim::started(pod(spec));
+        set(&mut sim);
+        let until = left.map(|seconds| sim.after(seconds));
+        let shown = |plan: &Plan| {
+            let terminating = plan.waits.iter().filter(|wait| wait.reason == "Terminating");
+            terminating.map(|wait| (wait.message.clone(), wait.until)).collect::<Vec<_>>()
+        };
+        let want: Vec<_> = want.iter().map(|text| ((*text).to_owned(), until)).collect();
+        for round in ["first", "second"] {
+            assert_eq!(shown(&sim.round(1)), want, "{case}, {round} round");
+        }
+        assert_eq!(shown(&sim.settle()), [], "{case}: nothing of it runs, or all");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube_model::core::{PodCondition, PodStatus};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::labels;
 use proptest::prelude::*;
@@ -48,13 +49,8 @@ const UIDS: usize = 4;
 const NAMES: usize = 3;
 
 fn event() -> impl Strategy<Value = Event> {
-    let does = prop_oneof![
-        Just(Input::Admitted),
-        Just(Input::Ended),
-        Just(Input::Sync),
-        Just(Input::Stopped),
-        Just(Input::Stopped)
-    ];
+    let does =
+        prop_oneof![Just(Input::Admitted), Just(Input::Ended), Just(Input::Stopped), Just(Input::Stopped)];
     prop_oneof![
         4 => (0..UIDS, 0..NAMES).prop_map(|(uid, name)| Event::Set { uid, name }),
         2 => (0..UIDS, 0..NAMES).prop_map(|(uid, name)| Event::Delete { uid, name }),
@@ -215,6 +211,40 @@ impl Model {
             }
         }
     }
+}
+
+/// Judged by the pod that there will be: a removed pod that is wanted again begins as it was told of last.
+#[test]
+fn what_others_write_into_a_status_is_news_if_the_pod_that_will_be_does_not_have_it() {
+    let says = |word: Option<&str>| {
+        let mut pod = (*a_pod(0, 0)).clone();
+        let conditions = word.map(|word| vec![condition(word)]);
+        pod.status = Some(PodStatus { conditions, ..PodStatus::default() });
+        Arc::new(pod)
+    };
+    let cases = [
+        ("the same as the one before", Some("before"), true),
+        ("the same as the one that will be", Some("next"), false),
+        ("another one", Some("other"), true),
+        ("none", None, true),
+    ];
+    for (case, written, is_news) in cases {
+        let mut pods = Pods::default();
+        pods.set(says(Some("before")));
+        pods.cache.list(Vec::new());
+        pods.settle(Monotonic::default());
+        pods.remove(&uid(0), Monotonic::default());
+        pods.set(says(Some("next")));
+        assert_eq!(!pods.reconcile(says(written)).is_empty(), is_news, "{case}");
+        pods.input(uid(0), Input::Stopped);
+        pods.cleaned_up(&uid(0), false);
+        let will_be = says(if is_news { written } else { Some("next") });
+        assert_eq!(pods.get(&uid(0)).map(|entry| &entry.desired.pod), Some(&will_be), "{case}");
+    }
+}
+
+fn condition(kind: &str) -> PodCondition {
+    PodCondition { type_: kind.to_owned(), status: "True".to_owned(), ..PodCondition::default() }
 }
 
 proptest! {

@@ -54,7 +54,6 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("start", Input::Start),
         ("admitted", Input::Admitted),
         ("ended", Input::Ended),
-        ("sync", Input::Sync),
         ("stopped", Input::Stopped),
         ("cleaned up", Input::CleanedUp { garbage: false }),
         ("cleaned up, garbage", Input::CleanedUp { garbage: true }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube_model::core::{Pod, PodCondition, PodReadinessGate, PodStatus};
-use kube_model::observed::SandboxState;
+use kube_model::observed::{ContainerState, SandboxState};
 use kube_model::view::PodView;
 use pod_lifecycle::{Rejection, Unmet};
 
@@ -95,6 +95,88 @@ async fn a_pod_that_can_never_have_what_it_needs_has_failed_for_good_and_that_is
     assert!(failed(&views, &world.fake));
     assert!(events(&views[0], "NoSuchDevice").eq([(1, "it is gone")]));
     assert!(!world.fake.calls().iter().any(|call| call.starts_with("create")));
+}
+
+/// What makes something ready may give it up when the pod has ended.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_ended_needs_nothing_any_more() {
+    let world = World::new();
+    let mut job = a_pod("u1", "web-node1");
+    job.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    world.workers.set(Arc::new(job.clone()));
+    world.until_running().await;
+    let rejection = Rejection { reason: "NoSuchDevice".to_owned(), message: "it is gone".to_owned() };
+    world.fake.exit("c2", 0);
+    world.relist();
+    let succeeded = |views: &[Arc<PodView>], _: &Fake| {
+        views.iter().any(|view| view.status.phase.as_deref() == Some("Succeeded"))
+    };
+    world.until("succeeded", succeeded).await;
+    world.fake.state.lock().unwrap().preconditions = vec![Unmet::Failed(rejection)];
+    world.workers.wake(&"u1".into());
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    // Also after a restart of the agent, with the status that the API server has.
+    let status = world.workers.views()[0].status.clone();
+    world.workers.shutdown().await;
+    let again = World::over(Arc::clone(&world.fake));
+    again.workers.set(Arc::new(Pod { status: Some((*status).clone()), ..job }));
+    again.workers.sources_ready();
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    for world in [&world, &again] {
+        let views = world.workers.views();
+        assert!(succeeded(&views, &world.fake), "{views:?}");
+        assert_eq!(events(&views[0], "NoSuchDevice").count(), 0);
+        assert!(world.counted.take().iter().all(|line| !line.starts_with("rejected")));
+    }
+}
+
+/// Its node has taken it once, and need not take it again: it has no share of it any more.
+#[tokio::test(start_paused = true)]
+async fn what_comes_to_life_of_a_pod_that_has_ended_is_stopped_and_cleaned_up() {
+    let world = World::new();
+    let mut job = a_pod("u1", "web-node1");
+    job.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    world.workers.set(Arc::new(job));
+    world.until_running().await;
+    world.fake.exit("c2", 0);
+    world.relist();
+    let cleaned_up = |times| {
+        move |_: &[Arc<PodView>], fake: &Fake| {
+            fake.calls().iter().filter(|call| *call == "clean_up u1 Ended").count() == times
+        }
+    };
+    world.until("it has ended", cleaned_up(1)).await;
+    world.fake.state.lock().unwrap().pods.get_mut(&"u1".into()).unwrap().containers[0].state =
+        ContainerState::Running;
+    world.relist();
+    world.until("it is cleaned up again", cleaned_up(2)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    let calls = world.fake.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("stop_container c2")).count(), 1, "{calls:#?}");
+    assert!(cleaned_up(2)(&[], &world.fake), "{calls:#?}");
+    assert_eq!(world.fake.state.lock().unwrap().admissions, ["u1 beside "]);
+    assert!(world.workers.active_pods().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_deadline_has_passed_says_why_until_it_has_ended() {
+    let world = World::new();
+    let mut pod = a_pod("u1", "web-node1");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(8);
+    world.fake.state.lock().unwrap().ignore_sigterm.insert("c2");
+    world.workers.set(Arc::new(pod));
+    let waits = |views: &[Arc<PodView>]| {
+        let waits = views[0].waits.iter().map(|wait| (wait.reason.clone(), wait.message.clone()));
+        waits.collect::<Vec<_>>()
+    };
+    let text = "DeadlineExceeded: Pod was active on the node longer than the specified deadline; containers have the \
+                grace period to end";
+    let want = vec![("Terminating".to_owned(), text.to_owned())];
+    world.until("it says why", |views, _| waits(views) == want).await;
+    assert!(world.workers.active_pods().is_empty());
+    let ended = |_: &[Arc<PodView>], fake: &Fake| fake.calls().contains(&"clean_up u1 Ended".to_owned());
+    world.until("it has ended", ended).await;
+    world.until("it waits for nothing", |views, _| waits(views).is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use kube_model::view::PodView;
 use kube_model::{PodKey, PodUid, Timestamp, hash, labels, pod};
 use pod_lifecycle::{FailureReason, Rejection, Unmet};
 use pod_workers::{
-    Admit, Allocated, CleanUp, Clock, Context, Listed, NodeState, Observed, Observer, Probes, Reporter,
+    ActivePods, Admit, CleanUp, Clock, Context, Listed, NodeState, Observed, Observer, Probes, Reporter,
     Runtime, StartContainer, StepError, Workers,
 };
 use tokio::sync::{Notify, watch};
@@ -282,13 +282,9 @@ impl Runtime for Fake {
 }
 
 impl Admit for Fake {
-    fn admit<'a>(
-        &'a self,
-        pod: &'a Arc<Pod>,
-        active: Vec<Arc<Pod>>,
-    ) -> BoxFuture<'a, Result<Allocated, Rejection>> {
+    fn admit<'a>(&'a self, pod: &'a Arc<Pod>, active: ActivePods) -> BoxFuture<'a, Result<(), Rejection>> {
         let (uid, _) = pod::identity(pod);
-        let uids: Vec<String> = active.iter().map(|pod| pod::identity(pod).0.to_string()).collect();
+        let uids: Vec<&str> = active.keys().map(PodUid::as_str).collect();
         let (node, takes) = {
             let mut state = self.state.lock().unwrap();
             state.admissions.push(format!("{uid} beside {}", uids.join(" ")));
@@ -302,7 +298,7 @@ impl Admit for Fake {
                 .admit(pod, &active, &node)
                 .map_err(|admission::Rejection { reason, message }| Rejection { reason, message })?;
             self.state.lock().unwrap().allocated.insert(uid);
-            Ok(Allocated([("pods".to_owned(), 1)].into()))
+            Ok(())
         })
     }
 
