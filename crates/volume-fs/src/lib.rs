@@ -1,1 +1,14 @@
 #![doc = include_str!("../README.md")]
+//!
+//! All functions block, and may do so for as long as the file system they ask does not answer (a dead NFS server): they
+//! belong on a thread that can be spared.
+
+pub mod atomic;
+mod error;
+pub mod mount;
+mod mount_table;
+#[cfg(test)]
+mod test_space;
+
+pub use error::Error;
+pub use mount_table::{Mount, MountTable};
