@@ -207,8 +207,11 @@ pub fn unmount(path: &Path, how: Unmount) -> Result<(), Error> {
     }
 }
 
-/// A file or folder to mount something at; one that is there stays as it is.
-pub(crate) fn make_point(target: &Path, folder: bool) -> Result<(), Error> {
+/// Makes a file or folder to mount something at, the folder above being there; one that is there stays as it is.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_point(target: &Path, folder: bool) -> Result<(), Error> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let made = if folder {
         std::fs::DirBuilder::new().mode(0o750).create(target)

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod container_mounts;
+pub mod empty_dir;
 pub mod payload;
 pub mod spec;
