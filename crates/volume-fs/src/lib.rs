@@ -4,11 +4,18 @@
 //! belong on a thread that can be spared.
 
 pub mod atomic;
+mod beneath;
 mod error;
 pub mod mount;
 mod mount_table;
+pub mod ownership;
+mod remove;
+pub mod sub_path;
 #[cfg(test)]
 mod test_space;
+mod walk;
 
+pub use beneath::Root;
 pub use error::Error;
 pub use mount_table::{Mount, MountTable};
+pub use remove::remove_tree;

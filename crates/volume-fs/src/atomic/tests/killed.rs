@@ -49,31 +49,33 @@ fn write_until(volume: &Path, stop: usize) -> bool {
 
 #[test]
 fn wherever_it_is_killed_users_see_the_old_or_the_new_and_the_next_write_completes_it() {
-    let (mut stops, mut old, mut new) = (0, 0, 0);
-    loop {
-        let folder = tempfile::tempdir().unwrap();
-        let volume = folder.path();
-        write(volume, files(OLD), None).unwrap();
-        let was_killed = write_until(volume, stops);
+    in_own_mounts(|space| {
+        let (mut stops, mut old, mut new) = (0, 0, 0);
+        loop {
+            let folder = tempfile::tempdir_in(space).unwrap();
+            let volume = folder.path();
+            write(volume, files(OLD), None).unwrap();
+            let was_killed = write_until(volume, stops);
 
-        let read = |path: &str| std::fs::read_to_string(volume.join(path)).ok();
-        let seen = [read("a"), read("d/x"), read("..data/gone"), read("..data/d/y")];
-        let seen: Vec<_> = seen.iter().map(|text| text.as_deref().unwrap_or("-")).collect();
-        match seen[..] {
-            ["old", "old", "old", "-"] => old += 1,
-            ["new", "new", "-", "new"] => new += 1,
-            _ => panic!("killed at stop {stops}: {seen:?}, {:?}", tree(volume)),
-        }
+            let read = |path: &str| std::fs::read_to_string(volume.join(path)).ok();
+            let seen = [read("a"), read("d/x"), read("..data/gone"), read("..data/d/y")];
+            let seen: Vec<_> = seen.iter().map(|text| text.as_deref().unwrap_or("-")).collect();
+            match seen[..] {
+                ["old", "old", "old", "-"] => old += 1,
+                ["new", "new", "-", "new"] => new += 1,
+                _ => panic!("killed at stop {stops}: {seen:?}, {:?}", tree(volume)),
+            }
 
-        write(volume, files(NEW), Some(2000)).unwrap();
-        let whole = tree(volume);
-        let fresh = tempfile::tempdir().unwrap();
-        write(fresh.path(), files(NEW), Some(2000)).unwrap();
-        assert_eq!(whole, tree(fresh.path()), "killed at stop {stops}");
-        if !was_killed {
-            break;
+            write(volume, files(NEW), Some(2000)).unwrap();
+            let whole = tree(volume);
+            let fresh = tempfile::tempdir_in(space).unwrap();
+            write(fresh.path(), files(NEW), Some(2000)).unwrap();
+            assert_eq!(whole, tree(fresh.path()), "killed at stop {stops}");
+            if !was_killed {
+                break;
+            }
+            stops += 1;
         }
-        stops += 1;
-    }
-    assert!(old > 20 && new > 10, "{stops} stops, {old} times the old content, {new} times the new");
+        assert!(old > 20 && new > 10, "{stops} stops, {old} times the old content, {new} times the new");
+    });
 }

@@ -1,0 +1,123 @@
+//! Paths below a folder whose content is not to be trusted: a container may put links there, and change them while they
+//! are looked at. The kernel resolves them as if the folder were the root of all (`openat2`), so that nothing outside is
+//! ever opened.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{During as _, Error};
+
+/// How often a path is resolved anew when somebody renames folders meanwhile.
+const ATTEMPTS: usize = 64;
+
+/// A folder that nothing leaves.
+#[derive(Debug)]
+pub struct Root {
+    folder: OwnedFd,
+    path: PathBuf,
+}
+
+impl Root {
+    /// Opens the folder itself, whose own path is trusted.
+    ///
+    /// # Errors
+    /// If it is no folder or cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty()).during("opening", path)?;
+        Ok(Self { folder, path: path.to_owned() })
+    }
+
+    /// Opens what is at `path` below, without reading or writing it (`O_PATH`): links are followed as long as they stay
+    /// below.
+    ///
+    /// # Errors
+    /// [`Errno::NOENT`] if there is nothing, [`Errno::XDEV`] if the path leads out, also by an absolute link.
+    pub fn open_below(&self, path: &Path) -> Result<OwnedFd, Error> {
+        let names = self.names(path)?;
+        self.resolve(&joined(&names), OFlags::PATH).during("opening", &self.path.join(path))
+    }
+
+    /// The same, with folders made that are missing; these get `mode`, or that of the root.
+    ///
+    /// # Errors
+    /// If something in the path is no folder, or a link that leads out or nowhere.
+    pub fn make_folders(&self, path: &Path, mode: Option<u32>) -> Result<OwnedFd, Error> {
+        let names = self.names(path)?;
+        match self.resolve(&joined(&names), OFlags::PATH) {
+            Err(Errno::NOENT) => {}
+            done => return done.during("opening", &self.path.join(path)),
+        }
+        let mode = match mode {
+            Some(mode) => mode,
+            None => rustix::fs::fstat(&self.folder).during("looking at", &self.path)?.st_mode & 0o7777,
+        };
+        let mut here = rustix::io::fcntl_dupfd_cloexec(&self.folder, 0).during("opening", &self.path)?;
+        for end in 1..=names.len() {
+            let prefix = joined(&names[..end]);
+            here = match self.resolve(&prefix, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(Errno::NOENT) => make(here.as_fd(), names[end - 1], mode),
+                found => found,
+            }
+            .during("creating", &self.path.join(&prefix))?;
+        }
+        Ok(here)
+    }
+
+    /// The names in a path that goes down and nowhere else.
+    fn names<'p>(&self, path: &'p Path) -> Result<Vec<&'p OsStr>, Error> {
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => names.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                    let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path does not lie below");
+                    return Err(Error::new("opening", &self.path.join(path), problem));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let guarded = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        for _ in 1..ATTEMPTS {
+            match rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), guarded) {
+                Err(Errno::AGAIN) => {}
+                done => return done,
+            }
+        }
+        rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), guarded)
+    }
+}
+
+/// `.` for no name at all.
+fn joined(names: &[&OsStr]) -> PathBuf {
+    if names.is_empty() { PathBuf::from(".") } else { names.iter().collect() }
+}
+
+/// Makes the folder `name`. If somebody else was faster, it is theirs, unless it is a link.
+fn make(at: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd, Errno> {
+    let made = match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(at, name, flags, Mode::empty())?;
+    if made {
+        // The umask has no say in it.
+        rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode))?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests;

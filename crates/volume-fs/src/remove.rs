@@ -1,0 +1,103 @@
+//! Removes trees, but never what is mounted in them.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{During as _, Error};
+use crate::mount_table::MountTable;
+use crate::walk::{Visitor, walk};
+
+/// How often one goes through a tree in which others make files meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Removes `path` and all below it; nothing there is done already. If anything is mounted at or below `path`, nothing is
+/// removed; what is mounted meanwhile is never entered (`openat2` with `RESOLVE_NO_XDEV`).
+///
+/// # Errors
+/// With the first path that cannot be removed, or ([`io::ErrorKind::ResourceBusy`]) that something is mounted on.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    let Some(real) = real(path)? else { return Ok(()) };
+    if let Some(mount) = MountTable::read()?.below(&real).next() {
+        return Err(mounted(path, &mount.point));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for attempt in 1.. {
+        let folder = match rustix::fs::openat(CWD, &real, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return rustix::fs::unlinkat(CWD, &real, AtFlags::empty()).during("removing", path);
+            }
+            Err(error) => return Err(Error::new("opening", path, error)),
+        };
+        let mut remover = Remover { failed: None };
+        let walked = walk(folder, path, ResolveFlags::NO_XDEV, &mut remover);
+        if let Some(failed) = remover.failed {
+            return Err(failed);
+        }
+        walked.during("removing", path)?;
+        match rustix::fs::unlinkat(CWD, &real, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) if attempt < ATTEMPTS => {}
+            Ok(()) | Err(Errno::NOENT) => break,
+            Err(error) => return Err(Error::new("removing", path, error)),
+        }
+    }
+    Ok(())
+}
+
+/// The path without links above its last name, as the table of mounts has it; `None` if there is nothing.
+fn real(path: &Path) -> Result<Option<std::path::PathBuf>, Error> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path has no name at its end");
+        return Err(Error::new("removing", path, problem));
+    };
+    match std::fs::canonicalize(above) {
+        Ok(above) => Ok(Some(above.join(name))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new("resolving", above, error)),
+    }
+}
+
+fn mounted(path: &Path, point: &Path) -> Error {
+    let problem = format!("{} is a mount point", point.display());
+    Error::new("removing", path, io::Error::new(io::ErrorKind::ResourceBusy, problem))
+}
+
+struct Remover {
+    failed: Option<Error>,
+}
+
+impl Visitor for Remover {
+    fn entry(&mut self, folder: BorrowedFd<'_>, name: &CStr, _: FileType) -> Result<(), Errno> {
+        rustix::fs::unlinkat(folder, name, AtFlags::empty())
+    }
+
+    fn leave(&mut self, _: BorrowedFd<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn left(&mut self, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+            // The next time through the tree finds it.
+            Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The first error ends it: what is left is kept for somebody to look at.
+    fn failed(&mut self, path: &Path, error: Errno) -> io::Result<()> {
+        self.failed = Some(match error {
+            Errno::XDEV | Errno::BUSY => mounted(path, path),
+            error => Error::new("removing", path, error),
+        });
+        Err(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;
