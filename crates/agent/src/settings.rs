@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use admission::{Host, NodeResources, NotNamespaced, SysctlAllowlist};
+use kube_model::eviction::{Signal, Threshold, ThresholdValue};
 use node_config::{LoggingFormat, Settings};
 use node_reporter::Hardware;
 use stats::machine;
@@ -46,14 +47,8 @@ pub(crate) fn images(settings: &Settings) -> images::Settings {
 
 /// What of the node is for pods.
 pub(crate) fn limits(node: &node_config::NodeSettings) -> node_reporter::Limits {
-    use node_config::ThresholdValue as Configured;
-    use node_reporter::{Signal, Threshold, ThresholdValue};
-    let threshold = |(signal, value): (&String, &Configured)| {
-        let value = match *value {
-            Configured::Quantity(amount) => ThresholdValue::Quantity(amount),
-            Configured::Percentage(part) => ThresholdValue::Percentage(part),
-        };
-        Some(Threshold { signal: Signal::parse(signal)?, value })
+    let threshold = |(signal, value): (&String, &ThresholdValue)| {
+        Some(Threshold { signal: Signal::parse(signal)?, value: *value })
     };
     node_reporter::Limits {
         max_pods: node.max_pods,

@@ -8,6 +8,7 @@ pub mod age;
 pub mod apparmor;
 pub mod downward;
 pub mod duration;
+pub mod eviction;
 pub mod expansion;
 pub mod hash;
 mod ids;

@@ -39,7 +39,7 @@ pub use origin::{Origin, Origins, Place};
 pub use render::render;
 pub use settings::{
     Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, NodeSettings, Rate,
-    Settings, ThresholdValue,
+    Settings,
 };
 pub use value::Version;
 pub use warning::Warning;

@@ -4,8 +4,9 @@ use kube_model::Timestamp;
 use kube_model::core::NodeCondition;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::facts::{Facts, Limits, Settings, Signal};
+use crate::facts::{Facts, Limits, Settings};
 use admission::Resources;
+use kube_model::eviction::Signal;
 
 /// One of the three pressures.
 pub(crate) struct Pressure {
@@ -118,8 +119,8 @@ pub(crate) fn set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Observation, Threshold, ThresholdValue};
     use crate::testing::{facts, settings};
+    use kube_model::eviction::{SignalObservation, Threshold, ThresholdValue};
 
     #[test]
     fn a_pressure_is_high_below_its_threshold_only() {
@@ -130,7 +131,7 @@ mod tests {
         ];
         let high = |signal, available| {
             let mut facts = facts();
-            facts.observations.insert(signal, Observation { capacity: 1000, available });
+            facts.observations.insert(signal, SignalObservation { capacity: 1000, available });
             PRESSURES.iter().filter(|p| p.is_high(&settings, &facts)).map(|p| p.kind).collect::<Vec<_>>()
         };
         assert_eq!(high(Signal::MemoryAvailable, 100), [""; 0]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use admission::{Amounts, Measured, NodeResources, Reservations};
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, Taint};
+use kube_model::eviction::{Signal, SignalObservations, Threshold};
 use kube_model::view::EventType;
 
 /// How the node is to present itself.
@@ -97,78 +98,6 @@ impl Limits {
     }
 }
 
-/// Something that runs out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Signal {
-    /// Memory of the node that pods could still get, in bytes.
-    MemoryAvailable,
-    /// Bytes free on the file system of the root folder.
-    NodefsAvailable,
-    /// Inodes free there.
-    NodefsInodesFree,
-    /// Bytes free on the file system of the images.
-    ImagefsAvailable,
-    /// Inodes free there.
-    ImagefsInodesFree,
-    /// Process ids that are left.
-    PidAvailable,
-}
-
-impl Signal {
-    /// As configuration names it.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "memory.available" => Self::MemoryAvailable,
-            "nodefs.available" => Self::NodefsAvailable,
-            "nodefs.inodesFree" => Self::NodefsInodesFree,
-            "imagefs.available" => Self::ImagefsAvailable,
-            "imagefs.inodesFree" => Self::ImagefsInodesFree,
-            "pid.available" => Self::PidAvailable,
-            _ => return None,
-        })
-    }
-}
-
-/// From where on something is scarce.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Threshold {
-    /// Of what.
-    pub signal: Signal,
-    /// At least this much has to be left.
-    pub value: ThresholdValue,
-}
-
-/// An amount, on its own or of the whole.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ThresholdValue {
-    /// In the unit of the signal.
-    Quantity(i64),
-    /// A part of the capacity, 0 to 1.
-    Percentage(f32),
-}
-
-impl ThresholdValue {
-    /// In the unit of the signal. Rule: upstream `GetThresholdQuantity`; it counts in 32 bits, and the node's
-    /// allocatable shows it.
-    pub fn of(self, capacity: i64) -> i64 {
-        match self {
-            Self::Quantity(quantity) => quantity,
-            #[expect(clippy::cast_possible_truncation, reason = "Go cuts it off, too")]
-            #[expect(clippy::cast_precision_loss, reason = "Go computes it in 64 bits of floating point")]
-            Self::Percentage(part) => (capacity as f64 * f64::from(part)) as i64,
-        }
-    }
-}
-
-/// How much there is of something, and how much of it is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observation {
-    /// In all.
-    pub capacity: i64,
-    /// Left.
-    pub available: i64,
-}
-
 /// What was measured of the node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
@@ -176,8 +105,8 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
     /// The machine.
     pub hardware: Hardware,
-    /// What runs out. Signals that could not be measured are missing.
-    pub observations: BTreeMap<Signal, Observation>,
+    /// What runs out.
+    pub observations: SignalObservations,
     /// The container runtime.
     pub runtime: RuntimeFacts,
     /// The images on the node.
@@ -226,6 +155,8 @@ pub struct RuntimeFacts {
 
 #[cfg(test)]
 mod tests {
+    use kube_model::eviction::{SignalObservation, ThresholdValue};
+
     use super::*;
     use crate::testing::{facts, settings};
 
@@ -241,7 +172,7 @@ mod tests {
         let mut facts = facts();
         facts.hardware.memory = 24_684_084 << 10;
         facts.hardware.hugepages = BTreeMap::from([("1Gi".to_owned(), 0), ("2Mi".to_owned(), 0)]);
-        let disk = Observation { capacity: 264_212_084 << 10, available: 1 << 36 };
+        let disk = SignalObservation { capacity: 264_212_084 << 10, available: 1 << 36 };
         facts.observations.insert(Signal::NodefsAvailable, disk);
         let resources = limits.resources(&facts);
         let text = |list: admission::Resources| {

@@ -14,9 +14,7 @@ mod status;
 mod testing;
 mod traits;
 
-pub use facts::{
-    Facts, Hardware, Limits, Observation, RuntimeFacts, Settings, Signal, Threshold, ThresholdValue,
-};
+pub use facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;

@@ -11,12 +11,13 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::{Facts, Hardware, Limits, Observation, RuntimeFacts, Settings, Signal};
+use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
 use crate::traits::{ApiError, Machine, NodeApi};
+use kube_model::eviction::{Signal, SignalObservation};
 
 pub(crate) fn settings() -> Settings {
     let mut measured = facts();
-    let disk = Observation { capacity: 1 << 30, available: 1 << 29 };
+    let disk = SignalObservation { capacity: 1 << 30, available: 1 << 29 };
     measured.observations.insert(Signal::NodefsAvailable, disk);
     let limits = Limits { max_pods: 110, ephemeral_storage: true, ..Limits::default() };
     Settings {

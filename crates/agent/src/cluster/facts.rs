@@ -1,6 +1,5 @@
 //! What the Node tells of this machine, measured.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,9 @@ use std::time::Duration;
 use cri_client::v1::{ImageFsInfoRequest, ListImagesRequest, StatusRequest};
 use kube_model::Monotonic;
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
+use kube_model::eviction::SignalObservations;
 use kube_model::view::RuntimeView;
-use node_reporter::{Facts, Hardware, Machine, Observation, RuntimeFacts, Signal};
+use node_reporter::{Facts, Hardware, Machine, RuntimeFacts};
 use pod_workers::Clock;
 use stats::{available, machine};
 use tokio::sync::{Mutex, watch};
@@ -220,24 +220,8 @@ fn signed(amount: u64) -> i64 {
 }
 
 /// What runs out on this node.
-fn observations(root_dir: &Path, image_dir: Option<&Path>) -> BTreeMap<Signal, Observation> {
-    let proc = Path::new("/proc");
-    let (nodefs, imagefs) =
-        (available::disk(root_dir).ok(), image_dir.and_then(|dir| available::disk(dir).ok()));
-    [
-        (Signal::MemoryAvailable, available::memory(proc, CGROUP_MOUNT.as_ref()).ok()),
-        (Signal::NodefsAvailable, nodefs.map(|fs| fs.bytes)),
-        (Signal::NodefsInodesFree, nodefs.and_then(|fs| fs.inodes)),
-        (Signal::ImagefsAvailable, imagefs.map(|fs| fs.bytes)),
-        (Signal::ImagefsInodesFree, imagefs.and_then(|fs| fs.inodes)),
-        (Signal::PidAvailable, available::pids(proc)),
-    ]
-    .into_iter()
-    .filter_map(|(signal, observed)| {
-        let available::Observation { capacity, available } = observed?;
-        Some((signal, Observation { capacity: signed(capacity), available: signed(available) }))
-    })
-    .collect()
+fn observations(root_dir: &Path, image_dir: Option<&Path>) -> SignalObservations {
+    available::signal_observations(Path::new("/proc"), CGROUP_MOUNT.as_ref(), root_dir, image_dir)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube_model::core::Taint;
+use kube_model::eviction::ThresholdValue;
 use kube_model::quantity::Quantity;
 
 use super::{Check, non_empty};
@@ -57,15 +58,6 @@ pub struct Cluster {
     pub runtime_cgroup: Option<String>,
     /// The configuration in force, for `/configz`; without its secrets.
     pub configuration: serde_json::Value,
-}
-
-/// At least so much has to be left.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ThresholdValue {
-    /// Bytes, or a count.
-    Quantity(i64),
-    /// A part of the whole, 0 to 1.
-    Percentage(f32),
 }
 
 /// How many requests may be sent.

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use kube_model::eviction::ThresholdValue;
+
 use super::*;
 use crate::load::CommandLine;
 use crate::parse::parse;

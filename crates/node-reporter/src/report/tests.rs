@@ -1,8 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::facts::{Observation, Signal, Threshold, ThresholdValue};
 use crate::testing::{TestApi, TestMachine, clock, settings};
+use kube_model::eviction::{Signal, SignalObservation, Threshold, ThresholdValue};
 
 struct Fixture {
     api: Arc<TestApi>,
@@ -240,7 +240,7 @@ async fn a_pressure_is_told_of_for_a_while_after_it_has_gone() {
     node.registered().await;
     let left = |available| {
         move |facts: &mut Facts| {
-            facts.observations.insert(Signal::PidAvailable, Observation { capacity: 100, available });
+            facts.observations.insert(Signal::PidAvailable, SignalObservation { capacity: 100, available });
         }
     };
     let events = |node: &Fixture| node.api.events().split_off(4);
