@@ -1,4 +1,4 @@
-//! Who may pull when: places, the limit on the rate, and one pull for all who want the same image.
+//! Who may pull when: how many at once, the limit on the rate, and one pull for all who want the same image.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ type Shared = Arc<tokio::sync::Mutex<Option<(Instant, Outcome)>>>;
 #[derive(Debug)]
 pub(crate) struct Queue {
     /// First come, first served; `None` for any number at a time.
-    places: Option<Semaphore>,
+    permits: Option<Semaphore>,
     rate: Option<Mutex<Bucket>>,
     /// Images that somebody pulls or waits for.
     wanted: Mutex<BTreeMap<Key, Shared>>,
@@ -41,14 +41,14 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let places = match settings.serialize_image_pulls {
+        let permits = match settings.serialize_image_pulls {
             true => Some(1),
             false => settings.max_parallel_image_pulls,
         };
         let rate = (settings.registry_pull_qps > 0).then(|| {
             Mutex::new(Bucket::new(settings.registry_pull_qps.into(), settings.registry_burst.into()))
         });
-        Self { places: places.map(Semaphore::new), rate, wanted: Mutex::default() }
+        Self { permits: permits.map(Semaphore::new), rate, wanted: Mutex::default() }
     }
 
     /// Pulls the image, or waits for one who does; a pull that ends after we asked counts for us too, failed or
@@ -66,9 +66,9 @@ impl Queue {
         if let Some((_, outcome)) = last.as_ref().filter(|(ended, _)| *ended >= asked) {
             return outcome.clone();
         }
-        let _place = match &self.places {
+        let _permit = match &self.permits {
             // Never closed, so there is always a place in the end.
-            Some(places) => places.acquire().await.ok(),
+            Some(permits) => permits.acquire().await.ok(),
             None => None,
         };
         let outcome = if self.within_rate() {
@@ -90,7 +90,7 @@ impl Queue {
 
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.wanted().is_empty() && self.places.as_ref().is_none_or(|p| p.available_permits() > 0)
+        self.wanted().is_empty() && self.permits.as_ref().is_none_or(|p| p.available_permits() > 0)
     }
 
     fn wanted(&self) -> MutexGuard<'_, BTreeMap<Key, Shared>> {

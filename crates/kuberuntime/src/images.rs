@@ -22,7 +22,7 @@ pub struct CriImages {
     /// What the node is to its containers.
     pub config: super::CriConfig,
     /// Where the node's own credentials may be.
-    pub places: DockerConfigPaths,
+    pub docker_config: DockerConfigPaths,
     /// `None` without an API server: then no pull secret can be had.
     pub references: Option<References>,
     /// What is counted.
@@ -78,9 +78,9 @@ impl ImageService for CriImages {
     }
 
     async fn node_keyring(&self) -> Keyring {
-        let places = self.places.clone();
+        let paths = self.docker_config.clone();
         // Only a panic keeps the task from its answer.
-        let read = tokio::task::spawn_blocking(move || places.read()).await;
+        let read = tokio::task::spawn_blocking(move || paths.read()).await;
         let (keyring, problems) = read.unwrap_or_default();
         for problem in problems {
             let error = &problem as &(dyn std::error::Error + 'static);

@@ -46,10 +46,10 @@ impl NodeStats {
         cgroups: Option<Arc<Cgroups>>,
         pod_logs_dir: PathBuf,
     ) -> Self {
-        let places = PathsOfPods { cgroups, root_dir: settings.root_dir.clone(), pod_logs_dir };
+        let paths = PathsOfPods { cgroups, root_dir: settings.root_dir.clone(), pod_logs_dir };
         Self {
             runtime,
-            provider: Arc::new(std::sync::Mutex::new(SummaryProvider::new(settings, Box::new(places)))),
+            provider: Arc::new(std::sync::Mutex::new(SummaryProvider::new(settings, Box::new(paths)))),
             last: Mutex::default(),
         }
     }

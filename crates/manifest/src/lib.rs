@@ -29,7 +29,7 @@ use kube_model::{Timestamp, labels};
 use serde_json::Value;
 
 use invalid::{Field, Invalid};
-pub use state::{Place, SourceState};
+pub use state::{Location, SourceState};
 pub use taken::Taken;
 pub use typed::typed;
 
@@ -37,7 +37,7 @@ pub use typed::typed;
 /// nonsense must not make 10 MB of messages.
 const MAX_PROBLEMS: usize = 50;
 const MAX_TEXT: usize = 1000;
-/// Most problems whose places are looked up, to tell the first ones of the text: each look-up goes through the text.
+/// Most problems whose locations are looked up, to tell the first ones of the text: each look-up goes through the text.
 const MAX_LOCATED: usize = 1000;
 
 /// Where a manifest comes from. All of it goes into the UID of its pod, but for the node's name if it is a URL

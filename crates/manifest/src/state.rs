@@ -19,7 +19,7 @@ pub struct SourceState {
     pub pods: Vec<Arc<Pod>>,
     /// Where the pods are written, as far as the source knows: for what turns out to be wrong with one later.
     /// Like `read_at` it moves without waking those who follow the state.
-    pub places: BTreeMap<PodUid, Place>,
+    pub locations: BTreeMap<PodUid, Location>,
     /// What is wrong with the manifests now, by file and in its order. A problem does not mean that the pod of
     /// that file is gone: its last good version stays in `pods`.
     pub problems: Vec<Problem>,
@@ -43,7 +43,7 @@ impl SourceState {
 
 /// Where the name of a pod is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file or URL.
     pub path: PathBuf,
     /// Counted from 1.

@@ -35,7 +35,7 @@ pub use command::{
 pub use config::LIVE;
 pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};
-pub use origin::{Origin, Origins, Place};
+pub use origin::{Location, Origin, Origins};
 pub use render::render;
 pub use settings::{
     Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, NodeSettings, Rate,

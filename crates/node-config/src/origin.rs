@@ -14,14 +14,14 @@ pub enum Origin {
     /// A flag, by its name without dashes.
     Flag(&'static str),
     /// The file given with `--config`.
-    File(Place),
+    File(Location),
     /// A file under `--config-dir`, named relative to that folder.
-    DropIn(Place),
+    DropIn(Location),
 }
 
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file.
     pub file: Arc<str>,
     /// Where in it; `None`: the whole.
@@ -33,13 +33,13 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Flag(name) => write!(f, "flag --{name}"),
-            Self::File(place) => write!(f, "file {place}"),
-            Self::DropIn(place) => write!(f, "drop-in {place}"),
+            Self::File(location) => write!(f, "file {location}"),
+            Self::DropIn(location) => write!(f, "drop-in {location}"),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file.escape_debug().to_string())?;
         match self.position {
@@ -136,12 +136,13 @@ mod tests {
 
     #[test]
     fn origins_are_written_for_people() {
-        let place = |line| Place { file: "/etc/k.yaml".into(), position: Some(Position { line, column: 1 }) };
+        let location =
+            |line| Location { file: "/etc/k.yaml".into(), position: Some(Position { line, column: 1 }) };
         for (origin, text) in [
             (Origin::Default, "default"),
             (Origin::Flag("eviction-hard"), "flag --eviction-hard"),
-            (Origin::File(place(12)), "file /etc/k.yaml line 12"),
-            (Origin::DropIn(Place { file: "20-x.conf".into(), position: None }), "drop-in 20-x.conf"),
+            (Origin::File(location(12)), "file /etc/k.yaml line 12"),
+            (Origin::DropIn(Location { file: "20-x.conf".into(), position: None }), "drop-in 20-x.conf"),
         ] {
             assert_eq!(origin.to_string(), text);
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{API_VERSION, KIND, TypeError, join};
 use crate::error::{LoadError, WrongType};
-use crate::origin::{Origin, Origins, Place};
+use crate::origin::{Location, Origin, Origins};
 use crate::warning::Warning;
 
 /// Whose file it is.
@@ -28,10 +28,10 @@ pub(crate) struct Source {
 
 impl Role {
     pub(crate) fn origin(self, name: &Arc<str>, position: Option<Position>) -> Origin {
-        let place = Place { file: Arc::clone(name), position };
+        let location = Location { file: Arc::clone(name), position };
         match self {
-            Self::Main => Origin::File(place),
-            Self::DropIn => Origin::DropIn(place),
+            Self::Main => Origin::File(location),
+            Self::DropIn => Origin::DropIn(location),
         }
     }
 }

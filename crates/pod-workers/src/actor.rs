@@ -17,7 +17,7 @@ use pod_lifecycle::{
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::Instrument as _;
 
-use crate::admission::{self, Place};
+use crate::admission::{self, QueuePosition};
 use crate::execute::{self, Done, Step};
 use crate::observer;
 use crate::pod_status::SharedStatus;
@@ -84,8 +84,8 @@ pub(crate) struct Actor<R, P> {
     must_observe: bool,
     /// Whether it is known what an earlier run of the agent was cut off in.
     adopted: bool,
-    /// Its place among those of which that is to be found out.
-    place: Option<Place>,
+    /// Its position among those of which that is to be found out.
+    position: Option<QueuePosition>,
     /// Failed rounds in a row.
     failures: u32,
     /// What the last executed plan was made from and said, to notice a plan that changes nothing.
@@ -99,7 +99,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         status: Arc<SharedStatus>,
         wake: Arc<Wake>,
         desired: watch::Receiver<Desired>,
-        place: Option<Place>,
+        position: Option<QueuePosition>,
     ) -> Self {
         let node = workers.inner.context.node.clone();
         // One that starts anew after a panic goes on from there.
@@ -118,7 +118,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             look_again: None,
             must_observe: false,
             adopted: false,
-            place,
+            position,
             failures: 0,
             last: None,
         }
@@ -151,7 +151,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return ControlFlow::Continue(());
         }
         if let Err(error) = self.refresh(&desired.state.intent()).await {
-            self.place = None;
+            self.position = None;
             self.failed_round(&desired, "RuntimeError", &error).await;
             return ControlFlow::Continue(());
         }
@@ -258,7 +258,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     /// Finds out once whether the node takes the pod, before anything of it is there. One that runs already was
     /// taken by an earlier run of the agent.
     async fn admit(&mut self, desired: &Desired) {
-        let place = self.place.take();
+        let position = self.position.take();
         if desired.state != WorkerState::Admitting || self.memory.rejection.is_some() {
             return;
         }
@@ -271,7 +271,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return self.report(Input::Admitted);
         }
         let mut changes = self.desired.clone();
-        let asked = admission::ask(&self.workers, &self.uid, &desired.pod, place, &self.status);
+        let asked = admission::ask(&self.workers, &self.uid, &desired.pod, position, &self.status);
         let answer = tokio::select! {
             biased;
             answer = asked => answer,
@@ -359,7 +359,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
             return answer;
         }
         // The others need not wait until the runtime tells of this one.
-        self.place = None;
+        self.position = None;
         self.status.doing(Some("asking the runtime about the pod".to_owned()));
         let answer = asked.await;
         self.status.doing(None);

@@ -40,8 +40,8 @@ struct Pods {
     asked: u64,
 }
 
-/// A pod's place among those to be asked for, until it is dropped.
-pub(crate) struct Place {
+/// A pod's position among those to be asked for, until it is dropped.
+pub(crate) struct QueuePosition {
     order: Arc<AdmissionOrder>,
     arrival: u64,
     called: Arc<Notify>,
@@ -54,10 +54,10 @@ struct Undecided {
 }
 
 impl AdmissionOrder {
-    pub(crate) fn enter(self: &Arc<Self>, arrival: u64) -> Place {
+    pub(crate) fn enter(self: &Arc<Self>, arrival: u64) -> QueuePosition {
         let called = Arc::<Notify>::default();
         self.lock().coming.insert(arrival, Arc::clone(&called));
-        Place { order: Arc::clone(self), arrival, called }
+        QueuePosition { order: Arc::clone(self), arrival, called }
     }
 
     fn ask(self: &Arc<Self>, uid: &PodUid) -> Undecided {
@@ -73,9 +73,9 @@ impl AdmissionOrder {
     }
 }
 
-impl Place {
+impl QueuePosition {
     /// Returns when nobody is left who came earlier.
-    async fn comes(&self) {
+    async fn reached(&self) {
         // A call that comes before it is waited for is kept.
         while self.order.lock().coming.keys().next().is_some_and(|first| *first < self.arrival) {
             self.called.notified().await;
@@ -83,7 +83,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
         let mut pods = self.order.lock();
         pods.coming.remove(&self.arrival);
@@ -113,11 +113,11 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
     workers: &Workers<R, P>,
     uid: &PodUid,
     pod: &Arc<Pod>,
-    place: Option<Place>,
+    position: Option<QueuePosition>,
     status: &SharedStatus,
 ) -> Result<(), Rejection> {
-    if let Some(place) = &place {
-        place.comes().await;
+    if let Some(position) = &position {
+        position.reached().await;
     }
     let (admission, order) = (&workers.inner.context.admission, &workers.inner.admission_order);
     let undecided = order.ask(uid);
@@ -138,7 +138,7 @@ pub(crate) async fn ask<R: Runtime, P: Probes>(
     let answer = match tokio::time::timeout(PATIENCE, &mut answer).await {
         Ok(answer) => answer,
         Err(_) => {
-            drop(place);
+            drop(position);
             status.doing(Some("waiting to be admitted by the node".to_owned()));
             let answer = answer.await;
             status.doing(None);
@@ -161,15 +161,15 @@ mod tests {
     async fn each_waits_for_those_before_it_and_for_no_other() {
         let order = Arc::<AdmissionOrder>::default();
         let [third, first, second] = [3, 1, 2].map(|arrival| order.enter(arrival));
-        assert!(first.comes().now_or_never().is_some());
-        let mut waits = Box::pin(third.comes());
-        assert!(waits.as_mut().now_or_never().is_none() && second.comes().now_or_never().is_none());
+        assert!(first.reached().now_or_never().is_some());
+        let mut waits = Box::pin(third.reached());
+        assert!(waits.as_mut().now_or_never().is_none() && second.reached().now_or_never().is_none());
         // Who gives up lets nobody pass too early.
         drop(second);
         assert!(waits.as_mut().now_or_never().is_none());
         drop(first);
         waits.await;
-        assert!(order.enter(4).comes().now_or_never().is_none());
+        assert!(order.enter(4).reached().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -105,9 +105,9 @@ async fn one<R: Runtime>(
         }
         Action::RunPostStartHook { id, name } => {
             let container = observed.containers.iter().find(|c| c.id == *id);
-            let place =
+            let running =
                 container.and_then(|c| Some((c, observed.sandboxes.iter().find(|s| s.id == c.sandbox_id)?)));
-            let outcome = match place {
+            let outcome = match running {
                 Some((container, sandbox)) => {
                     runtime.post_start(pod, container, sandbox, &reporter(Some(name))).await
                 }

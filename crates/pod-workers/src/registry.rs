@@ -362,9 +362,9 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         let (key, status, wake) = (worker.key.clone(), Arc::clone(&worker.status), Arc::clone(&worker.wake));
         let desired = worker.desired.subscribe();
         // One that is on its way out is not asked for.
-        let mut place = None;
+        let mut position = None;
         if desired.borrow().state == WorkerState::Admitting {
-            place = Some(self.inner.admission_order.enter(worker.arrival));
+            position = Some(self.inner.admission_order.enter(worker.arrival));
             self.inner.context.observer.started(&desired.borrow().pod, status.came());
         }
         self.inner.tasks.spawn(async move {
@@ -379,7 +379,7 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
                             status,
                             wake,
                             desired.clone(),
-                            place.take(),
+                            position.take(),
                         );
                         // A defect that one pod runs into must not end the agent, nor that pod for good.
                         match AssertUnwindSafe(actor.run()).catch_unwind().await {

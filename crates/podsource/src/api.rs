@@ -260,7 +260,7 @@ impl Source {
                 (state.problems, state.seen) = (problems, seen);
             }
             if !same_pods {
-                (state.pods, state.places) = (self.pods.iter().cloned().collect(), self.pods.places());
+                (state.pods, state.locations) = (self.pods.iter().cloned().collect(), self.pods.locations());
             }
             changed
         });

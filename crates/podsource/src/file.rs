@@ -133,17 +133,17 @@ async fn with<T: Send + 'static>(
 }
 
 fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, blind: Option<&Problem>) {
-    let Set { pods, places, mut problems, seen, read_at, .. } = set;
+    let Set { pods, locations, mut problems, seen, read_at, .. } = set;
     problems.extend(blind.cloned());
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
         let changed = state.seen != seen || !same_pods || state.problems != problems;
-        if !changed && state.read_at == read_at && state.places == places {
+        if !changed && state.read_at == read_at && state.locations == locations {
             return false;
         }
         let state = Arc::make_mut(state);
-        (state.read_at, state.places) = (read_at, places);
+        (state.read_at, state.locations) = (read_at, locations);
         if changed {
             (state.pods, state.problems, state.seen) = (pods, problems, seen);
         }

@@ -24,7 +24,7 @@ mod mux;
 
 #[cfg(feature = "http")]
 pub use clock::WallClock;
-pub use manifest::{self, Place, SourceState};
+pub use manifest::{self, Location, SourceState};
 #[cfg(feature = "mux")]
 pub use mux::Mux;
 #[cfg(feature = "push")]

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
-use crate::{Place, SourceState};
+use crate::{Location, SourceState};
 
 /// Merges sources by the rules of [`PodManager`] (upstream `pkg/kubelet/config/config.go`).
 ///
@@ -133,21 +133,21 @@ impl Mux {
         let Conflict { uid, key, holder, holder_source, .. } = conflict;
         let holder_state = self.sources.iter().map(Source::state).find(|s| s.source == *holder_source);
         let held_at = holder_state
-            .map(|state| match state.places.get(holder) {
-                Some(place) => place.path.display().to_string(),
+            .map(|state| match state.locations.get(holder) {
+                Some(location) => location.path.display().to_string(),
                 None => state.location.to_string(),
             })
-            .filter(|place| !place.is_empty())
-            .map(|place| format!(", {place}"))
+            .filter(|location| !location.is_empty())
+            .map(|location| format!(", {location}"))
             .unwrap_or_default();
         let (field, what) = if uid == holder {
             ("metadata.uid", format!("a pod with UID {uid}"))
         } else {
             ("metadata.name", format!("the pod {key}"))
         };
-        let place = loser.places.get(uid).cloned();
-        let Place { path, line, column } =
-            place.unwrap_or_else(|| Place { path: PathBuf::from(&*loser.location), ..Place::default() });
+        let location = loser.locations.get(uid).cloned();
+        let Location { path, line, column } = location
+            .unwrap_or_else(|| Location { path: PathBuf::from(&*loser.location), ..Location::default() });
         let message = format!(
             "{what} is already wanted by the source {holder_source:?} (UID {holder}{held_at}); that one runs"
         );

@@ -114,7 +114,7 @@ async fn the_first_list_is_streamed_and_changes_follow() {
     let seen = pod::annotation(&first.pods[1], labels::CONFIG_SEEN).unwrap().to_owned();
     assert!(first.problems.is_empty(), "{:?}", first.problems);
     let (uid, _) = pod::identity(&first.pods[0]);
-    assert!(first.places[&uid].path.ends_with("api/v1/namespaces/shop/pods/a"));
+    assert!(first.locations[&uid].path.ends_with("api/v1/namespaces/shop/pods/a"));
 
     let mut deleted = pod_of("b", "11");
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");

@@ -140,8 +140,8 @@ async fn the_pods_of_the_document_are_the_set() {
     assert_eq!(annotations["kubernetes.io/config.source"], "http");
     assert!(annotations.contains_key("kubernetes.io/config.seen"));
     assert_eq!(pod.spec.as_ref().unwrap().tolerations, None);
-    let place = first.places.values().next().unwrap();
-    assert_eq!((place.path.to_str(), place.line), (Some(&*first.location), Some(4)));
+    let location = first.locations.values().next().unwrap();
+    assert_eq!((location.path.to_str(), location.line), (Some(&*first.location), Some(4)));
 
     server.answers_text(list(&[("b", "two"), ("a", "one")]));
     source.poll();

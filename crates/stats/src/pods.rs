@@ -60,8 +60,8 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    pub(crate) fn find(hierarchy: &Hierarchy, places: &dyn PodPaths, pod: &Running<'_>) -> Self {
-        let own = places.pod_cgroup(&pod.uid);
+    pub(crate) fn find(hierarchy: &Hierarchy, paths: &dyn PodPaths, pod: &Running<'_>) -> Self {
+        let own = paths.pod_cgroup(&pod.uid);
         let children = own.as_deref().map(|own| hierarchy.children(own)).unwrap_or_default();
         Self { pod: own, children }
     }

@@ -157,7 +157,7 @@ fn v2_node() -> TempDir {
     dir
 }
 
-fn meter(dir: TempDir) -> SummaryProvider {
+fn provider(dir: TempDir) -> SummaryProvider {
     let at = |name: &str| dir.path().join(name);
     let settings = Settings {
         cgroup_mount: at("sys"),
@@ -293,8 +293,8 @@ fn a_node_with_cgroup_v1_is_measured_whole() {
     let dir = v1_node();
     let [logs, old, hosts] = ["logs/web/app/0.log", "logs/web/app/0.log.20240102-030405", "root/web-uid"]
         .map(|f| disk_usage(&dir.path().join(f)));
-    let mut meter = meter(dir);
-    let summary = meter.measure(&told(), Depth::Everything, at(0)).unwrap();
+    let mut provider = provider(dir);
+    let summary = provider.measure(&told(), Depth::Everything, at(0)).unwrap();
     let now = "2026-11-23T13:36:40Z";
     let memory = |available: Option<u64>| {
         let mut memory = json!({
@@ -380,8 +380,8 @@ fn a_node_with_cgroup_v1_is_measured_whole() {
 
 #[test]
 fn a_node_with_cgroup_v2_is_measured_whole() {
-    let mut meter = meter(v2_node());
-    let summary = meter.measure(&told(), Depth::Everything, at(0)).unwrap();
+    let mut provider = provider(v2_node());
+    let summary = provider.measure(&told(), Depth::Everything, at(0)).unwrap();
     let now = "2026-11-23T13:36:40Z";
     let cpu =
         |nanoseconds: u64| json!({"time": now, "usageCoreNanoSeconds": nanoseconds, "psi": psi(3, 0.5, 2)});
@@ -428,9 +428,9 @@ fn a_node_with_cgroup_v2_is_measured_whole() {
 
 #[test]
 fn without_depth_only_cpu_memory_and_swap_are_told() {
-    let mut meter = meter(v2_node());
+    let mut provider = provider(v2_node());
     let told = RuntimeAnswers { container_stats: Vec::new(), ..told() };
-    let summary = meter.measure(&told, Depth::CpuAndMemory, at(0)).unwrap();
+    let summary = provider.measure(&told, Depth::CpuAndMemory, at(0)).unwrap();
     let fields = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         fields(serde_json::to_value(&summary.node).unwrap()),
@@ -450,8 +450,8 @@ fn without_depth_only_cpu_memory_and_swap_are_told() {
 fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
     let dir = v2_node();
     let path = dir.path().to_owned();
-    let mut meter = meter(dir);
-    meter.measure(&told(), Depth::CpuAndMemory, at(0)).unwrap();
+    let mut provider = provider(dir);
+    provider.measure(&told(), Depth::CpuAndMemory, at(0)).unwrap();
     for (file, microseconds) in [
         ("cpu.stat", 7_835_055_040u64),
         ("kubepods/besteffort/podweb-uid/cpu.stat", 5_048_230),
@@ -459,7 +459,7 @@ fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
     ] {
         fs::write(path.join("sys").join(file), format!("usage_usec {microseconds}\n")).unwrap();
     }
-    let summary = meter.measure(&told(), Depth::Everything, at(10)).unwrap();
+    let summary = provider.measure(&told(), Depth::Everything, at(10)).unwrap();
     let rate = |cpu: &Option<kube_model::stats::CpuStats>| cpu.as_ref().unwrap().usage_nano_cores;
     let pod = &summary.pods[0];
     assert_eq!(rate(&summary.node.cpu), Some(1_000_000_000), "one core");
@@ -472,7 +472,7 @@ fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
 #[test]
 fn where_the_kernel_shows_no_containers_the_runtime_is_asked() {
     let mut all = told();
-    let shown = meter(v2_node());
+    let shown = provider(v2_node());
     assert!(!shown.needs_container_stats(&all));
     all.sandboxes.push(sandbox("7a9e", "vm", v1::PodSandboxState::SandboxReady, 5));
     assert!(!shown.needs_container_stats(&all), "no container of it runs");
@@ -482,8 +482,8 @@ fn where_the_kernel_shows_no_containers_the_runtime_is_asked() {
     assert!(shown.needs_container_stats(&all));
 
     all.container_stats.extend([stats_of("a1", 30), stats_of("b2", 40)]);
-    let mut meter = meter(v2_node());
-    let summary = meter.measure(&all, Depth::Everything, at(0)).unwrap();
+    let mut provider = provider(v2_node());
+    let summary = provider.measure(&all, Depth::Everything, at(0)).unwrap();
     let [vm, web] = &*summary.pods else { panic!("{:?}", summary.pods) };
     assert_eq!((&*vm.pod_ref.name, &*web.pod_ref.name), ("vm", "web"));
     let names: Vec<&str> = vm.containers.iter().map(|c| &*c.name).collect();

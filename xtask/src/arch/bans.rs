@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::graph::Crate;
-use super::table::{Place, find};
+use super::table::{Level, find};
 
 /// What is banned.
 #[derive(Clone, Copy)]
@@ -140,7 +140,7 @@ pub(super) fn differences(root: &Path, crates: &[Crate]) -> Vec<String> {
 fn files(root: &Path, crates: &[Crate]) -> Vec<(PathBuf, String)> {
     let mut files = vec![(root.join(".clippy.toml"), format!("{HEAD}{TESTS}"))];
     for krate in crates {
-        if let Some(Place::Layer(layer)) = find(&krate.name).map(|row| row.place) {
+        if let Some(Level::Layer(layer)) = find(&krate.name).map(|row| row.level) {
             files.push((krate.folder.join("clippy.toml"), text(layer)));
         }
     }

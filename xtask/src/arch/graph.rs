@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use testkit::tools::output;
 
-use super::table::{FOREIGN, Place, find};
+use super::table::{FOREIGN, Level, find};
 use crate::cargo::cargo;
 
 /// A crate of the workspace.
@@ -75,12 +75,12 @@ fn judge(krate: &Crate) -> Vec<String> {
         return vec![format!("{name}: has no row in the layer table (xtask/src/arch/table.rs)")];
     };
     let mut found = Vec::new();
-    let layer = match row.place {
-        Place::Outside(kind) if krate.layer == kind => return found,
-        Place::Layer(layer) if krate.layer == layer => layer,
-        place => {
+    let layer = match row.level {
+        Level::Outside(kind) if krate.layer == kind => return found,
+        Level::Layer(layer) if krate.layer == layer => layer,
+        level => {
             return vec![format!(
-                "{name}: its [package.metadata.arch] says layer {}, the table {place:?}",
+                "{name}: its [package.metadata.arch] says layer {}, the table {level:?}",
                 krate.layer
             )];
         }
@@ -107,17 +107,17 @@ fn may_use(listed: Option<&[&str]>, layer: u8, edge: &Edge) -> bool {
     }
     match listed {
         Some(names) => names.contains(&edge.name.as_str()),
-        None => matches!(find(&edge.name).map(|r| r.place), Some(Place::Layer(below)) if below < layer),
+        None => matches!(find(&edge.name).map(|r| r.level), Some(Level::Layer(below)) if below < layer),
     }
 }
 
 fn describe(edge: &Edge) -> String {
-    let place = find(&edge.name).map(|row| match row.place {
-        Place::Layer(layer) => format!("layer {layer}"),
-        Place::Outside(kind) => kind.to_owned(),
+    let level = find(&edge.name).map(|row| match row.level {
+        Level::Layer(layer) => format!("layer {layer}"),
+        Level::Outside(kind) => kind.to_owned(),
     });
     let dev = if edge.dev { " in tests" } else { "" };
-    format!("{} ({}){dev}", edge.name, place.unwrap_or_else(|| "not in the table".to_owned()))
+    format!("{} ({}){dev}", edge.name, level.unwrap_or_else(|| "not in the table".to_owned()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 /// Where a crate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Level {
     /// In the product, by layer.
     Layer(u8),
     /// Tests, examples and tools: may use everything, and nothing of the product may use them.
@@ -12,17 +12,17 @@ pub(super) enum Place {
 /// One row of the table.
 pub(super) struct Row {
     pub(super) name: &'static str,
-    pub(super) place: Place,
+    pub(super) level: Level,
     /// `None`: everything on lower layers.
     pub(super) uses: Option<&'static [&'static str]>,
 }
 
 const fn row(name: &'static str, layer: u8, uses: &'static [&'static str]) -> Row {
-    Row { name, place: Place::Layer(layer), uses: Some(uses) }
+    Row { name, level: Level::Layer(layer), uses: Some(uses) }
 }
 
 const fn outside(name: &'static str, kind: &'static str) -> Row {
-    Row { name, place: Place::Outside(kind), uses: None }
+    Row { name, level: Level::Outside(kind), uses: None }
 }
 
 /// A crate may use lower layers only, as listed. A new crate gets its row here first.
@@ -76,7 +76,7 @@ pub(super) const TABLE: &[Row] = &[
         ],
     ),
     row("pleg", 4, &["cri-client", "cri-config", "kube-model", "kuberuntime", "pod-workers", "util"]),
-    Row { name: "agent", place: Place::Layer(5), uses: None },
+    Row { name: "agent", level: Level::Layer(5), uses: None },
     row("cli", 5, &["kube-model", "manifest", "node-config", "podsource", "server", "util"]),
     row("node-agent", 6, &["agent", "cli", "logging", "node-config"]),
     outside("crictl-ps", "example"),
@@ -124,10 +124,10 @@ mod tests {
     #[test]
     fn every_crate_uses_only_crates_of_the_table_on_lower_layers() {
         for row in TABLE {
-            let Place::Layer(layer) = row.place else { continue };
+            let Level::Layer(layer) = row.level else { continue };
             for used in row.uses.unwrap_or_default() {
-                let below = find(used).map(|r| r.place);
-                let lower = matches!(below, Some(Place::Layer(l)) if l < layer)
+                let below = find(used).map(|r| r.level);
+                let lower = matches!(below, Some(Level::Layer(l)) if l < layer)
                     // The configuration model speaks in quantities and durations; the pod API is one of the sources,
                     // and has connections as other servers do; the PLEG asks the runtime manager, as upstream's does; what
                     // volumes need of Linux stands in a room of its own.
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn layer_3_never_names_layer_2() {
-        for row in TABLE.iter().filter(|r| r.place == Place::Layer(3)) {
+        for row in TABLE.iter().filter(|r| r.level == Level::Layer(3)) {
             // What is below HTTP is a server's own matter.
             for used in row.uses.unwrap().iter().filter(|used| **used != "serving") {
-                assert_ne!(find(used).unwrap().place, Place::Layer(2), "{} uses {used}", row.name);
+                assert_ne!(find(used).unwrap().level, Level::Layer(2), "{} uses {used}", row.name);
             }
         }
     }

@@ -75,7 +75,7 @@ impl Pods {
         let images = CriImages {
             client: client.clone(),
             config: Arc::clone(&cri),
-            places: DockerConfigPaths::of_node(&config.root_dir, home),
+            docker_config: DockerConfigPaths::of_node(&config.root_dir, home),
             references: references.clone(),
             metrics: Arc::clone(&metrics.runtime),
             pulled_for: pulled_for(metrics, &clock),

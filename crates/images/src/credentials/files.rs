@@ -39,12 +39,12 @@ impl DockerConfigPaths {
     /// The kubelet's (upstream `pkg/credentialprovider/config.go`): its root directory, the working directory, and
     /// below the home directory and the root of the file system.
     pub fn of_node(root_dir: &Path, home: Option<&Path>) -> Self {
-        let places = |below: &str| {
+        let paths = |below: &str| {
             let home = home.map(|home| home.join(below));
             let first = [root_dir.to_owned(), PathBuf::from(".")];
             first.into_iter().chain(home).chain([Path::new("/").join(below)]).collect()
         };
-        Self { config_json: places(".docker"), dockercfg: places("") }
+        Self { config_json: paths(".docker"), dockercfg: paths("") }
     }
 
     /// The first file that can be used, and what is wrong with those before it.

@@ -145,9 +145,9 @@ fn the_nodes_own_file_is_the_first_that_can_be_used() {
         fs::write(path, text).unwrap();
     };
     let config = |user: &str| format!(r#"{{"auths":{{"example.com":{{"username":"{user}"}}}}}}"#);
-    let places = DockerConfigPaths { config_json: vec![at("a"), at("b")], dockercfg: vec![at("c")] };
+    let found = DockerConfigPaths { config_json: vec![at("a"), at("b")], dockercfg: vec![at("c")] };
     let read = || {
-        let (keyring, problems) = places.read();
+        let (keyring, problems) = found.read();
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         (users(&keyring, "example.com/a"), problems)
     };
@@ -167,8 +167,8 @@ fn the_nodes_own_file_is_the_first_that_can_be_used() {
 fn the_node_is_searched_as_the_kubelet_does() {
     let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
     let root = std::path::Path::new("/var/lib/kubelet");
-    let places = DockerConfigPaths::of_node(root, Some("/root".as_ref()));
-    assert_eq!(places.config_json, paths(&["/var/lib/kubelet", ".", "/root/.docker", "/.docker"]));
-    assert_eq!(places.dockercfg, paths(&["/var/lib/kubelet", ".", "/root/", "/"]));
+    let found = DockerConfigPaths::of_node(root, Some("/root".as_ref()));
+    assert_eq!(found.config_json, paths(&["/var/lib/kubelet", ".", "/root/.docker", "/.docker"]));
+    assert_eq!(found.dockercfg, paths(&["/var/lib/kubelet", ".", "/root/", "/"]));
     assert_eq!(DockerConfigPaths::of_node(root, None).dockercfg, paths(&["/var/lib/kubelet", ".", "/"]));
 }

@@ -173,7 +173,7 @@ async fn the_runtime_is_given_credentials_of_pull_secrets_then_of_the_node_until
         pulled_for: Box::new(|_, _| {}),
         client: Client::builder(&runtime.endpoint()).unwrap().build(),
         config: Arc::default(),
-        places: images::credentials::DockerConfigPaths {
+        docker_config: images::credentials::DockerConfigPaths {
             config_json: vec![root.path().to_owned()],
             dockercfg: Vec::new(),
         },

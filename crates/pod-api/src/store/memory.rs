@@ -1,6 +1,6 @@
 //! What the store knows, and the last changes to it. Plain data: no files, no clock, no tasks.
 
-use std::collections::btree_map::Entry as Place;
+use std::collections::btree_map::Entry as PodEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -152,14 +152,14 @@ impl Memory {
                 _ if is_pushed(&view.pod) => {}
                 Some(_) => {}
                 None => match others.entry(key) {
-                    Place::Vacant(place) => {
-                        place.insert(view);
+                    PodEntry::Vacant(entry) => {
+                        entry.insert(view);
                     }
                     // The name is used again while the pod before it still ends.
-                    Place::Occupied(mut place) if place.get().removing => {
-                        place.insert(view);
+                    PodEntry::Occupied(mut entry) if entry.get().removing => {
+                        entry.insert(view);
                     }
-                    Place::Occupied(_) => {}
+                    PodEntry::Occupied(_) => {}
                 },
             }
         }

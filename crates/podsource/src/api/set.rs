@@ -11,7 +11,7 @@ use kube_model::{PodKey, PodUid, Timestamp, labels, pod};
 
 use super::SOURCE;
 use super::received::{Received, Rest};
-use crate::Place;
+use crate::Location;
 
 /// All pods, by namespace and name.
 #[derive(Debug)]
@@ -51,12 +51,12 @@ impl Pods {
     }
 
     /// Each pod is written in the server, under its URL.
-    pub(super) fn places(&self) -> BTreeMap<PodUid, Place> {
-        let place = |pod: &Arc<Pod>| {
+    pub(super) fn locations(&self) -> BTreeMap<PodUid, Location> {
+        let location = |pod: &Arc<Pod>| {
             let (uid, key) = pod::identity(pod);
-            (uid, Place { path: self.url(&key), ..Place::default() })
+            (uid, Location { path: self.url(&key), ..Location::default() })
         };
-        self.iter().map(place).collect()
+        self.iter().map(location).collect()
     }
 
     /// A problem of the server itself.

@@ -17,7 +17,7 @@ use kube_model::{PodUid, Timestamp, labels, pod};
 
 use super::Settings;
 use super::read::{self, Look, Stamp};
-use crate::Place;
+use crate::Location;
 use crate::last_good::{Kept, LastGood};
 use crate::manifest::{self, Manifest, Origin, Taken};
 
@@ -30,7 +30,7 @@ pub(super) struct Set {
     /// By namespace and name.
     pub(super) pods: Vec<Arc<Pod>>,
     /// Where the pods are written.
-    pub(super) places: BTreeMap<PodUid, Place>,
+    pub(super) locations: BTreeMap<PodUid, Location>,
     /// By file; those of one file in its order.
     pub(super) problems: Vec<Problem>,
     /// Whether a pod that is not here is not wanted: not while nothing could be read yet, and nothing is known
@@ -316,7 +316,7 @@ impl Files {
         let mut problems = self.problems.clone();
         let newcomers = self.known.values().any(|known| !known.published);
         let mut odd_newcomer = false;
-        let (mut taken, mut places) = (Taken::default(), BTreeMap::new());
+        let (mut taken, mut locations) = (Taken::default(), BTreeMap::new());
         for (path, known) in &self.known {
             let path = Path::new(path);
             odd_newcomer |= !known.published && known.problems.iter().any(|p| !p.warning);
@@ -326,7 +326,8 @@ impl Files {
             match taken.take(Arc::clone(&good.pod), path.to_string_lossy()) {
                 Ok(()) => {
                     let (line, column) = position(good.name_at);
-                    places.insert(pod::identity(&good.pod).0, Place { path: path.to_owned(), line, column });
+                    locations
+                        .insert(pod::identity(&good.pod).0, Location { path: path.to_owned(), line, column });
                 }
                 Err((field, message)) => {
                     odd_newcomer |= newcomers;
@@ -345,7 +346,7 @@ impl Files {
         }
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let Self { seen, read_at, .. } = *self;
-        Set { pods: taken.into_pods(), places, problems, seen, read_at, odd_newcomer }
+        Set { pods: taken.into_pods(), locations, problems, seen, read_at, odd_newcomer }
     }
 }
 

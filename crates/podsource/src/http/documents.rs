@@ -12,7 +12,7 @@ use kube_model::{PodUid, Timestamp, labels, pod};
 
 use crate::last_good::LastGood;
 use crate::manifest::{self, Origin, Placed, Pods};
-use crate::{Place, SourceState};
+use crate::{Location, SourceState};
 
 /// What came of the URL so far.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Documents {
 #[derive(Debug, Default)]
 struct Good {
     pods: Vec<Arc<Pod>>,
-    places: BTreeMap<PodUid, Place>,
+    locations: BTreeMap<PodUid, Location>,
 }
 
 impl Documents {
@@ -124,8 +124,8 @@ impl Documents {
     /// Puts what there is into the state; whether anything changed but for when it was read.
     pub(super) fn publish(&self, state: &mut SourceState, now: Timestamp) -> bool {
         let problems = self.unreachable.iter().chain(&self.problems).chain(&self.not_kept);
-        let (pods, places) = match &self.good {
-            Some(good) => (good.pods.as_slice(), Some(&good.places)),
+        let (pods, locations) = match &self.good {
+            Some(good) => (good.pods.as_slice(), Some(&good.locations)),
             None => (&[][..], None),
         };
         let same_pods =
@@ -140,8 +140,8 @@ impl Documents {
             state.problems = problems.cloned().collect();
             state.seen = self.good.is_some();
         }
-        if places != Some(&state.places) {
-            state.places = places.cloned().unwrap_or_default();
+        if locations != Some(&state.locations) {
+            state.locations = locations.cloned().unwrap_or_default();
         }
         changed
     }
@@ -206,7 +206,7 @@ impl Documents {
                 }
             });
             let (line, column) = (name_at.map(|at| at.line), name_at.map(|at| at.column));
-            good.places.insert(identity.0, Place { path: self.shown.clone(), line, column });
+            good.locations.insert(identity.0, Location { path: self.shown.clone(), line, column });
         }
         good
     }

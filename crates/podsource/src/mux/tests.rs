@@ -98,14 +98,14 @@ async fn a_holder_that_knows_no_place_of_its_pods_is_named_by_its_location() {
 async fn of_two_sources_that_want_a_name_the_later_one_has_the_error_with_its_place() {
     let ([file, http], mut mux) = sources(["file", "http"]);
     http.send_modify(|state| {
-        let place = Place { path: "http://x/pods".into(), ..Place::default() };
-        Arc::make_mut(state).places.insert(PodUid::from("h"), place);
+        let location = Location { path: "http://x/pods".into(), ..Location::default() };
+        Arc::make_mut(state).locations.insert(PodUid::from("h"), location);
     });
     publish(&http, vec![pod("h", "web", "")]);
     drain(&mut mux);
     file.send_modify(|state| {
-        let place = Place { path: "/file/web.yaml".into(), line: Some(4), column: Some(9) };
-        Arc::make_mut(state).places.insert(PodUid::from("f"), place);
+        let location = Location { path: "/file/web.yaml".into(), line: Some(4), column: Some(9) };
+        Arc::make_mut(state).locations.insert(PodUid::from("f"), location);
     });
     publish(&file, vec![pod("f", "web", ""), pod("h", "other", "")]);
     drain(&mut mux);

@@ -55,7 +55,7 @@ fn what_stands_between_the_steps_of_an_editor_is_not_meant() {
             if let Some(set) = source.files.scan(Timestamp::now(), false) {
                 let [pod] = &set.pods[..] else { panic!("{what}: {:?}", names(&set.pods)) };
                 assert!(image(pod) == "two" || pod.metadata.uid == uid, "{what}");
-                let path = set.places[&pod::identity(pod).0].path.clone();
+                let path = set.locations[&pod::identity(pod).0].path.clone();
                 assert_eq!(path, source.path.join("web.yaml"), "{what}");
             }
         }
