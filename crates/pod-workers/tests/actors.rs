@@ -34,9 +34,7 @@ use support::{Fake, World, a_pod, now};
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_is_started_and_removed_with_nothing_left() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.remove(&"u1".into());
     world.until("gone", |views, _| views.is_empty()).await;
     assert_eq!(
@@ -71,9 +69,7 @@ async fn an_event_is_shown_and_is_no_change_of_a_status() {
 
 #[tokio::test(start_paused = true)]
 async fn a_running_pod_is_adopted_without_a_single_step() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.shutdown().await;
     let before = world.fake.calls();
 
@@ -120,18 +116,16 @@ async fn outcomes_of_probes_are_restored_once_for_a_pod_that_has_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.shutdown().await;
-    world.fake.state.lock().unwrap().calls.clear();
+    world.state().calls.clear();
 
     let again = World::over(Arc::clone(&world.fake));
-    let pod = again.fake.state.lock().unwrap().pods[&"u1".into()].clone();
+    let pod = again.state().pods[&"u1".into()].clone();
     again.workers.runtime_observed(again.workers.clock().mono(), pod);
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     again.until_running().await;
-    assert!(again.fake.state.lock().unwrap().calls.is_empty());
+    assert!(again.state().calls.is_empty());
     again.fake.exit("c2", 1);
     again.relist();
     let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
@@ -140,9 +134,7 @@ async fn a_pod_that_was_read_already_is_adopted_without_asking_the_runtime() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_costs_time() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     let crashed = now();
     world.fake.exit("c2", 1);
     world.relist();
@@ -153,12 +145,9 @@ async fn a_crashed_container_restarts_after_its_back_off_and_a_lost_event_only_c
 
 #[tokio::test(start_paused = true)]
 async fn orphaned_pods_of_ours_are_removed_and_foreign_ones_are_not() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "old-node1")));
-    world.workers.set(Arc::new(a_pod("u2", "foreign")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "old-node1"), a_pod("u2", "foreign")]).await;
     world.workers.shutdown().await;
-    for sandbox in &mut world.fake.state.lock().unwrap().pods.get_mut(&"u2".into()).unwrap().sandboxes {
+    for sandbox in &mut world.state().pods.get_mut(&"u2".into()).unwrap().sandboxes {
         sandbox.config_source = None;
     }
 
@@ -174,10 +163,8 @@ async fn orphaned_pods_of_ours_are_removed_and_foreign_ones_are_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_pod_of_the_same_name_waits_for_the_old_one() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
-    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    let world = World::running([a_pod("u1", "web-node1")]).await;
+    world.state().hang.insert("stop_container");
     world.workers.remove(&"u1".into());
     world.workers.set(Arc::new(a_pod("u2", "web-node1")));
     world
@@ -194,11 +181,9 @@ async fn an_orphan_goes_before_the_new_pod_of_its_name_comes() {
     for (first, second, third) in
         [("set", "ready", "list"), ("set", "list", "ready"), ("list", "set", "ready")]
     {
-        let old = World::new();
-        old.workers.set(Arc::new(a_pod("u2", "web-node1")));
-        old.until_running().await;
+        let old = World::running([a_pod("u2", "web-node1")]).await;
         old.workers.shutdown().await;
-        old.fake.state.lock().unwrap().calls.clear();
+        old.state().calls.clear();
 
         let world = World::unlisted(Arc::clone(&old.fake));
         for step in [first, second, third] {
@@ -222,9 +207,7 @@ async fn an_orphan_goes_before_the_new_pod_of_its_name_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_wanted_again_while_it_goes_starts_anew_afterwards() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.remove(&"u1".into());
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world
@@ -238,14 +221,14 @@ async fn a_pod_wanted_again_while_it_goes_starts_anew_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_call_parks_its_own_pod_only_and_removal_gets_through() {
     let world = World::new();
-    world.fake.state.lock().unwrap().hang.insert("start_container");
+    world.state().hang.insert("start_container");
     world.workers.set(Arc::new(a_pod("u1", "stuck-node1")));
     world
         .until("stuck, and says so", |views, _| {
             views.iter().any(|v| v.doing.as_ref().is_some_and(|d| d.what.contains("creating")))
         })
         .await;
-    world.fake.state.lock().unwrap().hang.clear();
+    world.state().hang.clear();
     world.workers.set(Arc::new(a_pod("u2", "fine-node1")));
     world
         .until("the other runs", |views, _| {
@@ -259,7 +242,7 @@ async fn a_hung_call_parks_its_own_pod_only_and_removal_gets_through() {
 #[tokio::test(start_paused = true)]
 async fn a_question_that_hangs_is_shown() {
     let world = World::new();
-    world.fake.state.lock().unwrap().hang.insert("observe");
+    world.state().hang.insert("observe");
     world.workers.set(Arc::new(a_pod("u1", "stuck-node1")));
     let asks = "asking the runtime about the pod";
     world
@@ -272,7 +255,7 @@ async fn a_question_that_hangs_is_shown() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_step_is_tried_again_with_growing_pauses_and_its_words_are_shown() {
     let world = World::new();
-    world.fake.state.lock().unwrap().fail.insert("create_sandbox", "no space left on device");
+    world.state().fail.insert("create_sandbox", "no space left on device");
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world
         .until("shown", |views, _| {
@@ -285,7 +268,7 @@ async fn a_failing_step_is_tried_again_with_growing_pauses_and_its_words_are_sho
     tokio::time::sleep(Duration::from_secs(60)).await;
     let tries = world.fake.calls().len();
     assert!((4..=30).contains(&tries), "{tries} tries in a minute");
-    world.fake.state.lock().unwrap().fail.clear();
+    world.state().fail.clear();
     world.until_running().await;
 }
 
@@ -305,7 +288,7 @@ async fn while_the_runtime_is_down_nothing_is_tried_and_the_reason_is_shown() {
             views.iter().flat_map(|v| &v.waits).any(|w| w.message.contains("connection refused"))
         })
         .await;
-    assert!(world.fake.state.lock().unwrap().calls.is_empty());
+    assert!(world.state().calls.is_empty());
     world.node.send_replace(Arc::default());
     world.until_running().await;
 }
@@ -333,18 +316,16 @@ async fn with_no_runtime_from_the_start_pods_wait_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_one_actor_ends_neither_the_agent_nor_the_pod() {
     let world = World::new();
-    world.fake.state.lock().unwrap().panic_once = true;
+    world.state().panic_once = true;
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.until_running().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_lies_about_success_is_not_asked_in_a_tight_loop() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     // Each stop "succeeds", yet the container runs on.
-    world.fake.state.lock().unwrap().lie = true;
+    world.state().lie = true;
     world.workers.remove(&"u1".into());
     tokio::time::sleep(Duration::from_secs(60)).await;
     let stops = world.fake.calls().iter().filter(|c| c.starts_with("stop_container")).count();
@@ -367,9 +348,9 @@ async fn why_a_container_was_killed_is_asked_for_once_more() {
     world.until("the end is seen", |views, _| reason(views).as_deref() == Some("Error")).await;
     // The runtime tells nobody that it has learned more.
     let set = |pod: &mut kube_model::observed::ObservedPod| pod.containers[0].reason = "OOMKilled".into();
-    world.fake.state.lock().unwrap().pods.values_mut().for_each(set);
+    world.state().pods.values_mut().for_each(set);
     world.until("the reason is seen", |views, _| reason(views).as_deref() == Some("OOMKilled")).await;
-    let asked = || world.fake.state.lock().unwrap().calls.iter().filter(|c| c.starts_with("observe")).count();
+    let asked = || world.state().calls.iter().filter(|c| c.starts_with("observe")).count();
     let before = asked();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(asked(), before, "then it is known");

@@ -20,7 +20,7 @@ fn world_for(pods: u32) -> World {
 }
 
 fn set_node(fake: &Fake, set: impl Fn(&mut admission::Node)) {
-    set(&mut fake.state.lock().unwrap().node);
+    set(&mut fake.state().node);
 }
 
 fn view_of(world: &World, uid: &str) -> Arc<PodView> {
@@ -101,7 +101,7 @@ async fn what_runs_when_the_agent_starts_is_not_asked_for_again_but_counts() {
 #[tokio::test(start_paused = true)]
 async fn the_node_takes_those_who_came_first_but_waits_for_none_of_whom_nothing_is_heard() {
     let world = world_for(1);
-    world.fake.state.lock().unwrap().late.insert("observe u1");
+    world.state().late.insert("observe u1");
     for uid in ["u1", "u2"] {
         world.workers.set(Arc::new(common(uid)));
     }
@@ -109,7 +109,7 @@ async fn the_node_takes_those_who_came_first_but_waits_for_none_of_whom_nothing_
     until_phase(&world, "u1", "Running").await;
 
     let world = world_for(1);
-    world.fake.state.lock().unwrap().hang.insert("observe u1");
+    world.state().hang.insert("observe u1");
     for uid in ["u1", "u2"] {
         world.workers.set(Arc::new(common(uid)));
     }
@@ -119,7 +119,7 @@ async fn the_node_takes_those_who_came_first_but_waits_for_none_of_whom_nothing_
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_holds_up_only_its_own_pod_and_those_to_whom_it_matters() {
     let world = world_for(2);
-    world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::from_secs(30));
+    world.state().admission_takes.insert("u1", Duration::from_secs(30));
     let began = now();
     for uid in ["u1", "u2", "u3"] {
         world.workers.set(Arc::new(common(uid)));
@@ -136,7 +136,7 @@ async fn a_slow_answer_holds_up_only_its_own_pod_and_those_to_whom_it_matters() 
     assert_eq!(now().duration_since(began).as_secs(), 30);
     until_phase(&world, "u1", "Running").await;
     assert_eq!(view_of(&world, "u3").status.reason.as_deref(), Some("OutOfpods"));
-    let state = world.fake.state.lock().unwrap();
+    let state = world.state();
     assert_eq!(
         state.admissions,
         ["u1 beside ", "u2 beside u1", "u3 beside u1 u2", "u3 beside u1 u2"],
@@ -148,7 +148,7 @@ async fn a_slow_answer_holds_up_only_its_own_pod_and_those_to_whom_it_matters() 
 #[tokio::test(start_paused = true)]
 async fn who_was_turned_away_for_a_pod_that_is_turned_away_itself_is_taken() {
     let world = world_for(1);
-    world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::from_secs(30));
+    world.state().admission_takes.insert("u1", Duration::from_secs(30));
     let mut picky = common("u1");
     picky.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "tape".to_owned())].into());
     world.workers.set(Arc::new(picky));
@@ -166,7 +166,7 @@ async fn who_is_turned_away_for_nobody_elses_sake_waits_for_nobody() {
     let world = world_for(9);
     let began = now();
     for uid in ["u1", "u2", "u3", "u4"] {
-        world.fake.state.lock().unwrap().admission_takes.insert(uid, Duration::from_secs(5));
+        world.state().admission_takes.insert(uid, Duration::from_secs(5));
         let mut picky = common(uid);
         picky.spec.as_mut().unwrap().node_selector = Some([("disk".to_owned(), "tape".to_owned())].into());
         world.workers.set(Arc::new(picky));
@@ -175,14 +175,14 @@ async fn who_is_turned_away_for_nobody_elses_sake_waits_for_nobody() {
         until_phase(&world, uid, "Failed").await;
     }
     assert_eq!(now().duration_since(began).as_secs(), 5);
-    assert_eq!(world.fake.state.lock().unwrap().admissions.len(), 4);
+    assert_eq!(world.state().admissions.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_whose_answer_never_comes_can_be_removed_and_then_its_place_is_free() {
     for deleted in [false, true] {
         let world = world_for(2);
-        world.fake.state.lock().unwrap().admission_takes.insert("u1", Duration::MAX);
+        world.state().admission_takes.insert("u1", Duration::MAX);
         for uid in ["u1", "u2", "u3"] {
             world.workers.set(Arc::new(common(uid)));
         }
@@ -207,9 +207,9 @@ async fn what_a_pod_was_given_is_taken_back_when_it_ends_and_when_it_goes() {
     world.workers.set(Arc::new(ends));
     world.workers.set(Arc::new(common("u2")));
     world.until_running().await;
-    let allocated = |fake: &Fake| fake.state.lock().unwrap().allocated.clone();
+    let allocated = |fake: &Fake| fake.state().allocated.clone();
     assert_eq!(allocated(&world.fake), BTreeSet::from(["u1".into(), "u2".into()]));
-    let container = world.fake.state.lock().unwrap().pods[&"u1".into()].containers[0].id.clone();
+    let container = world.state().pods[&"u1".into()].containers[0].id.clone();
     world.fake.exit(&container, 0);
     world.relist();
     world.until("u1 gave it back", |_, fake| allocated(fake) == BTreeSet::from(["u2".into()])).await;

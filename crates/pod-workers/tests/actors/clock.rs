@@ -26,10 +26,8 @@ async fn through(steps: [i64; 2], world: &World, what: &str, over: impl Fn(&Fake
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_stretches_and_shortens_no_crash_back_off() {
     for steps in STEPS {
-        let world = World::new();
-        world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-        world.until_running().await;
-        let last = |fake: &Fake| fake.state.lock().unwrap().pods[&"u1".into()].containers[0].clone();
+        let world = World::running([a_pod("u1", "web-node1")]).await;
+        let last = |fake: &Fake| fake.state().pods[&"u1".into()].containers[0].clone();
         for (count, delay) in [(1, 0), (2, 10), (3, 20), (4, 40)] {
             world.fake.exit(&last(&world.fake).id, 1);
             world.relist();
@@ -43,11 +41,9 @@ async fn a_clock_that_is_set_stretches_and_shortens_no_crash_back_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_shown_goes_with_the_clock() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     for count in 0..2 {
-        let id = world.fake.state.lock().unwrap().pods[&"u1".into()].containers[0].id.clone();
+        let id = world.state().pods[&"u1".into()].containers[0].id.clone();
         world.fake.exit(&id, 1);
         world.relist();
         if count == 0 {
@@ -72,7 +68,7 @@ async fn a_wait_that_is_shown_goes_with_the_clock() {
 async fn a_clock_that_is_set_stretches_and_shortens_no_retry() {
     for steps in STEPS {
         let world = World::new();
-        world.fake.state.lock().unwrap().fail.insert("start_container", "no");
+        world.state().fail.insert("start_container", "no");
         world.workers.set(Arc::new(a_pod("u1", "web-node1")));
         for count in [5, 6, 7] {
             // 10 s between them by then.
@@ -88,7 +84,7 @@ async fn a_clock_that_is_set_stretches_and_shortens_no_retry() {
 async fn a_clock_that_is_set_stretches_and_shortens_no_pull_back_off() {
     for steps in STEPS {
         let world = World::new();
-        world.fake.state.lock().unwrap().pull_after = Some(Duration::from_secs(40));
+        world.state().pull_after = Some(Duration::from_secs(40));
         world.workers.set(Arc::new(a_pod("u1", "web-node1")));
         let tries = |fake: &Fake| fake.calls().iter().filter(|c| c.starts_with("start_")).count();
         for count in [1, 2] {
@@ -110,7 +106,7 @@ async fn a_clock_that_is_set_leaves_a_stop_that_is_tried_again_what_is_left_of_i
         pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(30);
         world.workers.set(Arc::new(pod));
         world.until_running().await;
-        world.fake.state.lock().unwrap().fail.insert("stop_container", "no");
+        world.state().fail.insert("stop_container", "no");
         world.workers.remove(&"u1".into());
         let stops = |fake: &Fake| {
             let calls = fake.calls().into_iter().filter(|c| c.starts_with("stop_container"));

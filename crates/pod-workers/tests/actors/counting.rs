@@ -28,9 +28,7 @@ async fn starts_and_ends_are_counted_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_agent_started_is_not_counted_as_a_start() {
-    let first = World::new();
-    first.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    first.until_running().await;
+    let first = World::running([a_pod("u1", "web-node1")]).await;
     let second = World::over(Arc::clone(&first.fake));
     second.workers.set(Arc::new(a_pod("u1", "web-node1")));
     second.until_running().await;
@@ -39,12 +37,10 @@ async fn what_an_earlier_agent_started_is_not_counted_as_a_start() {
 
 #[tokio::test(start_paused = true)]
 async fn orphans_and_pods_that_come_back_are_counted() {
-    let first = World::new();
-    first.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    first.until_running().await;
+    let first = World::running([a_pod("u1", "web-node1")]).await;
     let world = World::over(Arc::clone(&first.fake));
     drop(first);
-    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    world.state().hang.insert("stop_container");
     world.workers.sources_ready();
     assert_eq!(world.counted.take(), ["orphaned"]);
     assert_eq!(working(&world), [(Lifecycle::Terminating, Wanted::RuntimeOnly, true, 1)]);

@@ -7,9 +7,7 @@ use kube_model::view::PodView;
 use crate::support::{Fake, World, a_deleted_pod, a_pod, now};
 
 async fn running() -> World {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world
 }
 
@@ -54,7 +52,7 @@ async fn a_deleted_pod_stays_with_its_final_status_until_its_source_drops_it() {
 #[tokio::test(start_paused = true)]
 async fn a_shorter_grace_is_taken_over_at_once_and_a_longer_one_is_not() {
     let world = running().await;
-    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    world.state().hang.insert("stop_container");
     let began = now();
     for (grace, stop) in [(60, Some(60)), (90, None), (20, Some(20)), (2, Some(2)), (0, Some(2))] {
         let before = stops(&world.fake).len();
@@ -69,7 +67,7 @@ async fn a_shorter_grace_is_taken_over_at_once_and_a_longer_one_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_later_grace_counts_from_the_first_deletion() {
     let world = running().await;
-    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    world.state().hang.insert("stop_container");
     world.workers.delete(Arc::new(a_deleted_pod("u1", "web-node1", 60)));
     world.until("it is being stopped", |_, fake| stops(fake).len() == 1).await;
     tokio::time::advance(std::time::Duration::from_secs(10)).await;
@@ -92,11 +90,11 @@ async fn a_pod_that_comes_deleted_with_nothing_running_is_finished_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_deletion_goes_on_after_a_restart_of_the_agent() {
     let old = running().await;
-    old.fake.state.lock().unwrap().hang.insert("stop_sandbox");
+    old.state().hang.insert("stop_sandbox");
     old.workers.delete(Arc::new(a_deleted_pod("u1", "web-node1", 7)));
     old.until("half-way", |_, fake| fake.calls().contains(&"stop_sandbox s1".to_owned())).await;
     old.workers.shutdown().await;
-    old.fake.state.lock().unwrap().hang.clear();
+    old.state().hang.clear();
 
     let world = World::over(Arc::clone(&old.fake));
     world.workers.set(Arc::new(a_deleted_pod("u1", "web-node1", 7)));
@@ -122,11 +120,11 @@ async fn a_finished_pod_that_is_still_kept_does_not_hold_up_the_next_of_its_name
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_its_source_drops_half_way_goes_without_staying() {
     let world = running().await;
-    world.fake.state.lock().unwrap().hang.insert("stop_container");
+    world.state().hang.insert("stop_container");
     world.workers.delete(Arc::new(a_deleted_pod("u1", "web-node1", 30)));
     world.until("it is being stopped", |_, fake| !stops(fake).is_empty()).await;
     world.workers.remove(&"u1".into());
-    world.fake.state.lock().unwrap().hang.clear();
+    world.state().hang.clear();
     world.workers.delete(Arc::new(a_deleted_pod("u1", "web-node1", 3)));
     world.workers.remove(&"u1".into());
     world.until("gone", |views, _| views.is_empty()).await;
@@ -153,7 +151,7 @@ async fn a_pod_that_was_deleted_by_force_ends_now_and_its_name_is_free() {
         pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(3600);
         world.workers.set(Arc::new(pod));
         world.until_running().await;
-        world.fake.state.lock().unwrap().hang.insert("stop_container c2 3600");
+        world.state().hang.insert("stop_container c2 3600");
         let began = now();
         if graceful_before {
             world.workers.set(Arc::new(a_deleted_pod("u1", "web-node1", 3600)));

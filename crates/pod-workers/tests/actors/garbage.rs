@@ -6,10 +6,8 @@ use crate::support::{Fake, World, a_deleted_pod, a_pod};
 
 /// A pod that runs in a sandbox which the runtime will not remove.
 async fn with_a_sandbox_that_stays() -> World {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
-    world.fake.state.lock().unwrap().fail.insert("remove_sandbox s1", "device or resource busy");
+    let world = World::running([a_pod("u1", "web-node1")]).await;
+    world.state().fail.insert("remove_sandbox s1", "device or resource busy");
     world
 }
 
@@ -34,9 +32,9 @@ async fn a_sandbox_that_stays_holds_up_neither_the_end_of_its_pod_nor_the_next_o
     assert_eq!(world.workers.views().len(), 1);
     assert_eq!(world.counted.take().iter().filter(|line| *line == "orphaned").count(), 0);
 
-    world.fake.state.lock().unwrap().fail.clear();
+    world.state().fail.clear();
     world.until("it is removed later", has_called("clean_up u1 Forgotten")).await;
-    let state = world.fake.state.lock().unwrap();
+    let state = world.state();
     assert_eq!(state.pods.keys().map(|uid| uid.as_str()).collect::<Vec<_>>(), ["u2"]);
 }
 
@@ -59,14 +57,14 @@ async fn the_same_pod_runs_again_beside_what_is_left_of_it() {
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.until_running().await;
     assert_eq!(count(&world.fake, "create_sandbox u1 1"), 1, "{:?}", world.fake.calls());
-    world.fake.state.lock().unwrap().fail.clear();
+    world.state().fail.clear();
     // Its own actor collects the old sandbox.
-    let one = |_: &[_], fake: &Fake| fake.state.lock().unwrap().pods[&"u1".into()].sandboxes.len() == 1;
+    let one = |_: &[_], fake: &Fake| fake.state().pods[&"u1".into()].sandboxes.len() == 1;
     world.until("the old sandbox is gone", one).await;
     world.until_running().await;
     world.workers.remove(&"u1".into());
     world.until("all is gone", has_called("clean_up u1 Removed")).await;
-    assert!(world.fake.state.lock().unwrap().pods.is_empty());
+    assert!(world.state().pods.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,22 +82,19 @@ async fn a_pod_that_its_source_keeps_is_finished_with_its_last_status() {
 #[tokio::test(start_paused = true)]
 async fn an_orphan_that_cannot_be_removed_is_left_to_itself_too() {
     let world = with_a_sandbox_that_stays().await;
-    world.workers.shutdown().await;
-    let again = World::over(Arc::clone(&world.fake));
+    let again = world.restarted().await;
     again.workers.set(Arc::new(a_pod("u2", "web-node1")));
     again.workers.sources_ready();
     again.until("the next one runs", has_called("start_container u2 app 0")).await;
-    again.fake.state.lock().unwrap().fail.clear();
+    again.state().fail.clear();
     again.until("it is removed later", has_called("clean_up u1 Forgotten")).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_fails_pauses_tells_and_ends_the_grace() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     {
-        let mut state = world.fake.state.lock().unwrap();
+        let mut state = world.state();
         state.fail.insert("stop_container", "unknown error after kill");
         state.since = Some(crate::support::now());
     }

@@ -27,7 +27,7 @@ fn waits(view: &PodView, container: usize) -> bool {
 
 /// Tells the workers what the runtime has, as its events do.
 fn tell(world: &World) {
-    let pod = world.fake.state.lock().unwrap().pods[&"u1".into()].clone();
+    let pod = world.state().pods[&"u1".into()].clone();
     world.workers.runtime_observed(world.workers.clock().mono(), pod);
 }
 
@@ -54,7 +54,7 @@ async fn a_container_in_its_hook_neither_counts_as_running_nor_is_probed() {
 async fn a_hook_whose_end_is_known_is_not_waited_for_longer_than_that() {
     let world = World::new();
     // The second container's image takes for ever.
-    world.fake.state.lock().unwrap().hang.insert("start_container u1 other 0");
+    world.state().hang.insert("start_container u1 other 0");
     world.workers.set(Arc::new(with_hook()));
     let begun = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 other 0".to_owned());
     world.until("the second one is being started", begun).await;
@@ -71,7 +71,7 @@ async fn a_restarted_agent_runs_a_hook_again_that_it_was_cut_off_in() {
     let created = |_: &[_], fake: &Fake| fake.listed().first().is_some_and(|pod| pod.fingerprint > 0);
     world.until("the hook runs", created).await;
     world.workers.shutdown().await;
-    world.fake.state.lock().unwrap().cut_off.insert("app");
+    world.state().cut_off.insert("app");
 
     let again = World::over(Arc::clone(&world.fake));
     again.workers.set(Arc::new(with_hook()));

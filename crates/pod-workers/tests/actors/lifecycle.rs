@@ -15,12 +15,10 @@ fn events<'a>(view: &'a PodView, reason: &'a str) -> impl Iterator<Item = (u32, 
 
 #[tokio::test(start_paused = true)]
 async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.shutdown().await;
     let unsupported = Unmet::Unsupported { message: "spec.volumes[data].emptyDir: no".to_owned() };
-    world.fake.state.lock().unwrap().preconditions = vec![unsupported];
+    world.state().preconditions = vec![unsupported];
     let before = world.fake.calls();
 
     let again = World::over(Arc::clone(&world.fake));
@@ -44,7 +42,7 @@ async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so()
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(again.fake.calls(), before);
     // A change of the pod is looked at anew.
-    again.fake.state.lock().unwrap().preconditions.clear();
+    again.state().preconditions.clear();
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     let restarted = |_: &[_], fake: &Fake| fake.calls().contains(&"start_container u1 app 1".to_owned());
     again.until("restarted", restarted).await;
@@ -59,7 +57,7 @@ async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
         since: world.workers.clock().mono(),
         until: None,
     };
-    world.fake.state.lock().unwrap().preconditions = vec![waiting];
+    world.state().preconditions = vec![waiting];
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.workers.sources_ready();
     let told = |views: &[Arc<PodView>], _: &Fake| {
@@ -72,7 +70,7 @@ async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
     // Nothing is asked again and again.
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(world.fake.calls(), Vec::<String>::new());
-    world.fake.state.lock().unwrap().preconditions.clear();
+    world.state().preconditions.clear();
     world.workers.wake(&"u1".into());
     world.until_running().await;
 }
@@ -81,14 +79,14 @@ async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
 async fn a_pod_that_can_never_have_what_it_needs_has_failed_for_good_and_that_is_told_once() {
     let world = World::new();
     let rejection = Rejection { reason: "NoSuchDevice".to_owned(), message: "it is gone".to_owned() };
-    world.fake.state.lock().unwrap().preconditions = vec![Unmet::Failed(rejection)];
+    world.state().preconditions = vec![Unmet::Failed(rejection)];
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.workers.sources_ready();
     let failed = |views: &[Arc<PodView>], _: &Fake| {
         views.iter().any(|v| v.status.message.as_deref() == Some("Pod was rejected: it is gone"))
     };
     world.until("failed", failed).await;
-    world.fake.state.lock().unwrap().preconditions.clear();
+    world.state().preconditions.clear();
     world.workers.wake(&"u1".into());
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     let views = world.workers.views();
@@ -112,13 +110,12 @@ async fn a_pod_that_has_ended_needs_nothing_any_more() {
         views.iter().any(|view| view.status.phase.as_deref() == Some("Succeeded"))
     };
     world.until("succeeded", succeeded).await;
-    world.fake.state.lock().unwrap().preconditions = vec![Unmet::Failed(rejection)];
+    world.state().preconditions = vec![Unmet::Failed(rejection)];
     world.workers.wake(&"u1".into());
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     // Also after a restart of the agent, with the status that the API server has.
     let status = world.workers.views()[0].status.clone();
-    world.workers.shutdown().await;
-    let again = World::over(Arc::clone(&world.fake));
+    let again = world.restarted().await;
     again.workers.set(Arc::new(Pod { status: Some((*status).clone()), ..job }));
     again.workers.sources_ready();
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
@@ -146,15 +143,14 @@ async fn what_comes_to_life_of_a_pod_that_has_ended_is_stopped_and_cleaned_up() 
         }
     };
     world.until("it has ended", cleaned_up(1)).await;
-    world.fake.state.lock().unwrap().pods.get_mut(&"u1".into()).unwrap().containers[0].state =
-        ContainerState::Running;
+    world.state().pods.get_mut(&"u1".into()).unwrap().containers[0].state = ContainerState::Running;
     world.relist();
     world.until("it is cleaned up again", cleaned_up(2)).await;
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     let calls = world.fake.calls();
     assert_eq!(calls.iter().filter(|call| call.starts_with("stop_container c2")).count(), 1, "{calls:#?}");
     assert!(cleaned_up(2)(&[], &world.fake), "{calls:#?}");
-    assert_eq!(world.fake.state.lock().unwrap().admissions, ["u1 beside "]);
+    assert_eq!(world.state().admissions, ["u1 beside "]);
     assert!(world.workers.active_pods().is_empty());
 }
 
@@ -163,7 +159,7 @@ async fn a_pod_whose_deadline_has_passed_says_why_until_it_has_ended() {
     let world = World::new();
     let mut pod = a_pod("u1", "web-node1");
     pod.spec.as_mut().unwrap().active_deadline_seconds = Some(8);
-    world.fake.state.lock().unwrap().ignore_sigterm.insert("c2");
+    world.state().ignore_sigterm.insert("c2");
     world.workers.set(Arc::new(pod));
     let waits = |views: &[Arc<PodView>]| {
         let waits = views[0].waits.iter().map(|wait| (wait.reason.clone(), wait.message.clone()));
@@ -191,9 +187,7 @@ async fn the_end_of_a_deadline_is_told_once() {
         ended && views.iter().any(|v| events(v, "DeadlineExceeded").eq([(1, text)]))
     };
     world.until("ended and told", told).await;
-    world.workers.shutdown().await;
-
-    let again = World::over(Arc::clone(&world.fake));
+    let again = world.restarted().await;
     again.workers.set(Arc::new(pod));
     again.workers.sources_ready();
     let failed =
@@ -204,11 +198,9 @@ async fn the_end_of_a_deadline_is_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_that_died_is_replaced_and_that_is_told() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     assert_eq!(events(&world.workers.views()[0], "SandboxChanged").count(), 0);
-    for pod in world.fake.state.lock().unwrap().pods.values_mut() {
+    for pod in world.state().pods.values_mut() {
         pod.sandboxes[0].state = SandboxState::NotReady;
     }
     world.fake.exit("c2", 137);

@@ -35,7 +35,7 @@ async fn end(pod: Pod, ignores: &[&'static str]) -> Vec<String> {
         .await;
     world.until_running().await;
     {
-        let mut state = world.fake.state.lock().unwrap();
+        let mut state = world.state();
         state.ignore_sigterm.extend(ignores);
         state.calls.clear();
         state.since = Some(now());

@@ -6,11 +6,9 @@ use crate::support::{Fake, World, a_pod};
 
 /// A pod that runs, with these not telling their status from now on, and a new agent that never read them.
 async fn never_read(ids: [&'static str; 1]) -> World {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     world.workers.shutdown().await;
-    world.fake.state.lock().unwrap().unreadable.extend(ids);
+    world.state().unreadable.extend(ids);
     let again = World::over(Arc::clone(&world.fake));
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     again.workers.sources_ready();
@@ -38,10 +36,8 @@ async fn a_pod_that_cannot_be_read_keeps_what_runs_and_is_removed_by_what_the_li
 
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_that_was_read_before_need_not_tell_its_status_again() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
-    world.fake.state.lock().unwrap().unreadable.insert("s1");
+    let world = World::running([a_pod("u1", "web-node1")]).await;
+    world.state().unreadable.insert("s1");
     world.fake.exit("c2", 1);
     world.relist();
     let restarted = |_: &[_], fake: &Fake| fake.calls().iter().any(|c| c == "start_container u1 app 1");
@@ -51,16 +47,14 @@ async fn a_sandbox_that_was_read_before_need_not_tell_its_status_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_does_not_tell_how_it_ended_is_not_started_again() {
-    let world = World::new();
-    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
-    world.until_running().await;
+    let world = World::running([a_pod("u1", "web-node1")]).await;
     let before = world.fake.calls();
-    world.fake.state.lock().unwrap().unreadable.insert("c2");
+    world.state().unreadable.insert("c2");
     world.fake.exit("c2", 1);
     world.relist();
     world.until("it waits", |views, _| views[0].waits.iter().any(|w| w.reason == "RuntimeError")).await;
     assert_eq!(world.fake.calls(), before);
-    world.fake.state.lock().unwrap().unreadable.clear();
+    world.state().unreadable.clear();
     let restarted = |_: &[_], fake: &Fake| fake.calls().iter().any(|c| c == "start_container u1 app 1");
     world.until("restarted", restarted).await;
 }

@@ -1,7 +1,7 @@
 //! A scripted runtime for the actors: an honest little model with switches for faults, on tokio's paused clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -89,10 +89,14 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
     async fn call(&self, record: String) -> Result<(), StepError> {
         let stops = record.starts_with("stop_") || record.starts_with("remove_");
         let (hang, late, fail) = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state();
             let verb = record.split(' ').next().unwrap_or_default().to_owned();
             let named = |steps: &BTreeSet<&str>| steps.contains(record.as_str());
             let (hang, late) = (named(&state.hang) || state.hang.contains(verb.as_str()), named(&state.late));
@@ -119,7 +123,7 @@ impl Fake {
     }
 
     fn change(&self, id: &str, apply: impl FnOnce(&mut ObservedPod)) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state();
         let holds = |p: &ObservedPod| {
             p.sandboxes.iter().any(|s| s.id == id) || p.containers.iter().any(|c| c.id == id)
         };
@@ -130,18 +134,18 @@ impl Fake {
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
-        self.state.lock().unwrap().calls.iter().filter(|c| !c.starts_with("observe")).cloned().collect()
+        self.state().calls.iter().filter(|c| !c.starts_with("observe")).cloned().collect()
     }
 }
 
 impl Runtime for Fake {
     fn preconditions(&self, _: &Arc<Pod>) -> Vec<Unmet> {
-        self.state.lock().unwrap().preconditions.clone()
+        self.state().preconditions.clone()
     }
 
     async fn observe(&self, uid: &PodUid, key: &PodKey) -> Result<Observed, StepError> {
         self.call(format!("observe {uid}")).await?;
-        let state = self.state.lock().unwrap();
+        let state = self.state();
         let pod = state.pods.get(uid).cloned();
         let mut pod = pod.unwrap_or_else(|| ObservedPod::empty(uid.clone(), key.clone()));
         let mut unread = BTreeMap::new();
@@ -159,7 +163,7 @@ impl Runtime for Fake {
     async fn create_sandbox(&self, pod: &Arc<Pod>, attempt: u32, _: &Reporter) -> Result<(), StepError> {
         let (uid, key) = pod::identity(pod);
         self.call(format!("create_sandbox {uid} {attempt}")).await?;
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state();
         state.ids += 1;
         let sandbox = Sandbox {
             id: format!("s{}", state.ids),
@@ -197,7 +201,7 @@ impl Runtime for Fake {
         self.call(format!("start_container {uid} {} {}", request.name, request.restart_count)).await?;
         let (_, spec) = pod::container(request.pod.spec.as_ref().unwrap(), request.name).unwrap();
         {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state();
             if let Some(retry_after) = state.pull_after {
                 let error = StepError::new(FailureReason::ErrImagePull, "no such image");
                 return Err(StepError { retry_after: Some(retry_after), ..error });
@@ -242,7 +246,7 @@ impl Runtime for Fake {
     }
 
     async fn cut_off_hooks(&self, _: &ObservedPod) -> Vec<String> {
-        self.state.lock().unwrap().cut_off.iter().map(|name| (*name).to_owned()).collect()
+        self.state().cut_off.iter().map(|name| (*name).to_owned()).collect()
     }
 
     async fn pre_stop(&self, pod: &Arc<Pod>, container: &Container, _: i64, _: &Reporter) {
@@ -261,10 +265,10 @@ impl Runtime for Fake {
         grace_seconds: i64,
     ) -> Result<(), StepError> {
         self.call(format!("stop_container {} {grace_seconds}", container.id)).await?;
-        if self.state.lock().unwrap().ignore_sigterm.contains(container.id.as_str()) {
+        if self.state().ignore_sigterm.contains(container.id.as_str()) {
             tokio::time::sleep(Duration::from_secs(grace_seconds.max(2).unsigned_abs())).await;
         }
-        if !self.state.lock().unwrap().lie {
+        if !self.state().lie {
             self.exit(&container.id, 0);
         }
         Ok(())
@@ -286,7 +290,7 @@ impl Admit for Fake {
         let (uid, _) = pod::identity(pod);
         let uids: Vec<&str> = active.keys().map(PodUid::as_str).collect();
         let (node, takes) = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state();
             state.admissions.push(format!("{uid} beside {}", uids.join(" ")));
             (state.node.clone(), state.admission_takes.get(uid.as_str()).copied())
         };
@@ -297,7 +301,7 @@ impl Admit for Fake {
             admission::Allocations::default()
                 .admit(pod, &active, &node)
                 .map_err(|admission::Rejection { reason, message }| Rejection { reason, message })?;
-            self.state.lock().unwrap().allocated.insert(uid);
+            self.state().allocated.insert(uid);
             Ok(())
         })
     }
@@ -308,7 +312,7 @@ impl Admit for Fake {
 
     fn release<'a>(&'a self, uid: &'a PodUid) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.state.lock().unwrap().allocated.remove(uid);
+            self.state().allocated.remove(uid);
         })
     }
 }
@@ -340,7 +344,7 @@ impl Fake {
 
     /// What a full list would say.
     pub(crate) fn listed(&self) -> Vec<Listed> {
-        let state = self.state.lock().unwrap();
+        let state = self.state();
         let listed = |p: &ObservedPod| Listed {
             uid: p.uid.clone(),
             key: p.key.clone(),
@@ -476,6 +480,26 @@ impl World {
         let world = Self::over(Arc::default());
         world.workers.sources_ready();
         world
+    }
+
+    /// With these pods, once they run.
+    pub(crate) async fn running<const N: usize>(pods: [Pod; N]) -> Self {
+        let world = Self::new();
+        for pod in pods {
+            world.workers.set(Arc::new(pod));
+        }
+        world.until_running().await;
+        world
+    }
+
+    /// Workers of another run of the agent over what there is.
+    pub(crate) async fn restarted(&self) -> Self {
+        self.workers.shutdown().await;
+        Self::over(Arc::clone(&self.fake))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.fake.state()
     }
 
     pub(crate) fn relist(&self) {
