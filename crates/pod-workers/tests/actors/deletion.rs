@@ -7,8 +7,7 @@ use kube_model::view::PodView;
 use crate::support::{Fake, World, a_deleted_pod, a_pod, now};
 
 async fn running() -> World {
-    let world = World::running([a_pod("u1", "web-node1")]).await;
-    world
+    World::running([a_pod("u1", "web-node1")]).await
 }
 
 fn stops(fake: &Fake) -> Vec<String> {
