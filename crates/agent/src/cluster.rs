@@ -20,16 +20,16 @@ use std::sync::atomic::AtomicBool;
 
 use apiserver_sync::client::{self, Access, Limit, RestConfig};
 use apiserver_sync::events::{self, Recorder};
-use apiserver_sync::objects::Objects;
+use apiserver_sync::objects::{Objects, Strategy};
 use apiserver_sync::services::Services;
 use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
-use kube_model::{Monotonic, PodUid};
+use kube_model::{Monotonic, PodUid, pod};
 use kuberuntime::{AgentProbes, NodeObject as NodeSource, References};
 use logging::Verbosity;
-use node_config::{Cluster as Settings, KubeletServer as ServerSettings, Rate};
+use node_config::{ChangeDetection, Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
 use pod_manager::PodManager;
 use pod_workers::{EventSink, NodeState};
@@ -149,12 +149,13 @@ impl Cluster {
             reached: Some(access.reached()),
         };
         let other = watch::Sender::new(None::<bool>);
+        let seen = apiserver_sync::node::watch(client.clone(), node_name, access.reached(), stop.clone());
         Ok(Self {
             pods: podsource::api::spawn_held(source, other.subscribe(), stop.clone()),
             other,
-            objects: Objects::new(client.clone()),
+            objects: Objects::new(client.clone(), strategy(&settings, &seen)),
             services: Services::watch(client.clone(), stop.clone()),
-            seen: apiserver_sync::node::watch(client.clone(), node_name, access.reached(), stop.clone()),
+            seen,
             node: watch::Sender::new(None),
             settings,
             node_name: node_name.to_owned(),
@@ -203,7 +204,8 @@ impl Cluster {
         let known = std::sync::Mutex::new(std::collections::BTreeSet::<PodUid>::new());
         move |pods| {
             let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for (_, pod) in pods.pods() {
+            // What others refer to is not the API server's.
+            for (_, pod) in pods.pods().filter(|(_, pod)| !pod::is_static(pod)) {
                 objects.register(pod);
             }
             known.retain(|uid| {
@@ -247,6 +249,7 @@ impl Cluster {
             }
         }));
 
+        spawn(Box::pin(crate::references::follow(self.objects.clone(), parts.workers.clone())));
         spawn(Box::pin(kuberuntime::tell_pod_cidr(parts.runtime.clone(), node.subscribe())));
         let recorder = self.recorder.clone();
         spawn(Box::pin(async move {
@@ -419,6 +422,15 @@ fn rest_config(rate: Rate) -> RestConfig {
 }
 
 /// What tells this agent from another of the same node name; made once for a root folder.
+fn strategy(settings: &Settings, node: &watch::Receiver<Option<Arc<NodeObject>>>) -> Strategy {
+    let refresh = settings.sync_frequency;
+    match settings.change_detection {
+        ChangeDetection::Watch => Strategy::Watch,
+        ChangeDetection::Cache => Strategy::Cache { node: node.clone(), refresh },
+        ChangeDetection::Get => Strategy::Get { refresh },
+    }
+}
+
 fn instance(root_dir: &Path) -> Result<String, ClusterError> {
     let path = root_dir.join("instance-id");
     let failed = |source| ClusterError::Instance { path: path.clone(), source };

@@ -10,6 +10,7 @@ pub mod config;
 mod metrics;
 mod node;
 mod open_files;
+mod references;
 mod run;
 mod settings;
 mod sources;

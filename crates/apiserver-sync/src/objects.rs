@@ -1,76 +1,66 @@
-//! The ConfigMaps and Secrets that pods refer to: each watched by its name as long as a pod needs it.
+//! The ConfigMaps and Secrets that pods refer to: each followed by its name as long as a pod needs it.
 //!
 //! A watch of one object is all that the Node authorizer allows, and asks for an answer only when something
-//! changes. Rule: upstream `pkg/kubelet/util/manager/watch_based_manager.go`. Unlike there an object that can
+//! changes; the other two ways of [`Strategy`] are there for servers that cannot keep so many. Rule: upstream `pkg/kubelet/util/manager/watch_based_manager.go`. Unlike there an object that can
 //! not be had says why at once (not found, forbidden) instead of by a timeout.
 //!
 //! kube's own watcher is not used: it logs what it can not decode, and this may be a Secret.
 
+mod ask;
+mod changes;
 mod follow;
 mod object;
-mod references;
+mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kube::Client;
-use kube_model::core::Pod;
-use kube_model::{PodUid, pod};
+use kube_model::core::{Node, Pod};
+use kube_model::{PodUid, pod, syntax};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use object::Object;
-pub use references::references;
+use ask::{Asked, Keep};
+pub use changes::Changes;
+pub use kube_model::objects::{Key, Kind, Object, references};
 
 /// How long [`Objects::get`] waits for the server's first answer.
 pub const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// The two kinds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `configmaps`
-    ConfigMap,
-    /// `secrets`
-    Secret,
+/// `configMapAndSecretChangeDetectionStrategy`: how one hears that an object changed.
+#[derive(Debug, Clone, Default)]
+pub enum Strategy {
+    /// Each object is watched: a change is known when it is made.
+    #[default]
+    Watch,
+    /// An object is read when somebody asks for it and it was not read for a while, or not since a pod came that
+    /// refers to it; all are asked for once in `refresh`.
+    Cache {
+        /// This node: its annotation `node.alpha.kubernetes.io/ttl` says how many seconds a while is, else a minute.
+        node: watch::Receiver<Option<Arc<Node>>>,
+        /// `syncFrequency`.
+        refresh: Duration,
+    },
+    /// An object is read whenever somebody asks for it; all are asked for once in `refresh`.
+    Get {
+        /// `syncFrequency`.
+        refresh: Duration,
+    },
 }
 
-impl Kind {
-    fn plural(self) -> &'static str {
+impl Strategy {
+    /// What becomes of answers, and how often all objects are read; `None`: they are watched.
+    fn asks(&self) -> Option<(Keep, Duration)> {
         match self {
-            Self::ConfigMap => "configmaps",
-            Self::Secret => "secrets",
+            Self::Watch => None,
+            Self::Cache { node, refresh } => Some((Keep::For(node.clone()), *refresh)),
+            Self::Get { refresh } => Some((Keep::Not, *refresh)),
         }
-    }
-}
-
-/// As the API server names them in its answers.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ConfigMap => "configmap",
-            Self::Secret => "secret",
-        })
-    }
-}
-
-/// One object, shown as `secret "shop/password"`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// ConfigMap or Secret.
-    pub kind: Kind,
-    /// That of the pod.
-    pub namespace: Arc<str>,
-    /// As the pod refers to it.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} \"{}/{}\"", self.kind, self.namespace, self.name)
     }
 }
 
@@ -120,37 +110,62 @@ type Known = Option<Result<Arc<Object>, Error>>;
 #[derive(Clone)]
 pub struct Objects {
     client: Client,
+    strategy: Strategy,
+    changes: Changes,
     inner: Arc<Mutex<Inner>>,
+    /// Reads all again from time to time, where they are not watched.
+    _refreshing: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Default)]
 struct Inner {
     pods: BTreeMap<PodUid, BTreeSet<Key>>,
-    watched: BTreeMap<Key, Watched>,
+    objects: BTreeMap<Key, Entry>,
 }
 
-struct Watched {
+struct Entry {
     /// How many pods refer to it.
     users: usize,
-    known: watch::Receiver<Known>,
-    /// `None`: the name can not be asked for.
-    _following: Option<AbortOnDropHandle<()>>,
+    source: Source,
+}
+
+/// Where one object comes from.
+enum Source {
+    Followed {
+        known: watch::Receiver<Known>,
+        _following: AbortOnDropHandle<()>,
+    },
+    Asked(Arc<Asked>),
+    /// Its name would be another path.
+    None(Error),
 }
 
 /// Names only.
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.inner().watched.keys()).finish()
+        f.debug_set().entries(self.inner().objects.keys()).finish()
     }
 }
 
 impl Objects {
-    /// Nothing is watched yet.
-    pub fn new(client: Client) -> Self {
-        Self { client, inner: Arc::default() }
+    /// Nothing is asked for yet.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn new(client: Client, strategy: Strategy) -> Self {
+        let inner = Arc::<Mutex<Inner>>::default();
+        let refreshing = strategy.asks().map(|(_, period)| {
+            let task = refresh(Arc::downgrade(&inner), period);
+            Arc::new(AbortOnDropHandle::new(tokio::spawn(task)))
+        });
+        Self { client, strategy, changes: Changes::default(), inner, _refreshing: refreshing }
     }
 
-    /// Watches what `pod` refers to, until [`Self::unregister`]. To be called again when the pod was changed, or its
+    /// Which objects came, went or changed; also those that were read for the first time.
+    pub fn changes(&self) -> Changes {
+        self.changes.clone()
+    }
+
+    /// Follows what `pod` refers to, until [`Self::unregister`]. To be called again when the pod was changed, or its
     /// status at the server: one that has ended there starts nothing any more and needs nothing (upstream
     /// `pkg/kubelet/kubelet_pods.go`).
     ///
@@ -164,8 +179,12 @@ impl Objects {
         for key in &wanted {
             let of_this_pod = inner.pods.get(&uid).is_some_and(|keys| keys.contains(key));
             if !of_this_pod {
-                let entry = inner.watched.entry(key.clone());
-                entry.or_insert_with(|| follow::start(&self.client, key)).users += 1;
+                let entry = inner.objects.entry(key.clone());
+                let entry = entry.or_insert_with(|| Entry { users: 0, source: self.source(key) });
+                entry.users += 1;
+                if let Source::Asked(asked) = &entry.source {
+                    asked.invalidate();
+                }
             }
         }
         let before = inner.pods.insert(uid, wanted.clone()).unwrap_or_default();
@@ -179,6 +198,13 @@ impl Objects {
         inner.release(&keys);
     }
 
+    /// The pods that refer to any of the objects.
+    pub fn users(&self, keys: &BTreeSet<Key>) -> Vec<PodUid> {
+        let inner = self.inner();
+        let users = inner.pods.iter().filter(|(_, of_pod)| !of_pod.is_disjoint(keys));
+        users.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// The object as the server last told it; waits for the first answer up to [`FIRST_ANSWER`].
     ///
     /// # Errors
@@ -186,14 +212,40 @@ impl Objects {
     /// given as it was.
     pub async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Arc<Object>, Error> {
         let key = Key { kind, namespace: namespace.into(), name: name.into() };
-        let known = self.inner().watched.get(&key).map(|watched| watched.known.clone());
-        let Some(mut known) = known else { return Err(Error::NotRegistered(key)) };
-        let answer = tokio::time::timeout(FIRST_ANSWER, known.wait_for(Option::is_some)).await;
-        match answer {
-            Ok(Ok(answer)) => answer.clone().unwrap_or(Err(Error::NotRegistered(key))),
-            // The last pod went away while we waited.
-            Ok(Err(_)) => Err(Error::NotRegistered(key)),
+        let source = match self.inner().objects.get(&key).map(|entry| &entry.source) {
+            Some(Source::Followed { known, .. }) => Ok(known.clone()),
+            Some(Source::Asked(asked)) => Err(Arc::clone(asked)),
+            Some(Source::None(error)) => return Err(error.clone()),
+            None => return Err(Error::NotRegistered(key)),
+        };
+        let answer = async {
+            match source {
+                Ok(mut known) => match known.wait_for(Option::is_some).await {
+                    Ok(answer) => answer.clone(),
+                    // The last pod went away while we waited.
+                    Err(_) => None,
+                },
+                Err(asked) => Some(asked.get().await),
+            }
+        };
+        match tokio::time::timeout(FIRST_ANSWER, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::NotRegistered(key))),
             Err(_) => Err(Error::Timeout(key, FIRST_ANSWER)),
+        }
+    }
+
+    fn source(&self, key: &Key) -> Source {
+        let bad = syntax::dns_subdomain(&key.name).or_else(|| syntax::dns_label(&key.namespace));
+        if let Some(why) = bad {
+            return Source::None(Error::BadName { key: key.clone(), why });
+        }
+        let (client, changes) = (self.client.clone(), self.changes.clone());
+        match self.strategy.asks() {
+            None => {
+                let (known, following) = follow::start(client, key.clone(), changes);
+                Source::Followed { known, _following: following }
+            }
+            Some((keep, _)) => Source::Asked(Arc::new(Asked::new(client, key.clone(), keep, changes))),
         }
     }
 
@@ -205,12 +257,33 @@ impl Objects {
 impl Inner {
     fn release<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>) {
         for key in keys {
-            if let Some(watched) = self.watched.get_mut(key) {
-                watched.users -= 1;
-                if watched.users == 0 {
-                    self.watched.remove(key);
+            if let Some(entry) = self.objects.get_mut(key) {
+                entry.users -= 1;
+                if entry.users == 0 {
+                    self.objects.remove(key);
                 }
             }
+        }
+    }
+}
+
+/// Asks for all objects from time to time, so that their changes are heard of; one by one, not to be a burden.
+async fn refresh(objects: Weak<Mutex<Inner>>, period: Duration) {
+    loop {
+        tokio::time::sleep(period).await;
+        let Some(inner) = objects.upgrade() else { return };
+        let asked: Vec<_> = {
+            let inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let asked = inner.objects.values().filter_map(|entry| match &entry.source {
+                Source::Asked(asked) => Some(Arc::clone(asked)),
+                Source::Followed { .. } | Source::None(_) => None,
+            });
+            asked.collect()
+        };
+        drop(inner);
+        for one in asked {
+            // What it says goes to whoever hears of changes; an error is told to those who ask.
+            let _ = tokio::time::timeout(FIRST_ANSWER, one.get()).await;
         }
     }
 }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver_sync::client::{Access, Limit, RestConfig};
-use apiserver_sync::objects::{Error, Kind, Object, Objects};
+use apiserver_sync::objects::{Error, Kind, Object, Objects, Strategy};
 use apiserver_sync::services::Services;
+use apiserver_sync::tokens::{Request, Tokens};
+use futures::FutureExt as _;
+use kube_model::PodUid;
 use kube_model::core::Pod;
 use serde_json::{Value, json};
 use testkit::env::{Cluster, Run};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +83,7 @@ async fn a_node_follows_what_its_pods_refer_to_and_the_services() {
     assert_eq!(variables["KUBERNETES_SERVICE_HOST"], "10.96.0.1");
     assert_eq!(variables["KUBERNETES_SERVICE_PORT_HTTPS"], "443");
 
-    let objects = Objects::new(client);
+    let objects = Objects::new(client, Strategy::Watch);
     let pod: Pod = serde_json::from_value(pod()).unwrap();
     objects.register(&pod);
     until(&objects, Kind::Secret, "password", holds("one")).await;
@@ -118,4 +122,119 @@ async fn a_node_follows_what_its_pods_refer_to_and_the_services() {
     others.spec.as_mut().unwrap().containers[0].env_from = serde_json::from_value(env_from).unwrap();
     objects.register(&others);
     until(&objects, Kind::Secret, "of-others", |answer| matches!(answer, Err(Error::Forbidden { .. }))).await;
+}
+
+/// What a token says of itself.
+fn claims(token: &str) -> Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_gets_tokens_for_its_own_pods_only() {
+    let run = Run::new().unwrap();
+    let cluster = Cluster::start(&run).unwrap();
+    let pod = |name: &str, node: &str| {
+        let spec = json!({"nodeName": node, "serviceAccountName": "web", "automountServiceAccountToken": false,
+            "containers": [{"name": "app", "image": "example.test/app:1"}]});
+        object("Pod", name, json!({"spec": spec}))
+    };
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "work"}},
+            object("ServiceAccount", "web", json!({})),
+            pod("mine", "node1"), pod("other", "node2"),
+        ]}))
+        .unwrap();
+    let uid = |name: &str| {
+        let path = format!("/api/v1/namespaces/work/pods/{name}");
+        let (_, pod) = cluster.request("GET", &path, None).unwrap();
+        PodUid::from(pod["metadata"]["uid"].as_str().unwrap())
+    };
+    let access = Access::load(&cluster.node_kubeconfig("node1").unwrap(), "node-agent/test").unwrap();
+    let tokens = Tokens::new(access.client(RestConfig::limited(Limit::new(50, 100))));
+    let (mine, other) = (uid("mine"), uid("other"));
+    let request = |pod, uid, expiration_seconds| Request {
+        namespace: "work",
+        service_account: "web",
+        pod,
+        uid,
+        audience: "vault",
+        expiration_seconds,
+    };
+    let asked = request("mine", &mine, 600);
+    // A server that was only just started does not know yet which pods are the node's.
+    let deadline = Instant::now() + SOON;
+    let token = loop {
+        match tokens.get(asked).await {
+            Ok(token) => break token,
+            Err(error) => assert!(Instant::now() < deadline, "no token within {SOON:?}: {error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    let claims = claims(&token.token);
+    assert_eq!(claims["aud"], json!(["vault"]));
+    let bound = &claims["kubernetes.io"];
+    assert_eq!((&bound["pod"]["name"], &bound["pod"]["uid"]), (&json!("mine"), &json!(mine.as_str())));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);
+    let fresh = token.refresh_at.duration_since(Instant::now()).as_secs();
+    assert!((400..=480).contains(&fresh), "{fresh}");
+    assert_eq!(tokens.get(asked).await.unwrap(), token);
+
+    let why = |error: apiserver_sync::tokens::Error| error.to_string();
+    let denied = why(tokens.get(request("other", &other, 600)).await.unwrap_err());
+    assert!(denied.starts_with("failed to fetch token: ") && denied.contains("forbidden"), "{denied}");
+    let short = why(tokens.get(request("mine", &mine, 10)).await.unwrap_err());
+    assert!(short.contains("expirationSeconds"), "{short}");
+    let path = "/api/v1/namespaces/work/serviceaccounts/web";
+    assert_eq!(cluster.request("DELETE", path, None).unwrap().0, 200);
+    assert_eq!(tokens.get(asked).await.unwrap(), token, "it is good for a while");
+    let gone = why(tokens.get(request("mine", &mine, 700)).await.unwrap_err());
+    assert_eq!(gone, "failed to fetch token: serviceaccounts \"web\" not found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_watches_objects_are_read_when_they_are_wanted() {
+    let run = Run::new().unwrap();
+    let cluster = Cluster::start(&run).unwrap();
+    let secret = |value: &str| object("Secret", "password", json!({"stringData": {"key": value}}));
+    let map = object("ConfigMap", "settings", json!({"data": {"key": "plain"}}));
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "work"}}, secret("one"), map, pod(),
+        ]}))
+        .unwrap();
+    let access = Access::load(&cluster.node_kubeconfig("node1").unwrap(), "node-agent/test").unwrap();
+    let pod: Pod = serde_json::from_value(pod()).unwrap();
+    let node = watch::Sender::new(None);
+    let (now_and_then, never) = (Duration::from_millis(100), Duration::from_secs(3600));
+    for strategy in
+        [Strategy::Get { refresh: now_and_then }, Strategy::Cache { node: node.subscribe(), refresh: never }]
+    {
+        let is_get = matches!(strategy, Strategy::Get { .. });
+        cluster.apply(&secret("one")).unwrap();
+        let objects = Objects::new(access.client(RestConfig::limited(Limit::new(50, 100))), strategy);
+        objects.register(&pod);
+        until(&objects, Kind::Secret, "password", holds("one")).await;
+        until(&objects, Kind::ConfigMap, "settings", holds("plain")).await;
+        while objects.changes().next().now_or_never().is_some() {}
+        cluster.apply(&secret("two")).unwrap();
+        if is_get {
+            // Nobody asks; it is heard of all the same.
+            let keys = tokio::time::timeout(SOON, objects.changes().next()).await.unwrap();
+            assert_eq!(keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["password"]);
+            assert!(holds("two")(&objects.get(Kind::Secret, "work", "password").await));
+        } else {
+            assert!(holds("one")(&objects.get(Kind::Secret, "work", "password").await));
+            let mut second = pod.clone();
+            second.metadata.uid = Some("second".to_owned());
+            objects.register(&second);
+            assert!(holds("two")(&objects.get(Kind::Secret, "work", "password").await));
+        }
+    }
+    let watches = |request: &testkit::env::AuditedRequest| {
+        request.user == "system:node:node1" && request.verb == "watch"
+    };
+    assert!(!cluster.audit().unwrap().iter().any(watches));
 }

@@ -151,10 +151,7 @@ impl<'a> Scope<'a> {
         let Some(data) = self.object(kind, name, optional, field)? else { return Ok(None) };
         match data.get(key) {
             None if optional != Some(true) => {
-                let kind = match kind {
-                    Kind::ConfigMap => "ConfigMap",
-                    Kind::Secret => "Secret",
-                };
+                let kind = kind.name();
                 let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
                 Err(self.missing(format!("couldn't find key {key} in {kind} {namespace}/{name}")))
             }

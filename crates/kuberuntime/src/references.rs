@@ -62,11 +62,7 @@ impl References {
             }
         };
         let object = |(kind, name): Name<'a>| async move {
-            let of_api = match kind {
-                env::Kind::ConfigMap => Kind::ConfigMap,
-                env::Kind::Secret => Kind::Secret,
-            };
-            let found = self.objects.get(of_api, namespace(pod), name).await.map_err(|error| match error {
+            let found = self.objects.get(kind, namespace(pod), name).await.map_err(|error| match error {
                 Error::NotFound(_) => Missing::NotFound,
                 error => Missing::Unreadable(error.to_string()),
             });

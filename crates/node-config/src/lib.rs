@@ -38,8 +38,8 @@ pub use load::{CommandLine, Effective, Files};
 pub use origin::{Location, Origin, Origins};
 pub use render::render;
 pub use settings::{
-    Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl, NodeSettings, Rate,
-    Settings,
+    ChangeDetection, Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl,
+    NodeSettings, Rate, Settings,
 };
 pub use value::Version;
 pub use warning::Warning;

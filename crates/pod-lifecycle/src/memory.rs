@@ -82,6 +82,14 @@ impl Memory {
         self.hook_failed(container, reason);
     }
 
+    /// What containers refer to came or changed: who could not be configured need not wait any longer.
+    pub fn references_changed(&mut self, now: Monotonic) {
+        let failures = self.failures.values_mut();
+        for failure in failures.filter(|f| f.reason == FailureReason::CreateContainerConfigError) {
+            failure.retry_at = failure.retry_at.min(now);
+        }
+    }
+
     /// `container` was started and its hook has ended: its failed attempts are history.
     pub fn container_started(&mut self, container: &str) {
         self.failures.remove(container);

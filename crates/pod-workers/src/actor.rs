@@ -43,11 +43,18 @@ const LATE_REASON: SignedDuration = SignedDuration::from_secs(2);
 pub(crate) struct Wake {
     notify: Notify,
     dirty: AtomicBool,
+    retry: AtomicBool,
 }
 
 impl Wake {
     /// Something changed that the actor can read by itself.
     pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// What a container's configuration is made of changed: one that could not be made is tried again.
+    pub(crate) fn wake_to_retry(&self) {
+        self.retry.store(true, Ordering::Release);
         self.notify.notify_one();
     }
 
@@ -145,6 +152,9 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
     async fn round(&mut self) -> ControlFlow<bool> {
         let desired = self.desired.borrow_and_update().clone();
         let node = Arc::clone(&self.node.borrow_and_update());
+        if self.wake.retry.swap(false, Ordering::AcqRel) {
+            self.memory.references_changed(self.now());
+        }
         if let Some(down) = &node.runtime_down {
             self.show(&desired, vec![down.wait()]);
             self.sleep(None).await;

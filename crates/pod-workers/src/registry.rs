@@ -233,6 +233,13 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         }
     }
 
+    /// Something that this pod refers to came or changed: what waits for having lacked it is tried again at once.
+    pub fn wake_to_retry(&self, uid: &PodUid) {
+        if let Some(worker) = self.inner.lock().workers.get(uid) {
+            worker.wake.wake_to_retry();
+        }
+    }
+
     /// Records an event for a pod, if it is still there.
     pub fn event(
         &self,

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use kube::api::{GetParams, WatchEvent, WatchParams};
-use kube::core::{Request, Status};
+use kube::api::{WatchEvent, WatchParams};
+use kube::core::Status;
 use kube::runtime::watcher::DefaultBackoff;
 use kube::{Client, Error as KubeError};
 use kube_model::hash::Fnv128a;
-use kube_model::syntax;
+use kube_model::objects::{Key, Object};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::object::Received;
-use super::{Error, Key, Known, Object, Watched};
+use super::read::{Failure, Freshness, read, request, told};
+use super::{Changes, Error, Known};
 use crate::retry_after::retry_after;
 
 /// How long a watch lasts before it is begun anew, in seconds: between the two, so that those that began
@@ -26,22 +27,15 @@ const WATCH_SECONDS: (u32, u32) = (200, 290);
 /// What may pass between the end of a watch and our hearing of it.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Starts to follow the object, for no user yet.
-pub(super) fn start(client: &Client, key: &Key) -> Watched {
-    let bad = syntax::dns_subdomain(&key.name).or_else(|| syntax::dns_label(&key.namespace));
+/// Starts to follow the object.
+pub(super) fn start(
+    client: Client,
+    key: Key,
+    changes: Changes,
+) -> (watch::Receiver<Known>, AbortOnDropHandle<()>) {
     let (publish, known) = watch::channel(None);
-    let following = match bad {
-        // Such a name would be another path.
-        Some(why) => {
-            publish.send_replace(Some(Err(Error::BadName { key: key.clone(), why })));
-            None
-        }
-        None => {
-            let follower = Follower { client: client.clone(), key: key.clone(), publish };
-            Some(AbortOnDropHandle::new(tokio::spawn(follower.run())))
-        }
-    };
-    Watched { users: 0, known, _following: following }
+    let follower = Follower { client, key, publish, changes };
+    (known, AbortOnDropHandle::new(tokio::spawn(follower.run())))
 }
 
 /// A watch that ended sooner and without news counts as a failure, and so does a version that is gone again so soon
@@ -52,6 +46,7 @@ struct Follower {
     client: Client,
     key: Key,
     publish: watch::Sender<Known>,
+    changes: Changes,
 }
 
 /// How a step ended.
@@ -98,29 +93,15 @@ impl Follower {
         }
     }
 
-    fn request(&self) -> Request {
-        let Key { kind, namespace, .. } = &self.key;
-        Request::new(format!("/api/v1/namespaces/{namespace}/{}", kind.plural()))
-    }
-
     async fn read(&self) -> Result<End, Lost> {
-        let request = self.request().get(&self.key.name, &GetParams::default());
-        let request = request.map_err(|error| self.fail(&KubeError::BuildRequest(error)))?;
-        match self.client.request_text(request).await {
-            // The decoder's own words may hold a value.
-            Ok(text) => match serde_json::from_str::<Received>(&text) {
-                Ok(received) => self.take(received),
-                Err(error) => Err(self.unavailable(format!(
-                    "the answer is not what it should be (line {}, column {})",
-                    error.line(),
-                    error.column()
-                ))),
-            },
-            Err(KubeError::Api(status)) if status.code == 404 => {
+        match read(&self.client, &self.key, Freshness::Latest).await {
+            Ok((object, version)) => Ok(self.take(object, version)),
+            Err(Failure::NotFound) => {
                 self.tell(Err(Error::NotFound(self.key.clone())));
                 Ok(End::At(String::new()))
             }
-            Err(error) => Err(self.fail(&error)),
+            Err(Failure::Kube(error)) => Err(self.fail(&error)),
+            Err(Failure::Odd(message)) => Err(self.unavailable(message)),
         }
     }
 
@@ -128,7 +109,7 @@ impl Follower {
         let seconds = self.seconds();
         let name = &self.key.name;
         let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(seconds);
-        let request = self.request().watch(&params, from);
+        let request = request(&self.key).watch(&params, from);
         let request = request.map_err(|error| self.fail(&KubeError::BuildRequest(error)))?;
         let events = self.client.request_events::<Received>(request).await;
         let mut events = pin!(events.map_err(|error| self.fail(&error))?);
@@ -137,7 +118,7 @@ impl Follower {
             let event = timeout(Duration::from_secs(seconds.into()) + MARGIN, events.try_next()).await;
             match event {
                 Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
-                    match self.take(object)? {
+                    match self.receive(object)? {
                         End::At(version) => at = version,
                         End::Immutable => return Ok(End::Immutable),
                     }
@@ -163,22 +144,24 @@ impl Follower {
         }
     }
 
-    fn take(&self, received: Received) -> Result<End, Lost> {
+    fn receive(&self, received: Received) -> Result<End, Lost> {
         let version = received.resource_version().to_owned();
         let object = received.into_object(self.key.kind).map_err(|message| self.unavailable(message))?;
+        Ok(self.take(object, version))
+    }
+
+    fn take(&self, object: Object, version: String) -> End {
         let immutable = object.immutable;
-        self.tell(Ok(Arc::new(object)));
-        Ok(if immutable { End::Immutable } else { End::At(version) })
+        self.tell(Ok(object));
+        if immutable { End::Immutable } else { End::At(version) }
     }
 
     fn fail(&self, error: &KubeError) -> Lost {
         match error {
             KubeError::Api(status) if expired(status) => Lost::Expired,
-            KubeError::Api(status) if status.code == 403 => {
-                self.lost(Error::Forbidden { key: self.key.clone(), message: status.message.clone() })
-            }
+            KubeError::Api(status) if status.code == 403 => self.lost(told(&self.key, error)),
             error => {
-                self.unavailable(util::causes(error));
+                self.lost(told(&self.key, error));
                 Lost::Failed(retry_after(error))
             }
         }
@@ -198,8 +181,22 @@ impl Follower {
         Lost::Failed(Duration::ZERO)
     }
 
-    fn tell(&self, known: Result<Arc<Object>, Error>) {
-        self.publish.send_replace(Some(known));
+    /// What says the same stays the object that it is.
+    fn tell(&self, found: Result<Object, Error>) {
+        let told = self.publish.send_if_modified(|known| {
+            let is_same = match (&*known, &found) {
+                (Some(Ok(known)), Ok(found)) => **known == *found,
+                (Some(Err(known)), Err(found)) => known == found,
+                _ => false,
+            };
+            if !is_same {
+                *known = Some(found.map(Arc::new));
+            }
+            !is_same
+        });
+        if told {
+            self.changes.note(&self.key);
+        }
     }
 
     fn seconds(&self) -> u32 {

@@ -1,37 +1,10 @@
-//! A ConfigMap or Secret, without what nobody asks for.
+//! A ConfigMap or Secret as it is sent, without what nobody asks for.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use kube_model::k8s_openapi::ByteString;
+use kube_model::objects::{Kind, Object};
 use serde::Deserialize;
-
-use super::Kind;
-
-/// The content of a ConfigMap or Secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Object {
-    /// Of a Secret its type (`kubernetes.io/dockerconfigjson`), else empty.
-    pub kind: String,
-    /// `data`; of a Secret decoded.
-    pub data: BTreeMap<String, Vec<u8>>,
-    /// `binaryData` of a ConfigMap, decoded: for volumes; variables do not see it.
-    pub binary_data: BTreeMap<String, Vec<u8>>,
-    /// Whether it can never change; it is not watched any more then.
-    pub immutable: bool,
-}
-
-/// Keys only: values are secret.
-impl fmt::Debug for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object")
-            .field("kind", &self.kind)
-            .field("data", &self.data.keys())
-            .field("binary_data", &self.binary_data.keys())
-            .field("immutable", &self.immutable)
-            .finish()
-    }
-}
 
 /// The object on the wire. No `Debug`: values are secret.
 #[derive(Clone, Deserialize)]

@@ -8,7 +8,7 @@ use super::*;
 async fn start() -> (FakeApi, Objects) {
     let api = FakeApi::start().await;
     let client = Client::try_from(Config::new(api.url().parse().unwrap())).unwrap();
-    (api, Objects::new(client))
+    (api, Objects::new(client, Strategy::Watch))
 }
 
 /// A pod of `shop` that takes its environment from a Secret and a ConfigMap.
@@ -51,7 +51,8 @@ async fn password(objects: &Objects) -> Result<Vec<u8>, Error> {
 /// Waits until `objects` says what is expected.
 async fn until(objects: &Objects, expected: impl Fn(&Result<Vec<u8>, Error>) -> bool) {
     let key = Key { kind: Kind::Secret, namespace: "shop".into(), name: "password".into() };
-    let mut known = objects.inner().watched[&key].known.clone();
+    let Source::Followed { known, .. } = &objects.inner().objects[&key].source else { panic!("not watched") };
+    let mut known = known.clone();
     let matches = |known: &Known| {
         let known = known.clone().unwrap_or(Err(Error::NotRegistered(key.clone())));
         expected(&known.map(|object| object.data["key"].clone()))
@@ -77,7 +78,7 @@ async fn an_object_is_read_once_for_all_pods_followed_and_dropped_with_the_last(
     objects.unregister(&"two".into());
     tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
     assert!(matches!(password(&objects).await, Err(Error::NotRegistered(_))));
-    assert!(objects.inner().pods.is_empty() && objects.inner().watched.is_empty());
+    assert!(objects.inner().pods.is_empty() && objects.inner().objects.is_empty());
 }
 
 #[tokio::test]
@@ -111,10 +112,10 @@ async fn a_pod_that_has_ended_needs_nothing() {
         let mut job = pod_of_secret("one");
         job.status = serde_json::from_value(json!({"phase": "Running"})).unwrap();
         objects.register(&job);
-        assert_eq!(objects.inner().watched.len(), 1);
+        assert_eq!(objects.inner().objects.len(), 1);
         job.status = serde_json::from_value(json!({"phase": phase})).unwrap();
         objects.register(&job);
-        assert!(objects.inner().watched.is_empty(), "{phase}");
+        assert!(objects.inner().objects.is_empty(), "{phase}");
     }
     tokio::time::timeout(Duration::from_secs(20), watch.closed()).await.unwrap();
 }
@@ -241,48 +242,131 @@ async fn a_name_that_would_be_another_path_is_not_asked_for() {
     assert!(api.is_idle());
 }
 
-#[test]
-fn nothing_of_a_secret_is_shown() {
-    let object = Object {
-        kind: "Opaque".to_owned(),
-        data: [("key".to_owned(), b"very-secret".to_vec())].into(),
-        binary_data: BTreeMap::new(),
-        immutable: false,
-    };
-    let shown = format!("{object:?}");
-    assert!(shown.contains("key") && !shown.contains("very-secret") && !shown.contains("118"), "{shown}");
+fn key() -> Key {
+    Key { kind: Kind::Secret, namespace: "shop".into(), name: "password".into() }
 }
 
-#[test]
-fn what_a_pod_refers_to() {
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": {"namespace": "shop"},
-        "spec": {
-            "imagePullSecrets": [{"name": "pull"}, {"name": ""}],
-            "initContainers": [{"name": "i", "envFrom": [{"configMapRef": {"name": "init"}}]}],
-            "containers": [
-                {"name": "a", "env": [
-                    {"name": "A", "valueFrom": {"secretKeyRef": {"name": "both", "key": "k"}}},
-                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "both", "key": "k"}}},
-                    {"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                ]},
-                {"name": "b", "envFrom": [{"secretRef": {"name": "both"}}]},
-            ],
-            "ephemeralContainers": [{"name": "e", "envFrom": [{"secretRef": {"name": "late"}}]}],
-        },
-    }))
-    .unwrap();
-    let keys: Vec<_> = references(&pod).iter().map(ToString::to_string).collect();
-    assert_eq!(
-        keys,
-        [
-            "configmap \"shop/both\"",
-            "configmap \"shop/init\"",
-            "secret \"shop/both\"",
-            "secret \"shop/late\"",
-            "secret \"shop/pull\"",
-        ]
-    );
+/// The next keys that changed.
+async fn changed(objects: &Objects) -> Vec<Key> {
+    let changes = objects.changes();
+    let keys = tokio::time::timeout(Duration::from_secs(20), changes.next()).await;
+    keys.expect("nothing changed within 20 s").into_iter().collect()
+}
+
+/// Whether nothing is told now.
+fn is_quiet(objects: &Objects) -> bool {
+    use futures::FutureExt as _;
+    objects.changes().next().now_or_never().is_none()
+}
+
+#[tokio::test]
+async fn a_change_is_told_by_its_key_and_what_says_the_same_is_none() {
+    let (mut api, objects) = start().await;
+    objects.register(&pod_of_secret("one"));
+    assert!(is_quiet(&objects));
+    api.next().await.refuse(404, "NotFound", "secrets \"password\" not found");
+    assert_eq!(changed(&objects).await, [key()], "it is known now that there is none");
+    let watch = api.next().await.stream();
+    watch.event("ADDED", &secret("6", "b2xk")).await;
+    assert_eq!(changed(&objects).await, [key()]);
+    let old = objects.get(Kind::Secret, "shop", "password").await.unwrap();
+    watch.event("MODIFIED", &secret("7", "b2xk")).await;
+    watch.event("MODIFIED", &secret("8", "bmV3")).await;
+    until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
+    assert_eq!(changed(&objects).await, [key()]);
+    assert!(is_quiet(&objects), "two changes that nobody took are one");
+    assert_eq!(old.data["key"], b"old", "who has it keeps it");
+    watch.event("DELETED", &secret("9", "bmV3")).await;
+    assert_eq!(changed(&objects).await, [key()]);
+}
+
+async fn start_with(strategy: Strategy) -> (FakeApi, Objects) {
+    let api = FakeApi::start().await;
+    let client = Client::try_from(Config::new(api.url().parse().unwrap())).unwrap();
+    (api, Objects::new(client, strategy))
+}
+
+/// Asks for the password while the server answers the one request that this makes, with the query of that.
+async fn asked(api: &mut FakeApi, objects: &Objects, answer: &Value) -> (String, Result<Vec<u8>, Error>) {
+    let serve = async {
+        let call = tokio::time::timeout(Duration::from_secs(5), api.next()).await.expect("no request");
+        assert!(!call.is_watch());
+        assert_eq!(call.path, "/api/v1/namespaces/shop/secrets/password");
+        let version = call.query("resourceVersion").unwrap_or_default();
+        match answer {
+            Value::Number(code) => call.refuse(code.as_u64().unwrap() as u16, "Reason", "told"),
+            object => call.json(200, object),
+        }
+        version
+    };
+    futures::join!(serve, password(objects))
+}
+
+const REFRESH: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn with_get_the_server_is_asked_each_time() {
+    let (mut api, objects) = start_with(Strategy::Get { refresh: REFRESH }).await;
+    objects.register(&pod_of_secret("one"));
+    assert!(api.is_idle(), "nobody asked yet");
+    for (version, value, plain, is_told) in
+        [("5", "b2xk", "old", true), ("5", "b2xk", "old", false), ("6", "bmV3", "new", true)]
+    {
+        let (from, answer) = asked(&mut api, &objects, &secret(version, value)).await;
+        assert_eq!((from.as_str(), answer.unwrap().as_slice()), ("", plain.as_bytes()));
+        assert_eq!(is_quiet(&objects), !is_told, "{version}");
+    }
+    let (_, answer) = asked(&mut api, &objects, &json!(500)).await;
+    assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+    let (_, answer) = asked(&mut api, &objects, &json!(404)).await;
+    assert!(matches!(answer, Err(Error::NotFound(_))), "{answer:?}");
+    assert!(!is_quiet(&objects));
+}
+
+#[tokio::test]
+async fn with_cache_an_answer_serves_for_a_while_or_until_a_pod_comes() {
+    let node = watch::Sender::new(None);
+    let (mut api, objects) = start_with(Strategy::Cache { node: node.subscribe(), refresh: REFRESH }).await;
+    objects.register(&pod_of_secret("one"));
+    // What is not there is asked for each time.
+    for _ in 0..2 {
+        let (_, answer) = asked(&mut api, &objects, &json!(404)).await;
+        assert!(matches!(answer, Err(Error::NotFound(_))), "{answer:?}");
+    }
+    let (_, answer) = asked(&mut api, &objects, &secret("5", "b2xk")).await;
+    assert_eq!(answer.unwrap(), b"old");
+    assert_eq!(password(&objects).await.unwrap(), b"old");
+    assert!(api.is_idle());
+    // A second pod may be made for what is newer.
+    objects.register(&pod_of_secret("two"));
+    let (from, answer) = asked(&mut api, &objects, &secret("6", "bmV3")).await;
+    assert_eq!((from.as_str(), answer.unwrap().as_slice()), ("", &b"new"[..]));
+
+    let mut of_cluster = Node::default();
+    let ttl = [("node.alpha.kubernetes.io/ttl".to_owned(), "0".to_owned())];
+    of_cluster.metadata.annotations = Some(ttl.into());
+    node.send_replace(Some(Arc::new(of_cluster)));
+    // Now each answer is old at once; the server may take it from its own cache, which may be older.
+    let (from, answer) = asked(&mut api, &objects, &secret("5", "b2xk")).await;
+    assert_eq!((from.as_str(), answer.unwrap().as_slice()), ("0", &b"new"[..]));
+    let (_, answer) = asked(&mut api, &objects, &json!(503)).await;
+    assert_eq!(answer.unwrap(), b"new", "better old than none");
+    let mut fixed = secret("7", "bmV3");
+    fixed["immutable"] = json!(true);
+    asked(&mut api, &objects, &fixed).await.1.unwrap();
+    assert_eq!(password(&objects).await.unwrap(), b"new");
+    assert!(api.is_idle(), "what can not change is not asked for again");
+}
+
+#[tokio::test]
+async fn what_is_not_watched_is_read_again_from_time_to_time() {
+    let (mut api, objects) = start_with(Strategy::Get { refresh: Duration::from_millis(50) }).await;
+    objects.register(&pod_of_secret("one"));
+    api.next().await.json(200, &secret("5", "b2xk"));
+    assert_eq!(changed(&objects).await, [key()]);
+    api.next().await.json(200, &secret("5", "b2xk"));
+    api.next().await.json(200, &secret("6", "bmV3"));
+    assert_eq!(changed(&objects).await, [key()]);
 }
 
 /// Keeps what is logged, of all crates and levels.

@@ -5,24 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kube_model::core::Container;
-
-/// The kinds of objects that variables come from, shown as the API server's errors name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `configmaps`
-    ConfigMap,
-    /// `secrets`
-    Secret,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ConfigMap => "configmap",
-            Self::Secret => "secret",
-        })
-    }
-}
+pub use kube_model::objects::Kind;
 
 /// `data` of an object by key, that of a Secret decoded. `binaryData` gives no variables.
 pub type Data = BTreeMap<String, Vec<u8>>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use apiserver_sync::objects::Strategy;
 use cri_client::Client;
 use cri_client::v1::PullImageRequest;
 use cri_config::{ContainerInputs, ImageUser, container_config};
@@ -49,7 +50,7 @@ impl Api {
             }
         });
         let services = Services::watch(client.clone(), CancellationToken::new());
-        let references = References { objects: Objects::new(client), services };
+        let references = References { objects: Objects::new(client, Strategy::Watch), services };
         Self { references, read, _serving: AbortOnDropHandle::new(serving) }
     }
 

@@ -56,7 +56,7 @@ pub static FIELDS: &[Row] = &[
     done("cgroupsPerQOS"),
     done("clusterDNS"),
     done("clusterDomain"),
-    row("configMapAndSecretChangeDetectionStrategy", Effect::Partly("objects are always watched"), |c| c.config_map_and_secret_change_detection_strategy == "Watch"),
+    done("configMapAndSecretChangeDetectionStrategy"),
     row("containerLogMaxFiles", Effect::NotYet, never),
     row("containerLogMaxSize", Effect::NotYet, never),
     row("containerLogMaxWorkers", Effect::NotYet, never),

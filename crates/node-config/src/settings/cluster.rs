@@ -17,6 +17,26 @@ use crate::table::KubeletFlags;
 use crate::validate::cpu_ranges;
 use crate::value::parse_ip;
 
+/// `configMapAndSecretChangeDetectionStrategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeDetection {
+    /// Each object is watched.
+    Watch,
+    /// Each is read again when it was not read for a while.
+    Cache,
+    /// Each is read whenever it is used.
+    Get,
+}
+
+/// Others are refused by the validation.
+fn change_detection(strategy: &str) -> ChangeDetection {
+    match strategy {
+        "Cache" => ChangeDetection::Cache,
+        "Get" => ChangeDetection::Get,
+        _ => ChangeDetection::Watch,
+    }
+}
+
 /// The settings of a node with an API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
@@ -52,6 +72,10 @@ pub struct Cluster {
     pub server: Option<KubeletServer>,
     /// Where the part of it is served that needs no rights; `None`: nowhere.
     pub read_only: Option<SocketAddr>,
+    /// How one hears that a ConfigMap or Secret changed.
+    pub change_detection: ChangeDetection,
+    /// How often they are read again where they are not watched.
+    pub sync_frequency: Duration,
     /// How long nobody may have looked after the pods before `/healthz/syncloop` fails.
     pub sync_loop_limit: Duration,
     /// The cgroup of the runtime, which is measured as such.
@@ -190,6 +214,8 @@ impl Check<'_> {
             },
             server: self.server(config, flags),
             read_only: self.port("readOnlyPort", config.read_only_port, config),
+            change_detection: change_detection(&config.config_map_and_secret_change_detection_strategy),
+            sync_frequency: self.duration("syncFrequency", config.sync_frequency),
             // Upstream `pkg/kubelet/kubelet.go` `SyncLoopHealthCheck`.
             sync_loop_limit: (2 * self.duration("syncFrequency", config.sync_frequency))
                 .max(Duration::from_secs(5 * 60)),

@@ -255,6 +255,7 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     assert_eq!((cluster.max_images, cluster.external_cloud, all.node.max_pods), (None, true, 110));
     assert_eq!(cluster.read_only, Some("[::1]:8".parse().unwrap()));
     assert_eq!(cluster.sync_loop_limit, Duration::from_secs(300));
+    assert_eq!(cluster.change_detection, ChangeDetection::Watch);
     let server = cluster.server.unwrap();
     assert_eq!(server.address, "[::1]:7".parse().unwrap());
     // A configuration file turns on what is safe.
@@ -266,7 +267,14 @@ fn a_kubeconfig_makes_the_node_part_of_a_cluster() {
     let odd =
         "syncFrequency: 3m\nlocalStorageCapacityIsolation: false\nenableControllerAttachDetach: false\n";
     let odd = settings(odd, &["--config=/c", "--kubeconfig=/k"]).unwrap();
-    assert_eq!(odd.cluster.unwrap().sync_loop_limit, Duration::from_secs(360));
+    let of_cluster = odd.cluster.unwrap();
+    assert_eq!(of_cluster.sync_loop_limit, Duration::from_secs(360));
+    assert_eq!(of_cluster.sync_frequency, Duration::from_secs(180));
+    for (text, want) in [("Cache", ChangeDetection::Cache), ("Get", ChangeDetection::Get)] {
+        let config = format!("configMapAndSecretChangeDetectionStrategy: {text}");
+        let asked = settings(&config, &["--config=/c", "--kubeconfig=/k"]).unwrap();
+        assert_eq!(asked.cluster.unwrap().change_detection, want);
+    }
     assert!(!odd.node.ephemeral_storage && !odd.node.controller_attach_detach);
     for (config, wrong) in [
         ("tlsCertFile: /x", "tlsCertFile"),

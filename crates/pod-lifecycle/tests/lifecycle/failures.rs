@@ -35,6 +35,20 @@ fn delays_double_up_to_a_limit() {
 }
 
 #[test]
+fn what_was_missing_shortens_the_wait_of_those_who_lacked_it_alone() {
+    for (reason, at_once) in
+        [(R::CreateContainerConfigError, true), (R::CreateContainerError, false), (R::ErrImagePull, false)]
+    {
+        let mut memory = Memory::default();
+        let now = Sim::new(pod(json!({ "containers": ["app"] }))).now;
+        memory.container_failed("app", reason, "no".into(), None, now);
+        memory.references_changed(now);
+        assert_eq!(memory.failures["app"].retry_at == now, at_once, "{reason:?}");
+        assert_eq!(memory.failures["app"].attempts, 1);
+    }
+}
+
+#[test]
 fn one_who_knows_better_says_when_to_try_again() {
     let mut sim = failing(R::ErrImagePull, "no");
     sim.settle();

@@ -76,6 +76,22 @@ async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_lacks_what_it_refers_to_starts_when_that_comes() {
+    let world = World::new();
+    world.fake.state().lacks = Some("configmap \"settings\" not found");
+    world.workers.set(Arc::new(a_pod("u1", "web-node1")));
+    let starts = |fake: &Fake| fake.calls().iter().filter(|call| call.starts_with("start_container")).count();
+    // By now it waits for ten seconds each time.
+    world.until("tried", |_, fake| starts(fake) == 6).await;
+    world.fake.state().lacks = None;
+    let came = tokio::time::Instant::now();
+    world.workers.wake_to_retry(&"u1".into());
+    world.until_running().await;
+    assert!(came.elapsed() < std::time::Duration::from_secs(1), "{:?}", came.elapsed());
+    assert_eq!(starts(&world.fake), 7);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_can_never_have_what_it_needs_has_failed_for_good_and_that_is_told_once() {
     let world = World::new();
     let rejection = Rejection { reason: "NoSuchDevice".to_owned(), message: "it is gone".to_owned() };

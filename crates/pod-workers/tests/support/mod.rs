@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) fail: BTreeMap<&'static str, &'static str>,
     /// Images cannot be pulled, and are to be asked for again after so long.
     pub(crate) pull_after: Option<Duration>,
+    /// What containers refer to and is not there.
+    pub(crate) lacks: Option<&'static str>,
     /// Steps (by all of their record) that take half a second.
     pub(crate) late: BTreeSet<&'static str>,
     pub(crate) panic_once: bool,
@@ -202,6 +204,9 @@ impl Runtime for Fake {
         let (_, spec) = pod::container(request.pod.spec.as_ref().unwrap(), request.name).unwrap();
         {
             let mut state = self.state();
+            if let Some(text) = state.lacks {
+                return Err(StepError::new(FailureReason::CreateContainerConfigError, text));
+            }
             if let Some(retry_after) = state.pull_after {
                 let error = StepError::new(FailureReason::ErrImagePull, "no such image");
                 return Err(StepError { retry_after: Some(retry_after), ..error });
