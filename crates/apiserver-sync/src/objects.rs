@@ -218,19 +218,20 @@ impl Objects {
             Some(Source::None(error)) => return Err(error.clone()),
             None => return Err(Error::NotRegistered(key)),
         };
-        let answer = async {
-            match source {
-                Ok(mut known) => match known.wait_for(Option::is_some).await {
-                    Ok(answer) => answer.clone(),
+        let late = Error::Timeout(key.clone(), FIRST_ANSWER);
+        match source {
+            Ok(mut known) => {
+                match tokio::time::timeout(FIRST_ANSWER, known.wait_for(Option::is_some)).await {
+                    Ok(Ok(answer)) => answer.clone().unwrap_or(Err(Error::NotRegistered(key))),
                     // The last pod went away while we waited.
-                    Err(_) => None,
-                },
-                Err(asked) => Some(asked.get().await),
+                    Ok(Err(_)) => Err(Error::NotRegistered(key)),
+                    Err(_) => Err(late),
+                }
             }
-        };
-        match tokio::time::timeout(FIRST_ANSWER, answer).await {
-            Ok(answer) => answer.unwrap_or(Err(Error::NotRegistered(key))),
-            Err(_) => Err(Error::Timeout(key, FIRST_ANSWER)),
+            Err(asked) => match tokio::time::timeout(FIRST_ANSWER, asked.get()).await {
+                Ok(answer) => answer,
+                Err(_) => asked.kept().ok_or(late),
+            },
         }
     }
 

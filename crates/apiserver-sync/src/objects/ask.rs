@@ -103,10 +103,18 @@ impl Asked {
             Err(Failure::Odd(message)) => Error::Unavailable { key: self.key.clone(), message },
         };
         tracing::debug!("{}", util::causes(&error));
+        self.old(&last).ok_or(error)
+    }
+
+    /// What is known from before, which is better than nothing.
+    pub(super) fn kept(&self) -> Option<Arc<Object>> {
+        self.old(&self.last())
+    }
+
+    fn old(&self, last: &Last) -> Option<Arc<Object>> {
         match (&self.keep, &last.known) {
-            // Better old than none.
-            (Keep::For(_), Some(Ok(object))) => Ok(Arc::clone(object)),
-            _ => Err(error),
+            (Keep::For(_), Some(Ok(object))) => Some(Arc::clone(object)),
+            _ => None,
         }
     }
 
