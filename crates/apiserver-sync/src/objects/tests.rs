@@ -51,8 +51,10 @@ async fn password(objects: &Objects) -> Result<Vec<u8>, Error> {
 /// Waits until `objects` says what is expected.
 async fn until(objects: &Objects, expected: impl Fn(&Result<Vec<u8>, Error>) -> bool) {
     let key = Key { kind: Kind::Secret, namespace: "shop".into(), name: "password".into() };
-    let Source::Followed { known, .. } = &objects.inner().objects[&key].source else { panic!("not watched") };
-    let mut known = known.clone();
+    let mut known = match &objects.inner().objects[&key].source {
+        Source::Followed { known, .. } => known.clone(),
+        Source::Asked(_) | Source::None(_) => panic!("not watched"),
+    };
     let matches = |known: &Known| {
         let known = known.clone().unwrap_or(Err(Error::NotRegistered(key.clone())));
         expected(&known.map(|object| object.data["key"].clone()))
