@@ -19,6 +19,8 @@ mod report;
 mod sources;
 #[cfg(feature = "stage")]
 mod trace;
+#[cfg(feature = "stage")]
+mod volumes;
 
 use std::path::PathBuf;
 
@@ -52,4 +54,7 @@ pub(crate) struct Options {
     /// Measure what being part of a cluster costs instead: statuses, requests, memory, exec and logs
     #[arg(long, conflicts_with = "sources")]
     cluster: bool,
+    /// Measure what volumes cost alone instead: files that change their group
+    #[arg(long, conflicts_with_all = ["agent", "binary", "sources", "cluster"])]
+    volumes: bool,
 }

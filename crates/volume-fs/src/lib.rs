@@ -6,6 +6,7 @@
 pub mod atomic;
 mod beneath;
 mod error;
+mod mode;
 pub mod mount;
 mod mount_table;
 pub mod ownership;

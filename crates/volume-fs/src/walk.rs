@@ -17,7 +17,11 @@ const OPEN: usize = 64;
 pub(crate) trait Visitor {
     /// Something that is no folder, in `folder`.
     fn entry(&mut self, folder: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<(), Errno>;
-    /// A folder, after all that is in it.
+    /// Whether somebody else walks through the folder `name`, which is at `path`.
+    fn hand_over(&mut self, _above: BorrowedFd<'_>, _name: &CStr, _path: &dyn Fn() -> PathBuf) -> bool {
+        false
+    }
+    /// A folder below the root, after all that is in it.
     fn leave(&mut self, folder: BorrowedFd<'_>) -> Result<(), Errno>;
     /// The folder `name`, from the one above, after [`Visitor::leave`].
     fn left(&mut self, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno>;
@@ -34,7 +38,7 @@ struct Above {
     folders: Vec<CString>,
 }
 
-/// Visits all below `root`, and it last of all. `guards` beside those against links: which folders are not entered.
+/// Visits all below `root`, and gives that back. `guards` beside those against links: which folders are not entered.
 ///
 /// # Errors
 /// What [`Visitor::failed`] says, or [`Errno::STALE`] if the folder above another was moved away.
@@ -43,15 +47,17 @@ pub(crate) fn walk(
     path: &Path,
     guards: ResolveFlags,
     visitor: &mut impl Visitor,
-) -> io::Result<()> {
+) -> io::Result<OwnedFd> {
     let mut above: Vec<Above> = Vec::new();
     let mut buffer = Box::new_uninit_slice(32 << 10);
     let mut folders = read(&root, &mut buffer, path, &above, visitor)?;
     let mut here = root;
     loop {
         if let Some(name) = folders.pop() {
-            let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH | guards;
-            let child = match rustix::fs::openat2(&here, &*name, FLAGS, Mode::empty(), resolve) {
+            if visitor.hand_over(here.as_fd(), &name, &|| place(path, &above, Some(&name))) {
+                continue;
+            }
+            let child = match open(here.as_fd(), &name, guards) {
                 Ok(child) => child,
                 // It went meanwhile.
                 Err(Errno::NOENT) => continue,
@@ -69,10 +75,10 @@ pub(crate) fn walk(
             }
             folders = read(&here, &mut buffer, path, &above, visitor)?;
         } else {
+            let Some(last) = above.pop() else { return Ok(here) };
             if let Err(error) = visitor.leave(here.as_fd()) {
-                visitor.failed(&place(path, &above, None), error)?;
+                visitor.failed(&place(path, &above, Some(&last.name)), error)?;
             }
-            let Some(last) = above.pop() else { return Ok(()) };
             let parent = match last.folder {
                 Some(parent) => parent,
                 None => {
@@ -96,6 +102,12 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
+
+/// The folder `name`, which is no link.
+pub(crate) fn open(above: BorrowedFd<'_>, name: &CStr, guards: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH | guards;
+    rustix::fs::openat2(above, name, FLAGS, Mode::empty(), resolve)
+}
 
 /// Visits what is no folder; the names of folders.
 fn read(

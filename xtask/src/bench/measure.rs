@@ -12,7 +12,7 @@ use testkit::env::{Agent, Containerd, Line, Run, succeed, target_dir};
 use super::agent::{self, Launch};
 use super::bare::Bare;
 use super::report::Report;
-use super::{Options, cluster, sources, trace};
+use super::{Options, cluster, sources, trace, volumes};
 use crate::{cargo, ui};
 
 /// How many pods are started one after the other.
@@ -21,6 +21,9 @@ pub(super) const SINGLES: usize = 20;
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.sources {
         return sources::run();
+    }
+    if options.volumes {
+        return volumes::run();
     }
     let launch = match (&options.agent, &options.binary) {
         (Some(command), _) => Launch::foreign(command)?,

@@ -269,13 +269,13 @@ impl Drop for Source {
 }
 
 /// Builds an example of a crate, which needs these features, and returns its path.
-fn release_example(krate: &str, name: &str, feature: &str) -> Result<PathBuf> {
+pub(super) fn release_example(krate: &str, name: &str, feature: &str) -> Result<PathBuf> {
     ui::step(&format!("building the example {name}"));
     let build = ["build", "--release", "--package", krate, "--features", feature, "--example", name];
     succeed(&mut cargo::cargo(build)).with_context(|| format!("cannot build the example {name}"))?;
     Ok(target_dir().join("release/examples").join(name))
 }
 
-fn millis(time: Duration) -> f64 {
+pub(super) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

@@ -124,3 +124,31 @@ fn no_tree_is_too_deep() {
         crate::remove_tree(&volume).unwrap();
     });
 }
+
+#[test]
+fn of_a_large_tree_nothing_is_left_out() {
+    const FOLDERS: u64 = 60;
+    const FILES: u64 = 60;
+    crate::test_space::in_own_mounts(|space| {
+        let volume = space.join("v");
+        for folder in 0..FOLDERS {
+            let folder = volume.join(format!("{}/{}/{folder}", folder % 3, folder % 7));
+            fs::create_dir_all(&folder).unwrap();
+            for file in 0..FILES {
+                fs::write(folder.join(file.to_string()), "").unwrap();
+            }
+        }
+        let folders = FOLDERS + 3 * 7 + 3 + 1;
+        let all = folders + FOLDERS * FILES;
+        // What cannot be changed is told, whoever came upon it; the mount was a folder of the tree before.
+        let stuck = volume.join("2/2/2");
+        crate::mount::bind(&stuck, &stuck, true).unwrap();
+        let report = set_group(&volume, ALWAYS, &AtomicU64::new(0)).unwrap();
+        assert_eq!((report.seen, report.changed, report.failed), (all, all, FILES + 1), "{report:?}");
+        assert!(report.first_failure.unwrap().path.starts_with(&stuck));
+        crate::mount::unmount(&stuck, crate::mount::Unmount::Now).unwrap();
+        assert_eq!(set(&volume, ALWAYS), (all, FILES + 1));
+        assert_eq!(set(&volume, ALWAYS), (all, 0));
+        assert_eq!(of(volume), (0o2775, 0, 2000));
+    });
+}
