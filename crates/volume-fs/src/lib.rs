@@ -5,7 +5,9 @@
 
 pub mod atomic;
 mod beneath;
+pub mod disk;
 mod error;
+pub mod helper;
 mod mode;
 pub mod mount;
 mod mount_table;

@@ -183,6 +183,8 @@ pub fn make_shared(path: &Path) -> Result<(), Error> {
 pub enum Unmount {
     /// Not at all: one that is in use stays, which is an error.
     Now,
+    /// Not at all, and what waits for a server that does not answer fails: for NFS (`umount -f`).
+    Force,
     /// It goes from here at once, and from its users when they have done with it: for what cannot be had otherwise, as
     /// the mount of a server that is gone.
     Lazy,
@@ -195,6 +197,7 @@ pub enum Unmount {
 pub fn unmount(path: &Path, how: Unmount) -> Result<(), Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
+        Unmount::Force => UnmountFlags::NOFOLLOW | UnmountFlags::FORCE,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
     };
     loop {
