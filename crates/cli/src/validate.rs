@@ -16,7 +16,8 @@ const STDIN: &str = "-";
 /// Checks each path: a file, the files of a folder (as a manifest folder is read: not its sub-folders, nor names
 /// with a leading dot), or `-` for standard input. `node_name` is the one that pods would get.
 pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checked> {
-    let pods = |path: &Path, text: &[u8]| match manifest::read(text, Origin::file(path, node_name)) {
+    let pods = |path: &Path, document| match manifest::read_document(document, Origin::file(path, node_name))
+    {
         Ok(manifest) => (Vec::new(), manifest.warnings),
         Err(problems) => (problems, Vec::new()),
     };

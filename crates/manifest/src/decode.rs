@@ -35,7 +35,11 @@ impl Error {
 
 /// Reads the text: an object, and where its fields stand.
 pub(super) fn parse(text: &[u8]) -> Result<(Document, Value), Error> {
-    let mut document = yaml::parse(text)?;
+    object(yaml::parse(text)?)
+}
+
+/// The object that a document holds, and where its fields stand.
+pub(super) fn object(mut document: Document) -> Result<(Document, Value), Error> {
     match document.value.take() {
         value @ Value::Object(_) => Ok((document, value)),
         Value::Null => Err(Error::Empty),

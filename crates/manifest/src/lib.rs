@@ -24,9 +24,8 @@ use std::path::Path;
 
 use kube_model::core::Pod;
 use kube_model::view::Problem;
-use kube_model::yaml::{Document, Position};
+use kube_model::yaml::{self, Document, Position};
 use kube_model::{Timestamp, labels};
-use serde_json::Value;
 
 use invalid::{Field, Invalid};
 pub use state::{Location, SourceState};
@@ -103,7 +102,15 @@ pub struct Manifest {
 /// Everything that is wrong with it, with line and column where there is one. Broken syntax and values of the
 /// wrong type hide further problems; invalid values do not.
 pub fn read(text: &[u8], origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
-    let (document, value) = parse(text, origin)?;
+    read_document(yaml::parse(text).map_err(|error| unreadable(&error.into(), origin))?, origin)
+}
+
+/// Reads a manifest, as [`read`], that is parsed already.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_document(document: Document, origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
+    let (document, value) = decode::object(document).map_err(|error| unreadable(&error, origin))?;
     let mut odd = decode::odd_text(&document);
     let root = Field::default();
     let pod = decode::one(value)
@@ -153,7 +160,7 @@ impl Borrow<Pod> for Placed {
 /// # Errors
 /// As [`read`], of all items at once.
 pub fn read_all(text: &[u8], origin: Origin<'_>) -> Result<Pods, Vec<Problem>> {
-    let (document, value) = parse(text, origin)?;
+    let (document, value) = decode::parse(text).map_err(|error| unreadable(&error, origin))?;
     let mut odd = decode::odd_text(&document);
     let items =
         decode::one_or_many(value, &mut odd).map_err(|error| located(vec![error], &document, origin.path))?;
@@ -177,8 +184,8 @@ pub fn read_all(text: &[u8], origin: Origin<'_>) -> Result<Pods, Vec<Problem>> {
     Ok(Pods { pods: taken.into_pods(), problems })
 }
 
-fn parse(text: &[u8], origin: Origin<'_>) -> Result<(Document, Value), Vec<Problem>> {
-    decode::parse(text).map_err(|error| vec![problem(origin.path, error.position(), None, error.to_string())])
+fn unreadable(error: &decode::Error, origin: Origin<'_>) -> Vec<Problem> {
+    vec![problem(origin.path, error.position(), None, error.to_string())]
 }
 
 /// Makes the decoded pod at `at` a valid static pod.

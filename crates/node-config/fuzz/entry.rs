@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use kube_model::yaml::Document;
 use node_config::validate::Facts;
 use node_config::validate::documents::{self, Kind};
 
 /// Panics when something is wrong with this crate.
 pub(crate) fn run(text: &[u8]) {
-    let no_pods = |_: &Path, _: &[u8]| (Vec::new(), Vec::new());
+    let no_pods = |_: &Path, _: Document| (Vec::new(), Vec::new());
     let facts = Facts { online_cpus: Some([0].into()), ..Facts::default() };
     let checked = documents::check(Path::new("file"), text, &facts, &no_pods);
     let lines = 2 + text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();

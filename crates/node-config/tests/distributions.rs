@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kube_model::yaml::Document;
 use node_config::validate::Facts;
 use node_config::validate::documents;
 use node_config::{Command, Files, Settings, parse};
@@ -37,7 +38,7 @@ const ROLE: &str = "--node-labels[node-role.kubernetes.io/";
 type Wrong = Vec<(String, String)>;
 
 fn of_configuration(config: &Value) -> Result<(), Wrong> {
-    let no_pods = |_: &Path, _: &[u8]| panic!("no pod was given");
+    let no_pods = |_: &Path, _: Document| panic!("no pod was given");
     let text = config.to_string();
     let checked = documents::check(Path::new("c"), text.as_bytes(), &Facts::default(), &no_pods);
     let wrong = |problem: kube_model::view::Problem| (problem.field.unwrap_or_default(), problem.message);

@@ -48,13 +48,13 @@ pub struct Checked {
 
 /// Who knows the rules for pod manifests.
 pub trait Pods {
-    /// Checks the manifest `text` of the file `path`: its problems, and its warnings.
-    fn check(&self, path: &Path, text: &[u8]) -> (Vec<Problem>, Vec<Problem>);
+    /// Checks the manifest that the file `path` holds: its problems, and its warnings.
+    fn check(&self, path: &Path, manifest: Document) -> (Vec<Problem>, Vec<Problem>);
 }
 
-impl<F: Fn(&Path, &[u8]) -> (Vec<Problem>, Vec<Problem>)> Pods for F {
-    fn check(&self, path: &Path, text: &[u8]) -> (Vec<Problem>, Vec<Problem>) {
-        self(path, text)
+impl<F: Fn(&Path, Document) -> (Vec<Problem>, Vec<Problem>)> Pods for F {
+    fn check(&self, path: &Path, manifest: Document) -> (Vec<Problem>, Vec<Problem>) {
+        self(path, manifest)
     }
 }
 
@@ -67,7 +67,7 @@ pub fn check(path: &Path, text: &[u8], facts: &Facts, pods: &impl Pods) -> Check
         }
         Ok(document) => match document.value.get("kind").and_then(Value::as_str) {
             Some(KIND) => (Kind::KubeletConfiguration, configuration(path, text, facts)),
-            Some("Pod") => (Kind::Pod, pods.check(path, text)),
+            Some("Pod") => (Kind::Pod, pods.check(path, document)),
             _ => (Kind::Unknown, (vec![neither(path, &document)], Vec::new())),
         },
     };

@@ -1,6 +1,6 @@
 use super::*;
 
-fn no_pods(_: &Path, _: &[u8]) -> (Vec<Problem>, Vec<Problem>) {
+fn no_pods(_: &Path, _: Document) -> (Vec<Problem>, Vec<Problem>) {
     panic!("no pod was given")
 }
 
@@ -130,9 +130,9 @@ fn a_configuration_needs_its_version() {
 
 #[test]
 fn pods_are_checked_by_who_knows_them() {
-    let pods = |path: &Path, text: &[u8]| {
+    let pods = |path: &Path, manifest: Document| {
         let found = |message: &str| vec![problem(path, None, None, message.to_owned())];
-        assert!(text.starts_with(b"kind: Pod"));
+        assert_eq!(manifest.value, serde_json::json!({"kind": "Pod"}));
         (found("bad"), found("odd"))
     };
     let checked = check(Path::new("p.yaml"), b"kind: Pod\n", &Facts::default(), &pods);
