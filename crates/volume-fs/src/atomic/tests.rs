@@ -164,6 +164,36 @@ fn a_path_that_leaves_the_folder_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn as_much_as_an_object_may_hold_is_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, name) = ("k".repeat(253), "n".repeat(255));
+    let deep = ["d"; 100].join("/");
+    let bytes: Vec<u8> = (0..(1 << 20) + 1).map(|i: u32| i.to_le_bytes()[i as usize % 3]).collect();
+    let file = |path, data, mode| Content { path, data, mode, owner: None };
+    let files = [
+        file(key.as_str(), bytes.as_slice(), 0o000),
+        file(&name, b"\0\xff\n", 0o777),
+        file(&deep, b"", 0o644),
+    ];
+    assert_eq!(write(folder.path(), files, None).unwrap(), Written::Replaced);
+    assert_eq!(write(folder.path(), files, None).unwrap(), Written::Unchanged);
+    for file in files {
+        let path = folder.path().join(file.path);
+        assert!(std::fs::read(&path).unwrap() == file.data, "{}", file.path);
+        assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, file.mode);
+    }
+    // The last byte counts.
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let [_, b, c] = files;
+    assert_eq!(write(folder.path(), [file(&key, &other, 0), b, c], None).unwrap(), Written::Replaced);
+    let longer = "n".repeat(256);
+    let error = write(folder.path(), [file(&longer, b"", 0)], None).unwrap_err();
+    assert!(error.is(Errno::NAMETOOLONG), "{error:?}");
+    assert!(std::fs::read(folder.path().join(&key)).unwrap() == other);
+}
+
+#[test]
 fn a_full_file_system_keeps_the_old_content() {
     in_own_mounts(|folder| {
         let volume = folder.join("v");

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -145,4 +146,26 @@ fn folders_are_made_for_what_is_mounted_within_a_volume() {
     assert_eq!(points("v"), "debug init nested nested-vol nested.vol nested2/deep/er");
     assert_eq!(points("w"), "double");
     assert_eq!(points("z"), "");
+}
+
+proptest! {
+    #[test]
+    fn no_part_of_a_volume_starts_elsewhere_or_goes_up(
+        expression in "[$()/.A-C]{0,12}", a in "[/.a]{0,4}", b in "(\\.\\./|/)?x?"
+    ) {
+        let mount = json!({"name": "v", "mountPath": "x", "subPathExpr": expression});
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).unwrap();
+        let variable = |name: &str| match name {
+            "A" => Some(Cow::Borrowed(a.as_str())),
+            "B" => Some(Cow::Borrowed(b.as_str())),
+            _ => None,
+        };
+        if let Ok(mounts) = container_mounts(&container, |_| Some(OWN), variable, true) {
+            prop_assert_eq!(&mounts[0].container_path, "/x");
+            for part in mounts.iter().filter_map(|mount| mount.sub_path.as_ref()) {
+                prop_assert!(!part.path.is_empty() && !part.path.starts_with('/'), "{}", part.path);
+                prop_assert!(part.path.split('/').all(|name| name != ".."), "{}", part.path);
+            }
+        }
+    }
 }

@@ -173,6 +173,8 @@ fn clean(path: Cow<'_, str>) -> Result<Cow<'_, str>, PathError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn set<'a>(paths: &[&'a str]) -> Result<FileSet<'a>, String> {
@@ -240,5 +242,30 @@ mod tests {
     fn content_is_not_shown() {
         let shown = format!("{:?}", set(&["s3cret"]).unwrap().get("s3cret"));
         assert_eq!(shown, "Some(644 None 6 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_inserted_stands_below_the_volume_and_nothing_below_a_file(
+            paths in prop::collection::vec("[a.]{0,3}(/{1,2}[ab.]{0,2}){0,3}/?", 0..8)
+        ) {
+            let mut set = FileSet::default();
+            for (i, path) in paths.iter().enumerate() {
+                let before = set.clone();
+                match set.insert(path.clone(), File::new(vec![u8::try_from(i).unwrap()], 0o644)) {
+                    Ok(()) => prop_assert!(set.len() <= before.len() + 1),
+                    Err(_) => prop_assert_eq!(&set, &before),
+                }
+            }
+            for (path, _) in set.iter() {
+                let names: Vec<_> = path.split('/').collect();
+                prop_assert!(names.iter().all(|name| !matches!(*name, "" | "." | "..")), "{}", path);
+                prop_assert!(!names[0].starts_with(".."), "{}", path);
+                let above = (1..names.len()).map(|len| names[..len].join("/"));
+                for above in above {
+                    prop_assert!(set.get(&above).is_none(), "{} is below {}", path, above);
+                }
+            }
+        }
     }
 }
