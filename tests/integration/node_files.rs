@@ -139,6 +139,11 @@ containers:
         node.apply("guaranteed", &spec(&["{limits: {cpu: 100m, memory: 32Mi}}", "{limits: {cpu: 250m, memory: 64Mi}}"]));
         node.apply("burstable", &spec(&["{requests: {cpu: 50m}, limits: {memory: 48Mi}}", "{limits: {cpu: 1500m}}"]));
         node.apply("besteffort", &spec(&["{}"]));
+        // Of these two the class has nothing: one was never taken, the other has ended.
+        node.apply("greedy", &spec(&["{requests: {cpu: '1000'}}"]));
+        node.apply("done", &format!("restartPolicy: Never\n{}", spec(&["{requests: {cpu: 70m}}"]).replace("'3600'", "'0'")));
+        node.until_phase("greedy", "Failed");
+        node.until_phase("done", "Succeeded");
         let pods = ["guaranteed", "burstable", "besteffort"].map(|name| {
             let pod = node.until_ready(name);
             assert_eq!(pod["status"]["qosClass"].as_str().unwrap().to_lowercase(), name);

@@ -171,7 +171,7 @@ fn run(
     of_cluster: Option<impl Fn(&PodManager) + Send + Sync + 'static>,
     metrics: Arc<Metrics>,
 ) {
-    let Pods { client, node, runtime_view, probes, probe_news, runtime, workers, .. } = pods;
+    let Pods { client, node, node_info, runtime_view, probes, probe_news, runtime, workers, .. } = pods;
     let follower = Arc::new(ProbeFollower { probes, workers: workers.clone() });
     // It ends by itself, when what is known has been written down.
     phase.tasks.spawn(follow_probes(probe_news, follower, phase.stop.clone()));
@@ -192,9 +192,7 @@ fn run(
         );
         return;
     }
-    let shares = Arc::clone(&runtime);
     let desired = move |pods: &PodManager| {
-        shares.share_burstable_cpu(pods.pods().map(|(_, pod)| pod));
         if let Some(of_cluster) = &of_cluster {
             of_cluster(pods);
         }
@@ -203,7 +201,10 @@ fn run(
     // It ends by itself, when the requests under way have been answered.
     phase.tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
     phase.spawn(async move {
-        runtime.remove_orphaned_pods(&workers).await;
-        runtime.sweep_cgroups(&workers).await;
+        let orphaned = async {
+            runtime.remove_orphaned_pods(&workers).await;
+            runtime.sweep_cgroups(&workers).await;
+        };
+        tokio::join!(runtime.share_burstable_cpu(&workers, &node_info), orphaned);
     });
 }

@@ -13,6 +13,7 @@ mod orphaned;
 mod pod_cidr;
 mod probes;
 mod providers;
+mod qos;
 mod references;
 pub mod resolver;
 mod sandbox;

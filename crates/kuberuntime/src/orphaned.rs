@@ -1,16 +1,11 @@
-//! Orphaned pods, of which earlier runs of the agent left files or cgroups on the node; and what all pods of a class
-//! share.
+//! Orphaned pods, of which earlier runs of the agent left files or cgroups on the node.
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kube_model::core::Pod;
-use kube_model::qos::QosClass;
-use kube_model::{PodUid, resources};
+use kube_model::PodUid;
 use pod_workers::{Probes, Workers};
-use tokio::time::Instant;
 
 use super::{CriRuntime, Files};
 
@@ -18,23 +13,6 @@ use super::{CriRuntime, Files};
 const SWEEP: Duration = Duration::from_secs(20);
 
 impl CriRuntime {
-    /// Gives the burstable class as much CPU weight as its pods request together (upstream
-    /// `pkg/kubelet/cm/qos_container_manager_linux.go`).
-    pub fn share_burstable_cpu<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
-        let Some(cgroups) = &self.cgroups else { return };
-        let specs =
-            pods.filter(|pod| QosClass::of(pod) == QosClass::Burstable).filter_map(|p| p.spec.as_ref());
-        let total = specs
-            .map(|spec| resources::requests(spec).milli_cpu().unwrap_or(0))
-            .fold(0_i64, i64::saturating_add);
-        let began = Instant::now();
-        let shared = cgroups.set_burstable_shares(total);
-        self.metrics.cgroup("update", began);
-        if let Err(error) = shared {
-            tracing::error!("the CPU shares of burstable pods are not up to date: {}", util::causes(&error));
-        }
-    }
-
     /// Removes directories, logs and cgroups of pods that nobody wants and the runtime does not know: the agent
     /// was killed after the runtime had forgotten the pod and before the files were gone.
     pub async fn remove_orphaned_pods<P: Probes>(&self, workers: &Workers<Self, P>) {

@@ -159,10 +159,12 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         pods.iter().map(|(uid, _)| uid).chain(pods.cache.uids()).cloned().collect()
     }
 
-    /// All pods that the node has taken and that have not ended (upstream `pkg/kubelet/kubelet_pods.go` `GetActivePods`).
-    /// [`Workers::status_changes`] moves when they may have changed.
-    pub fn active_pods(&self) -> ActivePods {
-        self.inner.active_pods(None, &BTreeSet::new())
+    /// All pods that the node has taken and that have not ended (upstream `pkg/kubelet/kubelet_pods.go` `GetActivePods`);
+    /// `None` before the runtime was listed: it may have more. [`Workers::status_changes`] moves when they may have
+    /// changed.
+    pub fn active_pods(&self) -> Option<ActivePods> {
+        let listed = self.inner.lock().pods.cache.listed;
+        listed.then(|| self.inner.active_pods(None, &BTreeSet::new()))
     }
 
     /// Does `work`, which must neither take long nor call back, unless there is such a pod: none comes meanwhile.

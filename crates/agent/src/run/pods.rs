@@ -33,6 +33,8 @@ pub(super) struct Pods {
     pub(super) cri: CriConfig,
     /// The node, as far as pods depend on it.
     pub(super) node: watch::Sender<Arc<NodeState>>,
+    /// What the node has, and what pods hold of it.
+    pub(super) node_info: Arc<NodeInfo>,
     pub(super) runtime_view: watch::Sender<RuntimeView<Monotonic>>,
     pub(super) probes: Arc<AgentProbes>,
     /// What the prober tells.
@@ -96,24 +98,24 @@ impl Pods {
             client: client.clone(),
             metrics: Arc::clone(&metrics.runtime),
         });
-        let admission = NodeInfo::new(
+        let node_info = Arc::new(NodeInfo::new(
             settings::admitted(config, node_name, hardware, resources)?,
             NodeRuntime { client: client.clone(), view: runtime_view.subscribe() },
             cluster.map(Cluster::node),
-        );
+        ));
         let (sink, probe_news) = probe_news();
         let prober = Prober::new(CriExec(client.clone()), sink, crate::wall);
         let probes = Arc::new(AgentProbes::new(prober, &config.root_dir, node.subscribe()));
         let workers = Workers::new(Context {
             runtime: Arc::clone(&runtime),
             probes: Arc::clone(&probes),
-            admission: Arc::new(admission),
+            admission: Arc::clone(&node_info) as _,
             node: node.subscribe(),
             clock,
             events: cluster.map(Cluster::event_sink),
             observer: Arc::clone(&metrics.pods) as _,
         });
-        Ok(Self { client, cri, node, runtime_view, probes, probe_news, runtime, workers })
+        Ok(Self { client, cri, node, node_info, runtime_view, probes, probe_news, runtime, workers })
     }
 }
 

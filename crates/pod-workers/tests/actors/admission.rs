@@ -76,7 +76,9 @@ async fn what_runs_when_the_agent_starts_is_not_asked_for_again_but_counts() {
     let fake = Arc::clone(&world.fake);
     world.workers.shutdown().await;
     set_node(&fake, |node| node.labels = [("disk".to_owned(), "hdd".to_owned())].into());
-    let world = World::over(fake);
+    let world = World::unlisted(fake);
+    assert_eq!(world.workers.active_pods(), None, "what runs is not known yet");
+    world.relist();
     // The newcomer first.
     world.workers.set(Arc::new(common("u0")));
     let mut runs = common("u1");
@@ -96,6 +98,7 @@ async fn what_runs_when_the_agent_starts_is_not_asked_for_again_but_counts() {
     until_phase(&world, "u2", "Failed").await;
     let view = view_of(&world, "u2");
     assert!(view.events.is_empty() && view.status.conditions.is_none(), "{view:?}");
+    assert_eq!(world.workers.active_pods().unwrap().into_keys().collect::<Vec<_>>(), ["u1".into()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use kube_model::core::{Pod, PodCondition, PodReadinessGate, PodStatus};
 use kube_model::observed::{ContainerState, SandboxState};
 use kube_model::view::PodView;
 use pod_lifecycle::{Rejection, Unmet};
+use pod_workers::ActivePods;
 
 use crate::support::{Fake, World, a_pod};
 
@@ -167,7 +168,7 @@ async fn what_comes_to_life_of_a_pod_that_has_ended_is_stopped_and_cleaned_up() 
     assert_eq!(calls.iter().filter(|call| call.starts_with("stop_container c2")).count(), 1, "{calls:#?}");
     assert!(cleaned_up(2)(&[], &world.fake), "{calls:#?}");
     assert_eq!(world.state().admissions, ["u1 beside "]);
-    assert!(world.workers.active_pods().is_empty());
+    assert_eq!(world.workers.active_pods(), Some(ActivePods::new()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +186,7 @@ async fn a_pod_whose_deadline_has_passed_says_why_until_it_has_ended() {
                 grace period to end";
     let want = vec![("Terminating".to_owned(), text.to_owned())];
     world.until("it says why", |views, _| waits(views) == want).await;
-    assert!(world.workers.active_pods().is_empty());
+    assert_eq!(world.workers.active_pods(), Some(ActivePods::new()));
     let ended = |_: &[Arc<PodView>], fake: &Fake| fake.calls().contains(&"clean_up u1 Ended".to_owned());
     world.until("it has ended", ended).await;
     world.until("it waits for nothing", |views, _| waits(views).is_empty()).await;
