@@ -115,14 +115,14 @@ mod tests {
 
     #[test]
     fn pods_are_kept_from_what_is_reserved_and_told_of_only_where_that_is_enforced() {
-        for (enforced, memory, weight, told) in
+        for (enforced, memory, weight, reason) in
             [(true, "1073741824", "59", Some("NodeAllocatableEnforced")), (false, "2147483648", "79", None)]
         {
             let (dir, cgroups) = cgroups();
             std::fs::write(dir.path().join("kubepods/hugetlb.2MB.max"), "max").unwrap();
             let enforcement = Enforcement::new(cgroups, &resources(), Some("0-1".to_owned()), enforced);
             let event = enforcement.apply().unwrap();
-            assert_eq!(event.map(|(_, reason, _)| reason), told);
+            assert_eq!(event.map(|event| event.1), reason);
             for (file, want) in [
                 ("memory.max", memory),
                 ("cpu.weight", weight),
@@ -148,14 +148,14 @@ mod tests {
             message.starts_with("Failed to update Node Allocatable Limits [\"kubepods\"]: reading "),
             "{message}"
         );
-        let told = std::sync::Mutex::new(Vec::new());
+        let events = std::sync::Mutex::new(Vec::new());
         enforcement
             .keep_trying(|(_, reason, _)| {
                 // Mended after the second failure.
                 let _ = std::fs::remove_dir(&file);
-                told.lock().unwrap().push(reason);
+                events.lock().unwrap().push(reason);
             })
             .await;
-        assert_eq!(*told.lock().unwrap(), ["FailedNodeAllocatableEnforcement", "NodeAllocatableEnforced"]);
+        assert_eq!(*events.lock().unwrap(), ["FailedNodeAllocatableEnforcement", "NodeAllocatableEnforced"]);
     }
 }

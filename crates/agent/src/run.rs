@@ -197,9 +197,9 @@ fn run(
             of_cluster(pods);
         }
     };
-    let (fed, until) = (workers.clone(), phase.stop.clone());
+    let (of_sources, until) = (workers.clone(), phase.stop.clone());
     // It ends by itself, when the requests under way have been answered.
-    phase.tasks.spawn(async move { sources.feed(fed, shown, desired, &metrics, until).await });
+    phase.tasks.spawn(async move { sources.run(of_sources, shown, desired, &metrics, until).await });
     phase.spawn(async move {
         let orphaned = async {
             runtime.remove_orphaned_pods(&workers).await;

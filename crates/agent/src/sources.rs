@@ -110,9 +110,9 @@ impl Sources {
         self.states.is_empty()
     }
 
-    /// Feeds `workers` until told to stop. How it stands with the sources goes to `shown`. `desired` hears of all
+    /// Tells `workers` what is wanted, until told to stop. How it stands with the sources goes to `shown`. `desired` hears of all
     /// pods that are wanted whenever they change, and when others stand back for them.
-    pub(crate) async fn feed<R: Runtime, P: Probes>(
+    pub(crate) async fn run<R: Runtime, P: Probes>(
         self,
         workers: Workers<R, P>,
         shown: watch::Sender<Vec<SourceView>>,
@@ -334,12 +334,12 @@ mod tests {
         };
         let before = [view("file", &["a", "b"]), view("http", &["c"])];
         let after = [view("file", &["b", "c"]), view("http", &["c"])];
-        let told = |these, those| -> Vec<(String, String)> {
+        let new_problems = |these, those| -> Vec<(String, String)> {
             let beyond = beyond(these, those).into_iter();
             beyond.map(|(source, problem)| (source.name.clone(), problem.message.clone())).collect()
         };
-        assert_eq!(told(&after, &before), [("file".to_owned(), "c".to_owned())]);
-        assert_eq!(told(&before, &after), [("file".to_owned(), "a".to_owned())]);
+        assert_eq!(new_problems(&after, &before), [("file".to_owned(), "c".to_owned())]);
+        assert_eq!(new_problems(&before, &after), [("file".to_owned(), "a".to_owned())]);
         assert!(!log(&before, &before) && log(&before, &after));
     }
 }

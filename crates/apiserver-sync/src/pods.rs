@@ -56,7 +56,7 @@ pub trait Local: Send + Sync + 'static {
     /// The server does not take what is said of this pod.
     fn refused(&self, uid: &PodUid, message: String);
     /// The server has a status, so long after it was to be sent first. Nobody need care.
-    fn told(&self, _took: Duration) {}
+    fn status_sent(&self, _took: Duration) {}
 }
 
 /// Keeps the server's pods true. `T` is what the watch of this node's pods publishes.
@@ -263,7 +263,7 @@ impl<L: Local, T: Send + Sync + 'static> Pods<L, T> {
             Ok(pod) => {
                 (entry.failures, entry.not_before) = (0, None);
                 if let Some(since) = sent.as_ref().and(entry.untold.take()) {
-                    self.local.told(since.elapsed());
+                    self.local.status_sent(since.elapsed());
                 }
                 if let (Some(pod), Some(sent), Some(upon)) = (pod, sent, upon.clone()) {
                     entry.answer = Some(Answer {

@@ -15,16 +15,16 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Tells the runtime at first and after each change, until the future is dropped. A runtime that is restarted
 /// keeps what it made of it.
 pub async fn tell_pod_cidr(runtime: cri_client::Client, mut node: watch::Receiver<Option<Arc<Node>>>) {
-    let mut told = None;
+    let mut known = None;
     loop {
         let wanted = node.borrow_and_update().as_deref().and_then(of_node);
-        if wanted.is_some() && wanted != told {
+        if wanted.is_some() && wanted != known {
             let pod_cidr = wanted.clone().unwrap_or_default();
             tracing::info!(pod_cidr, "the runtime is told the range of the pods' addresses");
             let network_config = Some(NetworkConfig { pod_cidr });
             let config = Some(RuntimeConfig { network_config });
             match runtime.update_runtime_config(UpdateRuntimeConfigRequest { runtime_config: config }).await {
-                Ok(_) => told = wanted,
+                Ok(_) => known = wanted,
                 Err(error) => {
                     tracing::warn!(
                         "the runtime does not take the range of the pods' addresses: {}",

@@ -72,22 +72,24 @@ impl NodeStats {
         {
             return Ok(Arc::clone(&last.summary));
         }
-        let mut told = self.running().await?;
+        let mut answers = self.running().await?;
         let everything = depth == Depth::Everything;
         // The kernel tells most: asking it costs the runtime, and a shim for each pod, nothing.
-        let lacks =
-            move |provider: &mut SummaryProvider| (everything || provider.needs_container_stats(&told), told);
+        let lacks = move |provider: &mut SummaryProvider| {
+            (everything || provider.needs_container_stats(&answers), answers)
+        };
         let (needed, running) = self.with_provider(lacks).await?;
-        told = running;
+        answers = running;
         if needed {
             let request = ListContainerStatsRequest::default();
-            told.container_stats = self.runtime.list_container_stats(request).await.map_err(refused)?.stats;
+            answers.container_stats =
+                self.runtime.list_container_stats(request).await.map_err(refused)?.stats;
         }
         if everything {
             let request = ImageFsInfoRequest::default();
-            told.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
+            answers.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
         }
-        let measure = move |provider: &mut SummaryProvider| provider.measure(&told, depth, crate::wall());
+        let measure = move |provider: &mut SummaryProvider| provider.measure(&answers, depth, crate::wall());
         let measured = self.with_provider(measure).await?;
         let summary = Arc::new(measured.map_err(|error| HostError::Failed(with_source(&error)))?);
         *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });

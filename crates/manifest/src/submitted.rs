@@ -36,7 +36,7 @@ pub struct Cause {
 /// What keeps the text from being a pod, with its place.
 pub fn decode(text: &[u8]) -> Result<Submitted, String> {
     let (document, value, mut odd) = document(text)?;
-    let pod = typed(value, &document, &mut odd).map_err(|invalid| told(&invalid, Some(&document)))?;
+    let pod = typed(value, &document, &mut odd).map_err(|invalid| message_of(&invalid, Some(&document)))?;
     Ok(Submitted { pod, odd })
 }
 
@@ -56,7 +56,7 @@ pub fn document(text: &[u8]) -> Result<(Document, Value, Vec<String>), String> {
     if value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List")) {
         return Err("a list can not be sent as one: send its pods one by one".to_owned());
     }
-    let value = decode::one(value).map_err(|invalid| told(&invalid, Some(&document)))?;
+    let value = decode::one(value).map_err(|invalid| message_of(&invalid, Some(&document)))?;
     let odd = document.duplicates.iter().map(|duplicate| format!("duplicate field {:?}", duplicate.path));
     let odd = odd.collect();
     Ok((document, value, odd))
@@ -69,8 +69,8 @@ pub fn document(text: &[u8]) -> Result<(Document, Value, Vec<String>), String> {
 pub fn from_value(value: Value) -> Result<Submitted, String> {
     let no_text = yaml::parse(b"{}").map_err(|error| error.to_string())?;
     let mut odd = Vec::new();
-    let value = decode::one(value).map_err(|invalid| told(&invalid, None))?;
-    let pod = typed(value, &no_text, &mut odd).map_err(|invalid| told(&invalid, None))?;
+    let value = decode::one(value).map_err(|invalid| message_of(&invalid, None))?;
+    let pod = typed(value, &no_text, &mut odd).map_err(|invalid| message_of(&invalid, None))?;
     Ok(Submitted { pod, odd })
 }
 
@@ -83,7 +83,7 @@ fn typed(value: Value, document: &Document, odd: &mut Vec<String>) -> Result<Pod
     pod
 }
 
-fn told(invalid: &Invalid, document: Option<&Document>) -> String {
+fn message_of(invalid: &Invalid, document: Option<&Document>) -> String {
     let Invalid { field, message, .. } = invalid;
     let place = match document.and_then(|document| document.locate(field)) {
         Some(at) => format!("line {}, column {}: ", at.line, at.column),

@@ -70,11 +70,11 @@ impl<A: NodeApi> Lease<A> {
     pub async fn run(self) {
         let (mut held, mut seen) = (None, None);
         let mut pauses = PAUSES;
-        let mut told: Option<ApiError> = None;
+        let mut logged: Option<ApiError> = None;
         loop {
             match self.hold(&mut held, &mut seen).await {
                 Ok(()) => {
-                    if told.take().is_some() {
+                    if logged.take().is_some() {
                         tracing::info!("the node lease is renewed again");
                     }
                     pauses.succeeded();
@@ -82,9 +82,9 @@ impl<A: NodeApi> Lease<A> {
                     sleep((self.duration / part).mul_f64(0.04f64.mul_add(fastrand::f64(), 1.0))).await;
                 }
                 Err(error) => {
-                    if told.as_ref() != Some(&error) {
+                    if logged.as_ref() != Some(&error) {
                         tracing::warn!(lease = %self.name, "the node lease cannot be renewed: {}", util::causes(&error));
-                        told = Some(error);
+                        logged = Some(error);
                     }
                     sleep(pauses.failed()).await;
                 }

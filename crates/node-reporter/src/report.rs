@@ -56,7 +56,7 @@ struct Memory {
     /// must not be sent each round.
     sent: Option<NodeStatus>,
     /// What was last said about an error, so that it is said once.
-    told: Option<ApiError>,
+    logged: Option<ApiError>,
     unschedulable: bool,
 }
 
@@ -81,14 +81,14 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             let facts = self.machine.measure().await;
             match self.round(&mut known, &facts, &mut memory).await {
                 Ok(()) => {
-                    if memory.told.take().is_some() {
+                    if memory.logged.take().is_some() {
                         tracing::info!("the node's status is reported again");
                     }
                 }
                 Err(error) => {
-                    if memory.told.as_ref() != Some(&error) {
+                    if memory.logged.as_ref() != Some(&error) {
                         tracing::warn!(node = %self.settings.name, "the node's status cannot be reported: {}", util::causes(&error));
-                        memory.told = Some(error);
+                        memory.logged = Some(error);
                     }
                 }
             }
@@ -120,14 +120,14 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             let facts = self.machine.measure().await;
             match self.try_register(&facts, memory).await {
                 Ok(node) => {
-                    memory.told = None;
+                    memory.logged = None;
                     self.node.send_replace(Some(Arc::new(node.clone())));
                     return node;
                 }
                 Err(error) => {
-                    if memory.told.as_ref() != Some(&error) {
+                    if memory.logged.as_ref() != Some(&error) {
                         tracing::warn!(node = %self.settings.name, "the node cannot be registered: {}", util::causes(&error));
-                        memory.told = Some(error);
+                        memory.logged = Some(error);
                     }
                 }
             }
@@ -187,15 +187,15 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             let before = known.status.clone().unwrap_or_default();
             let pressures = self.pressures(facts, memory);
             let (after, events) = status(&self.settings, facts, pressures, &before, self.now());
-            let told = |status: &NodeStatus| !is_changed(status, &after);
-            let all_told = told(&before) || memory.sent.as_ref().is_some_and(told);
-            if all_told && memory.due.is_some_and(|due| due > Instant::now()) {
+            let is_known = |status: &NodeStatus| !is_changed(status, &after);
+            let unchanged = is_known(&before) || memory.sent.as_ref().is_some_and(is_known);
+            if unchanged && memory.due.is_some_and(|due| due > Instant::now()) {
                 return Ok(());
             }
             match self.patch(known, &before, &after).await {
                 Ok(node) => {
                     // What changes on all nodes at once must not be followed by reports of all at once.
-                    let part = if all_told { 1.0 } else { 0.5 + fastrand::f64() };
+                    let part = if unchanged { 1.0 } else { 0.5 + fastrand::f64() };
                     memory.due = Some(Instant::now() + self.settings.report_frequency.mul_f64(part));
                     self.tell(events);
                     self.tell_schedulable(&node, memory);
@@ -220,16 +220,16 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
 
     /// Which pressures are told of: those that are there, and those that were until lately.
     fn pressures(&self, facts: &Facts, memory: &mut Memory) -> [bool; 3] {
-        let mut told = [false; 3];
-        for ((pressure, seen), told) in PRESSURES.iter().zip(&mut memory.pressure_seen).zip(&mut told) {
+        let mut pressures = [false; 3];
+        for ((pressure, seen), shown) in PRESSURES.iter().zip(&mut memory.pressure_seen).zip(&mut pressures) {
             if pressure.is_high(&self.settings, facts) {
                 *seen = Some(Instant::now());
             }
-            *told = seen.is_some_and(|at| {
+            *shown = seen.is_some_and(|at| {
                 at.elapsed() < self.settings.pressure_transition || pressure.is_high(&self.settings, facts)
             });
         }
-        told
+        pressures
     }
 
     fn tell(&self, events: Vec<Event>) {

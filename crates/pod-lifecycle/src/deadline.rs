@@ -39,8 +39,8 @@ pub(crate) fn at(cx: Context<'_>) -> Option<Monotonic> {
 pub(crate) fn intent(cx: Context<'_>, ended: bool) -> Option<Intent> {
     let deadline = at(cx).filter(|d| *d <= cx.inputs.now.mono)?;
     let late = || cx.inputs.memory.crash_backoff.values().any(|b| b.ended().is_some_and(|t| t >= deadline));
-    let told = || cx.previous().is_some_and(|status| status.reason.as_deref() == Some(REASON));
-    (!ended || late() || told()).then(|| Intent::Terminate {
+    let shown = || cx.previous().is_some_and(|status| status.reason.as_deref() == Some(REASON));
+    (!ended || late() || shown()).then(|| Intent::Terminate {
         grace: Grace::OfPod,
         status: FailedStatus { reason: REASON.to_owned(), message: MESSAGE.to_owned() },
     })

@@ -35,12 +35,12 @@ impl Rejection {
 
 /// Whether containers of the pod have run, so that there is something to tell of them.
 pub(crate) fn has_run(cx: Context<'_>) -> bool {
-    let told = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_none());
+    let began = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_none());
     let previous = cx
         .previous()
         .into_iter()
         .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
-    !cx.inputs.observed.containers.is_empty() || previous.into_iter().any(told)
+    !cx.inputs.observed.containers.is_empty() || previous.into_iter().any(began)
 }
 
 /// The status says that and nothing else: there are no containers to tell of.

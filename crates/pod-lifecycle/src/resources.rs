@@ -30,32 +30,32 @@ pub(crate) fn actual(
         return shown;
     }
     let granted = instance.resources.unwrap_or_default();
-    let told = before.and_then(|status| status.resources.as_ref());
+    let shown_before = before.and_then(|status| status.resources.as_ref());
     if let Some(limits) = shown.limits.as_mut().filter(|limits| !limits.is_empty()) {
-        let told = told.and_then(|told| told.limits.as_ref());
-        set_cpu(limits, granted.milli_cpu_limit, LEAST_LIMIT, told);
-        set(limits, MEMORY, granted.memory_limit.map(binary), told);
+        let shown_before = shown_before.and_then(|shown_before| shown_before.limits.as_ref());
+        set_cpu(limits, granted.milli_cpu_limit, LEAST_LIMIT, shown_before);
+        set(limits, MEMORY, granted.memory_limit.map(binary), shown_before);
     }
     if let Some(requests) = shown.requests.as_mut().filter(|requests| !requests.is_empty()) {
-        let told = told.and_then(|told| told.requests.as_ref());
-        set_cpu(requests, granted.milli_cpu_request, LEAST_REQUEST, told);
+        let shown_before = shown_before.and_then(|shown_before| shown_before.requests.as_ref());
+        set_cpu(requests, granted.milli_cpu_request, LEAST_REQUEST, shown_before);
         // No runtime knows of memory requests.
-        set(requests, MEMORY, None, told);
+        set(requests, MEMORY, None, shown_before);
     }
     shown
 }
 
 /// Amounts up to `least` are one to the kernel: then what was asked for says more.
-fn set_cpu(list: &mut ResourceMap, granted: Option<i64>, least: i64, told: Option<&ResourceMap>) {
+fn set_cpu(list: &mut ResourceMap, granted: Option<i64>, least: i64, shown_before: Option<&ResourceMap>) {
     let asked = resources::amount(Some(list), CPU).map_or(0, |q| q.milli_value());
     match granted {
         Some(granted) if granted <= least && asked <= least => {}
-        granted => set(list, CPU, granted.map(milli), told),
+        granted => set(list, CPU, granted.map(milli), shown_before),
     }
 }
 
-fn set(list: &mut ResourceMap, name: &str, granted: Option<String>, told: Option<&ResourceMap>) {
-    let amount = granted.map(ApiQuantity).or_else(|| told?.get(name).cloned());
+fn set(list: &mut ResourceMap, name: &str, granted: Option<String>, shown_before: Option<&ResourceMap>) {
+    let amount = granted.map(ApiQuantity).or_else(|| shown_before?.get(name).cloned());
     list.extend(amount.map(|amount| (name.to_owned(), amount)));
 }
 
@@ -164,7 +164,7 @@ mod tests {
         let full = Some([200, 1000, 64 << 20]);
         for (what, spec, state, runtime, before, want) in [
             ("the runtime's word", both(), Running, full, None, granted()),
-            ("also against what was told", both(), Running, full, Some(both()), granted()),
+            ("also against what was shown_before", both(), Running, full, Some(both()), granted()),
             ("a silent runtime", both(), Running, None, None, both()),
             ("a runtime that was not silent before", both(), Running, None, Some(granted()), granted()),
             ("one that has ended", both(), Exited, full, Some(granted()), both()),

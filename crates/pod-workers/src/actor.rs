@@ -378,21 +378,21 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
 
     /// Takes over what was told of the pod. Returns whether the observation is up to date with it.
     fn take_reading(&mut self) -> bool {
-        let told = self.workers.inner.reading(&self.uid);
+        let reading = self.workers.inner.reading(&self.uid);
         let Some(known) = &self.observation else {
-            let Some(told) = told.filter(|told| told.whole) else { return false };
-            self.take(Observation { pod: told.pod, at: told.at, direct: false });
+            let Some(reading) = reading.filter(|reading| reading.whole) else { return false };
+            self.take(Observation { pod: reading.pod, at: reading.at, direct: false });
             return true;
         };
-        let Some(told) = told.filter(|told| told.at > known.at) else { return true };
-        let tells_of = |s: &Sandbox| told.pod.sandboxes.iter().any(|other| other.id == s.id);
+        let Some(reading) = reading.filter(|reading| reading.at > known.at) else { return true };
+        let tells_of = |s: &Sandbox| reading.pod.sandboxes.iter().any(|other| other.id == s.id);
         let alone = known.pod.sandboxes.len() <= 1 && known.pod.sandboxes.iter().all(tells_of);
-        if !told.whole && !alone {
+        if !reading.whole && !alone {
             return false;
         }
-        let direct = known.direct && known.pod == told.pod;
-        self.count_ends(&told.pod);
-        self.take(Observation { pod: told.pod, at: told.at, direct });
+        let direct = known.direct && known.pod == reading.pod;
+        self.count_ends(&reading.pod);
+        self.take(Observation { pod: reading.pod, at: reading.at, direct });
         true
     }
 

@@ -66,8 +66,8 @@ mod tests {
             tokio::time::advance(PATIENCE / 2).await;
             assert_eq!(work.check(), Ok(()));
             tokio::time::advance(PATIENCE / 2).await;
-            let told = "no blocking work has begun for 30 s: all threads wait for files";
-            assert_eq!(work.check(), Err(told.to_owned()));
+            let want = "no blocking work has begun for 30 s: all threads wait for files";
+            assert_eq!(work.check(), Err(want.to_owned()));
             drop(release);
             let _disconnected = stuck.await;
             // The one thread takes it next.

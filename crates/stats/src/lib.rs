@@ -134,8 +134,8 @@ impl SummaryProvider {
     }
 
     /// Whether CPU and memory of some running container can only be had from the runtime.
-    pub fn needs_container_stats(&self, told: &RuntimeAnswers) -> bool {
-        pods::running(told).iter().any(|pod| {
+    pub fn needs_container_stats(&self, answers: &RuntimeAnswers) -> bool {
+        pods::running(answers).iter().any(|pod| {
             let cgroups = pods::Cgroups::find(&self.cgroups, &*self.paths, pod);
             pod.containers.iter().any(|container| cgroups.of(&container.id).is_none())
         })
@@ -145,9 +145,14 @@ impl SummaryProvider {
     ///
     /// # Errors
     /// [`Error`], when what every node has cannot be read.
-    pub fn measure(&mut self, told: &RuntimeAnswers, depth: Depth, now: Timestamp) -> Result<Summary, Error> {
-        let node = self.node(told, depth, now)?;
-        let pods = self.pods(told, depth, now);
+    pub fn measure(
+        &mut self,
+        answers: &RuntimeAnswers,
+        depth: Depth,
+        now: Timestamp,
+    ) -> Result<Summary, Error> {
+        let node = self.node(answers, depth, now)?;
+        let pods = self.pods(answers, depth, now);
         self.rates.forget(now);
         Ok(Summary { node, pods })
     }

@@ -125,12 +125,12 @@ pub fn online_cpu_list() -> Option<String> {
 /// How many CPUs the machine has. Rule: cAdvisor's `GetTopology`, which counts those that are online.
 pub fn cores() -> i64 {
     let listed = online_cpus().map(|cpus| cpus.len());
-    let told = || {
+    let in_cpuinfo = || {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
         Some(cpuinfo.lines().filter(|line| line.starts_with("processor")).count()).filter(|cores| *cores > 0)
     };
     let usable = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    listed.or_else(told).unwrap_or_else(usable).try_into().unwrap_or(1)
+    listed.or_else(in_cpuinfo).unwrap_or_else(usable).try_into().unwrap_or(1)
 }
 
 /// The NUMA nodes that are online.

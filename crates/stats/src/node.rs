@@ -19,7 +19,7 @@ const PODS: &str = "pods";
 impl SummaryProvider {
     pub(crate) fn node(
         &mut self,
-        told: &RuntimeAnswers,
+        answers: &RuntimeAnswers,
         depth: Depth,
         now: Timestamp,
     ) -> Result<NodeStats, Error> {
@@ -41,7 +41,7 @@ impl SummaryProvider {
             node.io = self.pressure("io").map(|psi| IoStats { time: Time(now), psi: Some(psi) });
             node.network = proc::network(&self.settings.proc, now);
             node.fs = Some(self.file_system(now)?);
-            node.runtime = runtime(told, now);
+            node.runtime = runtime(answers, now);
             node.rlimit = self.rlimit(now);
         }
         Ok(node)
@@ -171,15 +171,15 @@ pub(crate) fn pids(proc: &Path) -> (Option<i64>, Option<i64>) {
 }
 
 /// The runtime's file systems: the first of each kind, and that of the images where it names no other.
-fn runtime(told: &RuntimeAnswers, now: Timestamp) -> Option<RuntimeStats> {
+fn runtime(answers: &RuntimeAnswers, now: Timestamp) -> Option<RuntimeStats> {
     let stats = |usage: &FilesystemUsage| {
         let mountpoint = usage.fs_id.as_ref().map(|id| id.mountpoint.as_str()).unwrap_or_default();
         let time = cri::time(usage.timestamp).unwrap_or(Time(now));
         FsStats { time, ..disk::part(&whole(mountpoint, now), cri::used(usage)) }
     };
-    let image_fs = told.file_systems.image_filesystems.first().map(stats);
+    let image_fs = answers.file_systems.image_filesystems.first().map(stats);
     let container_fs =
-        told.file_systems.container_filesystems.first().map(stats).or_else(|| image_fs.clone());
+        answers.file_systems.container_filesystems.first().map(stats).or_else(|| image_fs.clone());
     container_fs.is_some().then_some(RuntimeStats { image_fs, container_fs })
 }
 

@@ -87,9 +87,9 @@ mod tests {
                  {context},task_memcg={victim},task=stress,pid=4711,uid=0\n SUBSYSTEM=x\n"
             )
         };
-        let told = Some("System OOM encountered, victim process: stress, pid: 4711".to_owned());
-        assert_eq!(system_oom(&record("global_oom", "/system.slice/ssh.service")), told);
-        assert_eq!(system_oom(&record("oom_memcg=/", "/")), told);
+        let want = Some("System OOM encountered, victim process: stress, pid: 4711".to_owned());
+        assert_eq!(system_oom(&record("global_oom", "/system.slice/ssh.service")), want);
+        assert_eq!(system_oom(&record("oom_memcg=/", "/")), want);
         assert_eq!(system_oom(&record("oom_memcg=/kubepods/pod1", "/kubepods/pod1/c")), None);
         assert_eq!(system_oom("6,2788,1485152047,-;veth30a18e34: entered promiscuous mode\n"), None);
         assert_eq!(

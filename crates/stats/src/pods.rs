@@ -27,9 +27,9 @@ pub(crate) struct Running<'a> {
 
 /// The pods with a ready sandbox, by namespace and name, each with its running containers in the order of their
 /// names.
-pub(crate) fn running<'a>(told: &'a RuntimeAnswers) -> Vec<Running<'a>> {
+pub(crate) fn running<'a>(answers: &'a RuntimeAnswers) -> Vec<Running<'a>> {
     let mut newest = BTreeMap::<_, &v1::PodSandbox>::new();
-    for sandbox in told.sandboxes.iter().filter(|s| s.state() == v1::PodSandboxState::SandboxReady) {
+    for sandbox in answers.sandboxes.iter().filter(|s| s.state() == v1::PodSandboxState::SandboxReady) {
         let Some(metadata) = &sandbox.metadata else { continue };
         let kept = newest.entry((&metadata.namespace, &metadata.name, &metadata.uid)).or_insert(sandbox);
         if kept.created_at < sandbox.created_at {
@@ -37,7 +37,7 @@ pub(crate) fn running<'a>(told: &'a RuntimeAnswers) -> Vec<Running<'a>> {
         }
     }
     let mut containers = BTreeMap::<_, Vec<&v1::Container>>::new();
-    for container in told.containers.iter().filter(|c| c.state() == v1::ContainerState::ContainerRunning) {
+    for container in answers.containers.iter().filter(|c| c.state() == v1::ContainerState::ContainerRunning) {
         containers.entry(container.pod_sandbox_id.as_str()).or_default().push(container);
     }
     let pod = |((namespace, name, uid), sandbox): ((&String, &String, &String), &'a v1::PodSandbox)| {
@@ -74,15 +74,15 @@ impl Cgroups {
 }
 
 impl SummaryProvider {
-    pub(crate) fn pods(&mut self, told: &RuntimeAnswers, depth: Depth, now: Timestamp) -> Vec<PodStats> {
+    pub(crate) fn pods(&mut self, answers: &RuntimeAnswers, depth: Depth, now: Timestamp) -> Vec<PodStats> {
         let by_id = |stats: &'_ v1::ContainerStats| stats.attributes.as_ref().map(|a| a.id.clone());
         let told_of: BTreeMap<String, &v1::ContainerStats> =
-            told.container_stats.iter().filter_map(|stats| Some((by_id(stats)?, stats))).collect();
+            answers.container_stats.iter().filter_map(|stats| Some((by_id(stats)?, stats))).collect();
         // The disk of the node, and those with writable layers, are looked at once.
         let node_fs = (depth == Depth::Everything).then(|| self.file_system(now).ok()).flatten();
         let mut layers = BTreeMap::new();
         let mut all = Vec::new();
-        for pod in running(told) {
+        for pod in running(answers) {
             let cgroups = Cgroups::find(&self.cgroups, &*self.paths, &pod);
             let mut containers = Vec::with_capacity(pod.containers.len());
             for container in &pod.containers {
@@ -113,12 +113,12 @@ impl SummaryProvider {
     fn container(
         &mut self,
         container: &v1::Container,
-        told: Option<&v1::ContainerStats>,
+        answer: Option<&v1::ContainerStats>,
         cgroups: &Cgroups,
         now: Timestamp,
     ) -> ContainerStats {
         let kernel = cgroups.of(&container.id).map(|own| self.cgroups.read(&own, now)).unwrap_or_default();
-        let runtime = told.map(|told| cri::reading(told, now)).unwrap_or_default();
+        let runtime = answer.map(|answer| cri::reading(answer, now)).unwrap_or_default();
         let mut cpu = kernel.cpu.or(runtime.cpu);
         if let Some(cpu) = &mut cpu {
             self.rates.complete(&container.id, cpu);

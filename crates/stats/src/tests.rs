@@ -225,7 +225,7 @@ fn stats_of(id: &str, cpu: u64) -> v1::ContainerStats {
 }
 
 /// One pod that runs, with one container that does and one that does not, and what is left of another pod.
-fn told() -> RuntimeAnswers {
+fn answers() -> RuntimeAnswers {
     use v1::ContainerState::{ContainerExited, ContainerRunning};
     use v1::PodSandboxState::{SandboxNotready, SandboxReady};
     RuntimeAnswers {
@@ -294,7 +294,7 @@ fn a_node_with_cgroup_v1_is_measured_whole() {
     let [logs, old, hosts] = ["logs/web/app/0.log", "logs/web/app/0.log.20240102-030405", "root/web-uid"]
         .map(|f| disk_usage(&dir.path().join(f)));
     let mut provider = provider(dir);
-    let summary = provider.measure(&told(), Depth::Everything, at(0)).unwrap();
+    let summary = provider.measure(&answers(), Depth::Everything, at(0)).unwrap();
     let now = "2026-11-23T13:36:40Z";
     let memory = |available: Option<u64>| {
         let mut memory = json!({
@@ -381,7 +381,7 @@ fn a_node_with_cgroup_v1_is_measured_whole() {
 #[test]
 fn a_node_with_cgroup_v2_is_measured_whole() {
     let mut provider = provider(v2_node());
-    let summary = provider.measure(&told(), Depth::Everything, at(0)).unwrap();
+    let summary = provider.measure(&answers(), Depth::Everything, at(0)).unwrap();
     let now = "2026-11-23T13:36:40Z";
     let cpu =
         |nanoseconds: u64| json!({"time": now, "usageCoreNanoSeconds": nanoseconds, "psi": psi(3, 0.5, 2)});
@@ -429,8 +429,8 @@ fn a_node_with_cgroup_v2_is_measured_whole() {
 #[test]
 fn without_depth_only_cpu_memory_and_swap_are_told() {
     let mut provider = provider(v2_node());
-    let told = RuntimeAnswers { container_stats: Vec::new(), ..told() };
-    let summary = provider.measure(&told, Depth::CpuAndMemory, at(0)).unwrap();
+    let answers = RuntimeAnswers { container_stats: Vec::new(), ..answers() };
+    let summary = provider.measure(&answers, Depth::CpuAndMemory, at(0)).unwrap();
     let fields = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         fields(serde_json::to_value(&summary.node).unwrap()),
@@ -451,7 +451,7 @@ fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
     let dir = v2_node();
     let path = dir.path().to_owned();
     let mut provider = provider(dir);
-    provider.measure(&told(), Depth::CpuAndMemory, at(0)).unwrap();
+    provider.measure(&answers(), Depth::CpuAndMemory, at(0)).unwrap();
     for (file, microseconds) in [
         ("cpu.stat", 7_835_055_040u64),
         ("kubepods/besteffort/podweb-uid/cpu.stat", 5_048_230),
@@ -459,7 +459,7 @@ fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
     ] {
         fs::write(path.join("sys").join(file), format!("usage_usec {microseconds}\n")).unwrap();
     }
-    let summary = provider.measure(&told(), Depth::Everything, at(10)).unwrap();
+    let summary = provider.measure(&answers(), Depth::Everything, at(10)).unwrap();
     let rate = |cpu: &Option<kube_model::stats::CpuStats>| cpu.as_ref().unwrap().usage_nano_cores;
     let pod = &summary.pods[0];
     assert_eq!(rate(&summary.node.cpu), Some(1_000_000_000), "one core");
@@ -471,7 +471,7 @@ fn rates_of_node_pods_and_containers_are_over_the_time_between_two_summaries() {
 
 #[test]
 fn where_the_kernel_shows_no_containers_the_runtime_is_asked() {
-    let mut all = told();
+    let mut all = answers();
     let shown = provider(v2_node());
     assert!(!shown.needs_container_stats(&all));
     all.sandboxes.push(sandbox("7a9e", "vm", v1::PodSandboxState::SandboxReady, 5));

@@ -14,23 +14,23 @@ use pod_manager::{Conflict, PodManager};
 /// Tells of each such pod when it comes; the kubelet does so whenever it reads the source.
 pub(super) struct Duplicates {
     recorder: Recorder,
-    told: Mutex<BTreeSet<PodUid>>,
+    reported: Mutex<BTreeSet<PodUid>>,
 }
 
 impl Duplicates {
     pub(super) fn new(recorder: Recorder) -> Self {
-        Self { recorder, told: Mutex::default() }
+        Self { recorder, reported: Mutex::default() }
     }
 
     /// To be called when the pods or the conflicts between them may have changed.
     pub(super) fn tell(&self, pods: &PodManager) {
         let now: Vec<&Conflict> = of_one_source(pods).collect();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for conflict in now.iter().filter(|conflict| !told.contains(&conflict.uid)) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        for conflict in now.iter().filter(|conflict| !reported.contains(&conflict.uid)) {
             let (pod, message) = refusal(conflict);
             self.recorder.pod(&pod, None, EventType::Warning, "FailedValidation", message);
         }
-        *told = now.into_iter().map(|conflict| conflict.uid.clone()).collect();
+        *reported = now.into_iter().map(|conflict| conflict.uid.clone()).collect();
     }
 }
 

@@ -35,7 +35,7 @@ impl Local for LocalPods {
         self.workers.event(uid, None, EventType::Warning, "FailedSync", message);
     }
 
-    fn told(&self, took: Duration) {
+    fn status_sent(&self, took: Duration) {
         self.metrics.status_told(took);
     }
 }

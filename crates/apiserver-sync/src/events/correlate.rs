@@ -31,7 +31,7 @@ pub(super) enum Step {
 #[derive(Default)]
 pub(super) struct Correlator {
     similar: HashMap<u64, Similar>,
-    told: HashMap<u64, EventLog>,
+    logs: HashMap<u64, EventLog>,
     budgets: HashMap<u64, Budget>,
 }
 
@@ -106,19 +106,19 @@ impl Correlator {
             event.message = Some(format!("(combined from similar events): {message}"));
             key = kind;
         }
-        shrink(&mut self.told);
+        shrink(&mut self.logs);
         let first = || EventLog { name: None, count: 0, first: event.first_timestamp.clone(), last: now };
-        let told = self.told.entry(key).or_insert_with(first);
-        // Also what is not told has happened, and is in the number of those that are.
-        told.count = told.count.saturating_add(1);
-        told.last = now;
-        event.count = Some(told.count);
-        event.first_timestamp.clone_from(&told.first);
+        let log = self.logs.entry(key).or_insert_with(first);
+        // Also what is not sent has happened, and is in the number of those that are.
+        log.count = log.count.saturating_add(1);
+        log.last = now;
+        event.count = Some(log.count);
+        event.first_timestamp.clone_from(&log.first);
         if !may_be_told(&mut self.budgets, object, now) {
             return Step::Drop;
         }
-        let Some(name) = told.name.clone() else {
-            told.name.clone_from(&event.metadata.name);
+        let Some(name) = log.name.clone() else {
+            log.name.clone_from(&event.metadata.name);
             return Step::Create { event, key };
         };
         let patch = json!({
@@ -134,8 +134,8 @@ impl Correlator {
     pub(super) fn anew(&mut self, step: Step) -> Step {
         match step {
             Step::Patch { event, key, .. } => {
-                if let Some(told) = self.told.get_mut(&key) {
-                    told.name.clone_from(&event.metadata.name);
+                if let Some(log) = self.logs.get_mut(&key) {
+                    log.name.clone_from(&event.metadata.name);
                 }
                 Step::Create { event, key }
             }
@@ -146,9 +146,9 @@ impl Correlator {
     /// The server has not got it: the next of its kind is created.
     pub(super) fn refused(&mut self, step: &Step) {
         if let Step::Create { key, .. } = step
-            && let Some(told) = self.told.get_mut(key)
+            && let Some(log) = self.logs.get_mut(key)
         {
-            told.name = None;
+            log.name = None;
         }
     }
 
@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn an_object_that_talks_too_much_is_cut_short() {
         let mut correlator = Correlator::default();
-        let told = (0..100).filter(|n| correlator.take(event("a", "m"), at(*n)) != Step::Drop).count();
-        assert_eq!(told, 25);
+        let sent = (0..100).filter(|n| correlator.take(event("a", "m"), at(*n)) != Step::Drop).count();
+        assert_eq!(sent, 25);
         assert_ne!(correlator.take(event("b", "m"), at(100)), Step::Drop);
         assert_ne!(correlator.take(event("a", "m"), at(401)), Step::Drop);
         assert_eq!(correlator.take(event("a", "m"), at(402)), Step::Drop);
@@ -271,6 +271,6 @@ mod tests {
         for n in 0..20_000 {
             correlator.take(event(&n.to_string(), "m"), at(n));
         }
-        assert!(correlator.told.len() <= MOST_ENTRIES + 1 && correlator.budgets.len() <= MOST_ENTRIES + 1);
+        assert!(correlator.logs.len() <= MOST_ENTRIES + 1 && correlator.budgets.len() <= MOST_ENTRIES + 1);
     }
 }

@@ -25,7 +25,7 @@ struct TestLocal {
     pods: Mutex<Vec<PodState>>,
     changes: watch::Sender<u64>,
     refused: Mutex<Vec<String>>,
-    told: Mutex<Vec<Duration>>,
+    sent_after: Mutex<Vec<Duration>>,
 }
 
 impl Local for TestLocal {
@@ -45,8 +45,8 @@ impl Local for TestLocal {
         self.refused.lock().unwrap().push(message);
     }
 
-    fn told(&self, took: Duration) {
-        self.told.lock().unwrap().push(took);
+    fn status_sent(&self, took: Duration) {
+        self.sent_after.lock().unwrap().push(took);
     }
 }
 
@@ -55,7 +55,7 @@ fn start() -> Fixture {
         pods: Mutex::default(),
         changes: watch::Sender::new(0),
         refused: Mutex::default(),
-        told: Mutex::default(),
+        sent_after: Mutex::default(),
     };
     let fixture = Fixture {
         requests: Arc::default(),
@@ -187,13 +187,13 @@ async fn a_server_that_fails_is_asked_again_ever_more_slowly_and_nothing_is_lost
     assert_eq!(fixture.settle().await.len(), 2);
     fixture.reached.send_replace(());
     assert_eq!(fixture.settle().await.len(), 3, "somebody has reached it");
-    assert!(fixture.local.told.lock().unwrap().is_empty());
+    assert!(fixture.local.sent_after.lock().unwrap().is_empty());
     sleep(Duration::from_secs(20)).await;
     assert_eq!(fixture.settle().await.len(), 4);
-    let told = fixture.local.told.lock().unwrap().clone();
+    let sent_after = fixture.local.sent_after.lock().unwrap().clone();
     assert!(
-        matches!(*told, [took] if took > Duration::from_secs(2)),
-        "counted from the first attempt: {told:?}"
+        matches!(*sent_after, [took] if took > Duration::from_secs(2)),
+        "counted from the first attempt: {sent_after:?}"
     );
     sleep(Duration::from_secs(600)).await;
     assert_eq!(fixture.settle().await.len(), 4);

@@ -88,16 +88,16 @@ pub fn port_forward(
             listeners.extend(listen(pod, request.addresses, *forward).await?);
         }
         let path = format!("/portForward/{}", target::shown(pod));
-        let (told, mut tells) = mpsc::channel(16);
+        let (messages, mut received) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         for (listener, remote) in listeners {
             let local = listener.local_addr()?;
             writeln!(out, "Forwarding from {local} -> {remote}")?;
-            tasks.spawn(accept(listener, remote, client.clone(), path.clone(), told.clone()));
+            tasks.spawn(accept(listener, remote, client.clone(), path.clone(), messages.clone()));
         }
         out.flush()?;
-        while let Some(told) = tells.recv().await {
-            match told {
+        while let Some(message) = received.recv().await {
+            match message {
                 Message::Out(line) => writeln!(out, "{line}").and_then(|()| out.flush())?,
                 Message::Err(line) => writeln!(err, "{line}")?,
             }
@@ -153,7 +153,7 @@ async fn accept(
     remote: u16,
     client: Client,
     path: String,
-    told: mpsc::Sender<Message>,
+    messages: mpsc::Sender<Message>,
 ) {
     let local = listener.local_addr().map_or(0, |address| address.port());
     let mut connections = JoinSet::new();
@@ -166,20 +166,20 @@ async fn accept(
                 Err(error) => {
                     // Out of file descriptors, most likely; they come back.
                     let line = format!("cannot accept a connection on port {local}: {error}");
-                    let _ended = told.send(Message::Err(line)).await;
+                    let _ended = messages.send(Message::Err(line)).await;
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 }
             },
         };
-        let (client, path, told) = (client.clone(), path.clone(), told.clone());
+        let (client, path, messages) = (client.clone(), path.clone(), messages.clone());
         connections.spawn(async move {
             // Nobody reads any more when the command is about to end.
-            let _ended = told.send(Message::Out(format!("Handling connection for {local}"))).await;
+            let _ended = messages.send(Message::Out(format!("Handling connection for {local}"))).await;
             if let Err(error) = carry(stream, remote, &client, &path).await {
                 let line =
                     format!("an error occurred forwarding {local} -> {remote}: {}", util::causes(&error));
-                let _ended = told.send(Message::Err(line)).await;
+                let _ended = messages.send(Message::Err(line)).await;
             }
         });
     }

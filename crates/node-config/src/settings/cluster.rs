@@ -322,7 +322,7 @@ impl Check<'_> {
     fn eviction_hard(&mut self, config: &KubeletConfiguration) -> BTreeMap<String, ThresholdValue> {
         let mut thresholds = BTreeMap::new();
         for (signal, text) in &config.eviction_hard {
-            let least = match text.strip_suffix('%') {
+            let value = match text.strip_suffix('%') {
                 Some("0" | "100") => continue,
                 // In 32 bits, as Go reads it: the node's allocatable shows it.
                 Some(percent) => {
@@ -330,9 +330,9 @@ impl Check<'_> {
                 }
                 None => text.parse::<Quantity>().ok().map(|amount| ThresholdValue::Quantity(amount.value())),
             };
-            match least {
-                Some(least) => {
-                    thresholds.insert(signal.clone(), least);
+            match value {
+                Some(value) => {
+                    thresholds.insert(signal.clone(), value);
                 }
                 None => self.fail(&join("evictionHard", signal), text, "must be a quantity or a percentage"),
             }

@@ -118,9 +118,9 @@ fn configuration(path: &Path, text: &[u8], facts: &Facts) -> (Vec<Problem>, Vec<
             return (problems, Vec::new());
         }
     };
-    let told = effective.warnings.clone().into_iter().flat_map(by_field);
+    let warnings = effective.warnings.clone().into_iter().flat_map(by_field);
     let mut warnings: Vec<_> =
-        told.map(|(field, origin, message)| problem(path, at(&origin), Some(field), message)).collect();
+        warnings.map(|(field, origin, message)| problem(path, at(&origin), Some(field), message)).collect();
     let Report { errors, warnings: odd } = Settings::judge(&effective, facts).1;
     let place = |found: Finding<Origin>| {
         let message = format!("{} {}", found.value, found.rule);

@@ -6,7 +6,7 @@ use super::*;
 fn a_pod_on_the_nodes_network_has_none_of_its_own() {
     let dir = v2_node();
     put(&dir, "sys/kubepods/besteffort/podweb-uid/5a4d/cgroup.procs", "80\n");
-    let summary = provider(dir).measure(&told(), Depth::Everything, at(0)).unwrap();
+    let summary = provider(dir).measure(&answers(), Depth::Everything, at(0)).unwrap();
     assert_eq!(summary.pods[0].network, None);
 }
 
@@ -16,7 +16,7 @@ fn cgroups_of_containers_are_found_by_each_runtimes_names() {
         let dir = v2_node();
         let pod = dir.path().join("sys/kubepods/besteffort/podweb-uid");
         fs::rename(pod.join("c0ffee"), pod.join(name)).unwrap();
-        assert!(!provider(dir).needs_container_stats(&told()), "{name}");
+        assert!(!provider(dir).needs_container_stats(&answers()), "{name}");
     }
 }
 
@@ -49,12 +49,12 @@ fn what_every_node_has_is_missed_by_its_path() {
         let dir = v2_node();
         fs::remove_file(dir.path().join(file)).unwrap();
         let _ = fs::remove_dir(dir.path().join("root"));
-        let error = provider(dir).measure(&told(), Depth::Everything, at(0)).unwrap_err().to_string();
+        let error = provider(dir).measure(&answers(), Depth::Everything, at(0)).unwrap_err().to_string();
         assert!(error.contains(start) && error.ends_with(end), "{file}: {error}");
     }
     let dir = v2_node();
     put(&dir, "proc/stat", "cpu 1\nbtime soon\n");
-    let error = provider(dir).measure(&told(), Depth::CpuAndMemory, at(0)).unwrap_err().to_string();
+    let error = provider(dir).measure(&answers(), Depth::CpuAndMemory, at(0)).unwrap_err().to_string();
     assert!(error.ends_with("proc/stat has no btime"), "{error}");
 }
 

@@ -212,7 +212,7 @@ enum Direction {
 async fn pump(
     shared: &Shared,
     number: u64,
-    way: Direction,
+    direction: Direction,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -230,9 +230,9 @@ async fn pump(
         if count == 0 {
             return to.shutdown().await;
         }
-        let allowed = if way == Direction::ToClient { shared.allow(count) } else { count };
+        let allowed = if direction == Direction::ToClient { shared.allow(count) } else { count };
         to.write_all(&buffer[..allowed]).await?;
-        let counter = if way == Direction::ToClient { &shared.received } else { &shared.sent };
+        let counter = if direction == Direction::ToClient { &shared.received } else { &shared.sent };
         counter.fetch_add(allowed as u64, Relaxed);
         if allowed < count {
             return Err(ErrorKind::ConnectionReset.into());

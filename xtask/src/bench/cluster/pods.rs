@@ -150,7 +150,7 @@ pub(super) fn late(cluster: &Cluster, traces: &Traces, ready: &Times) -> Result<
         }
     }
     // The patch that made it ready is the last that came before it was seen so.
-    let way = |(pod, started): (&str, Timestamp)| {
+    let delays = |(pod, started): (&str, Timestamp)| {
         let seen = *ready.get(pod)?;
         let of_pod = patches.get(pod)?.iter().filter(|(received, _)| *received <= seen);
         let (received, answered) = *of_pod.max()?;
@@ -158,9 +158,9 @@ pub(super) fn late(cluster: &Cluster, traces: &Traces, ready: &Times) -> Result<
         let ours = between(started, received).unwrap_or_default();
         Some((between(started, seen)?, ours, between(received, answered)?))
     };
-    let ways: Vec<_> = traces.started().filter_map(way).collect();
+    let all: Vec<_> = traces.started().filter_map(delays).collect();
     let both = |part: fn(&(Duration, Duration, Duration)) -> Duration| {
-        (percentile(ways.iter().map(part), 50), percentile(ways.iter().map(part), 99))
+        (percentile(all.iter().map(part), 50), percentile(all.iter().map(part), 99))
     };
     Ok(Late { total: both(|w| w.0), ours: both(|w| w.1), servers: both(|w| w.2) })
 }
