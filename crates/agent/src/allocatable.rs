@@ -38,7 +38,7 @@ impl Enforcement {
         Self { cgroups, limits: limits(amounts, cpus), enforced }
     }
 
-    /// Writes the limits. Answers with what is to be told of it.
+    /// Writes the limits; blocks while memory beyond them is freed. Answers with what is to be told of it.
     ///
     /// # Errors
     /// What is to be told when it failed.
@@ -60,9 +60,15 @@ impl Enforcement {
 
     /// Tries each minute until it succeeds, after a first try that failed.
     pub(crate) async fn keep_trying(self, tell: impl Fn(NodeEvent)) {
+        let enforcement = Arc::new(self);
         loop {
             tokio::time::sleep(RETRY).await;
-            match self.apply() {
+            let enforcement = Arc::clone(&enforcement);
+            // Not in its turn with the pods' cgroups: those need not wait for it.
+            let applied = tokio::task::spawn_blocking(move || enforcement.apply());
+            // It fails only when the agent is going down.
+            let Ok(applied) = applied.await else { return };
+            match applied {
                 Ok(event) => return event.into_iter().for_each(tell),
                 Err(event) => {
                     tracing::warn!("{}", event.2);

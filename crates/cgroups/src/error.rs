@@ -62,6 +62,9 @@ pub enum Error {
         /// The kernel's answer
         source: io::Error,
     },
+    /// The process is going down.
+    #[error("the cgroup task was cut off: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
 }
 
 /// One hierarchy is enough to tell which cgroup it is.

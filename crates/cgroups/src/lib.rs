@@ -13,9 +13,11 @@ mod values;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kube_model::PodUid;
 use kube_model::qos::QosClass;
+use tokio::sync::Mutex;
 
 pub use error::Error;
 pub use hierarchy::Version;
@@ -48,11 +50,13 @@ impl Default for Settings {
 
 /// The pod cgroups of one node.
 ///
-/// Calls are a few system calls on a file system in memory, so they may be made from async code.
+/// Making and removing cgroups waits for locks of the kernel, and a limit below what is used for memory to be freed: what
+/// is no `async fn` here is for a thread that may block, see [`run`](Self::run).
 #[derive(Debug)]
 pub struct Cgroups {
     hierarchies: Hierarchies,
     settings: Settings,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Cgroups {
@@ -62,7 +66,26 @@ impl Cgroups {
     /// # Errors
     /// [`Error::NoCgroups`] when neither is there, [`Error::Io`] when `root` cannot be read.
     pub fn detect(root: &Path, settings: Settings) -> Result<Self, Error> {
-        Ok(Self { hierarchies: Hierarchies::detect(root)?, settings })
+        Ok(Self { hierarchies: Hierarchies::detect(root)?, settings, turn: Arc::default() })
+    }
+
+    /// Runs `work` where blocking is allowed, one after the other: what it looks at first still holds when it makes or
+    /// removes something. Once it has begun it ends, even if this future is dropped.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::CutOff`] when the process is going down.
+    pub async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        // Waited for here, so that many pods do not hold a thread each.
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let cgroups = Arc::clone(self);
+        let work = move || {
+            let _turn = turn;
+            work(&cgroups)
+        };
+        tokio::task::spawn_blocking(work).await?
     }
 
     /// Which version of cgroups the node has.
@@ -151,14 +174,27 @@ impl Cgroups {
     }
 
     /// Kills what still runs in the pod's cgroups, with all that is nested in them, and removes them. Nothing
-    /// to remove is success. Takes up to a third of a second when processes are slow to die.
+    /// to remove is success. Takes up to a sixth of a second when processes are slow to die.
     ///
     /// Safe to drop: the next call goes on where this one was.
     ///
     /// # Errors
     /// [`Error::StillBusy`] when processes outlive five tries; the next call may succeed.
-    pub async fn remove_pod(&self, uid: &PodUid) -> Result<(), Error> {
-        remove::kill_and_remove(&self.pod_dirs(uid)?).await
+    pub async fn remove_pod(self: &Arc<Self>, uid: &PodUid) -> Result<(), Error> {
+        self.remove_pod_unless(uid, || false).await
+    }
+
+    /// The same for a pod that may come back meanwhile: once `wanted` says so, nothing more is killed or removed. It is
+    /// asked while nobody makes a cgroup, so one that is wanted before its cgroup is made keeps it.
+    ///
+    /// # Errors
+    /// As [`remove_pod`](Self::remove_pod).
+    pub async fn remove_pod_unless(
+        self: &Arc<Self>,
+        uid: &PodUid,
+        wanted: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        remove::kill_and_remove(self, self.pod_dirs(uid)?.into(), Arc::new(wanted)).await
     }
 
     /// Removes the pod's cgroups, with all that is nested in them, if nothing runs there: none is killed. Tells whether
@@ -178,12 +214,16 @@ impl Cgroups {
     ///
     /// # Errors
     /// [`Error::Unkillable`] when processes outlive five tries; the next call may succeed.
-    pub async fn kill_container(&self, uid: &PodUid, id: &str) -> Result<bool, Error> {
-        let mut dirs = Vec::new();
-        for pod in self.pod_dirs(uid)? {
-            dirs.extend(hierarchy::children(&pod)?.into_iter().filter(|dir| is_of_container(dir, id)));
-        }
-        remove::kill_all(&dirs).await
+    pub async fn kill_container(self: &Arc<Self>, uid: &PodUid, id: &str) -> Result<bool, Error> {
+        let (pods, id) = (self.pod_dirs(uid)?, id.to_owned());
+        let find = move |_: &Self| {
+            let mut dirs = Vec::new();
+            for pod in pods {
+                dirs.extend(hierarchy::children(&pod)?.into_iter().filter(|dir| is_of_container(dir, &id)));
+            }
+            Ok(dirs)
+        };
+        remove::kill_all(self, self.run(find).await?.into()).await
     }
 
     /// Where the pod's cgroups are or would be.

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use util::Backoff;
 
-use crate::Error;
 use crate::hierarchy::{children, is_gone, read};
+use crate::{Cgroups, Error};
 
 /// As often as the kubelet tries.
 const TRIES: u32 = 5;
@@ -18,44 +20,66 @@ const TRIES: u32 = 5;
 /// die or, in a container, when its namespace's first process has.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Kills everything in these cgroups and those in them, and removes them all.
-pub(crate) async fn kill_and_remove(dirs: &[PathBuf]) -> Result<(), Error> {
-    let mut pause = FIRST_PAUSE;
-    for attempt in 1..=TRIES {
-        kill(dirs)?;
-        // All of them each time: one that is busy must not keep the others.
-        let mut busy = None;
-        for dir in dirs {
-            busy = remove(dir)?.or(busy);
+/// Before the last look.
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+
+/// Kills everything in these cgroups and those in them, and removes them all, unless they are `wanted`.
+pub(crate) async fn kill_and_remove(
+    cgroups: &Arc<Cgroups>,
+    dirs: Arc<[PathBuf]>,
+    wanted: Arc<impl Fn() -> bool + Send + Sync + 'static>,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    for last in (1..=TRIES).map(|attempt| attempt == TRIES) {
+        let (dirs, wanted) = (Arc::clone(&dirs), Arc::clone(&wanted));
+        let attempt = move |_: &Cgroups| {
+            if wanted() {
+                return Ok(true);
+            }
+            kill(&dirs)?;
+            // All of them each time: one that is busy must not keep the others.
+            let mut busy = None;
+            for dir in dirs.iter() {
+                busy = remove(dir)?.or(busy);
+            }
+            match busy {
+                Some((path, source)) if last => {
+                    let pids = processes(&path)?.into_iter().collect();
+                    Err(Error::StillBusy { path, tries: TRIES, pids, source })
+                }
+                busy => Ok(busy.is_none()),
+            }
+        };
+        if cgroups.run(attempt).await? {
+            break;
         }
-        let Some((path, source)) = busy else { return Ok(()) };
-        if attempt == TRIES {
-            let pids = processes(&path)?.into_iter().collect();
-            return Err(Error::StillBusy { path, tries: TRIES, pids, source });
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
+        tokio::time::sleep(backoff.failed()).await;
     }
     Ok(())
 }
 
 /// Kills everything in these cgroups and those in them, and leaves the cgroups. Tells whether there was anything.
-pub(crate) async fn kill_all(dirs: &[PathBuf]) -> Result<bool, Error> {
-    let mut pause = FIRST_PAUSE;
-    for attempt in 0..TRIES {
-        if all_processes(dirs)?.is_empty() {
-            return Ok(attempt > 0);
+pub(crate) async fn kill_all(cgroups: &Arc<Cgroups>, dirs: Arc<[PathBuf]>) -> Result<bool, Error> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    for tried in 0..=TRIES {
+        let dirs = Arc::clone(&dirs);
+        let attempt = move |_: &Cgroups| {
+            let pids = all_processes(&dirs)?;
+            if pids.is_empty() {
+                return Ok(true);
+            }
+            if tried == TRIES {
+                let (dirs, pids) = (dirs.to_vec(), pids.into_iter().collect());
+                return Err(Error::Unkillable { dirs, tries: TRIES, pids });
+            }
+            kill(&dirs).map(|()| false)
+        };
+        if cgroups.run(attempt).await? {
+            return Ok(tried > 0);
         }
-        kill(dirs)?;
-        tokio::time::sleep(pause).await;
-        pause *= 2;
+        tokio::time::sleep(backoff.failed()).await;
     }
-    match all_processes(dirs)? {
-        pids if pids.is_empty() => Ok(true),
-        pids => {
-            Err(Error::Unkillable { dirs: dirs.to_vec(), tries: TRIES, pids: pids.into_iter().collect() })
-        }
-    }
+    Ok(true)
 }
 
 /// Removes these cgroups and those in them if nothing runs there. Tells whether they are gone.

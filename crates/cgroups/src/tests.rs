@@ -19,14 +19,14 @@ fn limits() -> NodeLimits {
     }
 }
 
-fn v2() -> (TempDir, Cgroups) {
+fn v2() -> (TempDir, Arc<Cgroups>) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids rdma\n").unwrap();
     let cgroups = Cgroups::detect(dir.path(), Settings::default()).unwrap();
-    (dir, cgroups)
+    (dir, Arc::new(cgroups))
 }
 
-fn v1() -> (TempDir, Cgroups) {
+fn v1() -> (TempDir, Arc<Cgroups>) {
     let dir = tempfile::tempdir().unwrap();
     for mount in ["cpu,cpuacct", "cpuset", "memory", "pids", "hugetlb", "systemd"] {
         fs::create_dir(dir.path().join(mount)).unwrap();
@@ -37,7 +37,7 @@ fn v1() -> (TempDir, Cgroups) {
     fs::write(dir.path().join("cpuset/cpuset.cpus"), "0-1\n").unwrap();
     fs::write(dir.path().join("cpuset/cpuset.mems"), "0\n").unwrap();
     let cgroups = Cgroups::detect(dir.path(), Settings::default()).unwrap();
-    (dir, cgroups)
+    (dir, Arc::new(cgroups))
 }
 
 /// All files below a folder with their text.

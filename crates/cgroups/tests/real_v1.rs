@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use cgroups::{Cgroups, NodeLimits, PodLimits, Settings, Version};
 use kube_model::PodUid;
@@ -18,12 +21,12 @@ struct Private {
 }
 
 impl Private {
-    fn new(test: &str) -> (Self, Cgroups) {
+    fn new(test: &str) -> (Self, Arc<Cgroups>) {
         let name = format!("cgroups-test-{test}-{}", std::process::id());
         let settings = Settings { cgroup_root: name.clone(), pod_pids_limit: 50, ..Settings::default() };
         let cgroups = Cgroups::detect(Path::new(ROOT), settings).expect("cgroups are mounted");
         assert_eq!(cgroups.version(), Version::V1, "this test needs cgroup v1");
-        (Self { name }, cgroups)
+        (Self { name }, Arc::new(cgroups))
     }
 
     fn file(&self, controller: &str, path: &str) -> PathBuf {
@@ -167,4 +170,40 @@ async fn one_container_of_a_pod_is_killed_and_the_others_go_on() {
     assert!(cgroups.kill_container(&uid, "c2").await.unwrap());
     assert!(cgroups.remove_empty_pod(&uid).unwrap());
     assert_eq!(cgroups.pods().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_pod_that_comes_back_while_its_cgroup_is_removed_gets_a_whole_one() {
+    let (_private, cgroups) = Private::new("back");
+    cgroups.ensure_base().unwrap();
+    let uid = PodUid::from("u1");
+    let make = |cgroups: &Cgroups| {
+        cgroups.ensure_pod(&PodUid::from("u1"), QosClass::BestEffort, &PodLimits::default())
+    };
+    make(&cgroups).unwrap();
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let (back, is_back) = std::sync::mpsc::channel::<()>();
+    let is_back = Mutex::new(is_back);
+    let wanted = move || {
+        asked.send(()).unwrap();
+        let _ = is_back.lock().unwrap().recv();
+        false
+    };
+    let (remover, of) = (Arc::clone(&cgroups), uid.clone());
+    let removing = tokio::spawn(async move { remover.remove_pod_unless(&of, wanted).await });
+    is_asked.recv().await.unwrap();
+    // Nobody wanted it when that was asked; it comes back before anything is removed.
+    let mut made = pin!(cgroups.run(make));
+    assert!(made.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(back);
+    removing.await.unwrap().unwrap();
+    made.await.unwrap();
+    assert!(cgroups.pod_exists(&uid));
+
+    let mut sleeper = Sleeper::new();
+    let (pod, pid) = (cgroups.pod_cgroup(&uid).unwrap(), sleeper.0.id().to_string());
+    fs::write(Path::new(ROOT).join("pids").join(pod).join("cgroup.procs"), pid).unwrap();
+    cgroups.remove_pod_unless(&uid, || true).await.unwrap();
+    assert!(cgroups.pod_exists(&uid));
+    assert_eq!(sleeper.0.try_wait().unwrap(), None, "what is wanted again goes on");
 }

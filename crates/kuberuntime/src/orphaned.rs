@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
+use cgroups::Cgroups;
 use kube_model::PodUid;
 use pod_workers::{Probes, Workers};
 
@@ -19,25 +20,16 @@ impl CriRuntime {
         workers.ready().await;
         // What is on disk is read first: whatever comes later belongs to a pod that is known by then.
         let found = self.files.run(|files| Ok(files.found())).await.unwrap_or_default();
-        let with_cgroup = match self.cgroups.as_ref().map(|cgroups| cgroups.pods()) {
-            Some(Ok(uids)) => uids,
-            Some(Err(error)) => {
-                tracing::warn!(err = &error as &dyn Error, "cannot look for cgroups of pods that are gone");
-                Vec::new()
-            }
-            None => Vec::new(),
-        };
-        let known = workers.known();
-        let is_left = |uid: &PodUid| !known.contains(uid);
-        for uid in with_cgroup.into_iter().filter(is_left) {
+        for uid in self.unknown_cgroups(workers).await {
             tracing::info!(%uid, "removing the cgroup of a pod that is gone");
+            let (workers, of) = (workers.clone(), uid.clone());
             if let Some(cgroups) = &self.cgroups
-                && let Err(error) = cgroups.remove_pod(&uid).await
+                && let Err(error) = cgroups.remove_pod_unless(&uid, move || workers.is_known(&of)).await
             {
                 tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left");
             }
         }
-        for (uid, dir) in found.into_iter().filter(|(uid, _)| is_left(uid)) {
+        for (uid, dir) in found.into_iter().filter(|(uid, _)| !workers.is_known(uid)) {
             tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
             if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
                 tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left");
@@ -56,26 +48,29 @@ impl CriRuntime {
         let mut before = BTreeSet::new();
         loop {
             tokio::time::sleep(SWEEP).await;
-            let found = match cgroups.pods() {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(
-                        err = &error as &dyn Error,
-                        "cannot look for cgroups of pods that are gone"
-                    );
-                    continue;
-                }
-            };
-            let known = workers.known();
-            let unknown: BTreeSet<_> = found.into_iter().filter(|uid| !known.contains(uid)).collect();
+            let unknown = self.unknown_cgroups(workers).await;
             for uid in unknown.intersection(&before) {
-                match workers.unless_known(uid, || cgroups.remove_empty_pod(uid)) {
-                    Some(Ok(true)) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
-                    Some(Ok(false)) | None => {}
-                    Some(Err(error)) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
+                let (workers, of) = (workers.clone(), uid.clone());
+                // A pod that comes back is known before its cgroup is made, and that waits for this.
+                let remove =
+                    move |cgroups: &Cgroups| Ok(!workers.is_known(&of) && cgroups.remove_empty_pod(&of)?);
+                match cgroups.run(remove).await {
+                    Ok(true) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
                 }
             }
             before = unknown;
         }
+    }
+
+    /// The pods that have a cgroup, and that nobody knows.
+    async fn unknown_cgroups<P: Probes>(&self, workers: &Workers<Self, P>) -> BTreeSet<PodUid> {
+        let Some(cgroups) = &self.cgroups else { return BTreeSet::new() };
+        let found = cgroups.run(Cgroups::pods).await.unwrap_or_else(|error| {
+            tracing::warn!(err = &error as &dyn Error, "cannot look for cgroups of pods that are gone");
+            Vec::new()
+        });
+        found.into_iter().filter(|uid| !workers.is_known(uid)).collect()
     }
 }

@@ -1,10 +1,8 @@
 //! What all pods of a class share. Counterpart: upstream `pkg/kubelet/cm/qos_container_manager_linux.go`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pod_workers::{Probes, Workers};
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::{CriRuntime, NodeInfo};
@@ -24,11 +22,9 @@ impl CriRuntime {
             changes.mark_unchanged();
             let wanted = workers.active_pods().map(|active| node.burstable_milli_cpu(&active));
             if let Some(milli_cpu) = wanted.filter(|_| wanted != shared) {
-                let (began, cgroups) = (Instant::now(), Arc::clone(cgroups));
-                let written = spawn_blocking(move || cgroups.set_burstable_shares(milli_cpu)).await;
+                let began = Instant::now();
+                let written = cgroups.run(move |cgroups| cgroups.set_burstable_shares(milli_cpu)).await;
                 self.metrics.cgroup("update", began);
-                // It is cut off only when the agent is going down.
-                let Ok(written) = written else { return };
                 if let Err(error) = written {
                     let causes = util::causes(&error);
                     tracing::error!("the CPU shares of burstable pods are not up to date: {causes}");

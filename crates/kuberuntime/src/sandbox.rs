@@ -28,7 +28,8 @@ impl CriRuntime {
         prepared.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         if let Some(cgroups) = &self.cgroups {
             let began = Instant::now();
-            let ensured = cgroups.ensure_pod(&uid, QosClass::of(pod), &PodLimits::of(pod));
+            let (class, limits) = (QosClass::of(pod), PodLimits::of(pod));
+            let ensured = cgroups.run(move |cgroups| cgroups.ensure_pod(&uid, class, &limits)).await;
             self.metrics.cgroup("create", began);
             ensured.map_err(|e| failed(FailureReason::FailedPrepare, &e))?;
         }

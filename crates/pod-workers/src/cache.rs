@@ -102,10 +102,6 @@ impl Cache {
         self.pods.contains_key(uid)
     }
 
-    pub(crate) fn uids(&self) -> impl Iterator<Item = &PodUid> {
-        self.pods.keys()
-    }
-
     /// The pods that a kubelet or this agent created.
     pub(crate) fn ours(&self) -> impl Iterator<Item = (&PodUid, &PodKey)> {
         self.pods.iter().filter(|(_, e)| e.ours).map(|(uid, e)| (uid, &e.key))

@@ -153,10 +153,10 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
         }
     }
 
-    /// The UIDs of all pods that are wanted, being removed, or in the runtime.
-    pub fn known(&self) -> BTreeSet<PodUid> {
+    /// Whether this pod is wanted, being removed, or in the runtime.
+    pub fn is_known(&self, uid: &PodUid) -> bool {
         let pods = &self.inner.lock().pods;
-        pods.iter().map(|(uid, _)| uid).chain(pods.cache.uids()).cloned().collect()
+        pods.get(uid).is_some() || pods.cache.knows(uid)
     }
 
     /// All pods that the node has taken and that have not ended (upstream `pkg/kubelet/kubelet_pods.go` `GetActivePods`);
@@ -165,12 +165,6 @@ impl<R: Runtime, P: Probes> Workers<R, P> {
     pub fn active_pods(&self) -> Option<ActivePods> {
         let listed = self.inner.lock().pods.cache.listed;
         listed.then(|| self.inner.active_pods(None, &BTreeSet::new()))
-    }
-
-    /// Does `work`, which must neither take long nor call back, unless there is such a pod: none comes meanwhile.
-    pub fn unless_known<T>(&self, uid: &PodUid, work: impl FnOnce() -> T) -> Option<T> {
-        let state = self.inner.lock();
-        (state.pods.get(uid).is_none() && !state.pods.cache.knows(uid)).then(work)
     }
 
     /// Takes over a full list of the runtime's pods.

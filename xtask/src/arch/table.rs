@@ -39,7 +39,7 @@ pub(super) const TABLE: &[Row] = &[
     row("pod-manager", 1, &["kube-model"]),
     row("volume-plan", 1, &["kube-model", "util"]),
     row("apiserver-sync", 2, &["kube-model", "util"]),
-    row("cgroups", 2, &["kube-model"]),
+    row("cgroups", 2, &["kube-model", "util"]),
     row("cri-client", 2, &["kube-model", "node-proto", "util"]),
     row("images", 2, &["kube-model", "util"]),
     row("logging", 2, &["kube-model", "util"]),

@@ -38,6 +38,7 @@ pub(super) enum Limits {
 }
 
 impl Machine {
+    /// Blocks, with nobody there yet who could wait for it.
     pub(super) async fn prepare(
         config: &Settings,
         node_name: &str,
