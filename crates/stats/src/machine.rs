@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::proc::value;
@@ -92,20 +92,29 @@ pub fn hugepages() -> BTreeMap<String, i64> {
 }
 
 fn hugepages_in(dir: &Path) -> BTreeMap<String, i64> {
-    let mut pages = BTreeMap::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let kib = || name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<i64>().ok();
-        let count = || fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse::<i64>().ok();
-        let (Some(kib), Some(count)) = (kib(), count()) else { continue };
-        let size = match kib {
-            _ if kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
-            _ if kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
-            _ => format!("{kib}Ki"),
-        };
-        pages.insert(size, count.saturating_mul(kib).saturating_mul(1024));
+    let bytes = |(kib, folder): (i64, PathBuf)| {
+        let count: i64 = fs::read_to_string(folder.join("nr_hugepages")).ok()?.trim().parse().ok()?;
+        Some((size(kib, ["Ki", "Mi", "Gi"]), count.saturating_mul(kib).saturating_mul(1024)))
+    };
+    hugepage_folders(dir).into_iter().filter_map(bytes).collect()
+}
+
+/// The folders of the kernel's huge pages, by size in KiB.
+fn hugepage_folders(dir: &Path) -> BTreeMap<i64, PathBuf> {
+    let folders = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let kib = |folder: &Path| {
+        folder.file_name()?.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+    };
+    folders.filter_map(|folder| Some((kib(&folder)?, folder))).collect()
+}
+
+/// A size in the largest of the three units in which it is whole.
+fn size(kib: i64, [ki, mi, gi]: [&str; 3]) -> String {
+    match kib {
+        _ if kib % (1 << 20) == 0 => format!("{}{gi}", kib >> 20),
+        _ if kib % (1 << 10) == 0 => format!("{}{mi}", kib >> 10),
+        _ => format!("{kib}{ki}"),
     }
-    pages
 }
 
 /// Where the kernel lists the CPUs that are online.
@@ -167,20 +176,7 @@ pub fn hugepage_sizes() -> Vec<String> {
 }
 
 fn hugepage_sizes_in(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut sizes: Vec<u64> = names
-        .filter_map(|name| name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
-        .collect();
-    sizes.sort_unstable();
-    sizes.into_iter().map(page_size).collect()
-}
-
-fn page_size(kib: u64) -> String {
-    match kib {
-        _ if kib >= 1 << 20 && kib.is_multiple_of(1 << 20) => format!("{}GB", kib >> 20),
-        _ if kib >= 1 << 10 && kib.is_multiple_of(1 << 10) => format!("{}MB", kib >> 10),
-        _ => format!("{kib}KB"),
-    }
+    hugepage_folders(dir).into_keys().map(|kib| size(kib, ["KB", "MB", "GB"])).collect()
 }
 
 #[cfg(test)]

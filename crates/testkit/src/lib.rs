@@ -6,6 +6,8 @@ pub mod env;
 pub mod fake_api;
 #[cfg(feature = "nodes")]
 pub mod fake_cri;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(feature = "nodes")]
 pub mod proxy;
 pub mod tools;
