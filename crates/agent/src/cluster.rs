@@ -353,9 +353,11 @@ impl Cluster {
             Some((certificates, key)) => {
                 Certificate::Files { certificates: certificates.clone(), key: key.clone() }
             }
-            None => {
-                Certificate::SelfSigned { folder: server.cert_dir.clone(), host_name: self.node_name.clone() }
-            }
+            None => Certificate::SelfSigned {
+                folder: server.cert_dir.clone(),
+                host_name: self.node_name.clone(),
+                now: crate::wall(),
+            },
         };
         let reviewer = Arc::new(Reviewer::new(self.access.client(rest_config(self.settings.api))));
         let mut authentication = Authentication::default().anonymous(server.anonymous);

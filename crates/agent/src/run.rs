@@ -150,7 +150,7 @@ fn serve(
         states: sources.states(),
         runtime: pods.runtime_view.subscribe(),
     });
-    let pod_streams = PodStreams::new(view, Arc::new(CriStreams(pods.client.clone())));
+    let pod_streams = PodStreams::new(view, Arc::new(CriStreams(pods.client.clone())), crate::wall);
     sources.serve_logs(&pod_streams);
     let served = Arc::clone(&pod_streams);
     phase.spawn(async move {
@@ -180,7 +180,6 @@ fn run(
         workers: workers.clone(),
         node,
         view: runtime_view,
-        stop: phase.stop.clone(),
         root_dir: config.root_dir.clone(),
     };
     phase.spawn(pleg.run());

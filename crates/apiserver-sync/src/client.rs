@@ -143,7 +143,7 @@ pub fn user_agent(program: &str, version: &str, kubernetes: &str) -> String {
 pub struct Access(Arc<Shared>);
 
 struct Shared {
-    keeper: Arc<IdentityCache>,
+    keeper: IdentityCache,
     exec: Option<Exec>,
     user_agent: HeaderValue,
     common: Arc<Pool>,
@@ -184,7 +184,7 @@ impl Access {
         let user_agent = HeaderValue::try_from(user_agent)
             .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
         let endpoint = target.server.to_string().trim_end_matches('/').into();
-        let keeper = Arc::new(IdentityCache::load(target)?);
+        let keeper = IdentityCache::load(target)?;
         Ok(Self(Arc::new(Shared {
             keeper,
             exec,

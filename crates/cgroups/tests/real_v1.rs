@@ -181,11 +181,11 @@ async fn a_pod_that_comes_back_while_its_cgroup_is_removed_gets_a_whole_one() {
         cgroups.ensure_pod(&PodUid::from("u1"), QosClass::BestEffort, &PodLimits::default())
     };
     make(&cgroups).unwrap();
-    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
-    let (back, is_back) = std::sync::mpsc::channel::<()>();
+    let (asked, mut is_asked) = tokio::sync::mpsc::channel(1);
+    let (back, is_back) = std::sync::mpsc::sync_channel::<()>(0);
     let is_back = Mutex::new(is_back);
     let wanted = move || {
-        asked.send(()).unwrap();
+        asked.try_send(()).unwrap();
         let _ = is_back.lock().unwrap().recv();
         false
     };

@@ -71,7 +71,7 @@ impl Files {
         make_dir(&paths::pod_logs_dir(&self.pod_logs_dir, uid, key).join(container), 0o755)?;
         make_dir(&paths::container_dir(&self.root_dir, uid, container), 0o750)?;
         write(&paths::hosts_file(&self.root_dir, uid), hosts.as_bytes(), 0o644)?;
-        let mut token = crate::wall().subsec_nanosecond().unsigned_abs();
+        let mut token = fastrand::u32(..);
         loop {
             let path = paths::termination_log(&self.root_dir, uid, container, token);
             let made = OpenOptions::new().write(true).create_new(true).open(&path);

@@ -182,9 +182,3 @@ fn gone_is_done<T>(result: Result<T, cri_client::Error>) -> Result<(), cri_clien
         Err(error) => Err(error),
     }
 }
-
-/// Wall time: for names that must differ.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks")]
-fn wall() -> kube_model::Timestamp {
-    kube_model::Timestamp::now()
-}

@@ -14,7 +14,7 @@ use cri_client::v1::{
 };
 use cri_config::paths;
 use kube_model::stats::{PodReference, Summary};
-use kube_model::{PodKey, PodUid};
+use kube_model::{PodKey, PodUid, Timestamp};
 use server::host::HostError;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -30,6 +30,7 @@ pub struct NodeStats {
     runtime: Client,
     provider: Arc<std::sync::Mutex<SummaryProvider>>,
     last: Mutex<Option<Last>>,
+    wall: fn() -> Timestamp,
 }
 
 struct Last {
@@ -39,18 +40,20 @@ struct Last {
 }
 
 impl NodeStats {
-    /// `settings` say where the node has its things, the others where its pods have theirs.
+    /// `settings` say where the node has its things, `cgroups` and `pod_logs_dir` where its pods have theirs.
     pub fn new(
         runtime: Client,
         settings: Settings,
         cgroups: Option<Arc<Cgroups>>,
         pod_logs_dir: PathBuf,
+        wall: fn() -> Timestamp,
     ) -> Self {
         let paths = PathsOfPods { cgroups, root_dir: settings.root_dir.clone(), pod_logs_dir };
         Self {
             runtime,
             provider: Arc::new(std::sync::Mutex::new(SummaryProvider::new(settings, Box::new(paths)))),
             last: Mutex::default(),
+            wall,
         }
     }
 
@@ -89,9 +92,10 @@ impl NodeStats {
             let request = ImageFsInfoRequest::default();
             answers.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
         }
-        let measure = move |provider: &mut SummaryProvider| provider.measure(&answers, depth, crate::wall());
+        let now = self.wall;
+        let measure = move |provider: &mut SummaryProvider| provider.measure(&answers, depth, now());
         let measured = self.with_provider(measure).await?;
-        let summary = Arc::new(measured.map_err(|error| HostError::Failed(with_source(&error)))?);
+        let summary = Arc::new(measured.map_err(|error| HostError::Failed(util::causes(&error)))?);
         *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });
         Ok(summary)
     }
@@ -140,13 +144,6 @@ impl NodeStats {
 
 fn refused(error: cri_client::Error) -> HostError {
     HostError::Failed(error.to_string())
-}
-
-fn with_source(error: &::stats::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 /// Where the agent keeps the things of pods.

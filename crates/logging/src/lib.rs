@@ -96,8 +96,7 @@ impl Verbosity {
 /// Modules, with those below them, whose events of a level have another verbosity than others of that level.
 const OTHERWISE: &[(&str, Level, u32)] = &[
     ("agent::addresses", Level::INFO, 1),
-    ("apiserver_sync::client", Level::INFO, 1),
-    ("serving::reload", Level::INFO, 1),
+    ("reload", Level::INFO, 1),
     ("kuberuntime::pod_cidr", Level::INFO, 1),
     ("kuberuntime::calls", Level::INFO, 3),
     ("kuberuntime", Level::INFO, 2),
@@ -193,7 +192,7 @@ pub enum Format {
 
 impl Lines {
     fn new(format: Format) -> Self {
-        Self { format, pid: std::process::id(), now: wall }
+        Self { format, pid: std::process::id(), now: Timestamp::now }
     }
 
     /// klog's header: `I1123 13:42:53.123456    1234 file.rs:12] "message"`.
@@ -346,11 +345,6 @@ impl Visit for Fields {
 
 fn json_string(out: &mut dyn fmt::Write, text: &str) -> fmt::Result {
     out.write_str(&serde_json::Value::from(text).to_string())
-}
-
-/// Wall time: for what is shown.
-fn wall() -> Timestamp {
-    Timestamp::now()
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn json_looks_like_component_bases() {
 
 fn one_of_each() {
     tracing::info!("start");
-    tracing::info!(target: "serving::reload", "read anew");
+    tracing::info!(target: "reload", "read anew");
     tracing::info!(target: "pod_workers::pod_status", "pod");
     tracing::info!(target: "kuberuntime::calls", "change");
     tracing::debug!("debug");

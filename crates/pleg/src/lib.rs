@@ -20,7 +20,6 @@ use kuberuntime::{read, with_termination_messages};
 use pod_workers::{Listed, NodeState, Observed, Probes, Runtime, RuntimeDown, Workers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use util::Backoff;
 
 /// How often everything is listed when events do the work: the audit that catches what an event missed.
@@ -52,19 +51,13 @@ pub struct Pleg<R, P> {
     pub node: watch::Sender<Arc<NodeState>>,
     /// The same, as it is shown.
     pub view: watch::Sender<RuntimeView<Monotonic>>,
-    /// Ends it.
-    pub stop: CancellationToken,
     /// Where the folders of this agent's pods are.
     pub root_dir: PathBuf,
 }
 
 impl<R: Runtime, P: Probes> Pleg<R, P> {
-    /// Runs until told to stop.
+    /// Runs until it is dropped.
     pub async fn run(self) {
-        self.stop.clone().run_until_cancelled(self.supervise()).await;
-    }
-
-    async fn supervise(&self) {
         let mut pauses = PAUSES;
         loop {
             let began = Instant::now();

@@ -51,7 +51,7 @@ impl Access {
     }
 
     /// Lets a request pass, or says why not.
-    pub(super) fn check(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) async fn check(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         not_a_browser(headers)?;
         if self.plain_tcp {
             addressed_to_this_machine(uri, headers)?;
@@ -60,13 +60,13 @@ impl Access {
             return Ok(());
         }
         let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        match (&self.tokens, token) {
-            // A token file that can not be read holds no token: it may have been removed to lock somebody out.
-            (Some(tokens), Some(token)) if tokens.only_current().is_some_and(|known| known.has(token)) => {
-                Ok(())
-            }
-            _ => Err(ApiError::new(401, "Unauthorized", "Unauthorized")),
+        // A token file that can not be read holds no token: it may have been removed to lock somebody out.
+        if let (Some(tokens), Some(token)) = (&self.tokens, token)
+            && tokens.only_current().await.is_some_and(|known| known.has(token))
+        {
+            return Ok(());
         }
+        Err(ApiError::new(401, "Unauthorized", "Unauthorized"))
     }
 }
 
@@ -148,13 +148,13 @@ mod tests {
         (Access { certificates, plain_tcp, ..Access::new(&settings).unwrap() }, dir)
     }
 
-    fn code(access: &Access, certified: bool, uri: &str, list: &[(&'static str, &str)]) -> u16 {
+    async fn code(access: &Access, certified: bool, uri: &str, list: &[(&'static str, &str)]) -> u16 {
         let uri: Uri = uri.parse().unwrap();
-        access.check(Peer { certified }, &uri, &headers(list)).map_or_else(|error| error.code, |()| 200)
+        access.check(Peer { certified }, &uri, &headers(list)).await.map_or_else(|error| error.code, |()| 200)
     }
 
-    #[test]
-    fn browsers_are_refused_whatever_they_ask_for() {
+    #[tokio::test]
+    async fn browsers_are_refused_whatever_they_ask_for() {
         let (access, _dir) = access(None, false, true);
         let host = ("host", "127.0.0.1:8080");
         for (list, expected) in [
@@ -166,12 +166,12 @@ mod tests {
             (&[host, ("origin", "http://127.0.0.1:8080")], 403),
             (&[host, ("origin", "null")], 403),
         ] {
-            assert_eq!(code(&access, false, "/api", list), expected, "{list:?}");
+            assert_eq!(code(&access, false, "/api", list).await, expected, "{list:?}");
         }
     }
 
-    #[test]
-    fn plain_tcp_answers_to_names_of_this_machine_only() {
+    #[tokio::test]
+    async fn plain_tcp_answers_to_names_of_this_machine_only() {
         let (plain, _dir) = access(None, false, true);
         for (host, expected) in [
             ("127.0.0.1", 200),
@@ -186,18 +186,21 @@ mod tests {
             ("attacker@127.0.0.1:80 ", 403),
             ("", 403),
         ] {
-            assert_eq!(code(&plain, false, "/api", &[("host", host)]), expected, "{host}");
+            assert_eq!(code(&plain, false, "/api", &[("host", host)]).await, expected, "{host}");
         }
-        assert_eq!(code(&plain, false, "/api", &[]), 400);
-        assert_eq!(code(&plain, false, "/api", &[("host", "localhost"), ("host", "attacker.example")]), 400);
-        assert_eq!(code(&plain, false, "http://attacker.example/api", &[("host", "localhost")]), 403);
-        assert_eq!(code(&plain, false, "http://localhost/api", &[("host", "attacker.example")]), 403);
+        assert_eq!(code(&plain, false, "/api", &[]).await, 400);
+        assert_eq!(
+            code(&plain, false, "/api", &[("host", "localhost"), ("host", "attacker.example")]).await,
+            400
+        );
+        assert_eq!(code(&plain, false, "http://attacker.example/api", &[("host", "localhost")]).await, 403);
+        assert_eq!(code(&plain, false, "http://localhost/api", &[("host", "attacker.example")]).await, 403);
         let (other, _dir) = access(None, false, false);
-        assert_eq!(code(&other, false, "/api", &[("host", "node1.example")]), 200);
+        assert_eq!(code(&other, false, "/api", &[("host", "node1.example")]).await, 200);
     }
 
-    #[test]
-    fn a_token_or_a_certificate_is_needed_where_there_is_either() {
+    #[tokio::test]
+    async fn a_token_or_a_certificate_is_needed_where_there_is_either() {
         let none = &[][..];
         let right = &[("authorization", "Bearer old")][..];
         let (tokens, _dir) = access(Some("# two\n\n old \nnew\n"), false, false);
@@ -212,32 +215,33 @@ mod tests {
             (&[("authorization", "Basic old")], 401),
             (&[("authorization", "old")], 401),
         ] {
-            assert_eq!(code(&tokens, false, "/api", list), expected, "{list:?}");
+            assert_eq!(code(&tokens, false, "/api", list).await, expected, "{list:?}");
         }
         let (certificates, _dir) = access(None, true, false);
-        assert_eq!(code(&certificates, true, "/api", none), 200);
-        assert_eq!(code(&certificates, false, "/api", none), 401);
-        assert_eq!(code(&certificates, false, "/api", right), 401);
+        assert_eq!(code(&certificates, true, "/api", none).await, 200);
+        assert_eq!(code(&certificates, false, "/api", none).await, 401);
+        assert_eq!(code(&certificates, false, "/api", right).await, 401);
         let (both, _dir) = access(Some("old"), true, false);
-        assert_eq!(code(&both, true, "/api", none), 200);
-        assert_eq!(code(&both, false, "/api", right), 200);
-        assert_eq!(code(&both, false, "/api", none), 401);
+        assert_eq!(code(&both, true, "/api", none).await, 200);
+        assert_eq!(code(&both, false, "/api", right).await, 200);
+        assert_eq!(code(&both, false, "/api", none).await, 401);
     }
 
-    #[test]
-    fn tokens_change_with_their_file_and_are_gone_with_it() {
+    #[tokio::test]
+    async fn tokens_change_with_their_file_and_are_gone_with_it() {
         let (access, dir) = access(Some("old"), false, false);
         let path = dir.path().join("tokens");
-        let token =
-            |token: &str| code(&access, false, "/api", &[("authorization", &format!("Bearer {token}"))]);
-        assert_eq!(token("old"), 200);
+        let token = async |token: &str| {
+            code(&access, false, "/api", &[("authorization", &format!("Bearer {token}"))]).await
+        };
+        assert_eq!(token("old").await, 200);
         std::fs::write(&path, "newer").unwrap();
-        assert_eq!((token("old"), token("newer")), (401, 200));
+        assert_eq!((token("old").await, token("newer").await), (401, 200));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(token("newer"), 401);
+        assert_eq!(token("newer").await, 401);
         std::fs::write(&path, "newest").unwrap();
-        assert_eq!(token("newest"), 200);
+        assert_eq!(token("newest").await, 200);
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(token("newest"), 401);
+        assert_eq!(token("newest").await, 401);
     }
 }

@@ -12,6 +12,7 @@ mod query;
 mod selector;
 mod table;
 mod watch;
+mod write;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -24,6 +25,7 @@ use axum::routing::{MethodRouter, get};
 use kube_model::PodKey;
 use kube_model::view::PodView;
 use serde::de::DeserializeOwned;
+use serving::Budget;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -43,10 +45,13 @@ pub(super) struct Api {
     /// Bytes that bodies may have together.
     body_budget: Arc<Semaphore>,
     /// Bytes that answers may have together until they are sent.
-    pub(super) unsent: Arc<Semaphore>,
+    pub(super) unsent: Budget,
     watches: Arc<Semaphore>,
     ending: CancellationToken,
 }
+
+/// Most bytes of one answer that are on the way.
+const PIECE: usize = 8 << 10;
 
 /// How many bodies of the largest size may be read at once.
 const LARGEST_BODIES: usize = 16;
@@ -60,7 +65,7 @@ impl Api {
             logs: OnceLock::new(),
             limits,
             body_budget: Arc::new(Semaphore::new(bytes)),
-            unsent: Arc::new(Semaphore::new(limits.unsent_bytes.min(Semaphore::MAX_PERMITS))),
+            unsent: Budget::new(limits.unsent_bytes, PIECE),
             watches: Arc::new(Semaphore::new((limits.connections / 2).max(1))),
             ending,
         }

@@ -3,7 +3,6 @@
 //! HTTP/2 is left out: with it one connection could hold any number of requests, and kubectl needs none of it.
 
 mod received;
-mod unsent;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -18,7 +17,7 @@ use futures::stream;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serving::{Place, Stalling};
+use serving::{Patience, Place, Watched};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -31,7 +30,6 @@ use super::files::OfFiles;
 use super::listen::{Io, Listener};
 use super::rest::client::Origin;
 use super::rest::{self, Api, Refusal};
-use unsent::Unsent;
 
 /// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet. It is all that
 /// a stranger can take, so it is not much more than the longest head that anybody needs.
@@ -79,7 +77,7 @@ async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Pla
     let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
         None => (stream, Peer { certified: false }),
         Some(tls) => {
-            let accept = TlsAcceptor::from(tls.current()).accept(stream);
+            let accept = async { TlsAcceptor::from(tls.current().await).accept(stream).await };
             match timeout(shared.api.limits.idle, accept).await {
                 Ok(Ok(stream)) => {
                     // Those that are there have been verified.
@@ -113,7 +111,10 @@ async fn serve_http(
         .timer(TokioTimer::new())
         .header_read_timeout(shared.api.limits.idle)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Stalling::new(stream, shared.api.limits.stall)), service);
+        .serve_connection(
+            TokioIo::new(Watched::new(stream, Patience::new(shared.api.limits.stall))),
+            service,
+        );
     let mut http = std::pin::pin!(http);
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
@@ -134,7 +135,7 @@ async fn answer(
     shared: &Shared,
 ) -> Response {
     let (request, busy) = received::request(request, connection);
-    let answered = match shared.access.check(peer, request.uri(), request.headers()) {
+    let answered = match shared.access.check(peer, request.uri(), request.headers()).await {
         Err(error) => {
             let mut refused = Refusal::from(error).into_response();
             // A stranger has his answer, and no place any more.
@@ -155,9 +156,11 @@ async fn answer(
     };
     // Until the last of the answer is written; a watch is busy for as long as it sends.
     let busy = busy.get_or_init(|| connection.busy().map(Arc::new)).clone();
-    let unsent = (&shared.api.unsent, shared.api.limits.unsent_bytes);
-    match Unsent::new(answered.body().size_hint().exact(), unsent.0, unsent.1) {
-        Ok(unsent) => answered.map(|body| Body::new(unsent.send(body, busy))),
-        Err(many) => Refusal::from(many).into_response(),
+    match shared.api.unsent.share(answered.body().size_hint().exact()) {
+        Some(share) => answered.map(|body| Body::new(share.send(body, busy))),
+        None => {
+            let why = "too many answers at once, please try again later";
+            Refusal::from(ApiError::new(429, "TooManyRequests", why)).into_response()
+        }
     }
 }

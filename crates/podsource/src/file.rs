@@ -80,27 +80,29 @@ pub fn spawn(settings: Settings, cancel: CancellationToken) -> Receiver<Arc<Sour
 
 async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
     let mut check_frequency = settings.check_frequency.clone();
-    let mut watch = Watch::new(&settings.path);
-    let mut files = Files::new(settings);
+    let mut reader = (Watch::new(&settings.path), Files::new(settings));
     // At the start there is nothing that a set could take away.
     let mut settled = true;
     loop {
-        // Before the reading, so that no change falls between the two.
-        let blind = watch.renew();
-        files.unlinked(watch.take_unlinked());
-        let Some(set) = with(&mut files, move |files| files.scan(Timestamp::now(), settled)).await else {
-            return;
-        };
+        let read = with(reader, move |(watch, files)| {
+            // Before the reading, so that no change falls between the two.
+            let blind = watch.renew();
+            files.unlinked(watch.take_unlinked());
+            (files.scan(Timestamp::now(), settled), blind)
+        });
+        let Some((back, (set, blind))) = read.await else { return };
+        reader = back;
         let Some(set) = set else {
-            watch.settled().await;
+            reader.0.settled().await;
             settled = true;
             continue;
         };
         settled = false;
         publish_changes(&publish, set, blind.as_ref());
         // Only now, for nobody should wait for the disk. Who is killed in between still has the manifest itself.
-        while files.has_to_keep() && !watch.has_changed() {
-            let Some(set) = with(&mut files, Files::keep).await else { return };
+        while reader.1.has_to_keep() && !reader.0.has_changed() {
+            let Some((back, set)) = with(reader, |(_, files)| files.keep()).await else { return };
+            reader = back;
             publish_changes(&publish, set, blind.as_ref());
         }
         let pause = match *check_frequency.borrow_and_update() {
@@ -112,24 +114,21 @@ async fn run(settings: Settings, publish: Sender<Arc<SourceState>>) {
             () = sleep(pause) => {}
             Ok(()) = check_frequency.changed() => {}
             // Whichever ends the wait, the next scan sees everything: no branch holds anything to lose.
-            () = watch.changed() => {}
+            () = reader.0.changed() => {}
         }
     }
 }
 
 /// Works with the files where it is no harm to wait for a disk. `None` when the runtime shuts down.
-async fn with<T: Send + 'static>(
-    files: &mut Files,
-    work: impl FnOnce(&mut Files) -> T + Send + 'static,
-) -> Option<T> {
-    let mut taken = std::mem::take(files);
+async fn with<R: Send + 'static, T: Send + 'static>(
+    mut reader: R,
+    work: impl FnOnce(&mut R) -> T + Send + 'static,
+) -> Option<(R, T)> {
     let done = tokio::task::spawn_blocking(move || {
-        let result = work(&mut taken);
-        (taken, result)
+        let result = work(&mut reader);
+        (reader, result)
     });
-    let result;
-    (*files, result) = done.await.ok()?;
-    Some(result)
+    done.await.ok()
 }
 
 fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, blind: Option<&Problem>) {

@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::crypto::ring;
+use util::TrustAny;
 
 /// The protocol name of HTTP/2, which the kubelet offers too.
 pub(crate) const HTTP2: &[u8] = b"h2";
@@ -23,49 +21,10 @@ pub(crate) fn trust_any() -> Arc<ClientConfig> {
         .expect("ring supports TLS 1.2 and 1.3");
     let mut config = builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TrustAny(provider)))
+        .with_custom_certificate_verifier(Arc::new(TrustAny::new(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     // Each probe is a connection of its own: a session cache would only hold memory.
     config.resumption = Resumption::disabled();
     Arc::new(config)
-}
-
-#[derive(Debug)]
-struct TrustAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    // A signature proves possession of a key that nobody checks, so it proves nothing.
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

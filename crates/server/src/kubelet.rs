@@ -19,8 +19,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
-
 use crate::auth::{Authentication, Authorization};
 use crate::host::Host;
 use crate::tls::{TlsError, TlsSettings, server_config};
@@ -100,7 +98,7 @@ pub enum ServerError {
 pub struct KubeletServer {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<connection::Tls>>,
     service: Arc<Service>,
 }
 
@@ -112,13 +110,9 @@ impl KubeletServer {
     pub fn bind(settings: Settings, host: Host) -> Result<Self, ServerError> {
         let Settings { address, node_name, tls, authentication, authorization, handlers } = settings;
         let tls =
-            server_config(&tls).map_err(|source| ServerError::Tls { address, source: Box::new(source) })?;
+            server_config(tls).map_err(|source| ServerError::Tls { address, source: Box::new(source) })?;
         let auth = Auth { node_name, authentication, authorization };
-        Self::listen(
-            address,
-            Some(TlsAcceptor::from(Arc::new(tls))),
-            Service::new(host, Some(auth), handlers),
-        )
+        Self::listen(address, Some(tls), Service::new(host, Some(auth), handlers))
     }
 
     /// Listens as the read-only port does: no TLS, nobody is asked for a name, and only what needs no right.
@@ -130,11 +124,15 @@ impl KubeletServer {
         Self::listen(address, None, Service::new(host, None, handlers))
     }
 
-    fn listen(address: SocketAddr, tls: Option<TlsAcceptor>, service: Service) -> Result<Self, ServerError> {
+    fn listen(
+        address: SocketAddr,
+        tls: Option<connection::Tls>,
+        service: Service,
+    ) -> Result<Self, ServerError> {
         let listen = |source| ServerError::Listen { address, source };
         let listener = crate::listen::tcp(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, tls, service: Arc::new(service) })
+        Ok(Self { listener, address, tls: tls.map(Arc::new), service: Arc::new(service) })
     }
 
     /// Where it listens.

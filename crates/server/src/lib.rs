@@ -34,12 +34,6 @@ use kube_model::PodUid;
 use kube_model::view::{SourcesSnapshot, ViewSnapshot};
 use tokio::sync::watch;
 
-/// Wall time: for what is shown and stored, and for times that others wrote.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks")]
-fn wall() -> kube_model::Timestamp {
-    kube_model::Timestamp::now()
-}
-
 /// What the agent shows of itself.
 pub trait View: Send + Sync + 'static {
     /// Everything at this moment.

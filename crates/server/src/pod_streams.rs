@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use http::StatusCode;
-use kube_model::pod;
 use kube_model::view::PodView;
+use kube_model::{Timestamp, pod};
 
 use crate::View;
 use crate::host::Streaming;
@@ -21,6 +21,7 @@ pub struct PodStreams {
     pub(crate) streaming: Arc<dyn Streaming>,
     log_watch: LogWatch,
     running: Arc<Running>,
+    wall: fn() -> Timestamp,
 }
 
 /// Why there is no log. The words are the kubelet's.
@@ -40,10 +41,11 @@ impl NoLog {
 }
 
 impl PodStreams {
-    /// Puts the parts together. Nothing is opened before somebody comes.
-    pub fn new(view: Arc<dyn View>, streaming: Arc<dyn Streaming>) -> Arc<Self> {
+    /// Puts the parts together. Nothing is opened before somebody comes. `wall` is the clock that times in requests
+    /// are counted from.
+    pub fn new(view: Arc<dyn View>, streaming: Arc<dyn Streaming>, wall: fn() -> Timestamp) -> Arc<Self> {
         let running = Running::new(Arc::clone(&view));
-        Arc::new(Self { view, streaming, log_watch: LogWatch::default(), running })
+        Arc::new(Self { view, streaming, log_watch: LogWatch::default(), running, wall })
     }
 
     /// The log of a container, piece by piece. `query` is that of `/containerLogs` and of `/log` in Kubernetes' API:
@@ -59,7 +61,7 @@ impl PodStreams {
         container: &str,
         query: &str,
     ) -> Result<BoxStream<'static, Bytes>, NoLog> {
-        let options = LogOptions::parse(query, crate::wall())
+        let options = LogOptions::parse(query, (self.wall)())
             .map_err(|bad| NoLog::new(bad.status(), bad.to_string()))?;
         let Some(pod) = find_pod(&self.view.snapshot(), namespace, name) else {
             return Err(NoLog::new(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist")));

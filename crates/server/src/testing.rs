@@ -20,6 +20,12 @@ use crate::host::{Answer, HostError, Node, Output, Stats, Streaming, Streams};
 use crate::metrics::{Page, Text};
 use crate::pod_streams::PodStreams;
 
+/// Wall time, for what is not about rendering.
+#[allow(clippy::disallowed_methods, reason = "for tests")]
+pub fn wall() -> Timestamp {
+    Timestamp::now()
+}
+
 /// The present of all rendering tests.
 pub fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
@@ -127,7 +133,7 @@ impl View for FakeView {
 
 /// The way into the pods of this view, with nothing behind it.
 pub fn pod_streams(view: &Arc<FakeView>) -> Arc<PodStreams> {
-    PodStreams::new(Arc::clone(view) as _, Arc::<FakeAgent>::default())
+    PodStreams::new(Arc::clone(view) as _, Arc::<FakeAgent>::default(), wall)
 }
 
 /// The agent behind the server.

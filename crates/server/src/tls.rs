@@ -10,11 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use kube_model::Timestamp;
+use reload::Reloaded;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
-use rustls::sign::CertifiedKey;
-use serving::Reloaded;
+use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 pub use pair::PairError;
 
@@ -37,6 +39,8 @@ pub enum Certificate {
         folder: PathBuf,
         /// The name of the node, or its address.
         host_name: String,
+        /// From when on one that is made is valid.
+        now: Timestamp,
     },
 }
 
@@ -130,8 +134,19 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// What connections are accepted with.
-pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
+/// What connections are accepted with, the serving certificate as it stands in its files when a client comes; blocks for
+/// files.
+pub(crate) fn server_config(settings: TlsSettings) -> Result<Reloaded<ServerConfig, TlsError>, TlsError> {
+    let (certificates, key) = match &settings.certificate {
+        Certificate::Files { certificates, key } => (certificates.clone(), key.clone()),
+        Certificate::SelfSigned { folder, host_name, now } => self_signed::pair(folder, host_name, *now)?,
+    };
+    Reloaded::open(FILES, vec![certificates.clone(), key.clone()], Duration::ZERO, move |_| {
+        with_pair(&settings, read_pair(&certificates, &key)?)
+    })
+}
+
+fn with_pair(settings: &TlsSettings, pair: CertifiedKey) -> Result<ServerConfig, TlsError> {
     let versions: &[_] = match settings.min_version.as_str() {
         "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => {
             &[&rustls::version::TLS13, &rustls::version::TLS12]
@@ -144,7 +159,7 @@ pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsE
         .with_protocol_versions(versions)
         .map_err(TlsError::Setup)?
         .with_client_cert_verifier(Arc::new(any_client::AnyClient::new(&provider)))
-        .with_cert_resolver(Arc::new(serving(&settings.certificate)?));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A resumed session would go on with the certificate that the client showed first.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -182,25 +197,6 @@ fn is_suite(name: &str, suite: rustls::CipherSuite) -> bool {
                 .strip_suffix("_SHA256")
                 .is_some_and(|short| short.ends_with("CHACHA20_POLY1305") && short == name)
     })
-}
-
-/// The serving certificate, as it stands in its files when a client comes.
-#[derive(Debug)]
-struct Serving(Reloaded<CertifiedKey, TlsError>);
-
-impl ResolvesServerCert for Serving {
-    fn resolve(&self, _client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.current())
-    }
-}
-
-fn serving(certificate: &Certificate) -> Result<Serving, TlsError> {
-    let (certificates, key) = match certificate {
-        Certificate::Files { certificates, key } => (certificates.clone(), key.clone()),
-        Certificate::SelfSigned { folder, host_name } => self_signed::pair(folder, host_name)?,
-    };
-    Reloaded::open(FILES, vec![certificates.clone(), key.clone()], move || read_pair(&certificates, &key))
-        .map(Serving)
 }
 
 fn read_pair(certificates: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {

@@ -4,12 +4,12 @@
 
 mod accept;
 mod places;
-mod reload;
-mod stalled;
 mod unix;
+mod unsent;
+mod watched;
 
 pub use accept::serve_all;
 pub use places::{Busy, ConnectionSlots, Place};
-pub use reload::Reloaded;
-pub use stalled::Stalling;
 pub use unix::listen_unix;
+pub use unsent::{Budget, Sending, Share};
+pub use watched::{Patience, Watch, Watched};

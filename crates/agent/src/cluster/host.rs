@@ -98,7 +98,8 @@ fn node_stats(parts: &Parts, node_name: &str, runtime_cgroup: Option<&str>) -> N
         system_cgroups: runtime_cgroup.map(|cgroup| ("runtime", cgroup.to_owned())).into_iter().collect(),
         ..stats::Settings::new(node_name)
     };
-    NodeStats::new(parts.runtime.clone(), settings, parts.cgroups.clone(), parts.pod_logs_dir.clone())
+    let (cgroups, pod_logs_dir) = (parts.cgroups.clone(), parts.pod_logs_dir.clone());
+    NodeStats::new(parts.runtime.clone(), settings, cgroups, pod_logs_dir, crate::wall)
 }
 
 impl Node for AgentHost {

@@ -2,13 +2,12 @@
 //! that a restart is needed, and a configuration that cannot be used changes nothing.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use logging::Verbosity;
 use node_config::{CommandLine, Effective, Files, LIVE, Settings};
+use reload::{Stamps, stamps};
 use serde_json::Value;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -56,25 +55,22 @@ pub struct Reload {
     line: CommandLine,
     running: Effective,
     live: Live,
-    stamps: Vec<Stamp>,
+    read: (Vec<PathBuf>, Stamps),
 }
-
-type Stamp = (PathBuf, Option<(u64, u64, i64, i64)>);
 
 impl Reload {
     /// `running` is what the agent was started with.
     pub fn new(line: CommandLine, running: Effective, live: Live) -> Self {
-        let mut reload = Self { line, running, live, stamps: Vec::new() };
-        reload.stamps = reload.stamps();
-        reload
+        let read = files(&running);
+        Self { line, running, live, read }
     }
 
-    /// Reads and checks the configuration again and applies what can be applied.
+    /// Reads and checks the configuration again and applies what can be applied; blocks.
     ///
     /// # Errors
     /// What is wrong with it; then nothing has changed.
     pub fn reload(&mut self) -> Result<Changed, Box<dyn std::error::Error + Send + Sync>> {
-        self.stamps = self.stamps();
+        self.read = files(&self.running);
         let new = self.line.load(&Disk)?;
         let settings = Settings::new(&new, &facts_with(&new.flags))?;
         let mut changed = Changed::default();
@@ -101,12 +97,20 @@ impl Reload {
     pub async fn follow(mut self, mut hangup: Signal, when_changed: bool) {
         loop {
             // Both are cancel-safe: a signal that was not taken stays, and the files are looked at anew.
-            tokio::select! {
-                signal = hangup.recv() => if signal.is_none() { return },
-                () = sleep(LOOK), if when_changed => if !self.is_outdated() { continue },
-            }
-            match self.reload() {
-                Ok(Changed { applied, needs_restart }) => {
+            let asked = tokio::select! {
+                signal = hangup.recv() => if signal.is_none() { return } else { true },
+                () = sleep(LOOK), if when_changed => false,
+            };
+            let work = move || {
+                let reloaded = (asked || self.is_outdated()).then(|| self.reload());
+                (self, reloaded)
+            };
+            // It fails when the agent is going down, or by a panic, which has been shown.
+            let Ok((back, reloaded)) = tokio::task::spawn_blocking(work).await else { return };
+            self = back;
+            match reloaded {
+                None => {}
+                Some(Ok(Changed { applied, needs_restart })) => {
                     tracing::info!(applied = applied.join(", "), "the configuration was read again");
                     if !needs_restart.is_empty() {
                         tracing::warn!(
@@ -115,33 +119,32 @@ impl Reload {
                         );
                     }
                 }
-                Err(error) => tracing::error!("the configuration stays as it is: {}", util::causes(&*error)),
+                Some(Err(error)) => {
+                    tracing::error!("the configuration stays as it is: {}", util::causes(&*error));
+                }
             }
         }
     }
 
-    /// Whether a configuration file is not as it was when it was last read.
+    /// Whether a configuration file is not as it was when it was last read; blocks.
     pub fn is_outdated(&self) -> bool {
-        self.stamps() != self.stamps
+        files(&self.running) != self.read
     }
+}
 
-    /// The state of each configuration file.
-    fn stamps(&self) -> Vec<Stamp> {
-        let flags = &self.running.flags;
-        let mut paths = Vec::new();
-        if !flags.config.is_empty() {
-            paths.push(PathBuf::from(&flags.config));
-        }
-        if !flags.config_dir.is_empty() {
-            paths.extend(Disk.list(flags.config_dir.as_ref()).unwrap_or_default());
-        }
-        paths.sort();
-        let stamp = |path: PathBuf| {
-            let file = fs::metadata(&path).ok();
-            (path, file.map(|f| (f.ino(), f.size(), f.mtime(), f.mtime_nsec())))
-        };
-        paths.into_iter().map(stamp).collect()
+/// The configuration files, and what they are now.
+fn files(running: &Effective) -> (Vec<PathBuf>, Stamps) {
+    let flags = &running.flags;
+    let mut paths = Vec::new();
+    if !flags.config.is_empty() {
+        paths.push(PathBuf::from(&flags.config));
     }
+    if !flags.config_dir.is_empty() {
+        paths.extend(Disk.list(flags.config_dir.as_ref()).unwrap_or_default());
+    }
+    paths.sort();
+    let stamps = stamps(&paths);
+    (paths, stamps)
 }
 
 /// The fields in which two configurations differ: paths of values that are no objects.
@@ -170,6 +173,8 @@ fn compare(path: String, old: &Value, new: &Value, fields: &mut BTreeSet<String>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use node_config::Command;
 
     use super::*;

@@ -1,18 +1,16 @@
 //! Who we are and whom we trust, kept up to date with the files that say so.
 //!
 //! The files are looked at again when a request comes and the last look was a while ago, or after the server
-//! refused us: no task, no timer, nothing to do while nothing is sent. What can not be used is told once, and
-//! what was there before goes on.
+//! refused us: no task, no timer, nothing to do while nothing is sent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::HeaderValue;
+use reload::Reloaded;
 use rustls::ClientConfig;
-use tokio::time::Instant;
 
-use super::kubeconfig::Target;
+use super::kubeconfig::{Source, Target};
 use super::tls::Material;
 use super::{Error, Problem, credentials};
 
@@ -28,99 +26,57 @@ pub(super) struct Identity {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// Keeps the identity.
+/// Keeps the identity. What the token's file says does not depend on whether certificates can be used, nor the other way
+/// round.
 #[derive(Debug)]
 pub(super) struct IdentityCache {
-    pub(super) target: Target,
-    now: ArcSwap<Identity>,
-    look: Mutex<Look>,
-}
-
-#[derive(Debug)]
-struct Look {
-    material: Material,
-    /// `None`: look at the next request.
-    last: Option<Instant>,
-    complaint: Option<Problem>,
+    pub(super) target: Arc<Target>,
+    tls: Reloaded<(Material, Arc<ClientConfig>), Error>,
+    authorization: Reloaded<Option<HeaderValue>, Error>,
 }
 
 impl IdentityCache {
     /// Reads everything; blocks for it.
     pub(super) fn load(target: Target) -> Result<Self, Error> {
-        let read = || {
-            let material = Material::read(&target)?;
-            let tls = Arc::new(material.config(&target)?);
-            Ok((material, Identity { tls, authorization: credentials::authorization(&target)? }))
+        let target = Arc::new(target);
+        let path = target.path.display();
+        let failed = |target: &Target, problem| Error::Field { path: target.path.clone(), problem };
+
+        let files = [&target.ca, &target.certificate, &target.key].into_iter().flatten();
+        let files = files.filter_map(Source::path).map(Into::into).collect();
+        let of = Arc::clone(&target);
+        let tls = move |last: Option<&(Material, Arc<ClientConfig>)>| {
+            let read = || -> Result<_, Problem> {
+                let material = Material::read(&of)?;
+                let config = match last.filter(|(before, _)| *before == material) {
+                    Some((_, config)) => Arc::clone(config),
+                    None => Arc::new(material.config(&of)?),
+                };
+                Ok((material, config))
+            };
+            read().map_err(|problem| failed(&of, problem))
         };
-        let (material, identity) =
-            read().map_err(|problem| Error::Field { path: target.path.clone(), problem })?;
-        let look = Look { material, last: Some(Instant::now()), complaint: None };
-        Ok(Self { target, now: ArcSwap::from_pointee(identity), look: Mutex::new(look) })
+        let tls = Reloaded::open(format!("certificates of kubeconfig {path}"), files, LOOK_AGAIN, tls)?;
+
+        let file = target.user.token_file.iter().filter(|file| !file.is_empty()).map(Into::into).collect();
+        let of = Arc::clone(&target);
+        let authorization =
+            move |_: Option<&_>| credentials::authorization(&of).map_err(|problem| failed(&of, problem));
+        let authorization =
+            Reloaded::open(format!("token of kubeconfig {path}"), file, LOOK_AGAIN, authorization)?;
+        Ok(Self { tls, authorization, target })
     }
 
     /// The identity, after a look at its files if one is due.
-    pub(super) async fn current(self: &Arc<Self>) -> Arc<Identity> {
-        if self.is_due(Instant::now()) {
-            let keeper = Arc::clone(self);
-            // It fails only when the runtime shuts down.
-            let _ = tokio::task::spawn_blocking(move || keeper.refresh()).await;
-        }
-        self.now.load_full()
+    pub(super) async fn current(&self) -> Identity {
+        let (_, tls) = &*self.tls.current().await;
+        let authorization = self.authorization.current().await;
+        Identity { tls: Arc::clone(tls), authorization: Option::clone(&authorization) }
     }
 
     /// The server refused us: the files are looked at with the next request.
     pub(super) fn doubt(&self) {
-        self.look().last = None;
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let mut look = self.look();
-        let due = look.last.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_AGAIN);
-        if due {
-            // Others go on with what there is.
-            look.last = Some(now);
-        }
-        due
-    }
-
-    fn refresh(&self) {
-        let result = self.read();
-        let mut look = self.look();
-        match result {
-            Ok(()) => look.complaint = None,
-            Err(problem) if look.complaint.as_ref() == Some(&problem) => {}
-            Err(problem) => {
-                let path = self.target.path.display();
-                tracing::warn!("kubeconfig {path}: {problem}; what was read before goes on");
-                look.complaint = Some(problem);
-            }
-        }
-    }
-
-    fn read(&self) -> Result<(), Problem> {
-        let before = self.now.load_full();
-        let material = Material::read(&self.target)?;
-        let changed = self.look().material != material;
-        let tls = match changed {
-            true => Arc::new(material.config(&self.target)?),
-            false => Arc::clone(&before.tls),
-        };
-        // A token file that vanished or is empty: the token read last may still be good.
-        let (authorization, complaint) = match credentials::authorization(&self.target) {
-            Ok(authorization) => (authorization, None),
-            Err(problem) => (before.authorization.clone(), Some(problem)),
-        };
-        if changed || authorization != before.authorization {
-            self.now.store(Arc::new(Identity { tls, authorization }));
-        }
-        if changed {
-            self.look().material = material;
-            tracing::info!("kubeconfig {}: certificates were read anew", self.target.path.display());
-        }
-        complaint.map_or(Ok(()), Err)
-    }
-
-    fn look(&self) -> MutexGuard<'_, Look> {
-        self.look.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tls.doubt();
+        self.authorization.doubt();
     }
 }

@@ -60,6 +60,14 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// The file, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Inline { .. } => None,
+            Self::File { path, .. } => Some(path),
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Vec<u8>, Problem> {
         match self {
             Self::Inline { bytes, .. } => Ok(bytes.clone()),

@@ -302,20 +302,26 @@ async fn files_are_looked_at_again_after_a_while() {
     let files = Files::new();
     let user = json!({"client-certificate": "node1.crt", "client-key": "node1.key", "tokenFile": "token"});
     let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
-    let keeper = Arc::new(IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap());
+    let keeper = IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap();
     let before = keeper.current().await;
     assert_eq!(before.authorization.as_ref().unwrap(), "Bearer secret");
 
     let renewed = rcgen::generate_simple_self_signed(vec!["renewed".to_owned()]).unwrap();
     files.write("node1.crt", &renewed.cert.pem());
     files.write("node1.key", &renewed.signing_key.serialize_pem());
-    files.write("token", "another");
+    files.write("token", "another one");
     tokio::time::advance(Duration::from_secs(9)).await;
-    assert!(Arc::ptr_eq(&keeper.current().await, &before), "not with each request");
+    let soon = keeper.current().await;
+    assert!(Arc::ptr_eq(&soon.tls, &before.tls), "not with each request");
+    assert_eq!(soon.authorization, before.authorization);
     tokio::time::advance(Duration::from_secs(1)).await;
     let after = keeper.current().await;
-    assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another");
+    assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another one");
     assert!(!Arc::ptr_eq(&after.tls, &before.tls));
+
+    files.write("node1.crt", &renewed.cert.pem());
+    keeper.doubt();
+    assert!(Arc::ptr_eq(&keeper.current().await.tls, &after.tls), "the same once more is no change");
 }
 
 #[tokio::test]

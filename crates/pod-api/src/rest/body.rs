@@ -19,15 +19,6 @@ pub(super) struct Text {
     _share: OwnedSemaphorePermit,
 }
 
-/// Reads a body that is not needed, and is JSON or YAML where there is one.
-pub(super) async fn read_if_any(api: &Api, headers: &HeaderMap, body: Body) -> Result<Text, ApiError> {
-    let text = read(api, headers, body).await?;
-    if !text.bytes.trim_ascii().is_empty() {
-        must_be_manifest(headers)?;
-    }
-    Ok(text)
-}
-
 /// Reads a body as a whole.
 pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Text, ApiError> {
     let most = api.limits.body_bytes;

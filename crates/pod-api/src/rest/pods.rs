@@ -6,17 +6,16 @@ mod patch;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use kube_model::core::Pod;
 use kube_model::{PodKey, Timestamp};
 use serde_json::json;
 
-use super::client::Client;
-use super::negotiate::{self, Wanted};
+use super::negotiate::Wanted;
 use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Include};
+use super::write::Write;
 use super::{Answer, Api, At, Shared, body, key, watch};
 use crate::error::ApiError;
 use crate::patch as patches;
@@ -139,26 +138,33 @@ fn table_of(objects: &[Object], version: Option<String>, wanted: Wanted, query: 
     Ok(wanted.answer(StatusCode::OK, &table.map_err(ApiError::internal)?))
 }
 
-pub(super) async fn create(
-    State(api): Shared,
-    At(namespace): At<String>,
-    wanted: Wanted,
-    query: Query,
-    client: Client,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let options = WriteOptions::read(&query)?;
-    body::must_be_manifest(&headers)?;
-    let text = body::read(&api, &headers, body).await?;
-    let Submitted { mut pod, odd } = submitted::decode(&text.bytes).map_err(ApiError::bad_request)?;
-    let warnings = options.judge(odd)?;
+/// A pod as it was sent.
+struct Sent {
+    pod: Pod,
+    options: WriteOptions,
+    warnings: Vec<String>,
+    /// Takes its share of what all bodies may have.
+    _text: body::Text,
+}
+
+impl Sent {
+    async fn read(write: &mut Write) -> Result<Self, ApiError> {
+        let options = WriteOptions::read(&write.query)?;
+        body::must_be_manifest(&write.headers)?;
+        let text = write.text().await?;
+        let Submitted { pod, odd } = submitted::decode(&text.bytes).map_err(ApiError::bad_request)?;
+        let warnings = options.judge(odd)?;
+        Ok(Self { pod, options, warnings, _text: text })
+    }
+}
+
+pub(super) async fn create(At(namespace): At<String>, mut write: Write) -> Answer {
+    let Sent { mut pod, options, warnings, _text } = Sent::read(&mut write).await?;
     must_be_in(&mut pod, &namespace)?;
     name(&mut pod);
     complete(&mut pod)?;
-    let object = api.store.create(pod, options.dry_run).await?;
-    client.changed("create", &object, options.dry_run);
-    Ok(negotiate::warn(wanted.no_table().answer(StatusCode::CREATED, &object), &warnings))
+    let object = write.api.store.create(pod, options.dry_run).await?;
+    write.answer("create", StatusCode::CREATED, &object, options.dry_run, &warnings)
 }
 
 /// The namespace of the address is that of the pod.
@@ -200,25 +206,13 @@ fn complete(pod: &mut Pod) -> Result<(), ApiError> {
     })
 }
 
-pub(super) async fn replace(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    wanted: Wanted,
-    query: Query,
-    client: Client,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let options = WriteOptions::read(&query)?;
-    body::must_be_manifest(&headers)?;
-    let text = body::read(&api, &headers, body).await?;
-    let Submitted { mut pod, odd } = submitted::decode(&text.bytes).map_err(ApiError::bad_request)?;
-    let warnings = options.judge(odd)?;
+pub(super) async fn replace(At(at): At<(String, String)>, mut write: Write) -> Answer {
+    let Sent { mut pod, options, warnings, _text } = Sent::read(&mut write).await?;
     let key = key(at);
     must_be_in(&mut pod, &key.namespace)?;
     must_be_named(&pod, &key)?;
     complete(&mut pod)?;
-    let manager = client.manager.clone();
+    let manager = write.client.manager.clone();
     let change = move |old: &Pod| {
         // Who owns fields matters from the first server-side apply on.
         if old.metadata.managed_fields.is_none() {
@@ -229,9 +223,8 @@ pub(super) async fn replace(
         patches::track(&value(old)?, &mut new, &manager, Timestamp::now());
         typed(new, &mut |_| {}).map_err(ApiError::internal)
     };
-    let object = api.store.update(key, options.dry_run, change).await?;
-    client.changed("update", &object, options.dry_run);
-    Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &object), &warnings))
+    let object = write.api.store.update(key, options.dry_run, change).await?;
+    write.answer("update", StatusCode::OK, &object, options.dry_run, &warnings)
 }
 
 fn must_be_named(pod: &Pod, key: &PodKey) -> Result<(), ApiError> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+use reload::Reloaded;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use serving::Reloaded;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::User;
@@ -71,7 +71,7 @@ impl Authentication {
     ) -> Result<User, Unauthenticated> {
         let mut wrong = None;
         if let (Some(ca), [own, intermediates @ ..]) = (&self.client_ca, certificates) {
-            match ca.user(own, intermediates) {
+            match ca.user(own, intermediates).await {
                 Ok(user) => return Ok(user.authenticated()),
                 Err(error) => wrong = Some(error),
             }
@@ -108,23 +108,24 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub struct ClientCa(Reloaded<Arc<dyn ClientCertVerifier>, TlsError>);
 
 impl ClientCa {
-    /// Reads `path`, a file of PEM certificates.
+    /// Reads `path`, a file of PEM certificates; blocks.
     ///
     /// # Errors
     /// When it cannot be read or holds no certificate.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, TlsError> {
         let path = path.into();
-        Reloaded::open(FILES, vec![path.clone()], move || verifier(&path)).map(Self)
+        Reloaded::open(FILES, vec![path.clone()], Duration::ZERO, move |_| verifier(&path)).map(Self)
     }
 
     /// Common name and organisations of a valid certificate.
-    fn user(
+    async fn user(
         &self,
         own: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<User, Unauthenticated> {
         self.0
             .current()
+            .await
             .verify_client_cert(own, intermediates, UnixTime::now())
             .map_err(Unauthenticated::Certificate)?;
         let (_, parsed) = X509Certificate::from_der(own)

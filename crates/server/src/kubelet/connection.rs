@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use reload::Reloaded;
+use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use serving::Place;
+use serving::{Place, Watched};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -24,7 +26,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::heads::Heads;
 use super::service::Service;
-use super::traffic::{IDLE_LIMIT, Traffic, Watched, stuck};
+use super::traffic::{IDLE_LIMIT, Traffic, TrafficWatch, stuck};
+use crate::tls::TlsError;
 use crate::{http1, listen};
 
 /// Connections at once, streams after an upgrade too. A new one may have the place of one that is idle.
@@ -49,6 +52,9 @@ const BUFFER: u32 = 16 << 10;
 
 /// Bytes that a client may send in HTTP/2 of all bodies together: no less can be asked for.
 const WINDOW: u32 = (1 << 16) - 1;
+
+/// What connections are accepted with.
+pub(super) type Tls = Reloaded<ServerConfig, TlsError>;
 
 /// What requests of one connection share.
 pub(super) struct Connection {
@@ -139,7 +145,7 @@ impl Drop for Busy {
 }
 
 /// Serves until it is dropped.
-pub(super) async fn serve_all(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<Service>) {
+pub(super) async fn serve_all(listener: TcpListener, tls: Option<Arc<Tls>>, service: Arc<Service>) {
     let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
     let heads = Heads::default();
     let mut connections = JoinSet::new();
@@ -153,7 +159,7 @@ async fn serve(
     stream: TcpStream,
     place: Arc<Place>,
     heads: Heads,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     service: Arc<Service>,
 ) {
     let Ok(peer) = listen::peer(&stream) else { return };
@@ -161,11 +167,14 @@ async fn serve(
     let _best_effort = stream.set_nodelay(true);
     let _best_effort = keep_alive(&stream);
     let traffic = watch::Sender::<Traffic>::default();
-    let stream = Watched::new(stream, traffic.clone(), heads);
+    let stream = Watched::new(stream, TrafficWatch::new(traffic.clone(), heads));
     let Some(tls) = tls else {
         return requests(stream, Connection::new(peer, vec![], traffic, place), service).await;
     };
-    let accepted = tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(BUFFER as usize)));
+    let accepted = async {
+        let acceptor = TlsAcceptor::from(tls.current().await);
+        acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(BUFFER as usize))).await
+    };
     match tokio::time::timeout(HANDSHAKE_LIMIT, accepted).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();

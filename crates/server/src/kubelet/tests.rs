@@ -137,7 +137,8 @@ impl Server {
     ) -> Self {
         let agent = Arc::<FakeAgent>::default();
         let view = FakeView::new(snapshot(vec![]));
-        let pod_streams = PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+        let pod_streams =
+            PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _, crate::testing::wall);
         let host = Host::new(pod_streams, Arc::clone(&agent) as _, Arc::clone(&agent) as _);
         let server = bind(host).unwrap();
         let address = server.address();

@@ -1,12 +1,10 @@
 //! What goes on in a connection, and how long it may go on without progress: each holds one of the places that all
 //! clients share.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::io;
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use super::heads::{Head, Heads};
@@ -72,71 +70,32 @@ pub(super) async fn stuck(traffic: &watch::Sender<Traffic>) {
     }
 }
 
-/// A socket that tells when the client does not read, and takes heads of requests as far as there is room. It belongs
-/// below TLS, which would hide how much it reads.
-pub(super) struct Watched<S> {
-    stream: S,
+/// Tells when the client does not read, and takes heads of requests as far as there is room. It belongs below TLS, which
+/// would hide how much the client reads.
+pub(super) struct TrafficWatch {
     traffic: watch::Sender<Traffic>,
     blocked: bool,
     head: Head,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, traffic: watch::Sender<Traffic>, heads: Heads) -> Self {
-        Self { stream, traffic, blocked: false, head: Head::new(heads) }
-    }
-
-    fn wrote<T>(&mut self, polled: Poll<T>) -> Poll<T> {
-        if self.blocked != polled.is_pending() {
-            self.blocked = polled.is_pending();
-            self.traffic.send_modify(|traffic| traffic.blocked = self.blocked);
-        }
-        polled
+impl TrafficWatch {
+    pub(super) fn new(traffic: watch::Sender<Traffic>, heads: Heads) -> Self {
+        Self { traffic, blocked: false, head: Head::new(heads) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+impl serving::Watch for TrafficWatch {
+    fn arrived(&mut self, bytes: usize) -> io::Result<()> {
         let traffic = *self.traffic.borrow();
-        Poll::Ready(self.head.arrived(buffer.filled().len() - before, traffic))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(polled)
+        self.head.arrived(bytes, traffic)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.wrote(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn wrote(&mut self, _: &mut Context<'_>, waits: bool) -> io::Result<()> {
+        if self.blocked != waits {
+            self.blocked = waits;
+            self.traffic.send_modify(|traffic| traffic.blocked = waits);
+        }
+        Ok(())
     }
 }
 

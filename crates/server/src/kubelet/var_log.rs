@@ -22,7 +22,7 @@ use crate::unsent;
 const ROOT: &str = "/var/log";
 
 /// Bytes a read.
-const BLOCK: usize = unsent::PIECE as usize;
+const BLOCK: usize = unsent::PIECE;
 
 #[derive(Debug)]
 enum Found {

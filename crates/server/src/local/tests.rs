@@ -201,7 +201,7 @@ async fn logs_and_streams_of_pods_are_served_as_on_10250() {
     let mut status = running();
     status["containerStatuses"][0]["containerID"] = "containerd://w".into();
     let view = FakeView::new(snapshot(vec![pod("web", status)]));
-    let pod_streams = PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _);
+    let pod_streams = PodStreams::new(Arc::clone(&view) as _, Arc::clone(&agent) as _, crate::testing::wall);
     let server = tokio::spawn(LocalSocket::bind(folder.path()).unwrap().serve(pod_streams));
     let served = Served { folder, view, server };
     let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";

@@ -20,7 +20,7 @@ use crate::files::{self, OpenError, blocking};
 use crate::unsent;
 
 /// Bytes a read.
-const BLOCK: usize = unsent::PIECE as usize;
+const BLOCK: usize = unsent::PIECE;
 
 /// How long a runtime may go on writing to a log after it has begun the next one: the last rows are still on their
 /// way through its buffers.
@@ -95,10 +95,13 @@ impl LogStream {
         let mode = match follow {
             None => Mode::Once(size),
             Some((watch, ended)) => {
-                let folder = path.parent().unwrap_or(Path::new("/"));
-                let watched = watch.folder(folder);
-                let watched =
-                    watched.map_err(|source| LogError::Watch { path: folder.to_owned(), source })?;
+                let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+                let watch = watch.clone();
+                let watched = blocking(move || {
+                    let watched = watch.folder(&folder);
+                    watched.map_err(|source| LogError::Watch { path: folder, source })
+                })
+                .await?;
                 Mode::Follow(Follower { watched, ended, over: None, waited: false, next: None })
             }
         };

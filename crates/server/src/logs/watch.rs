@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// All followers' folders. Nothing is opened before the first follower comes.
-#[derive(Debug, Default)]
-pub(crate) struct LogWatch(Mutex<Option<Instance>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogWatch(Arc<Mutex<Option<Arc<Instance>>>>);
 
 struct Instance {
     watches: Watches,
@@ -21,7 +21,14 @@ struct Instance {
 }
 
 #[derive(Debug, Default)]
-struct Folders(Mutex<HashMap<WatchDescriptor, Folder>>);
+struct Folders(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    folders: HashMap<WatchDescriptor, Folder>,
+    /// How many watches were taken away.
+    removed: u64,
+}
 
 #[derive(Debug)]
 struct Folder {
@@ -38,32 +45,44 @@ pub(super) struct Watched {
 }
 
 impl LogWatch {
-    /// Watches `folder`, together with everybody who does so already.
+    /// Watches `folder`, together with everybody who does so already; blocks while its disk does not answer.
+    ///
+    /// Must be called within a tokio runtime.
     pub(super) fn folder(&self, folder: &Path) -> io::Result<Watched> {
-        let mut instance = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let instance = match &mut *instance {
-            Some(instance) => instance,
-            none => none.insert(Instance::open()?),
-        };
+        let instance = self.instance()?;
         let mask = WatchMask::MODIFY
             | WatchMask::CREATE
             | WatchMask::MOVE
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        // Under the lock, so that nobody takes the watch away in between.
-        let mut folders = instance.folders.lock();
-        let descriptor = instance.watches.add(folder, mask)?;
-        let entry = folders
-            .entry(descriptor.clone())
-            .or_insert_with(|| Folder { changes: watch::channel(()).0, followers: 0 });
-        entry.followers += 1;
-        Ok(Watched {
-            changes: entry.changes.subscribe(),
-            watches: instance.watches.clone(),
-            folders: Arc::clone(&instance.folders),
-            descriptor,
-        })
+        let mut watches = instance.watches.clone();
+        loop {
+            // Not under the lock, which whoever reads events needs.
+            let removed = instance.folders.lock().removed;
+            let descriptor = watches.add(folder, mask)?;
+            let mut known = instance.folders.lock();
+            if known.removed != removed {
+                // Perhaps it was this one.
+                continue;
+            }
+            let entry = known
+                .folders
+                .entry(descriptor.clone())
+                .or_insert_with(|| Folder { changes: watch::channel(()).0, followers: 0 });
+            entry.followers += 1;
+            let changes = entry.changes.subscribe();
+            drop(known);
+            return Ok(Watched { changes, watches, folders: Arc::clone(&instance.folders), descriptor });
+        }
+    }
+
+    fn instance(&self) -> io::Result<Arc<Instance>> {
+        let mut instance = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(match &mut *instance {
+            Some(instance) => instance,
+            none => none.insert(Arc::new(Instance::open()?)),
+        }))
     }
 }
 
@@ -90,18 +109,19 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Folders {
-    fn lock(&self) -> MutexGuard<'_, HashMap<WatchDescriptor, Folder>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let mut folders = self.folders.lock();
-        let Some(folder) = folders.get_mut(&self.descriptor) else { return };
+        let mut known = self.folders.lock();
+        let Some(folder) = known.folders.get_mut(&self.descriptor) else { return };
         folder.followers -= 1;
         if folder.followers == 0 {
-            folders.remove(&self.descriptor);
+            known.folders.remove(&self.descriptor);
+            known.removed += 1;
             // The folder may be gone, and the watch with it.
             let _gone = self.watches.remove(self.descriptor.clone());
         }
@@ -110,7 +130,7 @@ impl Drop for Watched {
 
 async fn read(mut events: EventStream<Vec<u8>>, folders: Arc<Folders>) {
     while let Some(event) = events.next().await {
-        let mut folders = folders.lock();
+        let folders = &mut folders.lock().folders;
         match event {
             Ok(event) if event.mask.contains(EventMask::IGNORED) => {
                 // With the sender gone its followers know that nothing will be told any more.

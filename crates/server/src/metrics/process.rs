@@ -1,4 +1,4 @@
-//! `process_*`: the agent's own process, as Prometheus' client libraries write it.
+//! `process_*`: the agent's own process, as Prometheus' client libraries write it. What is read of `/proc` waits for no disk.
 
 use std::fs;
 

@@ -137,11 +137,11 @@ async fn reader(
                 }
             }
             Frame::Ended(stream) => close(streams, stream),
-            Frame::Ping(id) if id.is_multiple_of(2) => {
+            Frame::Ping(id) => {
                 // When so much waits to be written that there is no room, the other side hears of us anyway.
                 let _full = pongs.upgrade().map(|pongs| pongs.try_send(spdy::pong(id)));
             }
-            Frame::Ping(_) | Frame::Other => {}
+            Frame::Other => {}
         }
     }
 }

@@ -112,7 +112,8 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Fram
         (SYN_REPLY | HEADERS, Some(id)) if ended => Frame::Ended(id),
         (SYN_REPLY, Some(id)) => Frame::Reply(id),
         (RST_STREAM, Some(id)) => Frame::Ended(id),
-        (PING, Some(id)) => Frame::Ping(id),
+        // The server's have even numbers; the others are our own, sent back.
+        (PING, Some(id)) if id.is_multiple_of(2) => Frame::Ping(id),
         _ => Frame::Other,
     })
 }
@@ -138,7 +139,7 @@ mod tests {
         let sent = [
             data(5, b"hello", false),
             data(5, b"", true),
-            pong(7),
+            pong(8),
             control(SYN_REPLY, b"\0\0\0\x09whatever"),
             control(RST_STREAM, b"\0\0\0\x05\0\0\0\x01"),
             control(4, b"\0\0\0\0"),
@@ -149,7 +150,7 @@ mod tests {
         for expected in [
             Frame::Data { stream: 5, bytes: b"hello".to_vec(), ended: false },
             Frame::Data { stream: 5, bytes: vec![], ended: true },
-            Frame::Ping(7),
+            Frame::Ping(8),
             Frame::Reply(9),
             Frame::Ended(5),
             Frame::Other,

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use kube_model::Timestamp;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 
 use super::TlsError;
@@ -18,7 +19,7 @@ const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 const BACKDATED: Duration = Duration::from_secs(3600);
 
 /// The files of the pair in `folder`, made if there are none.
-pub(super) fn pair(folder: &Path, host_name: &str) -> Result<(PathBuf, PathBuf), TlsError> {
+pub(super) fn pair(folder: &Path, host_name: &str, now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
     let certificate = folder.join("kubelet.crt");
     let key = folder.join("kubelet.key");
     match (File::open(&certificate), File::open(&key)) {
@@ -26,7 +27,7 @@ pub(super) fn pair(folder: &Path, host_name: &str) -> Result<(PathBuf, PathBuf),
         (Ok(_), Err(source)) => return Err(TlsError::HalfAPair { path: key, source }),
         (Err(source), Ok(_)) => return Err(TlsError::HalfAPair { path: certificate, source }),
         (Err(_), Err(_)) => {
-            let (made, made_key) = make(host_name)
+            let (made, made_key) = make(host_name, now)
                 .map_err(|source| TlsError::Make { host_name: host_name.to_owned(), source })?;
             // Nobody else may replace the pair, whatever the umask.
             DirBuilder::new()
@@ -45,9 +46,9 @@ pub(super) fn pair(folder: &Path, host_name: &str) -> Result<(PathBuf, PathBuf),
     Ok((certificate, key))
 }
 
-fn make(host_name: &str) -> Result<(String, String), rcgen::Error> {
+fn make(host_name: &str, now: Timestamp) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(vec![host_name.to_owned()])?;
-    let now = SystemTime::from(crate::wall());
+    let now = SystemTime::from(now);
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + VALIDITY).into();
     params.distinguished_name.push(DnType::CommonName, host_name);

@@ -1,17 +1,14 @@
 //! Deletion of one pod and of many.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use kube_model::yaml;
 use serde::Deserialize as _;
 use serde_json::json;
 
-use super::super::client::Client;
-use super::super::negotiate::{self, Wanted};
 use super::super::query::{self, ListOptions, Query};
-use super::super::{Answer, At, Shared, body, key};
+use super::super::write::Write;
+use super::super::{Answer, At, key, negotiate};
 use super::{FIELDS, Selection};
 use crate::error::ApiError;
 use crate::store::Preconditions;
@@ -24,6 +21,11 @@ struct Deletion {
 }
 
 impl Deletion {
+    async fn of(write: &mut Write) -> Result<Self, ApiError> {
+        let text = write.text_if_any().await?;
+        Self::read(&write.query, &text.bytes)
+    }
+
     /// From the body if there is one, else from the query.
     fn read(query: &Query, text: &[u8]) -> Result<Self, ApiError> {
         if text.trim_ascii().is_empty() {
@@ -52,42 +54,23 @@ impl Deletion {
     }
 }
 
-pub(in crate::rest) async fn delete(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    wanted: Wanted,
-    query: Query,
-    client: Client,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let text = body::read_if_any(&api, &headers, body).await?;
-    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
-    let object = api.store.delete(key(at), preconditions, grace, dry_run).await?;
-    client.changed("delete", &object, dry_run);
-    Ok(wanted.no_table().answer(StatusCode::OK, &object))
+pub(in crate::rest) async fn delete(At(at): At<(String, String)>, mut write: Write) -> Answer {
+    let Deletion { preconditions, grace, dry_run } = Deletion::of(&mut write).await?;
+    let object = write.api.store.delete(key(at), preconditions, grace, dry_run).await?;
+    write.answer("delete", StatusCode::OK, &object, dry_run, &[])
 }
 
 /// Deletes the pushed pods that are selected. Those of other sources stay, with a warning.
-pub(in crate::rest) async fn delete_all(
-    State(api): Shared,
-    At(namespace): At<String>,
-    wanted: Wanted,
-    query: Query,
-    client: Client,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let selection =
-        Selection { namespace: Some(namespace), name: None, options: ListOptions::read(&query, FIELDS)? };
-    let text = body::read_if_any(&api, &headers, body).await?;
-    let Deletion { preconditions, grace, dry_run } = Deletion::read(&query, &text.bytes)?;
+pub(in crate::rest) async fn delete_all(At(namespace): At<String>, mut write: Write) -> Answer {
+    let options = ListOptions::read(&write.query, FIELDS)?;
+    let selection = Selection { namespace: Some(namespace), name: None, options };
+    let Deletion { preconditions, grace, dry_run } = Deletion::of(&mut write).await?;
     let (mut deleted, mut warnings) = (Vec::new(), Vec::new());
-    let (objects, _) = api.store.list();
+    let (objects, _) = write.api.store.list();
     for object in objects.iter().filter(|object| selection.matches(object)) {
-        match api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
+        match write.api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
             Ok(object) => {
-                client.changed("delete", &object, dry_run);
+                write.client.changed("delete", &object, dry_run);
                 deleted.push(object);
             }
             // It went by itself.
@@ -97,5 +80,5 @@ pub(in crate::rest) async fn delete_all(
         }
     }
     let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": deleted });
-    Ok(negotiate::warn(wanted.no_table().answer(StatusCode::OK, &list), &warnings))
+    Ok(negotiate::warn(write.wanted.no_table().answer(StatusCode::OK, &list), &warnings))
 }

@@ -2,38 +2,28 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use kube_model::core::Pod;
 use kube_model::{PodKey, Timestamp};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::super::client::Client;
-use super::super::negotiate::{self, Wanted};
-use super::super::query::{Query, WriteOptions};
-use super::super::{Answer, At, Shared, body, key};
+use super::super::query::WriteOptions;
+use super::super::write::Write;
+use super::super::{Answer, At, body, key};
 use super::{complete, must_be_in, must_be_named};
 use crate::error::ApiError;
 use crate::patch::{self, PatchType};
 use manifest::submitted::{self, Submitted};
 
-pub(in crate::rest) async fn patch(
-    State(api): Shared,
-    At(at): At<(String, String)>,
-    wanted: Wanted,
-    query: Query,
-    client: Client,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let options = WriteOptions::read(&query)?;
-    let kind = patch_type(&headers, &options)?;
-    let text = body::read(&api, &headers, body).await?;
+pub(in crate::rest) async fn patch(At(at): At<(String, String)>, mut write: Write) -> Answer {
+    let options = WriteOptions::read(&write.query)?;
+    let kind = patch_type(&write.headers, &options)?;
+    let text = write.text().await?;
     let (key, dry_run) = (key(at), options.dry_run);
-    let manager = client.manager.clone();
+    let manager = write.client.manager.clone();
     let patch = Arc::new(Patch::read(key.clone(), kind, manager, &text.bytes, options)?);
+    let api = &write.api;
     let (warn, warned) = oneshot::channel();
     let of_old = Arc::clone(&patch);
     let change = move |old: &Pod| {
@@ -51,8 +41,7 @@ pub(in crate::rest) async fn patch(
         }
         Err(error) => return Err(error.into()),
     };
-    client.changed(verb, &object, dry_run);
-    Ok(negotiate::warn(wanted.no_table().answer(code, &object), &warnings))
+    write.answer(verb, code, &object, dry_run, &warnings)
 }
 
 /// A patch that was sent.

@@ -189,7 +189,11 @@ async fn an_address_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap();
     let agent = Arc::<FakeAgent>::default();
     let view = FakeView::new(snapshot(vec![]));
-    let host = Host::new(PodStreams::new(view, Arc::clone(&agent) as _), Arc::clone(&agent) as _, agent);
+    let host = Host::new(
+        PodStreams::new(view, Arc::clone(&agent) as _, crate::testing::wall),
+        Arc::clone(&agent) as _,
+        agent,
+    );
     let error = KubeletServer::bind_read_only(address, host).unwrap_err();
     assert_eq!(error.to_string(), format!("listening on {address}"));
 }
