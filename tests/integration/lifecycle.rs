@@ -195,7 +195,7 @@ containers:
   command: [sleep, '3600']
 ";
         let plain = manifest("web", spec).replace("  name: web\n", "  name: web\n  uid: mine\n");
-        let mounts = "  volumes:\n  - {name: data, emptyDir: {}}\n";
+        let mounts = "  volumes:\n  - {name: data, nfs: {server: s, path: /}}\n";
         let named = format!("{plain}{mounts}").replacen("  - name: other", "    volumeMounts: [{name: data, mountPath: /data}]\n  - name: other", 1);
         let write = |node: &Node, text: &str| node.agent.write_manifest("web.yaml", text).unwrap();
         write(&node, &plain);
@@ -204,7 +204,7 @@ containers:
         node.agent.kill9();
         write(&node, &named);
         node.agent.start_again().unwrap();
-        let why = "spec.volumes[data].emptyDir: volumes are not supported yet";
+        let why = "spec.volumes[data].nfs: volumes of this kind are not supported yet";
         node.until_event("web", "Unsupported", why);
         let pod = node.until_ready("web");
         assert_eq!(["app", "other"].map(|name| id_of(status_of(&pod, name))), ids);

@@ -26,3 +26,4 @@ mod sources;
 mod stuck;
 mod survey;
 mod survival;
+mod volumes;

@@ -24,11 +24,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("ports-hostport", "takes a fixed port of the machine"),
     ("too-much-cpu", "how much is missing depends on the other pods: see allocatable.rs"),
     // What the agent does not do yet.
-    ("emptydir-kinds", "volumes"),
-    ("hostpath-wrong-type", "volumes"),
-    ("image-volume", "volumes"),
-    ("recursive-readonly", "volumes"),
-    ("subpath", "volumes"),
+    (
+        "hostpath-wrong-type",
+        "its container says why it waits, which the kubelet leaves to an event: see volumes/recorded.rs",
+    ),
+    ("image-volume", "image volumes"),
+    ("recursive-readonly", "only one line of containerd can: see volumes/recorded.rs"),
+    ("subpath", "parts of volumes"),
     ("userns", "user namespaces"),
 ];
 

@@ -22,6 +22,7 @@ use apiserver_sync::client::{self, Access, Limit, RestConfig};
 use apiserver_sync::events::{self, Recorder};
 use apiserver_sync::objects::{Objects, Strategy};
 use apiserver_sync::services::Services;
+use apiserver_sync::tokens::Tokens;
 use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
@@ -42,6 +43,7 @@ use server::pod_streams::PodStreams;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use volumes::Volumes;
 
 use crate::allocatable::NodeEvent;
 use crate::metrics::Metrics;
@@ -90,6 +92,7 @@ pub(crate) struct Cluster {
     access: Access,
     client: Client,
     objects: Objects,
+    tokens: Tokens,
     services: Services,
     recorder: Recorder,
     events: events::Sender,
@@ -108,6 +111,7 @@ pub(crate) struct Cluster {
 /// What the rest of the agent gives.
 pub(crate) struct Parts {
     pub(crate) workers: AgentWorkers,
+    pub(crate) volumes: Volumes,
     pub(crate) runtime: cri_client::Client,
     pub(crate) runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     pub(crate) node: watch::Receiver<Arc<NodeState>>,
@@ -154,6 +158,7 @@ impl Cluster {
             pods: podsource::api::spawn_held(source, other.subscribe(), stop.clone()),
             other,
             objects: Objects::new(client.clone(), strategy(&settings, &seen)),
+            tokens: Tokens::new(client.clone()),
             services: Services::watch(client.clone(), stop.clone()),
             seen,
             node: watch::Sender::new(None),
@@ -187,6 +192,11 @@ impl Cluster {
         move |(kind, reason, message)| recorder.node(kind, reason, message)
     }
 
+    /// Tokens of the pods' service accounts.
+    pub(crate) fn tokens(&self) -> Tokens {
+        self.tokens.clone()
+    }
+
     /// What containers and images take from the API server's objects.
     pub(crate) fn references(&self) -> References {
         References { objects: self.objects.clone(), services: self.services.clone() }
@@ -200,6 +210,7 @@ impl Cluster {
     /// Hears of all pods that are wanted, whenever they change.
     pub(crate) fn desired(&self) -> impl Fn(&PodManager) + use<> {
         let (objects, complete) = (self.objects.clone(), Arc::clone(&self.complete));
+        let tokens = self.tokens.clone();
         let duplicates = duplicates::Duplicates::new(self.recorder.clone());
         let known = std::sync::Mutex::new(std::collections::BTreeSet::<PodUid>::new());
         move |pods| {
@@ -212,6 +223,7 @@ impl Cluster {
                 let stays = pods.get(uid).is_some();
                 if !stays {
                     objects.unregister(uid);
+                    tokens.forget(uid);
                 }
                 stays
             });
@@ -249,7 +261,11 @@ impl Cluster {
             }
         }));
 
-        spawn(Box::pin(crate::references::follow(self.objects.clone(), parts.workers.clone())));
+        spawn(Box::pin(crate::references::follow(
+            self.objects.clone(),
+            parts.workers.clone(),
+            parts.volumes.clone(),
+        )));
         spawn(Box::pin(kuberuntime::tell_pod_cidr(parts.runtime.clone(), node.subscribe())));
         let recorder = self.recorder.clone();
         spawn(Box::pin(async move {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kube_model::view::SourceView;
 use kuberuntime::streams::CriStreams;
-use kuberuntime::{ProbeFollower, follow_probes, make_dir};
+use kuberuntime::{ProbeFollower, follow_probes, follow_volumes, make_dir};
 use node_config::Settings;
 use pleg::Pleg;
 use pod_manager::PodManager;
@@ -84,6 +84,7 @@ impl Agent {
         if let Some(cluster) = cluster {
             let parts = Parts {
                 workers: pods.workers.clone(),
+                volumes: pods.volumes.clone(),
                 runtime: pods.client.clone(),
                 runtime_view: pods.runtime_view.subscribe(),
                 node: pods.node.subscribe(),
@@ -131,7 +132,12 @@ fn claim(config: &Settings) -> Result<(LocalSocket, Option<BoundHealthz>), Start
     for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
         make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
     }
-    Ok((LocalSocket::bind(&config.root_dir)?, config.healthz.map(Healthz::bind).transpose()?))
+    let socket = LocalSocket::bind(&config.root_dir)?;
+    // What is mounted below for pods is to be seen in containers that ask for it (upstream `setupDataDirs`).
+    if let Err(error) = volume_fs::mount::make_shared(&config.root_dir) {
+        tracing::warn!("mounts made for pods are not seen in other containers: {}", util::causes(&error));
+    }
+    Ok((socket, config.healthz.map(Healthz::bind).transpose()?))
 }
 
 /// Serves the local socket, and logs where pods are pushed. Answers with the way into pods for the other servers.
@@ -171,10 +177,24 @@ fn run(
     of_cluster: Option<impl Fn(&PodManager) + Send + Sync + 'static>,
     metrics: Arc<Metrics>,
 ) {
-    let Pods { client, node, node_info, runtime_view, probes, probe_news, runtime, workers, .. } = pods;
+    let Pods {
+        client,
+        node,
+        node_info,
+        runtime_view,
+        probes,
+        probe_news,
+        runtime,
+        volumes,
+        volume_news,
+        workers,
+        ..
+    } = pods;
     let follower = Arc::new(ProbeFollower { probes, workers: workers.clone() });
     // It ends by itself, when what is known has been written down.
     phase.tasks.spawn(follow_probes(probe_news, follower, phase.stop.clone()));
+    phase.spawn(follow_volumes(volume_news, workers.clone()));
+    phase.spawn(volumes.run(phase.stop.clone()));
     let pleg = Pleg {
         client,
         workers: workers.clone(),

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use admission::{Host, NodeResources, NotNamespaced, SysctlAllowlist};
+use kube_model::downward::Allocatable;
 use kube_model::eviction::{Signal, Threshold, ThresholdValue};
 use node_config::{LoggingFormat, Settings};
 use node_reporter::Hardware;
+use pod_workers::Clock;
 use stats::machine;
 
 use crate::run::StartError;
@@ -120,7 +122,6 @@ pub(crate) fn cri(
     resources: &NodeResources,
 ) -> Result<cri_config::Settings, StartError> {
     let unsigned = |amount: i64| u64::try_from(amount).unwrap_or(0);
-    let allocatable = |name: &str| resources.allocatable.get(name).copied().unwrap_or_default();
     let mount = Path::new(CGROUP_MOUNT);
     let version = cgroups::Version::at(mount);
     let some: Vec<String> = pods_cgroup.into_iter().chain(machine::own_cgroup()).collect();
@@ -154,12 +155,23 @@ pub(crate) fn cri(
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         memory_capacity: unsigned(hardware.memory),
         hugepage_sizes: machine::hugepage_sizes(),
-        allocatable: cri_config::Allocatable {
-            milli_cpu: allocatable("cpu"),
-            memory: allocatable("memory"),
-            ephemeral_storage: allocatable("ephemeral-storage"),
-        },
+        allocatable: allocatable(resources),
     })
+}
+
+/// What volumes depend on.
+pub(crate) fn volumes(settings: &Settings, resources: &NodeResources, clock: &Clock) -> volumes::Settings {
+    let clock = clock.clone();
+    volumes::Settings {
+        pods_dir: cri_config::paths::pods_dir(&settings.root_dir),
+        allocatable: allocatable(resources),
+        now: Arc::new(move || clock.mono()),
+    }
+}
+
+fn allocatable(resources: &NodeResources) -> Allocatable {
+    let of = |name: &str| resources.allocatable.get(name).copied().unwrap_or_default();
+    Allocatable { milli_cpu: of("cpu"), memory: of("memory"), ephemeral_storage: of("ephemeral-storage") }
 }
 
 /// `/var/log/containers` beside `/var/log/pods`.

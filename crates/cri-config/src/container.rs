@@ -64,6 +64,22 @@ pub fn container_config(
     build(inputs, spec, env, settings).map_err(refuse)
 }
 
+/// The variables of a container with their values, as the paths in its volumes may refer to them (`subPathExpr`).
+///
+/// # Errors
+/// A variable of which nothing can be made.
+pub fn variables(
+    pod: &Pod,
+    container: &Container,
+    pod_ips: &[IpAddr],
+    settings: &Settings,
+    references: Option<&References<'_>>,
+) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
+    let Some(spec) = &pod.spec else { return Ok(BTreeMap::new()) };
+    let pod_ips = if pod::host_network(spec) { &settings.node_ips } else { pod_ips };
+    Ok(Env::new(pod, spec, container, pod_ips, settings, references)?.into_variables())
+}
+
 fn build(
     inputs: ContainerInputs<'_>,
     spec: &PodSpec,

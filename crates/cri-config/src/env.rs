@@ -62,6 +62,11 @@ impl Env {
         Ok(env)
     }
 
+    /// All of them, for who expands something else with them.
+    pub(crate) fn into_variables(self) -> BTreeMap<String, Vec<u8>> {
+        self.variables
+    }
+
     /// Adds variables that give way to all others. No variable's value refers to them.
     pub(crate) fn underlay(&mut self, weaker: &BTreeMap<String, String>) {
         for (name, value) in weaker {

@@ -26,7 +26,7 @@ pub mod termination;
 mod test_pods;
 mod unsupported;
 
-pub use container::{ContainerInputs, container_config};
+pub use container::{ContainerInputs, container_config, variables};
 pub use error::ConfigError;
 pub use extras::{ContainerExtras, Cpuset};
 pub use kube_model::downward::Allocatable;

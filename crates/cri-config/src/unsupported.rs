@@ -24,7 +24,8 @@ impl fmt::Display for Unsupported {
 
 /// Everything in `pod` that the agent cannot honour; empty for a pod that can be run.
 pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
-    const NO_VOLUMES: &str = "volumes are not supported yet";
+    const NO_KIND: &str = "volumes of this kind are not supported yet";
+    const NO_DEVICES: &str = "block devices are not supported yet";
     const NO_CLAIMS: &str = "dynamic resource allocation is not supported yet";
     const NO_RUNTIME_CLASS: &str = "runtime classes are not supported: they come from an API server";
 
@@ -38,13 +39,14 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     let any = |list: Option<usize>| list.is_some_and(|len| len > 0);
 
     for volume in spec.volumes.iter().flatten() {
-        add(true, &format!("volumes[{}].{}", volume.name, kind(volume)), NO_VOLUMES);
+        if let Some(field) = unsupported_kind(volume) {
+            add(true, &format!("volumes[{}].{field}", volume.name), NO_KIND);
+        }
     }
     for (kind, container) in pod::containers(spec) {
         let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
         let fields = [
-            ("volumeMounts", container.volume_mounts.as_ref().map(Vec::len), NO_VOLUMES),
-            ("volumeDevices", container.volume_devices.as_ref().map(Vec::len), NO_VOLUMES),
+            ("volumeDevices", container.volume_devices.as_ref().map(Vec::len), NO_DEVICES),
             ("resources.claims", claims.map(Vec::len), NO_CLAIMS),
         ];
         // This is asked before each plan: no text is made of what is not there.
@@ -64,11 +66,15 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     found
 }
 
-/// The field that says what a volume is; `emptyDir` is what none of them means.
-fn kind(volume: &Volume) -> String {
+/// The field that says what a volume is, if volumes of that kind are not mounted yet. One without any is an `emptyDir`.
+fn unsupported_kind(volume: &Volume) -> Option<String> {
+    let Volume { empty_dir, host_path, config_map, secret, downward_api, projected, .. } = volume;
+    let content = config_map.is_some() || secret.is_some() || downward_api.is_some() || projected.is_some();
+    if content || empty_dir.is_some() || host_path.is_some() {
+        return None;
+    }
     let json = serde_json::to_value(volume).unwrap_or_default();
-    let mut fields = json.as_object().into_iter().flatten().map(|(name, _)| name);
-    fields.find(|name| *name != "name").map_or_else(|| "emptyDir".to_owned(), Clone::clone)
+    json.as_object()?.keys().find(|name| *name != "name").cloned()
 }
 
 #[cfg(test)]
@@ -86,14 +92,17 @@ mod tests {
             ("{}", ""),
             (r#"{"volumes":[],"hostUsers":true,"os":{"name":"linux"},"runtimeClassName":""}"#, ""),
             (
-                r#"{"volumes":[{"name":"a"},{"name":"b","emptyDir":{}},{"name":"c","image":{"reference":"i"}}]}"#,
-                "spec.volumes[a].emptyDir spec.volumes[b].emptyDir spec.volumes[c].image",
+                r#"{"volumes":[{"name":"a"},{"name":"b","emptyDir":{}},{"name":"c","image":{"reference":"i"}},
+                    {"name":"d","hostPath":{"path":"/"}},{"name":"e","configMap":{"name":"c"}},
+                    {"name":"f","secret":{}},{"name":"g","downwardAPI":{}},{"name":"h","projected":{}},
+                    {"name":"i","nfs":{"server":"s","path":"/"}}]}"#,
+                "spec.volumes[c].image spec.volumes[i].nfs",
             ),
             (
-                r#"{"initContainers":[{"name":"i","volumeMounts":[{"name":"a","mountPath":"/a"}]}],
+                r#"{"initContainers":[{"name":"i","volumeMounts":[{"name":"a","mountPath":"/a"},{"name":"a","mountPath":"/b","subPath":"s"}]}],
                     "containers":[{"name":"c","volumeDevices":[{"name":"a","devicePath":"/a"}],
                     "resources":{"claims":[{"name":"x"}]}}]}"#,
-                "spec.initContainers[i].volumeMounts spec.containers[c].volumeDevices \
+                "spec.containers[c].volumeDevices \
                  spec.containers[c].resources.claims",
             ),
             (r#"{"resourceClaims":[{"name":"x"}]}"#, "spec.resourceClaims"),

@@ -13,6 +13,7 @@ use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StartContainer, StepError};
 
+use super::providers::Variables;
 use super::references::Found;
 use super::{CriRuntime, failed};
 
@@ -92,7 +93,15 @@ impl CriRuntime {
             }
             None => None,
         };
-        let extras = self.providers.extras(pod, container).await?;
+        let variables = match refers_to_variables(container) {
+            true => {
+                let found = found.as_ref().map(Found::as_inputs);
+                cri_config::variables(pod, container, &pod_ips, node, found.as_ref())
+                    .map_err(|e| config_error(&e))?
+            }
+            false => Variables::new(),
+        };
+        let extras = self.providers.extras(pod, container, &variables).await?;
         Ok(Gathered { image_ref, image_user, restart_count, pod_ips, termination_log, found, extras })
     }
 
@@ -149,6 +158,12 @@ impl CriRuntime {
             false => sandbox.to_vec(),
         }
     }
+}
+
+/// Whether a path in a volume is made of the container's variables.
+fn refers_to_variables(container: &Container) -> bool {
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts.filter_map(|mount| mount.sub_path_expr.as_ref()).any(|expression| !expression.is_empty())
 }
 
 fn reason(reason: Reason) -> FailureReason {

@@ -21,6 +21,8 @@ mod start;
 mod stats;
 mod stop;
 pub mod streams;
+mod volume_content;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,8 +47,10 @@ pub use node_info::{NodeInfo, NodeObject, Runtime as NodeRuntime};
 pub use observe::{read, with_termination_messages};
 pub use pod_cidr::tell_pod_cidr;
 pub use probes::{AgentProbes, CriExec, ProbeFollower, ProbeNews, follow_probes, probe_news};
-pub use providers::{Extras, Provider, Providers};
+pub use providers::{Extras, Provider, Providers, Variables};
 pub use references::References;
+pub use volume_content::VolumeContent;
+pub use volumes::{VolumeMounts, follow_volumes};
 
 /// What the node is to its containers; its addresses may change.
 pub type CriConfig = Arc<ArcSwap<cri_config::Settings>>;
@@ -69,6 +73,8 @@ pub struct CriRuntime {
     pub hooks: Hooks,
     /// `None` without an API server.
     pub references: Option<References>,
+    /// The volumes of pods: also one of the [`CriRuntime::providers`].
+    pub volumes: ::volumes::Volumes,
     /// Who gives pods what they need beside images.
     pub providers: Providers,
     /// What is counted.
@@ -148,6 +154,11 @@ impl Runtime for CriRuntime {
     }
 
     async fn clean_up(&self, uid: &PodUid, key: &PodKey, extent: CleanUp) -> Result<(), StepError> {
+        if extent != CleanUp::Forgotten {
+            // Before the cgroup, as upstream: memory of a tmpfs is charged to it.
+            let taken_down = self.volumes.tear_down(uid).await;
+            taken_down.map_err(|e| failed(FailureReason::FailedKillPod, &e))?;
+        }
         if let Some(cgroups) = self.cgroups.as_ref().filter(|_| extent != CleanUp::Forgotten) {
             let began = Instant::now();
             let removed = cgroups.remove_pod(uid).await;

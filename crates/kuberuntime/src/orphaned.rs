@@ -31,6 +31,10 @@ impl CriRuntime {
         }
         for (uid, dir) in found.into_iter().filter(|(uid, _)| !workers.is_known(uid)) {
             tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
+            if let Err(error) = self.volumes.tear_down(&uid).await {
+                tracing::warn!(%uid, "{}; its directory is left", util::causes(&error));
+                continue;
+            }
             if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
                 tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left");
             }

@@ -233,7 +233,11 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
 
     /// Asks for the runtime's own view of itself and publishes it.
     async fn status(&self, version: &VersionResponse) -> Result<(), cri_client::Error> {
-        let status = self.client.status(StatusRequest::default()).await?.status.unwrap_or_default();
+        let answer = self.client.status(StatusRequest::default()).await?;
+        let default = answer.runtime_handlers.into_iter().find(|handler| handler.name.is_empty());
+        let features = default.and_then(|handler| handler.features).unwrap_or_default();
+        self.publish_features(features.recursive_read_only_mounts);
+        let status = answer.status.unwrap_or_default();
         let not_ready = |kind: &str| {
             let condition = status.conditions.iter().find(|c| c.r#type == kind && !c.status)?;
             Some(format!("{kind}=false reason:{} message:{}", condition.reason, condition.message))
@@ -242,6 +246,17 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         let network = not_ready("NetworkReady").map(|m| format!("container runtime network not ready: {m}"));
         self.publish(Some(version), down, network);
         Ok(())
+    }
+
+    /// Publishes what the runtime can do, if that changed.
+    fn publish_features(&self, recursive_read_only_mounts: bool) {
+        self.node.send_if_modified(|node| {
+            let changed = node.facts.recursive_read_only_mounts != recursive_read_only_mounts;
+            if changed {
+                Arc::make_mut(node).facts.recursive_read_only_mounts = recursive_read_only_mounts;
+            }
+            changed
+        });
     }
 
     /// Publishes how it stands with the runtime, to the pods and to those who look, if it changed.

@@ -3,7 +3,7 @@
 use kube_model::Timestamp;
 use kube_model::core::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
-    ContainerUser, LinuxContainerUser,
+    ContainerUser, LinuxContainerUser, VolumeMount, VolumeMountStatus,
 };
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_model::observed;
@@ -98,9 +98,29 @@ pub(crate) fn by_instances(cx: Context<'_>, container: &Container) -> ContainerS
 }
 
 fn one(cx: Context<'_>, kind: ContainerKind, container: &Container) -> ContainerStatus {
-    match cx.newest_two(&container.name) {
+    let mut status = match cx.newest_two(&container.name) {
         Some((newest, older)) => present(cx, kind, container, newest, older),
         None => absent(cx, kind, container),
+    };
+    if let Some(mounts) = container.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty()) {
+        status.volume_mounts = Some(mounts.iter().map(|mount| volume_mount(cx, mount)).collect());
+    }
+    status
+}
+
+/// A mount as it is: that it is read-only recursively, or is not (upstream `pkg/kubelet/kubelet_pods.go`
+/// `convertToAPIContainerStatuses`).
+fn volume_mount(cx: Context<'_>, mount: &VolumeMount) -> VolumeMountStatus {
+    let recursive = || match mount.recursive_read_only.as_deref() {
+        Some("Enabled" | "IfPossible") if cx.inputs.node.recursive_read_only_mounts => "Enabled",
+        _ => "Disabled",
+    };
+    VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        recursive_read_only: (mount.read_only == Some(true)).then(|| recursive().to_owned()),
+        volume_status: None,
     }
 }
 

@@ -178,4 +178,6 @@ pub struct NodeFacts {
     pub host_ips: Vec<IpAddr>,
     /// The runtime's name, the scheme of container IDs in a status (`containerd`).
     pub runtime_name: String,
+    /// Whether the runtime can make a mount read-only with all that is mounted below it.
+    pub recursive_read_only_mounts: bool,
 }

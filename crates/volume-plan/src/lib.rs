@@ -3,4 +3,5 @@
 pub mod container_mounts;
 pub mod empty_dir;
 pub mod payload;
+pub mod plan;
 pub mod spec;

@@ -16,7 +16,8 @@ use std::fmt;
 
 pub use content::{Content, Facts, Found, Need, Secret};
 pub use file_set::{Clash, File, FileSet, PathError};
-pub use object::{Kind, Missing, Object};
+pub use kube_model::objects::Kind;
+pub use object::{Missing, Object};
 pub use projected::{Token, only_user};
 
 /// Why a volume has no content, in the kubelet's words where it has some.

@@ -10,13 +10,14 @@ use kube_model::Monotonic;
 use kube_model::view::RuntimeView;
 use kuberuntime::{
     AgentProbes, CriConfig, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeNews,
-    Providers, PulledFor, probe_news,
+    Providers, PulledFor, VolumeContent, VolumeMounts, probe_news,
 };
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
 use pod_workers::{Clock, Context, NodeState, RuntimeDown, Workers};
 use prober::Prober;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use volumes::Volumes;
 
 use super::StartError;
 use super::machine::Machine;
@@ -40,6 +41,9 @@ pub(super) struct Pods {
     /// What the prober tells.
     pub(super) probe_news: ProbeNews,
     pub(super) runtime: Arc<CriRuntime>,
+    pub(super) volumes: Volumes,
+    /// What they tell.
+    pub(super) volume_news: mpsc::Receiver<volumes::News>,
     pub(super) workers: AgentWorkers,
 }
 
@@ -82,6 +86,10 @@ impl Pods {
             metrics: Arc::clone(&metrics.runtime),
             pulled_for: pulled_for(metrics, &clock),
         };
+        let content = VolumeContent { references: references.clone(), tokens: cluster.map(Cluster::tokens) };
+        let (volumes, volume_news) =
+            Volumes::new(settings::volumes(config, resources, &clock), Arc::new(content));
+        let mounts = VolumeMounts { volumes: volumes.clone(), node: node.subscribe() };
         let runtime = Arc::new(CriRuntime {
             files: Files {
                 root_dir: config.root_dir.clone(),
@@ -94,7 +102,8 @@ impl Pods {
             resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
             references,
-            providers: Providers(Vec::new()),
+            volumes: volumes.clone(),
+            providers: Providers(vec![Box::new(mounts)]),
             client: client.clone(),
             metrics: Arc::clone(&metrics.runtime),
         });
@@ -115,7 +124,19 @@ impl Pods {
             events: cluster.map(Cluster::event_sink),
             observer: Arc::clone(&metrics.pods) as _,
         });
-        Ok(Self { client, cri, node, node_info, runtime_view, probes, probe_news, runtime, workers })
+        Ok(Self {
+            client,
+            cri,
+            node,
+            node_info,
+            runtime_view,
+            probes,
+            probe_news,
+            runtime,
+            volumes,
+            volume_news,
+            workers,
+        })
     }
 }
 

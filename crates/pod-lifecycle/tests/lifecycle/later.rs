@@ -11,13 +11,8 @@ pub(crate) enum Part {
 
 /// Recording, half, and the reason why it does not agree yet. An entry that agrees fails the test.
 pub(crate) const LATER: &[(&str, Part, &str)] = &[
-    ("emptydir-kinds", Part::Status, "volumeMounts: come with volumes"),
-    ("hostpath-wrong-type", Part::Status, "volumeMounts: come with volumes"),
-    ("image-volume", Part::Status, "volumeMounts: come with volumes"),
     ("node-selector-mismatch", Part::Calls, "refused by admission"),
     ("node-selector-mismatch", Part::Status, "refused by admission"),
-    ("recursive-readonly", Part::Status, "volumeMounts: come with volumes"),
-    ("subpath", Part::Status, "volumeMounts: come with volumes"),
     ("sysctl-unsafe", Part::Calls, "refused by admission"),
     ("sysctl-unsafe", Part::Status, "refused by admission"),
     ("too-much-cpu", Part::Calls, "refused by admission"),

@@ -4,28 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kube_model::core::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource};
+use kube_model::objects::Kind;
 
 use super::file_set::DEFAULT_MODE;
 use super::{File, FileSet, Found, PayloadError};
-
-/// The kinds of objects that content comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `configmaps`
-    ConfigMap,
-    /// `secrets`
-    Secret,
-}
-
-/// As the API server names them in its answers.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ConfigMap => "configmap",
-            Self::Secret => "secret",
-        })
-    }
-}
 
 /// The content of a ConfigMap or Secret, held by the caller.
 #[derive(Clone, Copy)]

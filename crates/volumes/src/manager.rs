@@ -1,0 +1,335 @@
+//! The volumes of all pods: which there are, how far each is, and who is told when that changes.
+//!
+//! A pod's volumes live as long as its worker keeps them: it asks before each plan what is missing ([`Volumes::desire`]),
+//! which begins what is next, and has them taken down in the end ([`Volumes::tear_down`]). At rest there is no task and
+//! no thread for any of them; one timer stands for all that is to be tried again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube_model::core::{Pod, PodSpec, Volume};
+use kube_model::objects::Key;
+use kube_model::{Monotonic, PodUid, pod};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use volume_plan::payload;
+use volume_plan::plan::{self, Next, Operation, State};
+use volume_plan::spec::Kind;
+
+use crate::content::Content;
+use crate::set_up::{self, Done};
+use crate::settings::{PodDirs, Settings};
+
+/// News that wait for their reader. One who is late holds up operations that have ended, not those under way.
+const NEWS: usize = 64;
+
+/// All volumes of the node's pods. Cheap to clone.
+#[derive(Clone)]
+pub struct Volumes {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) content: Arc<dyn Content>,
+    pods: Mutex<BTreeMap<PodUid, Entry>>,
+    news: mpsc::Sender<News>,
+    /// Something is due at another time than before.
+    due: Notify,
+    /// An operation has ended.
+    pub(crate) ended: Notify,
+}
+
+/// The volumes of one pod.
+struct Entry {
+    pod: Arc<Pod>,
+    volumes: Vec<One>,
+    /// They are being taken down: nothing begins any more.
+    ending: bool,
+}
+
+/// One volume; its spec is looked up by the name.
+struct One {
+    name: String,
+    state: State,
+}
+
+/// Something that others are to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// What the pod lacks has changed.
+    Wake(PodUid),
+    /// An operation failed: a warning `FailedMount` of the pod, in upstream's words.
+    FailedMount(PodUid, String),
+}
+
+/// What a pod waits for before its containers may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// Which volumes, and why.
+    pub message: String,
+    /// Since when.
+    pub since: Monotonic,
+    /// When the next attempt is due, if one has failed.
+    pub until: Option<Monotonic>,
+}
+
+/// How one volume is, for those who look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its name in the pod.
+    pub name: String,
+    /// The field that says what it is.
+    pub kind: &'static str,
+    /// How far it is.
+    pub state: State,
+}
+
+impl Volumes {
+    /// Manages no volume yet. The other one is what is to be told.
+    pub fn new(settings: Settings, content: Arc<dyn Content>) -> (Self, mpsc::Receiver<News>) {
+        let (news, told) = mpsc::channel(NEWS);
+        let inner = Inner {
+            settings,
+            content,
+            pods: Mutex::default(),
+            news,
+            due: Notify::new(),
+            ended: Notify::new(),
+        };
+        (Self { inner: Arc::new(inner) }, told)
+    }
+
+    /// Wants the volumes of `pod`, and says which of them its containers have to wait for. What is to be done for them
+    /// begins. Cheap when nothing has changed; called before each plan for the pod. Within a tokio runtime.
+    pub fn desire(&self, pod: &Arc<Pod>) -> Option<Lacking> {
+        let spec = pod.spec.as_ref().filter(|spec| spec.volumes.as_ref().is_some_and(|v| !v.is_empty()))?;
+        let (uid, _) = pod::identity(pod);
+        let now = self.now();
+        let mut pods = self.pods();
+        let entry = pods.entry(uid.clone()).or_insert_with(|| Entry::new(pod, spec));
+        if !Arc::ptr_eq(&entry.pod, pod) {
+            entry.update(pod, spec, now);
+        }
+        self.advance(&uid, entry, now);
+        entry.lacking(now)
+    }
+
+    /// ConfigMaps or Secrets have changed, came or went: exactly the volumes that they stand in are looked at again.
+    pub fn changed<'a>(&self, keys: impl IntoIterator<Item = &'a Key> + Clone) {
+        let now = self.now();
+        for (uid, entry) in self.pods().iter_mut() {
+            let Entry { pod, volumes, .. } = entry;
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let mut any = false;
+            for one in volumes.iter_mut() {
+                let Some(Kind::Content(content)) = find(pod, &one.name).map(Kind::of) else { continue };
+                let needs = content.needs();
+                let concerns = |key: &Key| {
+                    let need = payload::Need::Object(key.kind, &key.name);
+                    *key.namespace == *namespace && needs.contains(&need)
+                };
+                if keys.clone().into_iter().any(concerns) {
+                    one.state.changed(now);
+                    any = true;
+                }
+            }
+            if any {
+                self.advance(uid, entry, now);
+            }
+        }
+    }
+
+    /// Begins what comes due by itself: what failed is tried again, tokens are renewed. Until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            let now = self.now();
+            let mut next: Option<Monotonic> = None;
+            for (uid, entry) in self.pods().iter_mut() {
+                if let Some(at) = self.advance(uid, entry, now) {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                }
+            }
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep(at.left(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All arms are cancel safe, and what was missed is read from the states above.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inner.due.notified() => {}
+                () = timer => {}
+            }
+        }
+    }
+
+    /// Where a volume of the pod is on the node; `None` for a kind that is not mounted.
+    pub fn host_path(&self, uid: &PodUid, volume: &Volume) -> Option<PathBuf> {
+        let kind = Kind::of(volume);
+        match kind {
+            // As it is given: what it leads to, the runtime finds.
+            Kind::HostPath(source) => Some(PathBuf::from(&source.path)),
+            _ => Some(self.dirs(uid).volume(kind.plugin_dir()?, &volume.name)),
+        }
+    }
+
+    /// How the volumes of a pod are, in the order of its spec.
+    pub fn shown(&self, uid: &PodUid) -> Vec<Shown> {
+        let pods = self.pods();
+        let Some(entry) = pods.get(uid) else { return Vec::new() };
+        let shown = |one: &One| Shown {
+            name: one.name.clone(),
+            kind: find(&entry.pod, &one.name).map_or("", |volume| Kind::of(volume).field()),
+            state: one.state.clone(),
+        };
+        entry.volumes.iter().map(shown).collect()
+    }
+
+    /// Begins what is next for each volume. Answers when something is due by itself.
+    fn advance(&self, uid: &PodUid, entry: &mut Entry, now: Monotonic) -> Option<Monotonic> {
+        let mut due: Option<Monotonic> = None;
+        if entry.ending {
+            return due;
+        }
+        for one in &mut entry.volumes {
+            match one.state.next(now) {
+                Next::Do(operation) => {
+                    one.state.begin(operation, now);
+                    let work = self.clone().operate(
+                        uid.clone(),
+                        Arc::clone(&entry.pod),
+                        one.name.clone(),
+                        operation,
+                    );
+                    tokio::spawn(work);
+                }
+                Next::At(at) => due = Some(due.map_or(at, |due| due.min(at))),
+                Next::Nothing => {}
+            }
+        }
+        due
+    }
+
+    /// One operation, from its beginning to what is told of it.
+    async fn operate(self, uid: PodUid, pod: Arc<Pod>, name: String, operation: Operation) {
+        tracing::debug!(%uid, volume = name, ?operation, "Volume operation begins");
+        let done = set_up::set_up(&self.inner, &pod, &name).await;
+        let now = self.now();
+        let (mut wake, mut message) = (false, None);
+        {
+            let mut pods = self.pods();
+            let one = pods.get_mut(&uid).and_then(|entry| entry.volumes.iter_mut().find(|v| v.name == name));
+            if let Some(one) = one {
+                let before = one.state.is_mounted();
+                match done {
+                    Done::Current { until } => one.state.succeeded(until, now),
+                    Done::Failed { error, usable } => {
+                        message = Some(format!("MountVolume.SetUp failed for volume {name:?} : {error}"));
+                        one.state.failed(error.0, usable, now);
+                    }
+                }
+                wake = !before;
+            }
+        }
+        tracing::debug!(%uid, volume = name, ?operation, failed = message.is_some(), "Volume operation ended");
+        self.inner.ended.notify_waiters();
+        self.inner.due.notify_one();
+        // Nobody listens only when the agent is going down.
+        if let Some(message) = message {
+            let _ = self.inner.news.send(News::FailedMount(uid.clone(), message)).await;
+        }
+        if wake {
+            let _ = self.inner.news.send(News::Wake(uid)).await;
+        }
+    }
+
+    /// Has nothing begin any more for a pod. Answers whether something is under way that leaves traces on the node.
+    pub(crate) fn end(&self, uid: &PodUid) -> bool {
+        let mut pods = self.pods();
+        let Some(entry) = pods.get_mut(uid) else { return false };
+        entry.ending = true;
+        let Entry { pod, volumes, .. } = entry;
+        let leaves = |one: &One| find(pod, &one.name).is_some_and(|v| Kind::of(v).plugin_dir().is_some());
+        volumes.iter().any(|one| one.state.operation().is_some() && leaves(one))
+    }
+
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        self.pods().remove(uid);
+    }
+
+    pub(crate) fn dirs(&self, uid: &PodUid) -> PodDirs {
+        PodDirs::new(&self.inner.settings, uid)
+    }
+
+    fn now(&self) -> Monotonic {
+        (self.inner.settings.now)()
+    }
+
+    fn pods(&self) -> MutexGuard<'_, BTreeMap<PodUid, Entry>> {
+        // Each holder leaves whole states behind.
+        self.inner.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(pod: &Arc<Pod>, spec: &PodSpec) -> Self {
+        let mut entry = Self { pod: Arc::clone(pod), volumes: Vec::new(), ending: false };
+        entry.add_used(spec);
+        entry
+    }
+
+    /// Goes by another version of the pod: an ephemeral container may use one more volume, and files that tell of the
+    /// pod may have to tell something else.
+    fn update(&mut self, pod: &Arc<Pod>, spec: &PodSpec, now: Monotonic) {
+        let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        let same = told(&self.pod) == told(pod) && self.pod.spec == pod.spec;
+        self.pod = Arc::clone(pod);
+        if same {
+            return;
+        }
+        self.add_used(spec);
+        for one in &mut self.volumes {
+            let kind = find(pod, &one.name).map(Kind::of);
+            if matches!(kind, Some(Kind::Content(content)) if content.tells_of_pod()) {
+                one.state.changed(now);
+            }
+        }
+    }
+
+    fn add_used(&mut self, spec: &PodSpec) {
+        let used = plan::used(spec);
+        for volume in spec.volumes.iter().flatten().filter(|volume| used.contains(volume.name.as_str())) {
+            if !self.volumes.iter().any(|one| one.name == volume.name) {
+                self.volumes.push(One { name: volume.name.clone(), state: State::default() });
+            }
+        }
+    }
+
+    fn lacking(&self, now: Monotonic) -> Option<Lacking> {
+        let missing = || self.volumes.iter().filter(|one| !one.state.is_mounted());
+        let since = missing().map(|one| match (one.state.failure(), one.state.operation()) {
+            (Some(failure), _) => failure.since,
+            (None, Some((_, since))) => since,
+            (None, None) => now,
+        });
+        let since = since.min()?;
+        let until = missing().filter_map(|one| one.state.failure().map(|failure| failure.until)).min();
+        let says = |one: &One| {
+            let kind = find(&self.pod, &one.name).map_or("", |volume| Kind::of(volume).field());
+            match one.state.failure() {
+                Some(failure) => format!("volume {:?} ({kind}): {}", one.name, failure.message),
+                None => format!("volume {:?} ({kind}) is being set up", one.name),
+            }
+        };
+        let message = missing().map(says).collect::<Vec<_>>().join("; ");
+        Some(Lacking { message, since, until })
+    }
+}
+
+/// A volume of the pod, by its name.
+pub(crate) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Volume> {
+    pod.spec.as_ref()?.volumes.as_ref()?.iter().find(|volume| volume.name == name)
+}

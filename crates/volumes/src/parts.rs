@@ -1,0 +1,55 @@
+//! Parts of volumes (`subPath`), each mounted at a place of its own for one container: what is mounted is what was found,
+//! whatever a container makes of the path meanwhile (upstream `pkg/volume/util/subpath`).
+
+use std::path::{Path, PathBuf};
+
+use kube_model::PodUid;
+use kube_model::core::Volume;
+use volume_fs::sub_path;
+use volume_plan::container_mounts::SubPath;
+use volume_plan::spec::Kind;
+
+use crate::blocking::{self, On};
+use crate::manager::Volumes;
+
+/// Why a container cannot have a part of a volume: in upstream's words, with the cause behind them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PartError(String);
+
+impl Volumes {
+    /// Mounts a part of a volume for a container, whose `index`-th mount it is, and answers with the place. It stays until
+    /// the pod's volumes are taken down; one that is mounted already is looked at again.
+    ///
+    /// # Errors
+    /// It leads out of the volume, is not there, or cannot be mounted.
+    pub async fn part(
+        &self,
+        uid: &PodUid,
+        volume: &Volume,
+        container: &str,
+        index: usize,
+        part: &SubPath<'_>,
+    ) -> Result<PathBuf, PartError> {
+        let (name, path, create) = (volume.name.clone(), part.path.as_ref().to_owned(), part.create);
+        let Some(whole) = self.host_path(uid, volume) else {
+            return Err(PartError(format!("volume {name:?} is of a kind that is not mounted")));
+        };
+        let place = self.dirs(uid).subpaths().join(&name).join(container).join(index.to_string());
+        let on = if matches!(Kind::of(volume), Kind::HostPath(_)) { On::Elsewhere } else { On::OwnDisk };
+        let (target, container) = (place.clone(), container.to_owned());
+        let work = move || {
+            let mounted = sub_path::mount(&whole, Path::new(&path), create, &target);
+            mounted.map_err(|error| {
+                let what = match std::fs::metadata(whole.join(&path)) {
+                    Ok(_) => "failed to prepare subPath",
+                    Err(_) => "failed to create subPath directory",
+                };
+                let cause = util::causes(&error);
+                PartError(format!("{what} for volumeMount {name:?} of container {container:?}: {cause}"))
+            })
+        };
+        blocking::run(on, work).await.map_err(PartError)??;
+        Ok(place)
+    }
+}

@@ -1,0 +1,124 @@
+//! A pod's volumes are taken down: by what is on the node, not by what is remembered, so that what an earlier run or
+//! another kubelet has left goes, too.
+//!
+//! Nothing is deleted across a mount. A mount that no volume of a known kind accounts for stays, and holds up the removal
+//! of the pod's folder with an error that names it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kube_model::PodUid;
+use volume_fs::mount::{self, Unmount};
+use volume_fs::{MountTable, remove_tree, sub_path};
+
+use crate::blocking::{self, On};
+use crate::error::TearDownError;
+use crate::manager::Volumes;
+use crate::settings::PodDirs;
+
+/// The kinds whose mounts are a file system of their own, which goes with the volume.
+const IN_MEMORY: [&str; 4] = [
+    "kubernetes.io~empty-dir",
+    "kubernetes.io~secret",
+    "kubernetes.io~downward-api",
+    "kubernetes.io~projected",
+];
+/// On the disk.
+const ON_DISK: &str = "kubernetes.io~configmap";
+
+impl Volumes {
+    /// Takes down all volumes of a pod of which nothing runs any more, be it wanted still or not, and forgets them. What
+    /// is under way for them ends first. May be done again, and for a pod that nobody asked for.
+    ///
+    /// # Errors
+    /// What is left. It is to be tried again later.
+    pub async fn tear_down(&self, uid: &PodUid) -> Result<(), TearDownError> {
+        loop {
+            // Before the look: an operation that ends in between is not missed.
+            let mut ended = std::pin::pin!(self.inner.ended.notified());
+            ended.as_mut().enable();
+            if !self.end(uid) {
+                break;
+            }
+            ended.await;
+        }
+        let dirs = self.dirs(uid);
+        blocking::run(On::OwnDisk, move || take_down(&dirs)).await.map_err(TearDownError::CutOff)??;
+        self.forget(uid);
+        Ok(())
+    }
+}
+
+fn take_down(dirs: &PodDirs) -> Result<(), TearDownError> {
+    let volumes = dirs.volumes();
+    if !is_there(&volumes) && !is_there(&dirs.subpaths()) {
+        // The usual case of a pod without any: nothing is read.
+        return Ok(());
+    }
+    subpaths(&dirs.subpaths())?;
+    let mut first = None;
+    for plugin in entries(&volumes)? {
+        for volume in entries(&plugin)? {
+            // One that stays does not keep the others.
+            if let Err(error) = one(dirs, &plugin, &volume) {
+                first = first.or(Some(error));
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Parts of volumes that were mounted for containers go before the volumes that they are of.
+fn subpaths(dir: &Path) -> Result<(), TearDownError> {
+    for volume in entries(dir)? {
+        sub_path::unmount_all(&volume, Unmount::Now)?;
+    }
+    Ok(remove_tree(dir)?)
+}
+
+fn one(dirs: &PodDirs, plugin: &Path, volume: &Path) -> Result<(), TearDownError> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (plugin, volume_name) = (name(plugin), name(volume));
+    let table = MountTable::read()?;
+    let own = table.at(volume);
+    let in_memory = IN_MEMORY.contains(&plugin.as_str());
+    if !in_memory && plugin != ON_DISK {
+        return match own {
+            Some(_) => Err(TearDownError::Foreign(volume.display().to_string())),
+            // What its plugin had unmounted before.
+            None => Ok(remove_tree(volume)?),
+        };
+    }
+    // What a container has mounted in there for others to see is not the volume's.
+    let inner = table.below(volume).find(|mounted| mounted.point != volume);
+    if let Some(inner) = inner {
+        return Err(TearDownError::Mounted(inner.point.display().to_string()));
+    }
+    if let Some(own) = own {
+        let is_ours = in_memory && matches!(own.fs_type.as_str(), "tmpfs" | "hugetlbfs");
+        if !is_ours {
+            return Err(TearDownError::Mounted(volume.display().to_string()));
+        }
+        mount::unmount(volume, Unmount::Now)?;
+    }
+    // First the mark, as upstream: a volume without one is made anew.
+    for mark in [volume_name.clone(), format!("wrapped_{volume_name}")] {
+        remove_tree(&dirs.empty_dir_mark(&mark))?;
+    }
+    Ok(remove_tree(volume)?)
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, TearDownError> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(TearDownError::Io { action: "reading", path: dir.to_owned(), source: error }),
+    }
+}

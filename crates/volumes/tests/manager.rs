@@ -1,0 +1,220 @@
+//! A pod's volumes from the first look to the last, on a disk of its own; who holds what they are made of is a fake.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kube_model::core::Pod;
+use kube_model::objects::{Key, Kind, Object};
+use kube_model::{Monotonic, PodUid};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use volume_plan::payload;
+use volumes::{Content, ContentError, News, Settings, Token, Volumes};
+
+/// No step takes that long.
+const SOON: Duration = Duration::from_secs(30);
+
+/// ConfigMaps by name; a name that stands for `None` cannot be read.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<BTreeMap<String, Option<Arc<Object>>>>>);
+
+impl Held {
+    fn set(&self, name: &str, value: &str) {
+        let data = [("key".to_owned(), value.as_bytes().to_vec())].into();
+        self.0.lock().unwrap().insert(name.to_owned(), Some(Arc::new(Object { data, ..Object::default() })));
+    }
+}
+
+impl Content for Held {
+    fn object<'a>(
+        &'a self,
+        _: &'a Pod,
+        kind: Kind,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Object>, ContentError>> {
+        let found = self.0.lock().unwrap().get(name).cloned();
+        Box::pin(std::future::ready(match found {
+            Some(Some(object)) => Ok(object),
+            Some(None) => Err(ContentError::Unavailable("the server is away".to_owned())),
+            None => Err(ContentError::NotFound(format!("{kind} {name:?} not found"))),
+        }))
+    }
+
+    fn token<'a>(&'a self, _: &'a Pod, _: payload::Token<'a>) -> BoxFuture<'a, Result<Token, ContentError>> {
+        Box::pin(std::future::ready(Err(ContentError::Unavailable("none".to_owned()))))
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    held: Held,
+    volumes: Volumes,
+    news: mpsc::Receiver<News>,
+    stop: CancellationToken,
+}
+
+impl World {
+    fn new(held: Held) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::on(dir, held)
+    }
+
+    /// As a run of the agent that starts with what an earlier one has left.
+    fn on(dir: tempfile::TempDir, held: Held) -> Self {
+        let start = Instant::now();
+        let settings = Settings {
+            pods_dir: dir.path().join("pods"),
+            allocatable: Default::default(),
+            now: Arc::new(move || Monotonic::after_start(start.elapsed())),
+        };
+        let (volumes, news) = Volumes::new(settings, Arc::new(held.clone()));
+        let stop = CancellationToken::new();
+        tokio::spawn(volumes.clone().run(stop.clone()));
+        Self { dir, held, volumes, news, stop }
+    }
+
+    fn restarted(self) -> Self {
+        self.stop.cancel();
+        Self::on(self.dir, self.held)
+    }
+
+    async fn news(&mut self) -> News {
+        tokio::time::timeout(SOON, self.news.recv()).await.unwrap().unwrap()
+    }
+
+    /// Looks again at each news until the pod lacks nothing.
+    async fn until_mounted(&mut self, pod: &Arc<Pod>) {
+        while let Some(lacking) = self.volumes.desire(pod) {
+            let told = tokio::time::timeout(SOON, self.news.recv()).await;
+            told.unwrap_or_else(|_| panic!("still lacking: {lacking:?}")).unwrap();
+        }
+    }
+
+    fn changed(&self, name: &str) {
+        self.volumes.changed(&[Key { kind: Kind::ConfigMap, namespace: "ns".into(), name: name.into() }]);
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("pods/u/volumes/kubernetes.io~configmap/config/key")
+    }
+
+    async fn until_file_is(&self, want: &str) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let found = fs::read_to_string(self.file()).unwrap_or_default();
+            if found == want {
+                return;
+            }
+            assert!(Instant::now() < deadline, "found {found:?}, wanted {want:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn pod() -> Arc<Pod> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {
+                "containers": [{"name": "c", "volumeMounts": [
+                    {"name": "config", "mountPath": "/config"}, {"name": "data", "mountPath": "/data"}]}],
+                "volumes": [{"name": "config", "configMap": {"name": "c"}}, {"name": "data", "emptyDir": {}},
+                    {"name": "unused", "emptyDir": {}}],
+            },
+        }))
+        .unwrap(),
+    )
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[tokio::test]
+async fn what_is_missing_is_told_and_comes_as_soon_as_it_is_there() {
+    let mut world = World::new(Held::default());
+    let pod = pod();
+    assert!(world.volumes.desire(&pod).is_some());
+    let failed = "MountVolume.SetUp failed for volume \"config\" : configmap \"c\" not found";
+    loop {
+        match world.news().await {
+            News::FailedMount(uid, message) => {
+                assert_eq!((uid.as_str(), message.as_str()), ("u", failed));
+                break;
+            }
+            News::Wake(_) => {}
+        }
+    }
+    let lacking = world.volumes.desire(&pod).unwrap();
+    assert!(lacking.message.contains("configmap \"c\" not found"), "{lacking:?}");
+    assert!(lacking.until.is_some(), "{lacking:?}");
+
+    world.held.set("c", "one");
+    world.changed("other");
+    world.changed("c");
+    world.until_mounted(&pod).await;
+    assert_eq!(fs::read_to_string(world.file()).unwrap(), "one");
+    assert!(!world.dir.path().join("pods/u/volumes/kubernetes.io~empty-dir/unused").exists());
+}
+
+#[tokio::test]
+async fn content_follows_its_changes_and_the_last_good_one_stays() {
+    let held = Held::default();
+    held.set("c", "one");
+    let mut world = World::new(held);
+    let pod = pod();
+    world.until_mounted(&pod).await;
+    world.held.set("c", "two");
+    world.changed("c");
+    world.until_file_is("two").await;
+
+    // The server is away, and the agent starts anew: the pod has what it had.
+    world.held.0.lock().unwrap().insert("c".to_owned(), None);
+    let mut world = world.restarted();
+    world.until_mounted(&pod).await;
+    assert_eq!(fs::read_to_string(world.file()).unwrap(), "two");
+
+    world.held.set("c", "three");
+    world.changed("c");
+    world.until_file_is("three").await;
+}
+
+#[tokio::test]
+async fn volumes_are_taken_down_by_what_is_on_disk() {
+    let held = Held::default();
+    held.set("c", "one");
+    let mut world = World::new(held);
+    let pod = pod();
+    world.until_mounted(&pod).await;
+    let uid = PodUid::from("u");
+    // Another run knows nothing of them.
+    let world = world.restarted();
+    world.volumes.tear_down(&uid).await.unwrap();
+    world.volumes.tear_down(&uid).await.unwrap();
+    let volumes = world.dir.path().join("pods/u/volumes");
+    for plugin in ["kubernetes.io~configmap", "kubernetes.io~empty-dir"] {
+        assert!(is_empty(&volumes.join(plugin)), "{plugin}");
+    }
+    assert!(world.volumes.shown(&uid).is_empty());
+}
+
+#[tokio::test]
+async fn a_volume_of_a_plugin_that_is_not_ours_goes_only_if_nothing_is_mounted() {
+    let world = World::new(Held::default());
+    let left = world.dir.path().join("pods/u/volumes/kubernetes.io~csi/v");
+    fs::create_dir_all(&left).unwrap();
+    world.volumes.tear_down(&PodUid::from("u")).await.unwrap();
+    assert!(!left.exists());
+}

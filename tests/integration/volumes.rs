@@ -1,0 +1,5 @@
+//! Volumes on real containerd: what pods find in them, and what stays on the node.
+
+mod disk;
+mod recorded;
+mod survival;
