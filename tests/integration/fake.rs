@@ -68,8 +68,8 @@ impl FakeNode {
     /// Waits until `explain` says this.
     pub(crate) fn until_told(&self, name: &str, text: &str) {
         eventually(&format!("`explain {name}` says {text:?}"), || {
-            let told = self.agent.ask(&["explain", name]).map_err(|e| e.to_string())?;
-            if told.contains(text) { Ok(()) } else { Err(told) }
+            let explained = self.agent.ask(&["explain", name]).map_err(|e| e.to_string())?;
+            if explained.contains(text) { Ok(()) } else { Err(explained) }
         });
     }
 }

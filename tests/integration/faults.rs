@@ -129,8 +129,8 @@ on_both_lines! {
         let pods = root.join("pods").display().to_string();
         eventually("`explain` names the path and what is wrong with it", || {
             let text = node.agent.ask(&["explain", "late"]).map_err(|e| e.to_string())?;
-            let told = text.contains(&pods) && text.contains("No space left on device");
-            if told { Ok(()) } else { Err(text) }
+            let is_shown = text.contains(&pods) && text.contains("No space left on device");
+            if is_shown { Ok(()) } else { Err(text) }
         });
         node.agent.wait_healthy().unwrap();
         assert_eq!(id_of(&app(&node, "before")), id_of(&before), "what runs goes on");

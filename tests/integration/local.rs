@@ -58,7 +58,7 @@ fn run(node: &Node, args: &[&str], input: &[u8]) -> Output {
 }
 
 /// Its exit code, what it wrote, and what it wrote as errors.
-fn told(node: &Node, args: &[&str]) -> (i32, String, String) {
+fn outcome(node: &Node, args: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = run(node, args, b"");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -66,7 +66,7 @@ fn told(node: &Node, args: &[&str]) -> (i32, String, String) {
 
 #[track_caller]
 fn expect(node: &Node, args: &[&str], (code, out, err): (i32, &str, &str)) {
-    assert_eq!(told(node, args), (code, out.to_owned(), err.to_owned()), "{args:?}");
+    assert_eq!(outcome(node, args), (code, out.to_owned(), err.to_owned()), "{args:?}");
 }
 
 on_both_lines! {
@@ -77,19 +77,19 @@ on_both_lines! {
         let both = (0, "page\nsecond\n".to_owned(), note.to_owned());
         // The runtime writes the log a moment after the container has written it.
         eventually("both lines are in the log", || {
-            let told = told(&node, &["logs", "web"]);
-            if told == both { Ok(()) } else { Err(format!("{told:?}")) }
+            let outcome = outcome(&node, &["logs", "web"]);
+            if outcome == both { Ok(()) } else { Err(format!("{outcome:?}")) }
         });
         expect(&node, &["logs", "web-node1", "-n", "default", "-c", "web", "--tail=1"], (0, "second\n", ""));
         expect(&node, &["logs", "default/web", "-c", "web", "--limit-bytes=3"], (0, "pag", ""));
-        let (code, out, _) = told(&node, &["logs", "web", "-c", "web", "--timestamps", "--since=1h"]);
+        let (code, out, _) = outcome(&node, &["logs", "web", "-c", "web", "--timestamps", "--since=1h"]);
         assert_eq!((code, out.lines().count()), (0, 2), "{out}");
         assert!(out.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{out}");
         expect(&node, &["logs", "web", "-c", "web", "--since-time=2100-01-01T00:00:00Z"], (0, "", ""));
 
         // Following ends with the container.
         node.until_container("web", "counter", "runs", |status| status["state"]["running"].is_object());
-        let (code, out, _) = told(&node, &["logs", "-f", "web", "-c", "counter"]);
+        let (code, out, _) = outcome(&node, &["logs", "-f", "web", "-c", "counter"]);
         assert_eq!((code, out.as_str()), (0, "count 1\ncount 2\ncount 3\n"));
         node.until_container("web", "counter", "was restarted", was_restarted);
         expect(&node, &["logs", "-p", "web", "-c", "counter"], (0, "count 1\ncount 2\ncount 3\n", ""));
@@ -123,12 +123,12 @@ on_both_lines! {
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stdout == input, "{} bytes came back", output.stdout.len());
 
-        let (code, _, err) = told(&node, &exec(&["no-such-program"]));
+        let (code, _, err) = outcome(&node, &exec(&["no-such-program"]));
         assert_eq!(code, 1);
         assert!(err.contains("no-such-program"), "{err}");
         let ended = "container \"setup\" in pod default/web-node1 does not run: Completed, exit code 0";
         expect(&node, &["exec", "web", "-c", "setup", "--", "ls"], (1, "", &format!("node-agent: {ended}\n")));
-        let (code, _, err) = told(&node, &["exec", "-it", "web", "-c", "web", "--", "true"]);
+        let (code, _, err) = outcome(&node, &["exec", "-it", "web", "-c", "web", "--", "true"]);
         assert_eq!(code, 0);
         assert!(err.starts_with("Unable to use a TTY"), "{err}");
     }
@@ -145,7 +145,7 @@ on_both_lines! {
         let output = Command::new("script").args(["-qec", &script, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
         let out = String::from_utf8_lossy(&output.stdout).replace('\r', "");
         for line in ["/dev/pts/0", "33 101", "command terminated with exit code 5", "code 5", "as before"] {
-            assert!(out.lines().any(|told| told == line), "{line}: {out}");
+            assert!(out.lines().any(|outcome| outcome == line), "{line}: {out}");
         }
     }
 

@@ -109,7 +109,7 @@ fn a_second_signal_ends_a_drain_that_hangs_at_once() {
 
 #[test]
 fn a_bad_command_line_is_one_line_and_exit_code_1() {
-    for (args, told) in [
+    for (args, want) in [
         (vec!["--no-such-flag"], "--no-such-flag"),
         (vec!["--file-check-frequency=soon"], "--file-check-frequency"),
         (vec!["--healthz-port=70000"], "healthz"),
@@ -124,7 +124,7 @@ fn a_bad_command_line_is_one_line_and_exit_code_1() {
     ] {
         let ended = Command::new(binary().unwrap()).args(&args).output().unwrap();
         let line = one_line(&ended);
-        assert!(line.contains(told), "{args:?}: {line}");
+        assert!(line.contains(want), "{args:?}: {line}");
     }
 }
 
@@ -139,7 +139,7 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
     let kubeconfig = run.dir().join("kubeconfig");
     fs::write(&kubeconfig, NOBODY).unwrap();
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls");
-    for (flag, told) in [
+    for (flag, want) in [
         (
             format!(
                 "--kubeconfig={} --tls-cert-file={fixtures}/p256.crt --tls-private-key-file={fixtures}/p384-sec1.key",
@@ -170,7 +170,7 @@ fn what_the_agent_cannot_start_without_is_one_line_and_exit_code_1() {
     ] {
         let ended = agent(&run, &flag.split(' ').collect::<Vec<_>>()).output().unwrap();
         let line = one_line(&ended);
-        assert!(line.contains(&told), "{flag}: {line}");
+        assert!(line.contains(&want), "{flag}: {line}");
     }
 }
 

@@ -39,9 +39,9 @@ impl Lone {
     fn address(&self) -> SocketAddr {
         eventually("the agent says where it serves the pod API", || {
             let log = fs::read_to_string(self.node.agent.log()).map_err(|error| error.to_string())?;
-            let told = log.rsplit("the pod API is served at ").next().filter(|told| told.len() < log.len());
+            let text = log.rsplit("the pod API is served at ").next().filter(|text| text.len() < log.len());
             let end = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'));
-            told.and_then(|told| told.split(end).next()?.parse().ok()).ok_or(log)
+            text.and_then(|text| text.split(end).next()?.parse().ok()).ok_or(log)
         })
     }
 
@@ -84,7 +84,7 @@ spec:
     }
 
     fn pod(&self, name: &str) -> Value {
-        self.try_pod(name).unwrap_or_else(|told| panic!("{told}"))
+        self.try_pod(name).unwrap_or_else(|text| panic!("{text}"))
     }
 
     /// The pod, or what kubectl says instead.
@@ -100,8 +100,8 @@ fn kubectl_runs_a_pod_on_a_lone_node() {
         let mut lone = Lone::new(line);
         let stranger = lone.kubectl_as("guess", &["get", "pods"]);
         assert!(!stranger.status.success());
-        let told = String::from_utf8(stranger.stderr).unwrap();
-        assert!(told.contains("You must be logged in to the server"), "{told}");
+        let text = String::from_utf8(stranger.stderr).unwrap();
+        assert!(text.contains("You must be logged in to the server"), "{text}");
 
         let web = lone.manifest("web", "sleep 3600");
         assert_eq!(lone.kubectl(&["apply", "-f", &web]), "pod/web created\n");
@@ -157,13 +157,13 @@ fn kubectl_shows_the_logs_of_a_lone_node() {
         if output.status.success() {
             return Ok(());
         }
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let pod = lone.try_pod("job")?;
         assert!(
-            started(&pod) || told.starts_with("Error from server (BadRequest): container \"app\""),
-            "{told}"
+            started(&pod) || text.starts_with("Error from server (BadRequest): container \"app\""),
+            "{text}"
         );
-        Err(told)
+        Err(text)
     });
     assert_eq!(lone.kubectl(&["logs", "-f", "job"]), "first\nsecond\nthird\n");
     assert_eq!(lone.kubectl(&["logs", "job", "--tail=1"]), "third\n");
@@ -187,14 +187,14 @@ fn kubectl_shows_the_logs_of_a_lone_node() {
     });
     assert_eq!(lone.kubectl(&["logs", "crash", "--previous"]), "1 of many\n");
 
-    for (args, told) in [
+    for (args, text) in [
         (&["logs", "job", "-p"][..], "previous terminated container \"app\" in pod \"job\" not found"),
         (&["logs", "nope"], "pods \"nope\" not found"),
         (&["logs", "job", "-c", "nope"], "container nope is not valid for pod job"),
     ] {
         let output = lone.kubectl_as("secret", args);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(told), "{args:?}: {error}");
+        assert!(!output.status.success() && error.contains(text), "{args:?}: {error}");
     }
     let stranger = lone.kubectl_as("guess", &["logs", "job"]);
     assert!(!stranger.status.success() && stranger.stdout.is_empty(), "{stranger:?}");

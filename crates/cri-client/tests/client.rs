@@ -188,9 +188,9 @@ async fn a_large_answer_fits() {
 #[tokio::test]
 async fn each_call_is_told_of_with_its_outcome() {
     let runtime = FakeCri::start().await.unwrap();
-    let (told, mut heard) = tokio::sync::mpsc::channel(2);
+    let (outcomes, mut heard) = tokio::sync::mpsc::channel(2);
     let observe =
-        move |method, took: Duration, failed| told.try_send((method, took < PATIENT, failed)).unwrap();
+        move |method, took: Duration, failed| outcomes.try_send((method, took < PATIENT, failed)).unwrap();
     let client = Client::builder(&runtime.endpoint()).unwrap().observer(observe).build();
     client.list_images(ListImagesRequest::default()).await.unwrap();
     let unknown = StartContainerRequest { container_id: "unknown".to_owned() };

@@ -156,9 +156,9 @@ fn replace_sandbox(cx: Context<'_>, draft: &mut Draft, attempt: u32) -> Progress
 }
 
 fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Progress {
-    let judged = |(kind, container)| (kind, container, restart::verdict(cx, kind, container));
+    let with_verdict = |(kind, container)| (kind, container, restart::verdict(cx, kind, container));
     let regular: Vec<_> =
-        cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular).map(judged).collect();
+        cx.containers().filter(|(kind, _)| *kind == ContainerKind::Regular).map(with_verdict).collect();
     if regular.iter().all(|(.., verdict)| *verdict == Verdict::Done) {
         // Sidecars alone do not keep a pod alive, and there is nothing to initialise it for.
         stop_pod(cx, draft, StopCause::PodEnded);
@@ -166,7 +166,7 @@ fn run_containers(cx: Context<'_>, draft: &mut Draft, sandbox: &Sandbox) -> Prog
     }
     let init = init::progress(cx);
     let regular = if init.initialized { regular } else { Vec::new() };
-    let due: Vec<_> = init.due.into_iter().map(judged).chain(regular).collect();
+    let due: Vec<_> = init.due.into_iter().map(with_verdict).chain(regular).collect();
 
     for (kind, container, verdict) in &due {
         let cause = match verdict {

@@ -2,7 +2,7 @@
 //!
 //! Everything here is a synchronous function of its arguments. Time is an argument, by both clocks (see
 //! [`Now`](kube_model::Now)); there is no clock, no I/O,
-//! no randomness and no logging, so each rule of the reference is a case in a table test.
+//! no randomness and no logging, so each rule of the kubelet is a case in a table test.
 //!
 //! One round of a pod's actor:
 //!

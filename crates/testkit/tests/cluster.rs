@@ -260,9 +260,9 @@ async fn each_fault_of_requests_arrives_as_what_it_is() {
     assert!(nothing.is_err(), "{nothing:?}");
 
     let exchanges = proxy.exchanges();
-    let [hung, told] = [&exchanges[exchanges.len() - 2], &exchanges[exchanges.len() - 1]];
+    let [hung, answered] = [&exchanges[exchanges.len() - 2], &exchanges[exchanges.len() - 1]];
     assert_eq!((hung.code, hung.received()), (Some(200), 0));
-    assert!(told.received() > 0);
+    assert!(answered.received() > 0);
     assert_eq!((exchanges[0].method.as_str(), exchanges[0].received()), ("GET", whole.len() as u64));
 
     let node = cluster.token_login("system:node:node1").unwrap();

@@ -262,9 +262,9 @@ fn who_may_only_get_runs_nothing_if_streams_need_create() {
     block_on(async {
         assert_eq!(direct.ask("GET", "/pods", getter, "").await.0, 200);
         let (code, body) = direct.ask("GET", exec, getter, UPGRADE).await;
-        let told =
+        let want =
             "Forbidden (user=system:node:node1, verb=create, resource=nodes, subresource(s)=[proxy])\n";
-        assert_eq!((code, body.as_str()), (403, told));
+        assert_eq!((code, body.as_str()), (403, want));
         assert_eq!(direct.ask("GET", exec, admin, UPGRADE).await.0, 404);
     });
 }

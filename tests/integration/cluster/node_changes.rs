@@ -40,11 +40,11 @@ fn a_node_that_was_given_up_says_that_it_is_there_and_hears_of_taints_and_cordon
     // What the cluster's controller gives the node's pods is the runtime's business.
     patch(&node, NODE, &json!({"spec": {"podCIDR": "10.77.0.0/24", "podCIDRs": ["10.77.0.0/24"]}}));
     let metrics = "/api/v1/nodes/node1/proxy/metrics";
-    let told = r#"kubelet_runtime_operations_total{operation_type="update_runtime_config"} 1"#;
+    let counted = r#"kubelet_runtime_operations_total{operation_type="update_runtime_config"} 1"#;
     let heard = until("the runtime hears of the pods' addresses", SOON, || {
         let metrics = node.cluster.kubectl(&["get", "--raw", metrics]).map_err(|e| e.to_string())?;
         let refused = metrics.contains(r#"operations_errors_total{operation_type="update_runtime_config"}"#);
-        if metrics.contains(told) && !refused { Ok(()) } else { Err(metrics) }
+        if metrics.contains(counted) && !refused { Ok(()) } else { Err(metrics) }
     });
     heard.unwrap();
 }

@@ -248,11 +248,11 @@ fn kubectl_forwards_ports(line: Line) {
     // Nobody listens there.
     let forward = Forward::start(&node, "box", 7001);
     assert_eq!(forward.echo(b"hello"), b"");
-    let told = until("kubectl says why", SOON, || {
+    let answer = until("kubectl says why", SOON, || {
         let said = forward.said.lock().unwrap().clone();
         if said.contains("7001") && said.contains("refused") { Ok(()) } else { Err(said) }
     });
-    told.unwrap();
+    answer.unwrap();
 }
 
 #[test]

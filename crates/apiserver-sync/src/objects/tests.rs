@@ -203,10 +203,10 @@ async fn a_version_that_is_gone_is_read_anew_at_once() {
     let again = serve(&mut api, &secret("50", "bmV3")).await;
     until(&objects, |known| known.as_ref().is_ok_and(|value| value == b"new")).await;
     // But a server that says so of each version is not asked without an end.
-    let told = Instant::now();
+    let began = Instant::now();
     again.event("ERROR", &gone).await;
     let _watch = serve(&mut api, &secret("60", "bmV3")).await;
-    assert!(told.elapsed() > Duration::from_millis(500), "{:?}", told.elapsed());
+    assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

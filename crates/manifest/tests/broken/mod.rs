@@ -15,7 +15,7 @@ pub(crate) struct Broken {
 impl Broken {
     /// What stands in a problem about it: place and message.
     #[allow(dead_code, reason = "the push API tells places in another way")]
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self.at {
             "" => self.said.to_owned(),
             at => format!(":{at}: {}", self.said),

@@ -96,8 +96,8 @@ fn phase(object: &Object) -> &str {
 }
 
 /// What a watch shows: what happened, to which pod, in which phase.
-fn told(events: &[Event]) -> Vec<String> {
-    let told = |event: &Event| {
+fn described(events: &[Event]) -> Vec<String> {
+    let described = |event: &Event| {
         let what = match event.change {
             Change::Added => "added",
             Change::Modified(_) => "modified",
@@ -105,7 +105,7 @@ fn told(events: &[Event]) -> Vec<String> {
         };
         format!("{what} {} {}", event.object.key().name, phase(&event.object))
     };
-    events.iter().map(told).collect()
+    events.iter().map(described).collect()
 }
 
 async fn next(watch: &mut Watch) -> Result<Vec<Event>, ApiError> {
@@ -397,7 +397,7 @@ async fn pods_of_other_sources_are_shown_and_can_not_be_changed() {
     store.observe(&[]);
     let events = next(&mut watch).await.unwrap();
     assert_eq!(
-        told(&events),
+        described(&events),
         [
             "added static-node1 Pending",
             "modified static-node1 Running",
@@ -421,7 +421,7 @@ async fn a_status_makes_a_new_version_and_wakes_nobody_but_watches() {
     store.observe(&running);
     store.observe(&[view(&created.pod, "Running").into()]);
     let events = next(&mut watch).await.unwrap();
-    assert_eq!(told(&events), ["modified web Running"]);
+    assert_eq!(described(&events), ["modified web Running"]);
     assert!(matches!(&events[0].change, Change::Modified(before) if phase(before) == "Pending"));
     assert!(!state.has_changed().unwrap());
     let written = fs::read_to_string(&pod_files(dir.path())[0]).unwrap();
@@ -455,7 +455,7 @@ async fn a_watch_tells_each_change_once_and_in_order_and_a_slow_one_is_told_to_l
     assert_eq!((error.code, error.reason), (410, "Expired"));
     assert_eq!(store.watch(u64::MAX).map(drop).unwrap_err().code, 410, "a version of the future");
     // Nothing new: it waits, and what comes then is told.
-    let waiting = tokio::spawn(async move { quick.next().await.map(|events| told(&events)) });
+    let waiting = tokio::spawn(async move { quick.next().await.map(|events| described(&events)) });
     tokio::task::yield_now().await;
     store.observe(&[view(&created.pod, "last").into()]);
     assert_eq!(
@@ -513,16 +513,16 @@ async fn damaged_and_foreign_files_are_told_and_kept_and_half_written_ones_swept
     assert!(state.seen, "one bad file does not hold up the others");
     let problems: Vec<_> = state.problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 3, "{problems:#?}");
-    let told = |file: &Path, words: &str| {
+    let reports = |file: &Path, words: &str| {
         let file = file.display().to_string();
         assert!(
             problems.iter().any(|p| p.starts_with(&file) && p.contains(words)),
             "{file} {words}: {problems:#?}"
         );
     };
-    told(&torn, "is damaged: EOF while parsing");
-    told(&pods.join("copy.json"), "the name of the file is not the UID");
-    told(
+    reports(&torn, "is damaged: EOF while parsing");
+    reports(&pods.join("copy.json"), "the name of the file is not the UID");
+    reports(
         &pods.join("elsewhere.json"),
         "the pod default/other is one of the node \"node2\", and this is the node \"node1\"",
     );
@@ -544,7 +544,7 @@ async fn versions_go_on_though_their_count_is_lost() {
         assert!(store.list().1 > last, "{lost:?}");
         let state = store.state().borrow().clone();
         assert!(state.seen, "the pods are all there");
-        let told: Vec<_> = state.problems.iter().map(|problem| problem.warning).collect();
-        assert_eq!(told, vec![true; usize::from(lost.is_some())]);
+        let warnings: Vec<_> = state.problems.iter().map(|problem| problem.warning).collect();
+        assert_eq!(warnings, vec![true; usize::from(lost.is_some())]);
     }
 }

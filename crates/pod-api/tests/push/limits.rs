@@ -72,9 +72,9 @@ async fn a_body_that_does_not_end_is_too_large() {
     assert!(answer.contains("limit is 100000"), "{answer}");
     timeout(SOON, sender).await.expect("the server closes").unwrap();
     // One that says so beforehand is not read at all.
-    let mut told = begin(&node, &head("Content-Length: 100001")).await;
+    let mut answer = begin(&node, &head("Content-Length: 100001")).await;
     let mut start = [0; 12];
-    timeout(SOON, told.read_exact(&mut start)).await.unwrap().unwrap();
+    timeout(SOON, answer.read_exact(&mut start)).await.unwrap().unwrap();
     assert_eq!(&start, b"HTTP/1.1 413");
 }
 
@@ -164,8 +164,8 @@ async fn strangers_are_closed_and_keep_nobody_out() {
         });
     }
     // One with an answer is closed; the others have lost their places to those who came later.
-    let told = rest_of(&mut strangers[2]).await;
-    assert!(told.starts_with("HTTP/1.1 401 ") && told.contains("connection: close"), "{told}");
+    let answer = rest_of(&mut strangers[2]).await;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer}");
     let ask = ask("GET", PODS).header("authorization", "Bearer secret");
     timeout(SOON, node.send(ask)).await.expect("a newcomer comes in").expect(200);
     known

@@ -234,10 +234,10 @@ fn a_pod_that_has_ended_stays_as_it_ended_whatever_it_lacks() {
         json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource" }),
         json!({ "phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: too much" }),
     ];
-    for told in statuses {
+    for ended in statuses {
         for (by_node, remembered) in [(false, false), (true, false), (false, true)] {
             let mut sim = Sim::new(pod(json!({ "restartPolicy": "Never", "containers": ["app"] })));
-            let status: PodStatus = serde_json::from_value(told.clone()).unwrap();
+            let status: PodStatus = serde_json::from_value(ended.clone()).unwrap();
             match remembered {
                 true => sim.memory.last_status = Some(status.into()),
                 false => sim.edit(|pod| pod.status = Some(status)),
@@ -246,11 +246,11 @@ fn a_pod_that_has_ended_stays_as_it_ended_whatever_it_lacks() {
                 true => sim.memory.rejection = Some(rejection("NoSuchDevice")),
                 false => sim.preconditions = vec![Unmet::Failed(rejection("NoSuchDevice"))],
             }
-            assert_eq!((sim.settle().progress, sim.calls.len()), (Progress::Ended, 0), "{told}");
+            assert_eq!((sim.settle().progress, sim.calls.len()), (Progress::Ended, 0), "{ended}");
             let status = sim.status();
             let got = json!({ "phase": status.phase, "reason": status.reason, "message": status.message });
             let want =
-                json!({ "phase": told["phase"], "reason": told["reason"], "message": told["message"] });
+                json!({ "phase": ended["phase"], "reason": ended["reason"], "message": ended["message"] });
             assert_eq!(got, want);
         }
     }

@@ -93,9 +93,9 @@ fn a_terminated_pod_is_shown_to_wait_with_what_terminates_it() {
             |s| {
                 s.now = s.after(60);
                 s.round(0);
-                let told = s.status();
+                let status = s.status();
                 s.forget();
-                s.edit(|pod| pod.status = Some(told));
+                s.edit(|pod| pod.status = Some(status));
             },
             Some(late),
             None,

@@ -111,6 +111,6 @@ async fn a_stop_that_fails_pauses_tells_and_ends_the_grace() {
         "{stops:?}"
     );
     let views = world.workers.views();
-    let told = views[0].events.iter().find(|event| event.reason == "FailedKillPod").unwrap();
-    assert_eq!(told.message, "error killing pod: unknown error after kill");
+    let event = views[0].events.iter().find(|event| event.reason == "FailedKillPod").unwrap();
+    assert_eq!(event.message, "error killing pod: unknown error after kill");
 }

@@ -25,12 +25,12 @@ async fn an_adopted_pod_is_not_started_again_without_what_it_names_and_says_so()
     let again = World::over(Arc::clone(&world.fake));
     again.workers.set(Arc::new(a_pod("u1", "web-node1")));
     again.workers.sources_ready();
-    let told = |views: &[Arc<PodView>], _: &Fake| {
+    let is_shown = |views: &[Arc<PodView>], _: &Fake| {
         views
             .iter()
             .any(|v| events(v, "Unsupported").eq([(1, "Not started: spec.volumes[data].emptyDir: no")]))
     };
-    again.until("told", told).await;
+    again.until("told", is_shown).await;
     again.until_running().await;
     again.fake.exit("c2", 1);
     again.relist();
@@ -61,13 +61,13 @@ async fn a_pod_waits_for_what_it_needs_and_goes_on_when_it_is_woken() {
     world.state().preconditions = vec![waiting];
     world.workers.set(Arc::new(a_pod("u1", "web-node1")));
     world.workers.sources_ready();
-    let told = |views: &[Arc<PodView>], _: &Fake| {
+    let is_shown = |views: &[Arc<PodView>], _: &Fake| {
         let waits = views.iter().flat_map(|v| &v.waits);
         waits
             .map(|w| (w.reason.as_str(), w.message.as_str()))
             .eq([("VolumesNotMounted", "unmounted volumes=[data]")])
     };
-    world.until("told", told).await;
+    world.until("told", is_shown).await;
     // Nothing is asked again and again.
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert_eq!(world.fake.calls(), Vec::<String>::new());
@@ -198,12 +198,12 @@ async fn the_end_of_a_deadline_is_told_once() {
     let mut pod = a_pod("u1", "web-node1");
     pod.spec.as_mut().unwrap().active_deadline_seconds = Some(8);
     world.workers.set(Arc::new(pod.clone()));
-    let told = |views: &[Arc<PodView>], fake: &Fake| {
+    let is_shown = |views: &[Arc<PodView>], fake: &Fake| {
         let text = "Pod was active on the node longer than the specified deadline";
         let ended = fake.calls().iter().any(|call| call.starts_with("clean_up"));
         ended && views.iter().any(|v| events(v, "DeadlineExceeded").eq([(1, text)]))
     };
-    world.until("ended and told", told).await;
+    world.until("ended and told", is_shown).await;
     let again = world.restarted().await;
     again.workers.set(Arc::new(pod));
     again.workers.sources_ready();
@@ -222,12 +222,12 @@ async fn a_sandbox_that_died_is_replaced_and_that_is_told() {
     }
     world.fake.exit("c2", 137);
     world.relist();
-    let told = |views: &[Arc<PodView>], fake: &Fake| {
+    let is_shown = |views: &[Arc<PodView>], fake: &Fake| {
         let text = "Pod sandbox changed, it will be killed and re-created.";
         fake.calls().contains(&"create_sandbox u1 1".to_owned())
             && views.iter().any(|v| events(v, "SandboxChanged").eq([(1, text)]))
     };
-    world.until("replaced and told", told).await;
+    world.until("replaced and told", is_shown).await;
 }
 
 /// A load balancer's controller opens a readiness gate, and closes it.

@@ -184,7 +184,7 @@ fn a_manifest_that_is_unusable_is_a_problem_and_its_last_good_version_stays() {
     };
     for broken in broken::all().into_iter().chain([list]) {
         let (what, text) = (broken.what, &broken.text);
-        let told = |problem: &str| problem.starts_with("web.yaml:") && problem.contains(&broken.told());
+        let has_it = |problem: &str| problem.starts_with("web.yaml:") && problem.contains(&broken.message());
         let mut source = Source::file("web.yaml", &manifest("web", "x"));
         source.write("other.yaml", manifest("other", "x"));
         let before = source.scan();
@@ -194,7 +194,7 @@ fn a_manifest_that_is_unusable_is_a_problem_and_its_last_good_version_stays() {
         assert!(before.pods.iter().zip(&after.pods).all(|(a, b)| Arc::ptr_eq(a, b)), "{what}");
         let (names, problems) = source.look();
         assert_eq!(names, ["other-node1", "web-node1"], "{what}");
-        if !told(&problems[0]) {
+        if !has_it(&problems[0]) {
             wrong.push(format!("{what}: {problems:?}"));
         }
         assert!(

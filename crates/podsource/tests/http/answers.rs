@@ -122,7 +122,7 @@ async fn what_is_no_manifest_for_a_file_is_none_here() {
     for broken in broken::all().into_iter().filter(|broken| !broken.text.is_empty()) {
         server.answers_text(broken.text.clone());
         println!("{}", broken.what);
-        let said = broken.told();
+        let said = broken.message();
         stays(&mut source, &server, if said.is_empty() { "the last good version" } else { &said }).await;
     }
     server.answers_text(broken::GOOD);

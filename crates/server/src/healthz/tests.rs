@@ -125,11 +125,11 @@ fn work_that_waits_for_a_thread_for_ever_is_told() {
     assert_eq!(get("/healthz").1, "ok", "what it has put to the queue may begin yet");
     let failed = "HTTP/1.0 500 Internal Server Error";
     let (line, body) = get("/healthz");
-    let told = "[+]ping ok\n[-]blocking-work failed: reason withheld\nhealthz check failed\n";
-    assert_eq!((line.as_str(), body.as_str()), (failed, told));
+    let want = "[+]ping ok\n[-]blocking-work failed: reason withheld\nhealthz check failed\n";
+    assert_eq!((line.as_str(), body.as_str()), (failed, want));
     let (line, body) = get("/healthz/blocking-work");
-    let told = "internal server error: no blocking work has begun for 0 s: all threads wait for files\n";
-    assert_eq!((line.as_str(), body.as_str()), (failed, told));
+    let want = "internal server error: no blocking work has begun for 0 s: all threads wait for files\n";
+    assert_eq!((line.as_str(), body.as_str()), (failed, want));
     assert_eq!(get("/healthz/ping").1, "ok");
     drop(release);
 }

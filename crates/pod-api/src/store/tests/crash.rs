@@ -151,9 +151,9 @@ fn child(dir: &Path, step: Step, count: usize) {
 #[test]
 fn a_process_that_is_killed_anywhere_leaves_the_old_or_the_new_set() {
     #[expect(clippy::disallowed_methods, reason = "how a child is told what to do")]
-    let told = std::env::var(CHILD);
-    if let Ok(told) = told {
-        let (step, rest) = told.split_once(' ').unwrap();
+    let order = std::env::var(CHILD);
+    if let Ok(order) = order {
+        let (step, rest) = order.split_once(' ').unwrap();
         let (count, dir) = rest.split_once(' ').unwrap();
         return child(Path::new(dir), STEPS[step.parse::<usize>().unwrap()], count.parse().unwrap());
     }

@@ -63,11 +63,11 @@ async fn a_slow_disk_holds_up_no_reader() {
     let mut other = pod("other", "i");
     other.metadata.uid = Some("1".to_owned());
     store.observe(&[view(&Arc::new(other), "Running").into()]);
-    assert_eq!(told(&next(&mut watch).await.unwrap()), ["added other Running"]);
+    assert_eq!(described(&next(&mut watch).await.unwrap()), ["added other Running"]);
     assert!(!writer.is_finished());
     go_on.send(()).unwrap();
     writer.await.unwrap().unwrap();
-    assert_eq!(told(&next(&mut watch).await.unwrap()), ["added web Pending"]);
+    assert_eq!(described(&next(&mut watch).await.unwrap()), ["added web Pending"]);
 }
 
 #[tokio::test]
@@ -127,8 +127,8 @@ async fn an_ended_pod_that_can_not_be_removed_is_told_and_tried_again() {
         vec![PodView { finished: true, ..view(&deleted.pod, "Running") }.into()];
     store.observe(&finished);
     let mut state = store.state();
-    let told = tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.problems.is_empty()));
-    let problem = told.await.unwrap().unwrap().problems[0].to_string();
+    let problems = tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.problems.is_empty()));
+    let problem = problems.await.unwrap().unwrap().problems[0].to_string();
     assert!(
         problem.contains(
             "the pod default/web has ended and stays on the list: Internal error occurred: can not remove"
