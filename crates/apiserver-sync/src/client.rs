@@ -143,7 +143,7 @@ pub fn user_agent(program: &str, version: &str, kubernetes: &str) -> String {
 pub struct Access(Arc<Shared>);
 
 struct Shared {
-    keeper: IdentityCache,
+    identities: IdentityCache,
     exec: Option<Exec>,
     user_agent: HeaderValue,
     common: Arc<Pool>,
@@ -184,9 +184,9 @@ impl Access {
         let user_agent = HeaderValue::try_from(user_agent)
             .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
         let endpoint = target.server.to_string().trim_end_matches('/').into();
-        let keeper = IdentityCache::load(target)?;
+        let identities = IdentityCache::load(target)?;
         Ok(Self(Arc::new(Shared {
-            keeper,
+            identities,
             exec,
             user_agent,
             common: Arc::default(),
@@ -218,17 +218,17 @@ impl Access {
     ///
     /// Must be called within the tokio runtime that is to carry its requests.
     pub fn client(&self, rest_config: RestConfig) -> Client {
-        let way = Arc::new(Transport {
+        let transport = Arc::new(Transport {
             access: Arc::clone(&self.0),
             bucket: rest_config.limit.map(Bucket::new),
             timeout: rest_config.timeout,
             pool: if rest_config.apart { Arc::default() } else { Arc::clone(&self.0.common) },
         });
-        let base = kube::client::middleware::BaseUriLayer::new(self.0.keeper.target.server.clone());
+        let base = kube::client::middleware::BaseUriLayer::new(self.0.identities.target.server.clone());
         let service = ServiceBuilder::new()
             .layer(base)
             .layer(&self.0.headers)
-            .service(service_fn(move |request| Arc::clone(&way).send(request)));
+            .service(service_fn(move |request| Arc::clone(&transport).send(request)));
         Client::new(service, "default")
     }
 }
@@ -256,10 +256,10 @@ impl Transport {
         }
         let deadline = Instant::now() + self.timeout;
         let (method, goes_on) = (request.method().clone(), goes_on(request.uri()));
-        let told = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.uri().clone(), Instant::now()));
+        let began = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.uri().clone(), Instant::now()));
         let asked = timeout_at(deadline, self.ask(request)).await;
         let code = asked.as_ref().ok().and_then(|asked| Some(asked.as_ref().ok()?.0.status()));
-        if let Some((url, began)) = told {
+        if let Some((url, began)) = began {
             let code = code.map(|code| code.as_u16());
             tracing::debug!(%method, %url, code, took = ?began.elapsed(), "Asked the API server");
         }
@@ -289,8 +289,8 @@ impl Transport {
     }
 
     async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Stream), BoxError> {
-        let Shared { keeper, exec, user_agent, .. } = &*self.access;
-        let identity = keeper.current().await;
+        let Shared { identities, exec, user_agent, .. } = &*self.access;
+        let identity = identities.current().await;
         let authorization = match exec {
             Some(exec) => Some(exec.authorization().await?),
             None => identity.authorization.clone(),
@@ -298,10 +298,10 @@ impl Transport {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, user_agent.clone());
         headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
-        let (http, stream) = self.pool.take(&keeper.target, &identity);
-        let answer = http.request(request).await.inspect_err(|_| keeper.doubt())?;
+        let (http, stream) = self.pool.take(&identities.target, &identity);
+        let answer = http.request(request).await.inspect_err(|_| identities.doubt())?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            keeper.doubt();
+            identities.doubt();
             if let Some(exec) = exec {
                 exec.forget().await;
             }

@@ -17,7 +17,7 @@ use futures::stream;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serving::{Patience, Place, Watched};
+use serving::{Patience, Slot, Watched};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -73,7 +73,7 @@ pub(super) async fn serve(
     let _late = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Place>, shared: Arc<Shared>) {
+async fn serve_connection(stream: Box<dyn Io>, from: Origin, connection: Arc<Slot>, shared: Arc<Shared>) {
     let (stream, peer): (Box<dyn Io>, _) = match &shared.tls {
         None => (stream, Peer { certified: false }),
         Some(tls) => {
@@ -99,7 +99,7 @@ async fn serve_http(
     stream: Box<dyn Io>,
     peer: Peer,
     from: &Origin,
-    connection: &Arc<Place>,
+    connection: &Arc<Slot>,
     shared: &Arc<Shared>,
 ) {
     let service = hyper::service::service_fn(|mut request: axum::http::Request<Incoming>| {
@@ -131,7 +131,7 @@ async fn serve_http(
 async fn answer(
     request: axum::http::Request<Incoming>,
     peer: Peer,
-    connection: &Arc<Place>,
+    connection: &Arc<Slot>,
     shared: &Shared,
 ) -> Response {
     let (request, busy) = received::request(request, connection);

@@ -219,7 +219,8 @@ async fn a_pod_that_can_not_be_decoded_is_a_problem_and_concerns_no_other() {
     let (mut node, watch) = Node::streamed(&[pod_of("a", "4"), bad, future]).await;
     let state = node.until("the list", |state| state.seen).await;
     assert_eq!(names(&state), ["a", "future"]);
-    let problems: Vec<_> = state.problems.iter().map(|p| p.to_string().replace(&node.api.url(), "URL")).collect();
+    let problems: Vec<_> =
+        state.problems.iter().map(|p| p.to_string().replace(&node.api.url(), "URL")).collect();
     assert_eq!(
         problems,
         [

@@ -22,7 +22,7 @@ use futures::{Stream, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use serving::Place;
+use serving::Slot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -127,8 +127,8 @@ impl LocalSocket {
         let incoming =
             UnixListenerStream::new(listener).map(|accepted| accepted.map(|stream| (stream, None)));
         let mut connections = JoinSet::new();
-        serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, place| {
-            connection(stream, place, Arc::clone(&pod_streams), Arc::clone(&long), unsent.clone())
+        serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, slot| {
+            connection(stream, slot, Arc::clone(&pod_streams), Arc::clone(&long), unsent.clone())
         })
         .await;
         Ok(())
@@ -172,7 +172,7 @@ fn lock(root_dir: &Path) -> Result<File, LocalError> {
 
 async fn connection(
     stream: tokio::net::UnixStream,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
     pod_streams: Arc<PodStreams>,
     most_long: Arc<Semaphore>,
     unsent: Budget,
@@ -185,9 +185,9 @@ async fn connection(
     let served = http1::serve_one(stream, |request| {
         let (pod_streams, most_long) = (Arc::clone(&pod_streams), Arc::clone(&most_long));
         let (long, tunnel, unsent) = (Arc::clone(&long), Arc::clone(&tunnel), unsent.clone());
-        let has_place = busy.get_or_init(|| place.busy()).is_some();
+        let has_slot = busy.get_or_init(|| slot.busy()).is_some();
         async move {
-            if !has_place {
+            if !has_slot {
                 return http1::plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
             }
             let enter = || match most_long.try_acquire_owned() {

@@ -8,18 +8,18 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use tokio::task::JoinSet;
 
-use crate::{ConnectionSlots, Place};
+use crate::{ConnectionSlots, Slot};
 
 /// Pause after the system had no connection for us.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves each of `incoming`, with its peer's address, with `serve`, at most `most` at once: a new one may have the place
+/// Serves each of `incoming`, with its peer's address, with `serve`, at most `most` at once: a new one may have the slot
 /// of one that is idle, or waits. Goes on until it is dropped; then `connections` has those that are open.
 pub async fn serve_all<C, Fut>(
     mut incoming: impl Stream<Item = io::Result<(C, Option<IpAddr>)>> + Unpin,
     most: usize,
     connections: &mut JoinSet<()>,
-    serve: impl Fn(C, Arc<Place>) -> Fut,
+    serve: impl Fn(C, Arc<Slot>) -> Fut,
 ) where
     Fut: Future<Output = ()> + Send + 'static,
 {
@@ -30,13 +30,13 @@ pub async fn serve_all<C, Fut>(
             Some(_) = connections.join_next() => {}
             Some(accepted) = incoming.next() => match accepted {
                 Ok((connection, peer)) => {
-                    let place = slots.enter(peer).await;
-                    let served = serve(connection, Arc::clone(&place));
+                    let slot = slots.enter(peer).await;
+                    let served = serve(connection, Arc::clone(&slot));
                     connections.spawn(async move {
                         tokio::select! {
                             () = served => {}
                             // It is idle: nothing that was asked for has been done without an answer.
-                            () = place.evicted() => {}
+                            () = slot.evicted() => {}
                         }
                     });
                 }

@@ -3,13 +3,13 @@
 //! Owns how connections share a listener. Must not know what is said over them, nor to whom they belong.
 
 mod accept;
-mod places;
+mod slots;
 mod unix;
 mod unsent;
 mod watched;
 
 pub use accept::serve_all;
-pub use places::{Busy, ConnectionSlots, Place};
+pub use slots::{Busy, ConnectionSlots, Slot};
 pub use unix::listen_unix;
 pub use unsent::{Budget, Sending, Share};
 pub use watched::{Patience, Watch, Watched};

@@ -203,9 +203,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_unknown_length_has_the_share_of_what_is_on_the_way() {
         let budget = budget();
-        let (tell, told) = futures::channel::mpsc::channel::<&'static str>(1);
+        let (tell, texts) = futures::channel::mpsc::channel::<&'static str>(1);
         let mut tell = tell;
-        let frames = told.map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from_static(text.as_bytes()))));
+        let frames = texts.map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from_static(text.as_bytes()))));
         let guard = Arc::new(());
         let body = StreamBody::new(frames.chain(stream::empty()));
         let mut answer = budget.share(None).unwrap().send(body, Arc::clone(&guard));

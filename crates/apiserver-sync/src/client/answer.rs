@@ -33,13 +33,13 @@ pub(super) struct Answer {
 /// When it must have ended, and who hears of how it did.
 struct Due {
     at: Pin<Box<Sleep>>,
-    way: Arc<Transport>,
+    transport: Arc<Transport>,
 }
 
 impl Answer {
-    /// With a time when it must have ended, the way is told how it ended.
+    /// With a time when it must have ended, the transport is told how it ended.
     pub(super) fn new(body: Incoming, stream: Stream, due: Option<(Instant, Arc<Transport>)>) -> Self {
-        let due = due.map(|(at, way)| Due { at: Box::pin(sleep_until(at)), way });
+        let due = due.map(|(at, transport)| Due { at: Box::pin(sleep_until(at)), transport });
         Self { body: Some(body), _stream: stream, due }
     }
 }
@@ -60,7 +60,7 @@ impl Body for Answer {
         match &frame {
             Poll::Ready(Some(Ok(_))) => frame,
             Poll::Ready(end) => {
-                due.way.access.note(end.is_none());
+                due.transport.access.note(end.is_none());
                 *until = None;
                 frame
             }
@@ -68,8 +68,8 @@ impl Body for Answer {
                 if due.at.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                due.way.give_up();
-                let error = Unfinished(due.way.timeout);
+                due.transport.give_up();
+                let error = Unfinished(due.transport.timeout);
                 (*left, *until) = (None, None);
                 Poll::Ready(Some(Err(error.into())))
             }

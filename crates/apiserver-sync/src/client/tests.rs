@@ -284,7 +284,7 @@ async fn a_file_that_is_no_kubeconfig_is_told_without_its_content() {
 async fn nothing_secret_is_shown() {
     let files = Files::new();
     let access = files.load(&with(&[("/users/0/user/token", json!("very-secret"))])).unwrap();
-    let shown = format!("{access:?} {:?}", access.0.keeper);
+    let shown = format!("{access:?} {:?}", access.0.identities);
     assert!(!shown.contains("very-secret") && !shown.contains("PRIVATE"), "{shown}");
 }
 
@@ -302,8 +302,8 @@ async fn files_are_looked_at_again_after_a_while() {
     let files = Files::new();
     let user = json!({"client-certificate": "node1.crt", "client-key": "node1.key", "tokenFile": "token"});
     let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
-    let keeper = IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap();
-    let before = keeper.current().await;
+    let identities = IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap();
+    let before = identities.current().await;
     assert_eq!(before.authorization.as_ref().unwrap(), "Bearer secret");
 
     let renewed = rcgen::generate_simple_self_signed(vec!["renewed".to_owned()]).unwrap();
@@ -311,17 +311,17 @@ async fn files_are_looked_at_again_after_a_while() {
     files.write("node1.key", &renewed.signing_key.serialize_pem());
     files.write("token", "another one");
     tokio::time::advance(Duration::from_secs(9)).await;
-    let soon = keeper.current().await;
+    let soon = identities.current().await;
     assert!(Arc::ptr_eq(&soon.tls, &before.tls), "not with each request");
     assert_eq!(soon.authorization, before.authorization);
     tokio::time::advance(Duration::from_secs(1)).await;
-    let after = keeper.current().await;
+    let after = identities.current().await;
     assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another one");
     assert!(!Arc::ptr_eq(&after.tls, &before.tls));
 
     files.write("node1.crt", &renewed.cert.pem());
-    keeper.doubt();
-    assert!(Arc::ptr_eq(&keeper.current().await.tls, &after.tls), "the same once more is no change");
+    identities.doubt();
+    assert!(Arc::ptr_eq(&identities.current().await.tls, &after.tls), "the same once more is no change");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use kube_model::objects::{Key, Object};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::read::{Failure, Freshness, read, told};
+use super::read::{Failure, Freshness, error_of, read};
 use super::{Changes, Error};
 
 /// How long an object counts as new where the node does not say.
@@ -99,7 +99,7 @@ impl Asked {
                 self.take(&mut last, Err(error.clone()));
                 return Err(error);
             }
-            Err(Failure::Kube(error)) => told(&self.key, &error),
+            Err(Failure::Kube(error)) => error_of(&self.key, &error),
             Err(Failure::Odd(message)) => Error::Unavailable { key: self.key.clone(), message },
         };
         tracing::debug!("{}", util::causes(&error));

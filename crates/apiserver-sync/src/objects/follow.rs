@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::object::Received;
-use super::read::{Failure, Freshness, read, request, told};
+use super::read::{Failure, Freshness, error_of, read, request};
 use super::{Changes, Error, Known};
 use crate::retry_after::retry_after;
 
@@ -159,9 +159,9 @@ impl Follower {
     fn fail(&self, error: &KubeError) -> Lost {
         match error {
             KubeError::Api(status) if expired(status) => Lost::Expired,
-            KubeError::Api(status) if status.code == 403 => self.lost(told(&self.key, error)),
+            KubeError::Api(status) if status.code == 403 => self.lost(error_of(&self.key, error)),
             error => {
-                self.lost(told(&self.key, error));
+                self.lost(error_of(&self.key, error));
                 Lost::Failed(retry_after(error))
             }
         }
@@ -183,7 +183,7 @@ impl Follower {
 
     /// What says the same stays the object that it is.
     fn tell(&self, found: Result<Object, Error>) {
-        let told = self.publish.send_if_modified(|known| {
+        let published = self.publish.send_if_modified(|known| {
             let is_same = match (&*known, &found) {
                 (Some(Ok(known)), Ok(found)) => **known == *found,
                 (Some(Err(known)), Err(found)) => known == found,
@@ -194,7 +194,7 @@ impl Follower {
             }
             !is_same
         });
-        if told {
+        if published {
             self.changes.note(&self.key);
         }
     }

@@ -65,7 +65,7 @@ pub(super) async fn read(
 }
 
 /// A failure of the way or the server, told.
-pub(super) fn told(key: &Key, error: &KubeError) -> Error {
+pub(super) fn error_of(key: &Key, error: &KubeError) -> Error {
     match error {
         KubeError::Api(status) if status.code == 403 => {
             Error::Forbidden { key: key.clone(), message: status.message.clone() }

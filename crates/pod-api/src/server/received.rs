@@ -8,13 +8,13 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use serving::{Busy, Place};
+use serving::{Busy, Slot};
 
 /// Keeps the place of a connection from the moment when its request has arrived; `None` inside: it was lost before.
 pub(super) type Held = Arc<OnceLock<Option<Arc<Busy>>>>;
 
 /// The request with a body that marks the connection as busy at its end.
-pub(super) fn request(request: Request<Incoming>, connection: &Arc<Place>) -> (Request<Body>, Held) {
+pub(super) fn request(request: Request<Incoming>, connection: &Arc<Slot>) -> (Request<Body>, Held) {
     let held = Held::default();
     let request = request.map(|inner| {
         let body = Received { inner, connection: Arc::clone(connection), held: Arc::clone(&held) };
@@ -27,7 +27,7 @@ pub(super) fn request(request: Request<Incoming>, connection: &Arc<Place>) -> (R
 
 struct Received {
     inner: Incoming,
-    connection: Arc<Place>,
+    connection: Arc<Slot>,
     held: Held,
 }
 

@@ -16,7 +16,7 @@ use hyper_util::server::conn::auto;
 use reload::Reloaded;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use serving::{Place, Watched};
+use serving::{Slot, Watched};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -63,7 +63,7 @@ pub(super) struct Connection {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     traffic: watch::Sender<Traffic>,
     tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
     /// A stranger was refused.
     refused: Notify,
 }
@@ -72,7 +72,7 @@ pub(super) struct Connection {
 pub(super) struct Busy {
     traffic: watch::Sender<Traffic>,
     untaken: bool,
-    _place: serving::Busy,
+    _slot: serving::Busy,
 }
 
 impl Connection {
@@ -80,30 +80,30 @@ impl Connection {
         peer: SocketAddr,
         certificates: Vec<CertificateDer<'static>>,
         traffic: watch::Sender<Traffic>,
-        place: Arc<Place>,
+        slot: Arc<Slot>,
     ) -> Arc<Self> {
         let (tunnel, refused) = (Mutex::default(), Notify::new());
-        Arc::new(Self { peer, certificates, traffic, tunnel, place, refused })
+        Arc::new(Self { peer, certificates, traffic, tunnel, slot, refused })
     }
 
-    /// `None` if another connection has got its place, so that this one will have no answer.
+    /// `None` if another connection has got its slot, so that this one will have no answer.
     pub(super) fn busy(&self) -> Option<Busy> {
-        let place = self.place.busy()?;
+        let slot = self.slot.busy()?;
         self.traffic.send_modify(|traffic| {
             traffic.requests += 1;
             traffic.open += 1;
         });
-        Some(Busy { traffic: self.traffic.clone(), untaken: false, _place: place })
+        Some(Busy { traffic: self.traffic.clone(), untaken: false, _slot: slot })
     }
 
     /// Says that a user was let in.
     pub(super) fn set_known(&self) {
-        self.place.set_known();
+        self.slot.set_known();
     }
 
     /// Says that a user was refused: a stranger's connection ends with the answer. True if it does.
     pub(super) fn refuse(&self) -> bool {
-        let stranger = !self.place.is_known();
+        let stranger = !self.slot.is_known();
         if stranger {
             self.refused.notify_one();
         }
@@ -118,7 +118,7 @@ impl Connection {
     /// What goes on in the connection once it was upgraded. It is run in the place of the connection, so that it
     /// counts as one and ends with the server.
     pub(super) fn upgrade(&self, tunnel: BoxFuture<'static, ()>) {
-        let busy = self.place.busy();
+        let busy = self.slot.busy();
         let tunnel = tunnel.map(move |()| drop(busy)).boxed();
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
@@ -149,15 +149,15 @@ pub(super) async fn serve_all(listener: TcpListener, tls: Option<Arc<Tls>>, serv
     let incoming = TcpListenerStream::new(listener).map(http1::with_peer);
     let heads = Heads::default();
     let mut connections = JoinSet::new();
-    serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, place| {
-        serve(stream, place, heads.clone(), tls.clone(), Arc::clone(&service))
+    serving::serve_all(incoming, MOST_CONNECTIONS, &mut connections, |stream, slot| {
+        serve(stream, slot, heads.clone(), tls.clone(), Arc::clone(&service))
     })
     .await;
 }
 
 async fn serve(
     stream: TcpStream,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
     heads: Heads,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
@@ -169,7 +169,7 @@ async fn serve(
     let traffic = watch::Sender::<Traffic>::default();
     let stream = Watched::new(stream, TrafficWatch::new(traffic.clone(), heads));
     let Some(tls) = tls else {
-        return requests(stream, Connection::new(peer, vec![], traffic, place), service).await;
+        return requests(stream, Connection::new(peer, vec![], traffic, slot), service).await;
     };
     let accepted = async {
         let acceptor = TlsAcceptor::from(tls.current().await);
@@ -179,7 +179,7 @@ async fn serve(
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, Connection::new(peer, shown, traffic, place), service).await;
+            requests(stream, Connection::new(peer, shown, traffic, slot), service).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, error = %util::causes(&error), "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),

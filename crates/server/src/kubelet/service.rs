@@ -51,12 +51,12 @@ impl Service {
         };
         let server_type = if self.auth.is_some() { "readwrite" } else { "readonly" };
         let counted = Arc::new(self.host.requests.begin(request.method(), request.uri().path(), server_type));
-        let told = tracing::enabled!(tracing::Level::DEBUG)
+        let traced = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().clone(), Instant::now()));
         let response = self.answer(request, connection, &counted).await;
         let response = response.map(|body| Tracked { body, _counted: counted, busy }.boxed_unsync());
         let response = self.host.unsent.send(response);
-        if let Some((method, uri, began)) = told {
+        if let Some((method, uri, began)) = traced {
             let (code, took) = (response.status().as_u16(), began.elapsed());
             tracing::debug!(%method, %uri, code, ?took, peer = %connection.peer, "Served");
         }

@@ -1,7 +1,7 @@
-//! The places that a listener has for connections. A new connection may have the place of one that is idle: first of a
-//! stranger, who has not shown yet that he may use the server, and among strangers of the peer that has most of them;
+//! The slots that a listener has for connections. A new connection may have the slot of one that is idle: first of one
+//! that has not shown yet that it may use the server, and among those one of the peer that has most of them;
 //! then of the one that has been idle the longest. One that still sends its request counts as idle, or else a few bytes
-//! would hold a place; but none has to go in its first moments: what it sent may be there and only not be read yet.
+//! would hold a slot; but none has to go in its first moments: what it sent may be there and only not be read yet.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 /// say, and for us to read it.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// All places of a listener.
+/// All slots of a listener.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     most: usize,
@@ -49,23 +49,23 @@ impl ConnectionSlots {
         Arc::new(Self { most: most.max(1), taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// A place, as soon as there is one. IPv4 within IPv6 is the same peer as IPv4.
-    pub async fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Arc<Place> {
+    /// A slot, as soon as there is one. IPv4 within IPv6 is the same peer as IPv4.
+    pub async fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Arc<Slot> {
         let peer = peer.map(|peer| peer.to_canonical());
         loop {
             // Made before the look, so that no notice falls between the two; dropping it loses nothing.
             let freed = self.freed.notified();
             match self.try_enter(peer, Instant::now()) {
-                Ok(place) => return Arc::new(place),
+                Ok(slot) => return Arc::new(slot),
                 Err(None) => freed.await,
-                // Whichever is first: a place that is free, or one that has been idle for long enough.
+                // Whichever is first: a slot that is free, or one that has been idle for long enough.
                 Err(Some(at)) => drop(timeout_at(at, freed).await),
             }
         }
     }
 
-    /// A place, or when one may be had if none becomes free before.
-    fn try_enter(self: &Arc<Self>, peer: Option<IpAddr>, now: Instant) -> Result<Place, Option<Instant>> {
+    /// A slot, or when one may be had if none becomes free before.
+    fn try_enter(self: &Arc<Self>, peer: Option<IpAddr>, now: Instant) -> Result<Slot, Option<Instant>> {
         let mut taken = self.taken();
         if taken.by.len() >= self.most {
             let (id, at) = taken.first_to_go().ok_or(None)?;
@@ -81,7 +81,7 @@ impl ConnectionSlots {
         let evicted = Arc::<Notify>::default();
         let evict = Arc::clone(&evicted);
         taken.by.insert(id, Holder { peer, known: false, busy: 0, idle_since: now, evict });
-        Ok(Place { id, evicted, all: Arc::clone(self) })
+        Ok(Slot { id, evicted, all: Arc::clone(self) })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -93,12 +93,12 @@ impl ConnectionSlots {
 impl Taken {
     /// The connection that has to make room, and from when on.
     fn first_to_go(&self) -> Option<(u64, Instant)> {
-        let mut strangers: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
+        let mut unknown: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
         for holder in self.by.values().filter(|holder| !holder.known) {
-            *strangers.entry(holder.peer).or_default() += 1;
+            *unknown.entry(holder.peer).or_default() += 1;
         }
         let rank = |holder: &Holder| {
-            let of_peer = if holder.known { 0 } else { strangers.get(&holder.peer).copied().unwrap_or(0) };
+            let of_peer = if holder.known { 0 } else { unknown.get(&holder.peer).copied().unwrap_or(0) };
             (holder.known, Reverse(of_peer), holder.idle_since)
         };
         let idle = self.by.iter().filter(|(_, holder)| holder.busy == 0);
@@ -106,16 +106,16 @@ impl Taken {
     }
 }
 
-/// A connection's place. Dropping it gives it back.
+/// A connection's slot. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     id: u64,
     evicted: Arc<Notify>,
     all: Arc<ConnectionSlots>,
 }
 
-impl Place {
-    /// Ends when another connection got the place. For one waiter.
+impl Slot {
+    /// Ends when another connection got the slot. For one waiter.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -132,7 +132,7 @@ impl Place {
         self.all.taken().by.get(&self.id).is_some_and(|holder| holder.known)
     }
 
-    /// Marks the connection as busy until the guard is dropped. `None` if another one has got its place: what it
+    /// Marks the connection as busy until the guard is dropped. `None` if another one has got its slot: what it
     /// asks for must not be done, because it will have no answer.
     pub fn busy(self: &Arc<Self>) -> Option<Busy> {
         self.all.taken().by.get_mut(&self.id)?.busy += 1;
@@ -140,7 +140,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.all.taken().by.remove(&self.id);
         self.all.freed.notify_one();
@@ -149,7 +149,7 @@ impl Drop for Place {
 
 /// A request or stream under way.
 #[derive(Debug)]
-pub struct Busy(Arc<Place>);
+pub struct Busy(Arc<Slot>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -168,13 +168,13 @@ mod tests {
 
     use super::*;
 
-    async fn enter(all: &Arc<ConnectionSlots>, peer: Option<IpAddr>) -> Arc<Place> {
+    async fn enter(all: &Arc<ConnectionSlots>, peer: Option<IpAddr>) -> Arc<Slot> {
         tokio::time::advance(Duration::from_secs(1)).await;
-        all.enter(peer).now_or_never().expect("there is a place")
+        all.enter(peer).now_or_never().expect("there is a slot")
     }
 
-    fn gone(place: &Place) -> bool {
-        !place.all.taken().by.contains_key(&place.id)
+    fn gone(slot: &Slot) -> bool {
+        !slot.all.taken().by.contains_key(&slot.id)
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_go_first_and_of_them_those_of_the_peer_that_has_most() {
+    async fn unknown_peers_go_first_and_of_them_those_of_the_peer_that_has_most() {
         let all = ConnectionSlots::new(5);
         let [crowd, mapped, other] =
             ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"].map(|ip| Some(ip.parse().unwrap()));
