@@ -152,6 +152,7 @@ fn serve(
     let view = Arc::new(AgentView {
         node: node_name.to_owned(),
         workers: pods.workers.clone(),
+        volumes: pods.volumes.clone(),
         sources: shown.subscribe(),
         states: sources.states(),
         runtime: pods.runtime_view.subscribe(),

@@ -1,14 +1,16 @@
 //! The agent's own view of itself, as the local socket serves it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube_model::labels::CONFIG_MIRROR;
 use kube_model::pod::annotation;
-use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot};
+use kube_model::view::{RuntimeView, SourceView, SourcesSnapshot, ViewSnapshot, VolumeState, VolumeView};
 use kube_model::{Monotonic, PodUid};
 use podsource::SourceState;
 use server::View;
 use tokio::sync::watch;
+use volumes::{Shown, State, Volumes};
 
 use crate::AgentWorkers;
 
@@ -16,12 +18,37 @@ use crate::AgentWorkers;
 pub(crate) struct AgentView {
     pub(crate) node: String,
     pub(crate) workers: AgentWorkers,
+    pub(crate) volumes: Volumes,
     /// As of the last change.
     pub(crate) sources: watch::Receiver<Vec<SourceView>>,
     /// The same sources, for when they were last read, which changes without notice, and for the mirror pods among
     /// theirs.
     pub(crate) states: Vec<watch::Receiver<Arc<SourceState>>>,
     pub(crate) runtime: watch::Receiver<RuntimeView<Monotonic>>,
+}
+
+impl AgentView {
+    fn volumes(&self) -> BTreeMap<String, Vec<VolumeView>> {
+        let now = self.workers.clock().now();
+        let all = self.volumes.all_shown().into_iter();
+        let view = |volume: Shown| {
+            let failure = volume.state.failure();
+            let (state, since) = match &volume.state {
+                State::Missing { .. } => (VolumeState::Missing, failure.map(|failure| failure.since)),
+                State::SettingUp { since, .. } => (VolumeState::SettingUp, Some(*since)),
+                State::Mounted { since, .. } => (VolumeState::Mounted, Some(*since)),
+            };
+            VolumeView {
+                kind: volume.kind.to_owned(),
+                state,
+                since: since.map(|at| now.shown(at)),
+                message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+                until: failure.map(|failure| now.shown(failure.until)),
+                name: volume.name,
+            }
+        };
+        all.map(|(uid, volumes)| (uid.as_str().to_owned(), volumes.into_iter().map(view).collect())).collect()
+    }
 }
 
 impl View for AgentView {
@@ -31,6 +58,7 @@ impl View for AgentView {
             pods: self.workers.views(),
             problems: self.sources.borrow().iter().flat_map(|source| &source.problems).cloned().collect(),
             runtime: self.runtime.borrow().shown(self.workers.clock().now()),
+            volumes: self.volumes(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kube_model::age::{human, since, until};
 use kube_model::core::{ContainerState, ContainerStatus};
-use kube_model::view::{Event, EventType, PodView, Problem, ViewSnapshot, Wait};
+use kube_model::view::{Event, EventType, PodView, Problem, ViewSnapshot, VolumeState, VolumeView, Wait};
 use kube_model::{Timestamp, summary};
 
 use crate::{select, text};
@@ -14,6 +14,7 @@ pub fn explain(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String
     let mut out = head(snapshot, pod, now);
     section(&mut out, "Waiting for", pod.waits.iter().map(|wait| wait_text(wait, now)));
     section(&mut out, "Containers", containers(pod, now));
+    section(&mut out, "Volumes", volumes(snapshot, pod).map(|volume| volume_text(volume, now)));
     section(&mut out, "Events", pod.events.iter().map(|event| event_text(event, now)));
     section(
         &mut out,
@@ -21,6 +22,27 @@ pub fn explain(snapshot: &ViewSnapshot, pod: &PodView, now: Timestamp) -> String
         problems(snapshot, pod).map(|problem| text::lines(&problem.to_string(), "    ")),
     );
     out
+}
+
+/// The pod's volumes, as far as the agent has to do with them.
+fn volumes<'a>(snapshot: &'a ViewSnapshot, pod: &'a PodView) -> impl Iterator<Item = &'a VolumeView> {
+    pod.pod.metadata.uid.as_ref().and_then(|uid| snapshot.volumes.get(uid)).into_iter().flatten()
+}
+
+fn volume_text(volume: &VolumeView, now: Timestamp) -> String {
+    let state = match volume.state {
+        VolumeState::Missing => "not mounted",
+        VolumeState::SettingUp => "being set up",
+        VolumeState::Mounted => "mounted",
+    };
+    let mut out = format!("{} ({}): {state}", volume.name, volume.kind);
+    if let Some(time) = volume.since {
+        out.push_str(&format!(", for {}", since(time, now)));
+    }
+    if let Some(time) = volume.until {
+        out.push_str(&format!(", next attempt in {}", until(time, now)));
+    }
+    with_message(out, &volume.message, "    ")
 }
 
 /// What is wrong with the manifest that `pod` came from: with a file named like the pod.

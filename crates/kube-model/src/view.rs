@@ -1,6 +1,7 @@
 //! The agent's own view of its pods, as data: what the local socket serves and `node-agent pods` and
 //! `node-agent explain` show. Only the agent writes these; a reader may rely on the field names.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +24,42 @@ pub struct ViewSnapshot {
     pub problems: Vec<Problem>,
     /// How it stands with the container runtime.
     pub runtime: RuntimeView,
+    /// The volumes of pods that have some, by the pod's UID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Vec<VolumeView>>,
+}
+
+/// One volume of a pod as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeView {
+    /// Its name in the pod.
+    pub name: String,
+    /// The field that says what it is: `emptyDir`.
+    pub kind: String,
+    /// How far it is.
+    pub state: VolumeState,
+    /// Since when: it is mounted, it is being worked on, or it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What went wrong last; empty if nothing did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it is tried again, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// How far a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeState {
+    /// It is not there.
+    Missing,
+    /// It is being made.
+    SettingUp,
+    /// It is there.
+    Mounted,
 }
 
 /// The container runtime as the agent sees it; in memory with [`Monotonic`] time, as a [`Wait`].

@@ -87,6 +87,7 @@ pub fn snapshot(pods: Vec<PodView>) -> ViewSnapshot {
             message: String::new(),
             since: now(),
         },
+        volumes: Default::default(),
     }
 }
 

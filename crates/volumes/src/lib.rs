@@ -17,3 +17,4 @@ pub use error::TearDownError;
 pub use manager::{Lacking, News, Shown, Volumes};
 pub use parts::PartError;
 pub use settings::Settings;
+pub use volume_plan::plan::State;

@@ -178,14 +178,12 @@ impl Volumes {
 
     /// How the volumes of a pod are, in the order of its spec.
     pub fn shown(&self, uid: &PodUid) -> Vec<Shown> {
-        let pods = self.pods();
-        let Some(entry) = pods.get(uid) else { return Vec::new() };
-        let shown = |one: &One| Shown {
-            name: one.name.clone(),
-            kind: find(&entry.pod, &one.name).map_or("", |volume| Kind::of(volume).field()),
-            state: one.state.clone(),
-        };
-        entry.volumes.iter().map(shown).collect()
+        self.pods().get(uid).map(Entry::shown).unwrap_or_default()
+    }
+
+    /// How the volumes of all pods are.
+    pub fn all_shown(&self) -> BTreeMap<PodUid, Vec<Shown>> {
+        self.pods().iter().map(|(uid, entry)| (uid.clone(), entry.shown())).collect()
     }
 
     /// Begins what is next for each volume. Answers when something is due by itself.
@@ -297,6 +295,15 @@ impl Entry {
                 one.state.changed(now);
             }
         }
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let shown = |one: &One| Shown {
+            name: one.name.clone(),
+            kind: find(&self.pod, &one.name).map_or("", |volume| Kind::of(volume).field()),
+            state: one.state.clone(),
+        };
+        self.volumes.iter().map(shown).collect()
     }
 
     fn add_used(&mut self, spec: &PodSpec) {

@@ -155,3 +155,27 @@ fn a_manifest_is_found_by_stem_file_name_or_path() {
         assert_eq!(problems_of_file(&snapshot, name).len(), count, "{name:?}");
     }
 }
+
+#[test]
+fn each_volume_is_told_with_its_state_and_what_it_waits_for() {
+    use kube_model::view::{VolumeState, VolumeView};
+    let pod = pod("web", running());
+    let uid = pod.pod.metadata.uid.clone().unwrap();
+    let mut snapshot = snapshot(vec![pod.clone()]);
+    let volume = |name: &str, kind: &str, state, message: &str| VolumeView {
+        name: name.into(),
+        kind: kind.into(),
+        state,
+        since: None,
+        message: message.into(),
+        until: None,
+    };
+    let volumes = vec![
+        volume("data", "emptyDir", VolumeState::Mounted, ""),
+        volume("config", "configMap", VolumeState::Missing, "configmap \"c\" not found"),
+    ];
+    snapshot.volumes.insert(uid, volumes);
+    let text = explain(&snapshot, &pod, now());
+    let want = "\nVolumes\n  data (emptyDir): mounted\n  config (configMap): not mounted\n    configmap \"c\" not found\n";
+    assert!(text.contains(want), "{text}");
+}
