@@ -145,6 +145,54 @@ fn kubectl_runs_a_pod_on_a_lone_node() {
     }
 }
 
+/// The pod that waits names what it lacks, and starts when that comes.
+#[test]
+fn a_lone_node_has_config_maps_and_secrets_of_its_own() {
+    let mut lone = Lone::new(Line::V2_1);
+    let pod = lone.manifest("web", "echo $COLOR $KEY; sleep 3600");
+    let text = fs::read_to_string(&pod).unwrap()
+        + "    envFrom:\n    - configMapRef: {name: colors}\n    - secretRef: {name: keys}\n";
+    fs::write(&pod, text).unwrap();
+    lone.kubectl(&["apply", "-f", &pod]);
+    let waits = |lone: &Lone, name: &str| {
+        eventually(&format!("the pod waits for {name}"), || {
+            let state = lone.try_pod("web")?["status"]["containerStatuses"][0]["state"]["waiting"].take();
+            let message = state["message"].as_str().unwrap_or_default();
+            let waits =
+                state["reason"] == "CreateContainerConfigError" && message == format!("{name} not found");
+            if waits { Ok(()) } else { Err(state.to_string()) }
+        });
+    };
+    waits(&lone, "configmap \"colors\"");
+    let colors = lone.run.dir().join("colors.yaml");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: colors}\ndata: {COLOR: blue}\n";
+    fs::write(&colors, map).unwrap();
+    lone.kubectl(&["apply", "-f", &colors.display().to_string()]);
+    waits(&lone, "secret \"keys\"");
+    let manifests = lone.run.dir().join("keys.yaml");
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {KEY: very-secret}\n";
+    fs::write(&manifests, secret).unwrap();
+    lone.kubectl(&["apply", "-f", &manifests.display().to_string()]);
+    lone.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    eventually("the log", || {
+        let log = lone.kubectl(&["logs", "web"]);
+        if log == "blue very-secret\n" { Ok(()) } else { Err(log) }
+    });
+    // They are there again after a restart, and a pod of a file has them, too.
+    lone.node.agent.kill9();
+    lone.node.agent.start_again().unwrap();
+    lone.node.apply(
+        "filed",
+        &format!(
+            "  containers:\n  - name: app\n    image: {BUSYBOX}\n    imagePullPolicy: IfNotPresent\n    \
+             command: [sh, -c, 'echo $COLOR; sleep 3600']\n    envFrom:\n    - configMapRef: {{name: colors}}\n"
+        ),
+    );
+    lone.node.until_ready("filed");
+    let log = fs::read_to_string(lone.node.agent.log()).unwrap();
+    assert!(!log.contains("very-secret"), "nothing of a Secret is logged");
+}
+
 #[test]
 fn kubectl_shows_the_logs_of_a_lone_node() {
     let lone = Lone::new(Line::V2_1);

@@ -28,7 +28,7 @@ use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
 use kube_model::{Monotonic, PodUid, pod};
-use kuberuntime::{AgentProbes, NodeObject as NodeSource, References};
+use kuberuntime::{AgentProbes, ApiReferences, NodeObject as NodeSource};
 use logging::Verbosity;
 use node_config::{ChangeDetection, Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
@@ -43,7 +43,6 @@ use server::pod_streams::PodStreams;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use volumes::Volumes;
 
 use crate::allocatable::NodeEvent;
 use crate::metrics::Metrics;
@@ -111,7 +110,6 @@ pub(crate) struct Cluster {
 /// What the rest of the agent gives.
 pub(crate) struct Parts {
     pub(crate) workers: AgentWorkers,
-    pub(crate) volumes: Volumes,
     pub(crate) runtime: cri_client::Client,
     pub(crate) runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     pub(crate) node: watch::Receiver<Arc<NodeState>>,
@@ -198,8 +196,8 @@ impl Cluster {
     }
 
     /// What containers and images take from the API server's objects.
-    pub(crate) fn references(&self) -> References {
-        References { objects: self.objects.clone(), services: self.services.clone() }
+    pub(crate) fn references(&self) -> ApiReferences {
+        ApiReferences { objects: self.objects.clone(), services: self.services.clone() }
     }
 
     /// What the API server has of this node.
@@ -261,11 +259,6 @@ impl Cluster {
             }
         }));
 
-        spawn(Box::pin(crate::references::follow(
-            self.objects.clone(),
-            parts.workers.clone(),
-            parts.volumes.clone(),
-        )));
         spawn(Box::pin(kuberuntime::tell_pod_cidr(parts.runtime.clone(), node.subscribe())));
         let recorder = self.recorder.clone();
         spawn(Box::pin(async move {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kube_model::view::SourceView;
 use kuberuntime::streams::CriStreams;
-use kuberuntime::{ProbeFollower, follow_probes, follow_volumes, make_dir};
+use kuberuntime::{LocalObjects, ProbeFollower, follow_probes, follow_volumes, make_dir};
 use node_config::Settings;
 use pleg::Pleg;
 use pod_manager::PodManager;
@@ -69,7 +69,16 @@ impl Agent {
         let metrics = Arc::new(Metrics::new());
         let client = pods::client(config, &metrics)?;
         let machine = Machine::prepare(config, node_name, &metrics).await?;
-        let pods = Pods::new(config, node_name, home, client, &machine, cluster.as_ref(), &metrics)?;
+        let objects = watch::Sender::new(Arc::default());
+        let pods = Pods::new(
+            config,
+            node_name,
+            home,
+            client,
+            &machine,
+            (cluster.as_ref(), objects.subscribe()),
+            &metrics,
+        )?;
 
         let mut sources = Sources::start(config, node_name, live, &telling.stop).await?;
         if let Some(cluster) = &cluster {
@@ -84,7 +93,6 @@ impl Agent {
         if let Some(cluster) = cluster {
             let parts = Parts {
                 workers: pods.workers.clone(),
-                volumes: pods.volumes.clone(),
                 runtime: pods.client.clone(),
                 runtime_view: pods.runtime_view.subscribe(),
                 node: pods.node.subscribe(),
@@ -106,7 +114,12 @@ impl Agent {
         }
         telling.spawn(addresses.follow(pods.node.clone(), Arc::clone(&pods.cri)));
         let workers = pods.workers.clone();
-        run(&telling, config, pods, sources, shown, of_cluster, metrics);
+        telling.spawn(crate::references::follow(
+            pods.references.clone(),
+            workers.clone(),
+            pods.volumes.clone(),
+        ));
+        run(&telling, config, pods, (sources, objects), shown, of_cluster, metrics);
         // Nobody is told that all is well before the last thing that can fail has been done.
         let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;
         Ok(Self { serving, in_cluster, workers, telling, _healthz: healthz })
@@ -173,7 +186,7 @@ fn run(
     phase: &Phase,
     config: &Settings,
     pods: Pods,
-    sources: Sources,
+    (sources, objects): (Sources, watch::Sender<Arc<LocalObjects>>),
     shown: watch::Sender<Vec<SourceView>>,
     of_cluster: Option<impl Fn(&PodManager) + Send + Sync + 'static>,
     metrics: Arc<Metrics>,
@@ -219,7 +232,7 @@ fn run(
     };
     let (of_sources, until) = (workers.clone(), phase.stop.clone());
     // It ends by itself, when the requests under way have been answered.
-    phase.tasks.spawn(async move { sources.run(of_sources, shown, desired, &metrics, until).await });
+    phase.tasks.spawn(async move { sources.run(of_sources, shown, objects, desired, &metrics, until).await });
     phase.spawn(async move {
         let orphaned = async {
             runtime.remove_orphaned_pods(&workers).await;

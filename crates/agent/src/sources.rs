@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use kube_model::core::PodStatus;
 use kube_model::pod;
 use kube_model::view::{PodView, Problem, SourceCondition, SourceView};
+use kuberuntime::LocalObjects;
 use node_config::{ManifestAddress, ManifestServer, Settings};
 use pod_manager::{Change, PodManager};
 use pod_workers::{Probes, Runtime, Workers};
@@ -110,19 +111,22 @@ impl Sources {
         self.states.is_empty()
     }
 
-    /// Tells `workers` what is wanted, until told to stop. How it stands with the sources goes to `shown`. `desired` hears of all
-    /// pods that are wanted whenever they change, and when others stand back for them.
+    /// Tells `workers` what is wanted, until told to stop. How it stands with the sources goes to `shown`. `desired` hears
+    /// of all pods that are wanted whenever they change, and when others stand back for them; `local` has the ConfigMaps
+    /// and Secrets of this node's manifests.
     pub(crate) async fn run<R: Runtime, P: Probes>(
         self,
         workers: Workers<R, P>,
         shown: watch::Sender<Vec<SourceView>>,
+        local: watch::Sender<Arc<LocalObjects>>,
         desired: impl Fn(&PodManager),
         metrics: &Metrics,
         stop: CancellationToken,
     ) {
         let left_out = watch::Sender::new(Vec::new());
         let mux = Mux::new(self.states.iter().cloned());
-        let follow = follow(mux, &workers, &shown, &desired, metrics, &left_out, self.push.as_ref());
+        let follow =
+            follow(mux, &workers, (&shown, &local), &desired, metrics, &left_out, self.push.as_ref());
         let report = async {
             if let Some(push) = &self.push {
                 report(&push.handle, &workers, left_out.subscribe()).await;
@@ -172,7 +176,7 @@ fn push_settings(server: &ManifestServer, node_name: &str, dir: PathBuf) -> push
 async fn follow<R: Runtime, P: Probes>(
     mut mux: Mux,
     workers: &Workers<R, P>,
-    shown: &watch::Sender<Vec<SourceView>>,
+    (shown, local): (&watch::Sender<Vec<SourceView>>, &watch::Sender<Arc<LocalObjects>>),
     desired: &impl Fn(&PodManager),
     metrics: &Metrics,
     left_out: &watch::Sender<Vec<Arc<PodView>>>,
@@ -185,6 +189,12 @@ async fn follow<R: Runtime, P: Probes>(
             workers.bump();
         }
         shown.send_replace(views);
+        // Before the pods that refer to them.
+        local.send_if_modified(|known| {
+            let changed = !Arc::ptr_eq(known, mux.objects());
+            known.clone_from(mux.objects());
+            changed
+        });
         if !changes.is_empty() || mux.pods().conflicts() != conflicts {
             conflicts = mux.pods().conflicts().to_vec();
             desired(mux.pods());

@@ -1,11 +1,14 @@
 //! `node-agent validate`: files, folders and standard input, checked as the agent would take them.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use kube_model::objects::{Key, required};
 use kube_model::view::Problem;
-use manifest::Origin;
+use manifest::{AnyManifest, Origin};
 use node_config::validate::Facts;
 use node_config::validate::documents::{self, Checked, Kind};
 use podsource::file::MAX_BYTES;
@@ -16,11 +19,19 @@ const STDIN: &str = "-";
 /// Checks each path: a file, the files of a folder (as a manifest folder is read: not its sub-folders, nor names
 /// with a leading dot), or `-` for standard input. `node_name` is the one that pods would get.
 pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checked> {
-    let pods = |path: &Path, document| match manifest::read_document(document, Origin::file(path, node_name))
-    {
-        Ok(manifest) => (Vec::new(), manifest.warnings),
-        Err(problems) => (problems, Vec::new()),
-    };
+    let found = RefCell::new(Found::default());
+    let pods =
+        |path: &Path, document| match manifest::read_any_document(document, Origin::file(path, node_name)) {
+            Ok(AnyManifest::Pod(manifest)) => {
+                found.borrow_mut().wanted.push((path.to_owned(), required(&manifest.pod)));
+                (Vec::new(), manifest.warnings)
+            }
+            Ok(AnyManifest::Object(manifest)) => {
+                found.borrow_mut().there.insert(manifest.object.key());
+                (Vec::new(), manifest.warnings)
+            }
+            Err(problems) => (problems, Vec::new()),
+        };
     let mut all = Vec::new();
     for path in paths {
         match files(path) {
@@ -35,7 +46,29 @@ pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checke
             Err(error) => all.push(unreadable(path, &error)),
         }
     }
+    found.into_inner().judge(&mut all);
     all
+}
+
+/// What pods refer to, and what there is.
+#[derive(Default)]
+struct Found {
+    wanted: Vec<(PathBuf, BTreeSet<Key>)>,
+    there: BTreeSet<Key>,
+}
+
+impl Found {
+    /// Warns of what no file has. It may come by another way, so that the pod is not wrong.
+    fn judge(self, all: &mut [Checked]) {
+        for (path, keys) in self.wanted {
+            let Some(checked) = all.iter_mut().find(|checked| checked.path == path) else { continue };
+            for key in keys.difference(&self.there) {
+                let message = format!("refers to the {key}, which none of these files has");
+                let path = path.clone();
+                checked.warnings.push(Problem { path, message, warning: true, ..Problem::default() });
+            }
+        }
+    }
 }
 
 /// The files that a path stands for, in order.
@@ -80,6 +113,23 @@ fn unreadable(path: &Path, error: &io::Error) -> Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_pods_refer_to_is_looked_for_among_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        file(
+            "pod.yaml",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: c\n    image: i\n    envFrom:\n    - configMapRef: {name: there}\n    - secretRef: {name: nope}\n    - secretRef: {name: perhaps, optional: true}\n",
+        );
+        file("there.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: there}\n");
+        file("wrong.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: nope}\ndata: {k: plain}\n");
+        let all = validate(&[dir.path().to_owned()], &Facts::default(), "node1");
+        let kinds: Vec<_> = all.iter().map(|checked| (checked.kind, checked.problems.len())).collect();
+        assert_eq!(kinds, [(Kind::Pod, 0), (Kind::ConfigMap, 0), (Kind::Secret, 1)]);
+        let warnings: Vec<_> = all[0].warnings.iter().map(|warning| warning.message.as_str()).collect();
+        assert_eq!(warnings, ["refers to the secret \"default/nope\", which none of these files has"]);
+    }
 
     #[test]
     fn a_folder_is_checked_file_by_file_and_every_problem_names_its_place() {

@@ -24,7 +24,7 @@ pub(super) struct Gathered<'a> {
     restart_count: u32,
     pub(super) pod_ips: Vec<IpAddr>,
     termination_log: PathBuf,
-    found: Option<Found<'a>>,
+    found: Found<'a>,
     extras: ContainerExtras,
 }
 
@@ -40,7 +40,7 @@ impl Gathered<'_> {
         node: &Settings,
     ) -> Result<CreateContainerRequest, ConfigError> {
         let StartContainer { pod, sandbox, .. } = start;
-        let references = self.found.as_ref().map(Found::as_inputs);
+        let references = self.found.as_inputs();
         let hosts_file = paths::hosts_file(&node.root_dir, &pod::identity(pod).0);
         let inputs = ContainerInputs {
             pod,
@@ -51,7 +51,7 @@ impl Gathered<'_> {
             pod_ips: &self.pod_ips,
             hosts_file: Some(&hosts_file),
             termination_log: &self.termination_log,
-            references: references.as_ref(),
+            references: Some(&references),
             extras: &self.extras,
         };
         Ok(CreateContainerRequest {
@@ -85,20 +85,11 @@ impl CriRuntime {
             move |files: &super::Files| files.prepare_container(&uid, &key, &name, &hosts_text)
         };
         let termination_log = self.files.run(work).await.map_err(|e| config_error(&e))?;
-        let found = match &self.references {
-            Some(references) => {
-                reporter.doing(format!("looking up what the variables of container {name} come from"));
-                let found = references.of_container(pod, container).await;
-                Some(found.map_err(|e| config_error(&e))?)
-            }
-            None => None,
-        };
+        reporter.doing(format!("looking up what the variables of container {name} come from"));
+        let found = self.references.of_container(pod, container).await.map_err(|e| config_error(&e))?;
         let variables = match refers_to_variables(container) {
-            true => {
-                let found = found.as_ref().map(Found::as_inputs);
-                cri_config::variables(pod, container, &pod_ips, node, found.as_ref())
-                    .map_err(|e| config_error(&e))?
-            }
+            true => cri_config::variables(pod, container, &pod_ips, node, Some(&found.as_inputs()))
+                .map_err(|e| config_error(&e))?,
             false => Variables::new(),
         };
         let extras = self.providers.extras(pod, container, &variables).await?;

@@ -24,7 +24,7 @@ pub struct CriImages {
     /// Where the node's own credentials may be.
     pub docker_config: DockerConfigPaths,
     /// `None` without an API server: then no pull secret can be had.
-    pub references: Option<References>,
+    pub references: References,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who else wants to know for which pod an image was pulled, and how long that took.
@@ -66,10 +66,7 @@ impl ImageService for CriImages {
     }
 
     async fn pull_secret(&self, pod: &Pod, name: &str) -> Result<Keyring, PullSecretError> {
-        match &self.references {
-            Some(references) => references.pull_secret(pod, name).await,
-            None => Err(PullSecretError::Missing),
-        }
+        self.references.pull_secret(pod, name).await
     }
 
     fn pulled(&self, pod: &Pod, size: u64, took: Duration) {

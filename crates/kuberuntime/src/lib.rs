@@ -48,7 +48,7 @@ pub use observe::{read, with_termination_messages};
 pub use pod_cidr::tell_pod_cidr;
 pub use probes::{AgentProbes, CriExec, ProbeFollower, ProbeNews, follow_probes, probe_news};
 pub use providers::{Extras, Provider, Providers, Variables};
-pub use references::References;
+pub use references::{ApiReferences, LocalObjects, References};
 pub use volume_content::VolumeContent;
 pub use volumes::{VolumeMounts, follow_volumes};
 
@@ -71,8 +71,8 @@ pub struct CriRuntime {
     pub images: ::images::Images<CriImages>,
     /// Who runs hooks.
     pub hooks: Hooks,
-    /// `None` without an API server.
-    pub references: Option<References>,
+    /// What pods refer to.
+    pub references: References,
     /// The volumes of pods: also one of the [`CriRuntime::providers`].
     pub volumes: ::volumes::Volumes,
     /// Who gives pods what they need beside images.

@@ -1,10 +1,12 @@
-//! Objects of the API server that containers and images need, looked up. What follows from what is found, `cri-config`
-//! and `images` say.
+//! Objects that containers and images need, looked up: of the API server for its pods, of this node's manifests for all
+//! others. What follows from what is found, `cri-config` and `images` say.
+//!
+//! Which of the two has it follows from the pod alone, so that neither can give a pod what the other was meant for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use apiserver_sync::objects::{Error, FIRST_ANSWER, Kind, Object, Objects};
+use apiserver_sync::objects::{Error, FIRST_ANSWER, Key, Kind, Object, Objects};
 use apiserver_sync::services::{NotSynced, Services};
 use cri_config::env::{self, Missing};
 use futures::future::join_all;
@@ -12,10 +14,23 @@ use images::PullSecretError;
 use images::credentials::Keyring;
 use kube_model::core::{Container, Pod};
 use kube_model::pod;
+use tokio::sync::watch;
+
+/// ConfigMaps and Secrets that are there for the pods of this node alone.
+pub type LocalObjects = BTreeMap<Key, Arc<Object>>;
+
+/// What pods refer to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct References {
+    /// What the API server has; `None`: there is none.
+    pub api: Option<ApiReferences>,
+    /// What the manifests of this node have, for pods that are not the API server's.
+    pub local: watch::Receiver<Arc<LocalObjects>>,
+}
 
 /// What is known of the API server's objects.
 #[derive(Debug, Clone)]
-pub struct References {
+pub struct ApiReferences {
     /// ConfigMaps and Secrets.
     pub objects: Objects,
     /// Services.
@@ -51,18 +66,19 @@ impl References {
         container: &'a Container,
     ) -> Result<Found<'a>, NotSynced> {
         let services = async {
+            let Some(ApiReferences { services, .. }) = &self.api else { return Ok(BTreeMap::new()) };
             if !pod::is_static(pod) {
                 // Without an answer in time the error below says what is missing.
-                let _ = tokio::time::timeout(FIRST_ANSWER, self.services.synced()).await;
+                let _ = tokio::time::timeout(FIRST_ANSWER, services.synced()).await;
             }
             let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
-            match self.services.environment(namespace(pod), links) {
+            match services.environment(namespace(pod), links) {
                 Err(NotSynced) if pod::is_static(pod) => Ok(BTreeMap::new()),
                 known => known,
             }
         };
         let object = |(kind, name): Name<'a>| async move {
-            let found = self.objects.get(kind, namespace(pod), name).await.map_err(|error| match error {
+            let found = self.object(pod, kind, name).await.map_err(|error| match error {
                 Error::NotFound(_) => Missing::NotFound,
                 error => Missing::Unreadable(error.to_string()),
             });
@@ -73,9 +89,21 @@ impl References {
         Ok(Found { services: services?, objects })
     }
 
+    /// A ConfigMap or Secret that the pod refers to.
+    ///
+    /// # Errors
+    /// Why it can not be had.
+    pub async fn object(&self, pod: &Pod, kind: Kind, name: &str) -> Result<Arc<Object>, Error> {
+        let key = Key { kind, namespace: namespace(pod).into(), name: name.into() };
+        match &self.api {
+            Some(api) if !pod::is_static(pod) => api.objects.get(kind, &key.namespace, &key.name).await,
+            _ => self.local.borrow().get(&key).cloned().ok_or(Error::NotFound(key)),
+        }
+    }
+
     /// One of the pod's pull secrets.
     pub(super) async fn pull_secret(&self, pod: &Pod, name: &str) -> Result<Keyring, PullSecretError> {
-        match self.objects.get(Kind::Secret, namespace(pod), name).await {
+        match self.object(pod, Kind::Secret, name).await {
             Ok(secret) => Ok(Keyring::from_secret(&secret.kind, &secret.data)?),
             Err(error) => {
                 // The pod's event does not say why.

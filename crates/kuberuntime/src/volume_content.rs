@@ -1,4 +1,4 @@
-//! What volumes are made of, where the agent has it: ConfigMaps, Secrets and tokens of the API server.
+//! What volumes are made of, where the agent has it: ConfigMaps and Secrets of the API server or of this node, and tokens.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use super::References;
 /// What the API asks for where a pod does not say how long a token is to live, in seconds.
 const LIFETIME: i64 = 3600;
 
-/// Those who hold it; `None` without an API server.
+/// Those who hold it.
 pub struct VolumeContent {
     /// ConfigMaps and Secrets.
-    pub references: Option<References>,
-    /// Tokens of service accounts.
+    pub references: References,
+    /// Tokens of service accounts; `None` without an API server.
     pub tokens: Option<Tokens>,
 }
 
@@ -30,10 +30,8 @@ impl Content for VolumeContent {
         kind: Kind,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Object>, ContentError>> {
-        let Some(references) = &self.references else { return NoContent.object(pod, kind, name) };
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         Box::pin(async move {
-            let found = references.objects.get(kind, namespace, name).await;
+            let found = self.references.object(pod, kind, name).await;
             found.map_err(|error| match error {
                 Error::NotFound(key) => {
                     ContentError::NotFound(format!("{} {:?} not found", key.kind, key.name))

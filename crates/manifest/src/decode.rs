@@ -4,14 +4,15 @@
 //! Here they are told.
 
 use kube_model::core::Pod;
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_model::yaml::{self, Document, Position};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::as_go;
 use super::invalid::{Field, Invalid};
 use crate::typed::typed;
 
-const UNKNOWN: &str = "unknown field, ignored";
+pub(super) const UNKNOWN: &str = "unknown field, ignored";
 
 /// Why a text is no object of Kubernetes.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,19 @@ pub(super) fn object(mut document: Document) -> Result<(Document, Value), Error>
     }
 }
 
+/// The kinds that a manifest may hold one of.
+const KINDS: [&str; 3] = ["Pod", "ConfigMap", "Secret"];
+
+/// The document as one pod, ConfigMap or Secret.
+pub(super) fn one_of_any(document: Value) -> Result<Value, Invalid> {
+    if let Some(kind @ ("PodList" | "List")) = kind(&document) {
+        let message = format!("{kind:?} is a list: a file holds one object, put each in its own file");
+        return Err(Invalid::new("kind", message));
+    }
+    must_be(&KINDS, &document)?;
+    Ok(document)
+}
+
 /// The document as one pod.
 pub(super) fn one(document: Value) -> Result<Value, Invalid> {
     if let Some(kind @ ("PodList" | "List")) = kind(&document) {
@@ -58,12 +72,12 @@ pub(super) fn one(document: Value) -> Result<Value, Invalid> {
     Ok(document)
 }
 
-/// What should be a pod, and its place.
+/// What should be a pod, ConfigMap or Secret, and its place.
 pub(super) type Item = (Field, Result<Value, Invalid>);
 
-/// The pods of the document: it is one itself, or a list of them.
+/// What the document holds: it is one itself, or a list of them.
 pub(super) fn one_or_many(mut document: Value, odd: &mut Vec<Invalid>) -> Result<Vec<Item>, Invalid> {
-    must_be(&["Pod", "PodList", "List"], &document)?;
+    must_be(&["Pod", "ConfigMap", "Secret", "PodList", "List"], &document)?;
     let items_have_a_kind = match kind(&document) {
         Some("PodList") => false,
         Some("List") => true,
@@ -90,11 +104,13 @@ fn one_of_a_list(mut item: Value, has_a_kind: bool) -> Result<Value, Invalid> {
     let Some(fields) = item.as_object_mut() else {
         return Err(Invalid::new("", "expected a Pod".to_owned()));
     };
-    if !has_a_kind {
-        // The list says it for them.
-        fields.entry("kind").or_insert_with(|| "Pod".into());
-        fields.entry("apiVersion").or_insert_with(|| "v1".into());
+    if has_a_kind {
+        must_be(&KINDS, &item)?;
+        return Ok(item);
     }
+    // The list says it for them.
+    fields.entry("kind").or_insert_with(|| "Pod".into());
+    fields.entry("apiVersion").or_insert_with(|| "v1".into());
     must_be(&["Pod"], &item)?;
     Ok(item)
 }
@@ -111,6 +127,25 @@ pub(super) fn pod(
         odd.push(Invalid::new(ignored_field(&path), UNKNOWN.to_owned()).within(at));
     };
     typed(value, &mut unknown).map_err(|error| wrong_type(&error, at, document))
+}
+
+/// The metadata of something else than a pod, which stands at `at`.
+pub(super) fn metadata(
+    value: Value,
+    at: &Field,
+    document: &Document,
+    odd: &mut Vec<Invalid>,
+) -> Result<ObjectMeta, Invalid> {
+    let mut object = json!({ "metadata": value });
+    as_go::prepare(&mut object).map_err(|invalid| invalid.within(at))?;
+    let at = at.child("metadata");
+    let mut unknown = |path: serde_ignored::Path<'_>| {
+        odd.push(Invalid::new(ignored_field(&path), UNKNOWN.to_owned()).within(&at));
+    };
+    match object["metadata"].take() {
+        Value::Null => Ok(ObjectMeta::default()),
+        value => typed(value, &mut unknown).map_err(|error| wrong_type(&error, &at, document)),
+    }
 }
 
 pub(super) fn odd_text(document: &Document) -> Vec<Invalid> {

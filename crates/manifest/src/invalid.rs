@@ -40,6 +40,11 @@ impl Field {
         Self(name.to_owned())
     }
 
+    /// The whole document.
+    pub(super) const fn root() -> Self {
+        Self(String::new())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! The text of a manifest becomes a static pod, or one of several pods: decoded, named, defaulted and validated.
+//! The text of a manifest becomes a static pod, or one of several pods: decoded, named, defaulted and validated. So does
+//! that of a ConfigMap or Secret for the pods of this node: [`object`].
 //! Pure: text in, pods or problems out. [`submitted`] does the same for a pod that was sent, in the words of the API.
 //! [`SourceState`] is what every source of pods publishes.
 //!
@@ -10,6 +11,7 @@ mod as_go;
 mod decode;
 mod defaults;
 mod invalid;
+pub mod object;
 mod state;
 mod static_pod;
 pub mod submitted;
@@ -20,14 +22,20 @@ mod typed;
 mod validate;
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
+use std::sync::Arc;
 
 use kube_model::core::Pod;
+use kube_model::objects::{Key, Object};
 use kube_model::view::Problem;
 use kube_model::yaml::{self, Document, Position};
 use kube_model::{Timestamp, labels};
+use serde_json::Value;
 
 use invalid::{Field, Invalid};
+use object::Described;
 pub use state::{Location, SourceState};
 pub use taken::Taken;
 pub use typed::typed;
@@ -111,26 +119,87 @@ pub fn read(text: &[u8], origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
 /// As [`read`].
 pub fn read_document(document: Document, origin: Origin<'_>) -> Result<Manifest, Vec<Problem>> {
     let (document, value) = decode::object(document).map_err(|error| unreadable(&error, origin))?;
-    let mut odd = decode::odd_text(&document);
+    let odd = decode::odd_text(&document);
+    let value = decode::one(value).map_err(|error| located(vec![error], &document, origin.path))?;
+    one_pod(value, &document, odd, origin)
+}
+
+/// What is odd about the text is in `odd`.
+fn one_pod(
+    value: Value,
+    document: &Document,
+    mut odd: Vec<Invalid>,
+    origin: Origin<'_>,
+) -> Result<Manifest, Vec<Problem>> {
     let root = Field::default();
-    let pod = decode::one(value)
-        .and_then(|value| decode::pod(value, &root, &document, &mut odd))
+    let pod = decode::pod(value, &root, document, &mut odd)
         .map_err(|error| vec![error])
         .and_then(|pod| finish(pod, &root, origin))
-        .map_err(|found| located(found, &document, origin.path))?;
+        .map_err(|found| located(found, document, origin.path))?;
     Ok(Manifest {
         pod,
-        warnings: warnings(located(odd, &document, origin.path)),
+        warnings: warnings(located(odd, document, origin.path)),
         name_at: document.locate("metadata.name"),
         uid_at: document.locate("metadata.uid"),
     })
 }
 
-/// The pods of one document.
+/// What one manifest holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyManifest {
+    /// A pod.
+    Pod(Box<Manifest>),
+    /// A ConfigMap or Secret.
+    Object(Box<ObjectManifest>),
+}
+
+/// A manifest of a ConfigMap or Secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectManifest {
+    /// The object.
+    pub object: Described,
+    /// As [`Manifest::warnings`].
+    pub warnings: Vec<Problem>,
+    /// Where the name stands.
+    pub name_at: Option<Position>,
+}
+
+/// Reads the manifest `text`, which must hold one Pod, ConfigMap or Secret.
+///
+/// # Errors
+/// As [`read`]. Nothing of a Secret is told but the names of its keys.
+pub fn read_any(text: &[u8], origin: Origin<'_>) -> Result<AnyManifest, Vec<Problem>> {
+    read_any_document(yaml::parse(text).map_err(|error| unreadable(&error.into(), origin))?, origin)
+}
+
+/// Reads a manifest, as [`read_any`], that is parsed already.
+///
+/// # Errors
+/// As [`read_any`].
+pub fn read_any_document(document: Document, origin: Origin<'_>) -> Result<AnyManifest, Vec<Problem>> {
+    let (document, value) = decode::object(document).map_err(|error| unreadable(&error, origin))?;
+    let mut odd = decode::odd_text(&document);
+    let value = decode::one_of_any(value).map_err(|error| located(vec![error], &document, origin.path))?;
+    match object::kind(&value) {
+        None => one_pod(value, &document, odd, origin).map(|manifest| AnyManifest::Pod(Box::new(manifest))),
+        Some(kind) => {
+            let object = object::read(value, kind, &Field::default(), &document, &mut odd);
+            Ok(AnyManifest::Object(Box::new(ObjectManifest {
+                object: object.map_err(|found| located(found, &document, origin.path))?,
+                warnings: warnings(located(odd, &document, origin.path)),
+                name_at: document.locate("metadata.name"),
+            })))
+        }
+    }
+}
+
+/// The pods of one document, and the ConfigMaps and Secrets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pods {
     /// By namespace and name. Both are unique, and so are the UIDs.
     pub pods: Vec<Placed>,
+    /// Of two with one name the first.
+    pub objects: BTreeMap<Key, Arc<Object>>,
     /// What is odd ([`Problem::warning`], as in [`Manifest::warnings`]), and pods that are left out because another
     /// one before them has their name or UID.
     pub problems: Vec<Problem>,
@@ -151,7 +220,8 @@ impl Borrow<Pod> for Placed {
     }
 }
 
-/// Reads the document `text`, which holds one Pod, or a PodList or List with any number.
+/// Reads the document `text`, which holds one Pod, ConfigMap or Secret, or a PodList, or a List with any number of all
+/// three.
 ///
 /// As in the kubelet one item that is wrong refuses the whole document; of two items with one name or UID the
 /// first is taken (upstream `pkg/kubelet/config/http.go`). The kubelet refuses a List, which is what `kubectl get -o
@@ -165,7 +235,25 @@ pub fn read_all(text: &[u8], origin: Origin<'_>) -> Result<Pods, Vec<Problem>> {
     let items =
         decode::one_or_many(value, &mut odd).map_err(|error| located(vec![error], &document, origin.path))?;
     let (mut taken, mut left_out, mut refused) = (Taken::default(), Vec::new(), Vec::new());
+    let mut objects = BTreeMap::new();
     for (at, item) in items {
+        if let Some(kind) = item.as_ref().ok().and_then(object::kind) {
+            let value = item.unwrap_or_default();
+            match object::read(value, kind, &at, &document, &mut odd) {
+                Ok(found) => match objects.entry(found.key()) {
+                    Entry::Vacant(place) => {
+                        place.insert(found.object);
+                    }
+                    Entry::Occupied(first) => {
+                        let message =
+                            format!("the {} stands before it already; that one is used", first.key());
+                        left_out.push(Invalid::new("metadata.name", message).within(&at));
+                    }
+                },
+                Err(found) => refused.extend(found),
+            }
+            continue;
+        }
         let pod = item.and_then(|value| decode::pod(value, &at, &document, &mut odd));
         match pod.map_err(|error| vec![error]).and_then(|pod| finish(pod, &at, origin)) {
             Ok(pod) => {
@@ -181,7 +269,7 @@ pub fn read_all(text: &[u8], origin: Origin<'_>) -> Result<Pods, Vec<Problem>> {
     }
     let mut problems = located(left_out, &document, origin.path);
     problems.extend(warnings(located(odd, &document, origin.path)));
-    Ok(Pods { pods: taken.into_pods(), problems })
+    Ok(Pods { pods: taken.into_pods(), objects, problems })
 }
 
 fn unreadable(error: &decode::Error, origin: Origin<'_>) -> Vec<Problem> {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use kube_model::k8s_openapi::ByteString;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_model::objects::{Key, Kind, Object};
-use kube_model::yaml::Document;
+use kube_model::yaml::{self, Document};
 use serde_json::{Map, Value, json};
 
-use super::decode;
 use super::invalid::{Field, Invalid, Report};
+use super::submitted::{Cause, cause};
+use super::{MAX_PROBLEMS, decode, shortened};
 pub use validate::check_update;
 
 /// The type of a Secret that says nothing of it.
@@ -93,7 +94,9 @@ pub(super) fn read(
     odd: &mut Vec<Invalid>,
 ) -> Result<Described, Vec<Invalid>> {
     let within = |found: Vec<Invalid>| found.into_iter().map(|i| i.within(at)).collect::<Vec<_>>();
-    let Value::Object(mut fields) = value else { return Err(vec![Invalid::new("", "expected an object".into())]) };
+    let Value::Object(mut fields) = value else {
+        return Err(vec![Invalid::new("", "expected an object".into())]);
+    };
     let metadata = fields.remove("metadata").unwrap_or_default();
     let mut metadata: ObjectMeta = decode::metadata(metadata, at, document, odd).map_err(|e| vec![e])?;
     if metadata.namespace.as_deref().is_none_or(str::is_empty) {
@@ -101,9 +104,7 @@ pub(super) fn read(
     }
     let mut found = Found::default();
     let object = found.object(kind, &mut fields);
-    odd.extend(
-        fields.keys().map(|name| Invalid::new(name, decode::UNKNOWN.to_owned()).within(at)),
-    );
+    odd.extend(fields.keys().map(|name| Invalid::new(name, decode::UNKNOWN.to_owned()).within(at)));
     if !found.0.is_empty() {
         return Err(within(found.0));
     }
@@ -114,6 +115,40 @@ pub(super) fn read(
         return Err(within(invalid));
     }
     Ok(Described { kind, metadata, object: Arc::new(object) })
+}
+
+/// Reads the text of a body, which may be a part of an object; with duplicate fields.
+///
+/// # Errors
+/// What keeps the text from being one object.
+pub fn document(text: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let (document, value) = decode::parse(text).map_err(|error| match error.position() {
+        Some(at) => format!("line {}, column {}: {error}", at.line, at.column),
+        None => error.to_string(),
+    })?;
+    if let Some(at) = document.next_document {
+        return Err(format!("line {}: only one document can be sent at a time", at.line));
+    }
+    let odd = document.duplicates.iter().map(|duplicate| format!("duplicate field {:?}", duplicate.path));
+    Ok((value, odd.collect()))
+}
+
+/// Decodes, defaults and validates an object that was sent or patched; with the fields that nobody knows.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn submitted(value: Value) -> Result<(Described, Vec<String>), Vec<Cause>> {
+    let no_text = yaml::parse(b"{}").map_err(|error| vec![cause(Invalid::new("", error.to_string()))])?;
+    let Some(kind) = kind(&value) else {
+        return Err(vec![cause(Invalid::new("kind", "expected ConfigMap or Secret".to_owned()))]);
+    };
+    let mut odd = Vec::new();
+    let found = read(value, kind, &Field::default(), &no_text, &mut odd);
+    let unknown = odd.into_iter().map(|Invalid { field, .. }| shortened(format!("unknown field {field:?}")));
+    match found {
+        Ok(found) => Ok((found, unknown.collect())),
+        Err(found) => Err(found.into_iter().take(MAX_PROBLEMS).map(cause).collect()),
+    }
 }
 
 /// Values of the wrong type, told without them.

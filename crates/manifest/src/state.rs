@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube_model::core::Pod;
+use kube_model::objects::{Key, Object};
 use kube_model::view::Problem;
 use kube_model::{PodUid, Timestamp};
 
@@ -17,6 +18,9 @@ pub struct SourceState {
     pub location: Arc<str>,
     /// The pods that should run, sorted by namespace and name; both are unique, and so are the UIDs.
     pub pods: Vec<Arc<Pod>>,
+    /// The ConfigMaps and Secrets that are there for pods of this node which the API server does not know. One that did
+    /// not change keeps its `Arc`.
+    pub objects: BTreeMap<Key, Arc<Object>>,
     /// Where the pods are written, as far as the source knows: for what turns out to be wrong with one later.
     /// Like `read_at` it moves without waking those who follow the state.
     pub locations: BTreeMap<PodUid, Location>,

@@ -120,7 +120,7 @@ pub fn complete(pod: &mut Pod) -> Result<(), Vec<Cause>> {
 
 /// Kubernetes' word for a mistake stands in front of its text, too.
 /// Rule: upstream `k8s.io/apimachinery/pkg/util/validation/field/errors.go`.
-fn cause(Invalid { field, message, .. }: Invalid) -> Cause {
+pub(super) fn cause(Invalid { field, message, .. }: Invalid) -> Cause {
     const REASONS: [(&str, &str); 7] = [
         ("Required value", "FieldValueRequired"),
         ("Forbidden", "FieldValueForbidden"),

@@ -6,7 +6,7 @@ mod affinity;
 mod annotations;
 mod container;
 mod handler;
-mod metadata;
+pub(super) mod metadata;
 mod pod;
 mod references;
 mod remote;

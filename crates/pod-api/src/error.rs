@@ -7,6 +7,7 @@ use std::fmt;
 
 use kube_model::PodKey;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use kube_model::objects::Kind;
 
 pub(crate) use manifest::submitted::Cause;
 
@@ -21,10 +22,87 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// Name of the object concerned; empty if it is about none.
     pub(crate) name: String,
-    /// What kind of object that is: `pods`.
-    pub(crate) resource: &'static str,
+    /// What kind of object that is.
+    pub(crate) resource: Resource,
     /// What is wrong with which field.
     pub(crate) causes: Vec<Cause>,
+}
+
+/// A kind of objects, as errors name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Pods,
+    Content(Kind),
+    /// By the word of its path; such a thing is never sent.
+    Other(&'static str),
+}
+
+impl Resource {
+    /// ConfigMaps or Secrets.
+    pub(crate) fn of(kind: Kind) -> Self {
+        Self::Content(kind)
+    }
+
+    /// `pods`
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Content(kind) => kind.plural(),
+            Self::Other(plural) => plural,
+        }
+    }
+
+    /// `Pod`
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Pods => "Pod",
+            Self::Content(kind) => kind.name(),
+            Self::Other(_) => "",
+        }
+    }
+
+    fn error(self, name: &str, code: u16, reason: &'static str, message: String) -> ApiError {
+        let resource = self;
+        ApiError { resource, name: name.to_owned(), ..ApiError::new(code, reason, message) }
+    }
+
+    /// 404: there is none of that name.
+    pub(crate) fn not_found(self, name: &str) -> ApiError {
+        self.error(name, 404, "NotFound", format!("{} {name:?} not found", self.plural()))
+    }
+
+    /// 409: the name is taken.
+    pub(crate) fn already_exists(self, name: &str) -> ApiError {
+        self.error(name, 409, "AlreadyExists", format!("{} {name:?} already exists", self.plural()))
+    }
+
+    /// 409: what the request assumed is no longer so.
+    pub(crate) fn conflict(self, name: &str, why: impl fmt::Display) -> ApiError {
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", self.plural());
+        self.error(name, 409, "Conflict", message)
+    }
+
+    /// 403: nobody may do that.
+    pub(crate) fn forbidden(self, name: &str, why: impl fmt::Display) -> ApiError {
+        self.error(name, 403, "Forbidden", format!("{} {name:?} is forbidden: {why}", self.plural()))
+    }
+
+    /// 422: fields have values that they must not have.
+    pub(crate) fn invalid(self, name: &str, causes: Vec<Cause>) -> ApiError {
+        let list: Vec<Cow<'_, str>> = causes
+            .iter()
+            .map(|cause| match cause.field.as_str() {
+                "" => Cow::from(&cause.message),
+                field => format!("{field}: {}", cause.message).into(),
+            })
+            .collect();
+        let list = match &list[..] {
+            [one] => one.to_string(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{} {name:?} is invalid: {list}", self.kind());
+        ApiError { causes, ..self.error(name, 422, "Invalid", message) }
+    }
 }
 
 impl std::error::Error for ApiError {}
@@ -39,7 +117,7 @@ impl ApiError {
     /// An error that is about no pod.
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         let (name, causes) = (String::new(), Vec::new());
-        Self { code, reason, message: message.into(), name, resource: "pods", causes }
+        Self { code, reason, message: message.into(), name, resource: Resource::Pods, causes }
     }
 
     fn of(name: &str, code: u16, reason: &'static str, message: String) -> Self {
@@ -53,23 +131,17 @@ impl ApiError {
 
     /// 404: there is no such pod.
     pub(crate) fn not_found(key: &PodKey) -> Self {
-        Self::of(&key.name, 404, "NotFound", format!("pods {:?} not found", key.name))
+        Resource::Pods.not_found(&key.name)
     }
 
     /// 404: there is no such object of another kind.
     pub(crate) fn no_such(resource: &'static str, name: &str) -> Self {
-        Self { resource, ..Self::of(name, 404, "NotFound", format!("{resource} {name:?} not found")) }
+        Resource::Other(resource).not_found(name)
     }
 
-    /// 409: the name is taken.
+    /// 409: the name of a pod is taken.
     pub(crate) fn already_exists(key: &PodKey) -> Self {
-        Self::of(&key.name, 409, "AlreadyExists", format!("pods {:?} already exists", key.name))
-    }
-
-    /// 409: what the request assumed is no longer so.
-    pub(crate) fn conflict(name: &str, why: impl fmt::Display) -> Self {
-        let message = format!("Operation cannot be fulfilled on pods {name:?}: {why}");
-        Self::of(name, 409, "Conflict", message)
+        Resource::Pods.already_exists(&key.name)
     }
 
     /// 409: fields belong to other managers; `causes` has those of one manager together. Rule: upstream
@@ -93,23 +165,12 @@ impl ApiError {
 
     /// 422: fields have values that they must not have.
     pub(crate) fn invalid(name: &str, causes: Vec<Cause>) -> Self {
-        let list: Vec<Cow<'_, str>> = causes
-            .iter()
-            .map(|cause| match cause.field.as_str() {
-                "" => Cow::from(&cause.message),
-                field => format!("{field}: {}", cause.message).into(),
-            })
-            .collect();
-        let list = match &list[..] {
-            [one] => one.to_string(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        Self { causes, ..Self::of(name, 422, "Invalid", format!("Pod {name:?} is invalid: {list}")) }
+        Resource::Pods.invalid(name, causes)
     }
 
     /// 403: nobody may do that.
     pub(crate) fn forbidden(name: &str, why: impl fmt::Display) -> Self {
-        Self::of(name, 403, "Forbidden", format!("pods {name:?} is forbidden: {why}"))
+        Resource::Pods.forbidden(name, why)
     }
 
     /// 410: the changes since then are no longer known; list again.
@@ -137,8 +198,8 @@ impl ApiError {
         });
         let kind = match (self.name.is_empty(), self.reason) {
             (true, _) => "",
-            (false, "Invalid") => "Pod",
-            (false, _) => self.resource,
+            (false, "Invalid") => self.resource.kind(),
+            (false, _) => self.resource.plural(),
         };
         let details = StatusDetails {
             causes: Some(causes.collect()).filter(|causes: &Vec<_>| !causes.is_empty()),

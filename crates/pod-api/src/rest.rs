@@ -2,6 +2,7 @@
 
 mod body;
 pub(super) mod client;
+mod contents;
 mod discovery;
 mod events;
 mod log;
@@ -23,6 +24,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use kube_model::PodKey;
+use kube_model::objects::Kind;
 use kube_model::view::PodView;
 use serde::de::DeserializeOwned;
 use serving::Budget;
@@ -84,7 +86,15 @@ impl Api {
 /// The routes.
 pub(super) fn router(api: Arc<Api>) -> Router {
     let alive = || get(|| async { "ok" });
-    Router::new()
+    let mut router = Router::new();
+    for kind in [Kind::ConfigMap, Kind::Secret] {
+        let (all, own) = (kind.plural(), format!("/api/v1/namespaces/{{namespace}}/{}", kind.plural()));
+        router = router
+            .route(&format!("/api/v1/{all}"), contents::everywhere(kind))
+            .route(&own, contents::collection(kind))
+            .route(&format!("{own}/{{name}}"), contents::item(kind));
+    }
+    router
         .route("/healthz", alive())
         .route("/livez", alive())
         .route("/readyz", alive())

@@ -1,4 +1,5 @@
-//! The pods that were pushed, on disk and in memory, beside those of the node's other sources.
+//! The pods that were pushed, on disk and in memory, beside those of the node's other sources; and the ConfigMaps and
+//! Secrets for them.
 //!
 //! One thread writes, in the order in which requests come, and does nothing else: a slow disk holds up writers only.
 //! Readers and watches see memory alone, and they see a change after it is on disk. The status of a pod is not on
@@ -6,8 +7,10 @@
 //!
 //! Owns the folder, resource versions and the history. Must not know HTTP.
 
+mod content;
 mod disk;
 mod fault;
+mod history;
 mod memory;
 mod object;
 mod rules;
@@ -15,6 +18,7 @@ mod rules;
 mod tests;
 mod watch;
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,15 +31,18 @@ use kube_model::{PodKey, PodUid, Timestamp, pod};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 use super::SOURCE;
-use super::error::ApiError;
+use super::error::{ApiError, Resource};
 use super::update;
-use disk::{Disk, Loaded, uid};
+use disk::{ContentFiles, Disk, Loaded, uid};
 use fault::Fault;
 use manifest::SourceState;
 use memory::Memory;
 use rules::Deletion;
+use watch::Changes;
 
+pub(crate) use content::Stored;
 pub use disk::OpenError;
+pub(crate) use history::Versioned;
 pub(crate) use object::{Change, Event, Object};
 pub(crate) use rules::Preconditions;
 pub(crate) use watch::Watch;
@@ -60,6 +67,9 @@ struct Shared {
     memory: Mutex<Memory>,
     /// The last change.
     changed: tokio_watch::Sender<u64>,
+    contents: Mutex<content::Memory>,
+    /// The last change of those.
+    contents_changed: tokio_watch::Sender<u64>,
     state: tokio_watch::Sender<Arc<SourceState>>,
 }
 
@@ -68,6 +78,7 @@ struct Shared {
 struct Writer {
     shared: Arc<Shared>,
     disk: Disk,
+    contents: ContentFiles,
     node_name: String,
     max_pods: usize,
 }
@@ -85,7 +96,9 @@ impl Store {
 
     fn open_with(dir: &Path, node_name: &str, max_pods: usize, fault: Fault) -> Result<Self, OpenError> {
         let now = Timestamp::now();
-        let (disk, Loaded { pods, problems, revision }) = Disk::open(dir, node_name, now, fault)?;
+        let (disk, Loaded { pods, mut problems, revision }) = Disk::open(dir, node_name, now, fault.clone())?;
+        let (contents, objects, damaged) = ContentFiles::open(dir, fault)?;
+        problems.extend(damaged);
         let state = SourceState {
             source: SOURCE,
             location: dir.to_string_lossy().into(),
@@ -95,10 +108,14 @@ impl Store {
         let shared = Arc::new(Shared {
             memory: Mutex::new(Memory::new(pods, problems, revision)),
             changed: tokio_watch::Sender::new(revision),
+            contents_changed: tokio_watch::Sender::new(revision),
+            contents: Mutex::new(content::Memory::new(objects, revision)),
             state: tokio_watch::Sender::new(Arc::new(state)),
         });
+        shared.publish_contents(&shared.contents());
         shared.publish_desired(&shared.memory());
-        let writer = Writer { shared: Arc::clone(&shared), disk, node_name: node_name.to_owned(), max_pods };
+        let writer =
+            Writer { shared: Arc::clone(&shared), disk, contents, node_name: node_name.to_owned(), max_pods };
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
             while let Some(job) = queue.blocking_recv() {
@@ -186,8 +203,8 @@ impl Store {
     ///
     /// # Errors
     /// 410 when they are no longer known: list, and watch from there.
-    pub(crate) fn watch(&self, since: u64) -> Result<Watch, ApiError> {
-        Watch::new(Arc::clone(&self.shared), since)
+    pub(crate) fn watch(&self, since: u64) -> Result<Watch<Object>, ApiError> {
+        Watch::new(Arc::clone(&self.shared) as _, self.shared.changed.subscribe(), since)
     }
 
     /// The pushed pods as they should run; does not change with their statuses.
@@ -232,6 +249,16 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn contents(&self) -> MutexGuard<'_, content::Memory> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the watches and the agent of the objects for pods. Their memory is locked, so that states come in order.
+    fn publish_contents(&self, memory: &content::Memory) {
+        self.contents_changed.send_replace(memory.revision());
+        self.state.send_modify(|state| Arc::make_mut(state).objects = memory.contents());
+    }
+
     /// Wakes the watches if there is something new.
     fn publish_changes(&self, memory: &Memory) {
         let now = memory.revision();
@@ -247,6 +274,12 @@ impl Shared {
             state.problems.clone_from(&memory.problems);
             state.read_at = Some(Timestamp::now());
         });
+    }
+}
+
+impl Changes<Object> for Shared {
+    fn since(&self, since: u64, limit: usize) -> Result<Vec<Event<Object>>, ApiError> {
+        self.memory().since(since, limit)
     }
 }
 
@@ -295,7 +328,8 @@ impl Writer {
         dry_run: bool,
     ) -> Result<Object, ApiError> {
         let current = self.shared.memory().get_pushed(key)?;
-        preconditions.check(&Pod { metadata: current.metadata(), ..Pod::default() })?;
+        let meta = current.metadata();
+        preconditions.check(Resource::Pods, &meta, meta.resource_version.as_ref())?;
         let now = Timestamp::now();
         match rules::delete(&current.pod, &current.status, grace, now) {
             Deletion::Pending => Ok(current),
@@ -378,7 +412,8 @@ impl Writer {
             return Ok(Object { pod: Arc::new(pod), status, resource_version });
         }
         let before = before.map(|before| before.pod);
-        write(&self.disk, &pod, before.as_deref()).map_err(|error| refused("write", &key, &error))?;
+        write(&self.disk, &pod, before.as_deref())
+            .map_err(|error| refused("write", &format_args!("pod {key}"), &error))?;
         let mut memory = self.shared.memory();
         let object = memory.put(pod);
         self.shared.publish_desired(&memory);
@@ -389,7 +424,9 @@ impl Writer {
         if dry_run {
             return Ok(current);
         }
-        self.disk.remove(&current.pod).map_err(|error| refused("remove", key, &error))?;
+        self.disk
+            .remove(&current.pod)
+            .map_err(|error| refused("remove", &format_args!("pod {key}"), &error))?;
         let mut memory = self.shared.memory();
         let object = memory.remove(key);
         let path = self.disk.file(uid(&current.pod));
@@ -400,8 +437,8 @@ impl Writer {
 }
 
 /// The disk did not do it.
-fn refused(what: &str, key: &PodKey, error: &io::Error) -> ApiError {
-    let message = format!("can not {what} the pod {key} on the disk of the node: {error}");
+fn refused(what: &str, key: &impl Display, error: &io::Error) -> ApiError {
+    let message = format!("can not {what} the {key} on the disk of the node: {error}");
     if disk::is_full(error) { ApiError::no_space(message) } else { ApiError::internal(message) }
 }
 

@@ -1,6 +1,7 @@
 //! The source that reads static pods from a folder, or from one file, and follows its changes.
 //!
-//! As the kubelet (upstream `pkg/kubelet/config/file.go`): any extension, JSON or YAML, one pod a file, names with a
+//! As the kubelet (upstream `pkg/kubelet/config/file.go`): any extension, JSON or YAML, one pod (here also one ConfigMap
+//! or Secret) a file, names with a
 //! leading dot and sub-folders left out, in the order of the names; a file that is unlinked and made again is a pod
 //! that goes and comes, however soon. Better on purpose: a manifest that can not be used, or a
 //! folder that can not be read, is a problem beside the pods, while the last good version goes on, also over a
@@ -24,7 +25,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::SourceState;
+use crate::{SourceState, same_objects};
 use scan::{Files, Set};
 use watch::Watch;
 
@@ -132,19 +133,22 @@ async fn with<R: Send + 'static, T: Send + 'static>(
 }
 
 fn publish_changes(publish: &Sender<Arc<SourceState>>, set: Set, blind: Option<&Problem>) {
-    let Set { pods, locations, mut problems, seen, read_at, .. } = set;
+    let Set { pods, objects, locations, mut problems, seen, read_at, .. } = set;
     problems.extend(blind.cloned());
     publish.send_if_modified(|state| {
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b));
-        let changed = state.seen != seen || !same_pods || state.problems != problems;
+        let changed = state.seen != seen
+            || !same_pods
+            || !same_objects(&state.objects, &objects)
+            || state.problems != problems;
         if !changed && state.read_at == read_at && state.locations == locations {
             return false;
         }
         let state = Arc::make_mut(state);
         (state.read_at, state.locations) = (read_at, locations);
         if changed {
-            (state.pods, state.problems, state.seen) = (pods, problems, seen);
+            (state.pods, state.objects, state.problems, state.seen) = (pods, objects, problems, seen);
         }
         changed
     });

@@ -30,6 +30,17 @@ pub use mux::Mux;
 #[cfg(feature = "push")]
 pub use pod_api as push;
 
+/// Whether two sets are one: an object that did not change is the same in both.
+#[cfg(any(feature = "file", feature = "http", feature = "mux"))]
+fn same_objects(a: &Objects, b: &Objects) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((a, x), (b, y))| a == b && std::sync::Arc::ptr_eq(x, y))
+}
+
+/// ConfigMaps and Secrets that are there for the pods of this node.
+#[cfg(any(feature = "file", feature = "http", feature = "mux"))]
+type Objects =
+    std::collections::BTreeMap<kube_model::objects::Key, std::sync::Arc<kube_model::objects::Object>>;
+
 #[cfg(all(doctest, feature = "file"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

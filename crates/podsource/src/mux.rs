@@ -3,18 +3,20 @@
 //! Owns the merged set of pods (a [`PodManager`]) and how it stands with each source. Must not know what the
 //! sources read, nor what becomes of the pods.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube_model::Timestamp;
+use kube_model::objects::{Key, Object};
 use kube_model::view::{Problem, SourceCondition, SourceView};
 use pod_manager::{Change, Conflict, PodManager};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
-use crate::{Location, SourceState};
+use crate::{Location, Objects, SourceState, same_objects};
 
 /// Merges sources by the rules of [`PodManager`] (upstream `pkg/kubelet/config/config.go`).
 ///
@@ -52,6 +54,7 @@ pub struct Mux {
     sources: Vec<Source>,
     states: StreamMap<usize, WatchStream<Arc<SourceState>>>,
     pods: PodManager,
+    objects: Arc<Objects>,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,7 @@ impl Mux {
         Self {
             states: sources.iter().map(stream).enumerate().collect(),
             pods: PodManager::new(sources.iter().map(|source| source.state.borrow().source)),
+            objects: Arc::default(),
             sources,
         }
     }
@@ -87,12 +91,32 @@ impl Mux {
         if let Some(source) = self.sources.get_mut(index) {
             source.note(&state);
         }
+        self.merge_objects();
         Some(if state.seen { self.pods.apply(state.source, state.pods.clone()) } else { Vec::new() })
     }
 
     /// The merged pods as of the last [`next`](Self::next).
     pub fn pods(&self) -> &PodManager {
         &self.pods
+    }
+
+    /// The ConfigMaps and Secrets of all sources as of the last [`next`](Self::next): another `Arc` only if one came, went
+    /// or changed. Of two with one name that of the source which [`new`](Self::new) was given first is here.
+    pub fn objects(&self) -> &Arc<BTreeMap<Key, Arc<Object>>> {
+        &self.objects
+    }
+
+    fn merge_objects(&mut self) {
+        let mut merged = Objects::new();
+        for source in &self.sources {
+            let state = source.state.borrow();
+            for (key, object) in &state.objects {
+                merged.entry(key.clone()).or_insert_with(|| Arc::clone(object));
+            }
+        }
+        if !same_objects(&self.objects, &merged) {
+            self.objects = Arc::new(merged);
+        }
     }
 
     /// All that is wrong now: what the sources tell, and pods that stand back for one of another source.
@@ -125,7 +149,31 @@ impl Mux {
             .iter()
             .cloned()
             .chain(conflicts.map(|conflict| self.stands_back(conflict, state)))
+            .chain(self.unused_objects(state))
             .collect()
+    }
+
+    /// The objects that another source has, too.
+    fn unused_objects(&self, loser: &SourceState) -> Vec<Problem> {
+        let mut unused = Vec::new();
+        for (key, object) in &loser.objects {
+            if self.objects.get(key).is_none_or(|used| Arc::ptr_eq(used, object)) {
+                continue;
+            }
+            let states = self.sources.iter().map(Source::state);
+            let Some(holder) = states.into_iter().find(|state| state.objects.contains_key(key)) else {
+                continue;
+            };
+            // Else it is the same one, a moment later.
+            if holder.source != loser.source {
+                let message =
+                    format!("the {key} is also in the source {:?}; that one is used", holder.source);
+                let path = PathBuf::from(&*loser.location);
+                let field = Some("metadata.name".to_owned());
+                unused.push(Problem { path, field, message, ..Problem::default() });
+            }
+        }
+        unused
     }
 
     /// A conflict as an error of the source that lost.

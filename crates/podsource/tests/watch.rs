@@ -414,3 +414,53 @@ async fn it_ends_when_it_is_cancelled() {
     let ended = async { while states.changed().await.is_ok() {} };
     timeout(Duration::from_secs(20), ended).await.unwrap();
 }
+
+#[tokio::test]
+async fn config_maps_and_secrets_of_the_folder_are_there_for_its_pods() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let object = |kind: &str, value: &str| {
+        let data = if kind == "Secret" { "stringData" } else { "data" };
+        format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: o}}\n{data}: {{k: {value}}}\n")
+    };
+    fs::write(file("map.yaml"), object("ConfigMap", "one")).unwrap();
+    fs::write(file("secret.yaml"), object("Secret", "very-secret")).unwrap();
+    fs::set_permissions(file("secret.yaml"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(file("web.yaml"), manifest("web", "x")).unwrap();
+    let mut source = Source::start(dir.path(), NEVER);
+    let value = |state: &SourceState, kind: &str| {
+        let object = state.objects.iter().find(|(key, _)| key.kind.name() == kind)?.1;
+        Some(String::from_utf8(object.data["k"].clone()).unwrap())
+    };
+    let exposed = "holds a Secret, and its mode 0644 lets others read it: chmod 600";
+    let first = source.until("both and a pod", |s| s.objects.len() == 2 && s.pods.len() == 1).await;
+    assert_eq!(value(&first, "ConfigMap").as_deref(), Some("one"));
+    assert_eq!(value(&first, "Secret").as_deref(), Some("very-secret"));
+    let told: Vec<_> = first.problems.iter().map(|p| (p.warning, p.message.as_str())).collect();
+    assert_eq!(told, [(true, exposed)]);
+    fs::set_permissions(file("secret.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    source.until("no warning", |s| s.problems.is_empty()).await;
+
+    fs::write(file("map.yaml"), object("ConfigMap", "two")).unwrap();
+    let second = source.until("the new value", |s| value(s, "ConfigMap").as_deref() == Some("two")).await;
+    let secret = |state: &SourceState| Arc::clone(state.objects.iter().last().unwrap().1);
+    assert!(Arc::ptr_eq(&secret(&first), &secret(&second)), "what did not change is the same one");
+    // What can not be used leaves the last good version.
+    fs::write(
+        file("secret.yaml"),
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: o}\ndata: {k: very-secret}\n",
+    )
+    .unwrap();
+    let bad = source.until("a problem", |s| !s.problems.is_empty()).await;
+    assert_eq!(value(&bad, "Secret").as_deref(), Some("very-secret"));
+    let message = bad.problems[0].to_string();
+    assert!(message.contains("is not base64") && !message.contains("very-secret"), "{message}");
+    fs::write(file("zz.yaml"), object("ConfigMap", "other")).unwrap();
+    let twice = source.until("two problems", |s| s.problems.len() == 2).await;
+    assert!(twice.problems[1].message.contains("map.yaml; that one is used"), "{:?}", twice.problems);
+    fs::remove_file(file("map.yaml")).unwrap();
+    source.until("the other one", |s| value(s, "ConfigMap").as_deref() == Some("other")).await;
+    fs::remove_file(file("secret.yaml")).unwrap();
+    source.until("no Secret", |s| s.objects.len() == 1).await;
+}

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod claims;
 pub mod container_mounts;
 pub mod empty_dir;
 pub mod payload;

@@ -9,8 +9,8 @@ use images::credentials::DockerConfigPaths;
 use kube_model::Monotonic;
 use kube_model::view::RuntimeView;
 use kuberuntime::{
-    AgentProbes, CriConfig, CriExec, CriImages, CriRuntime, Files, Hooks, NodeInfo, NodeRuntime, ProbeNews,
-    Providers, PulledFor, VolumeContent, VolumeMounts, probe_news,
+    AgentProbes, CriConfig, CriExec, CriImages, CriRuntime, Files, Hooks, LocalObjects, NodeInfo,
+    NodeRuntime, ProbeNews, Providers, PulledFor, References, VolumeContent, VolumeMounts, probe_news,
 };
 use node_config::Settings;
 use pod_lifecycle::NodeFacts;
@@ -44,6 +44,8 @@ pub(super) struct Pods {
     pub(super) volumes: Volumes,
     /// What they tell.
     pub(super) volume_news: mpsc::Receiver<volumes::News>,
+    /// What pods refer to.
+    pub(super) references: References,
     pub(super) workers: AgentWorkers,
 }
 
@@ -67,7 +69,7 @@ impl Pods {
         home: Option<&Path>,
         client: Client,
         machine: &Machine,
-        cluster: Option<&Cluster>,
+        (cluster, local): (Option<&Cluster>, watch::Receiver<Arc<LocalObjects>>),
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let Machine { hardware, resources, cgroups, ips, .. } = machine;
@@ -76,7 +78,7 @@ impl Pods {
         let cri = Arc::new(ArcSwap::from_pointee(cri));
         let clock = Clock::new(crate::wall);
         let (node, runtime_view) = not_asked_yet(config, machine, &clock);
-        let references = cluster.map(Cluster::references);
+        let references = References { api: cluster.map(Cluster::references), local };
 
         let images = CriImages {
             client: client.clone(),
@@ -101,7 +103,7 @@ impl Pods {
             config: Arc::clone(&cri),
             resolv_conf: config.resolv_conf.clone(),
             hooks: Hooks { client: client.clone(), http: prober::http::Client::new() },
-            references,
+            references: references.clone(),
             volumes: volumes.clone(),
             providers: Providers(vec![Box::new(mounts)]),
             client: client.clone(),
@@ -135,6 +137,7 @@ impl Pods {
             runtime,
             volumes,
             volume_news,
+            references,
             workers,
         })
     }

@@ -10,18 +10,33 @@ use super::{Key, Kind};
 
 /// The ConfigMaps and Secrets of a pod's `env`, `envFrom` (of all kinds of containers), volumes and `imagePullSecrets`.
 pub fn references(pod: &Pod) -> BTreeSet<Key> {
-    let namespace: Arc<str> = pod.metadata.namespace.as_deref().unwrap_or_default().into();
-    let key = |(kind, name): (Kind, &str)| Key { kind, namespace: Arc::clone(&namespace), name: name.into() };
-    let names = pod.spec.as_ref().map(names).unwrap_or_default();
-    names.into_iter().filter(|(_, name)| !name.is_empty()).map(key).collect()
+    keys(pod, |_| true)
 }
 
-type Names<'a> = BTreeSet<(Kind, &'a str)>;
+/// Those that the pod does not do without.
+pub fn required(pod: &Pod) -> BTreeSet<Key> {
+    keys(pod, |optional| !optional)
+}
+
+fn keys(pod: &Pod, wanted: impl Fn(bool) -> bool) -> BTreeSet<Key> {
+    let namespace: Arc<str> = pod.metadata.namespace.as_deref().unwrap_or_default().into();
+    let key = |(kind, name, _): Name<'_>| Key { kind, namespace: Arc::clone(&namespace), name: name.into() };
+    let names = pod.spec.as_ref().map(names).unwrap_or_default();
+    names.into_iter().filter(|(_, name, optional)| !name.is_empty() && wanted(*optional)).map(key).collect()
+}
+
+/// With whether it is optional.
+type Name<'a> = (Kind, &'a str, bool);
+type Names<'a> = BTreeSet<Name<'a>>;
+
+fn name<'a>(kind: Kind, name: &'a str, optional: Option<bool>) -> Name<'a> {
+    (kind, name, optional.unwrap_or(false))
+}
 
 fn names(spec: &PodSpec) -> Names<'_> {
     let mut names = Names::new();
     let pull = spec.image_pull_secrets.iter().flatten();
-    names.extend(pull.map(|secret| (Kind::Secret, secret.name.as_str())));
+    names.extend(pull.map(|secret| name(Kind::Secret, &secret.name, None)));
     for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
         environment(&mut names, &container.env, &container.env_from);
     }
@@ -40,25 +55,27 @@ fn environment<'a>(
     env_from: &'a Option<Vec<EnvFromSource>>,
 ) {
     for source in env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-        names.extend(source.config_map_key_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
-        names.extend(source.secret_key_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
+        names.extend(source.config_map_key_ref.as_ref().map(|r| name(Kind::ConfigMap, &r.name, r.optional)));
+        names.extend(source.secret_key_ref.as_ref().map(|r| name(Kind::Secret, &r.name, r.optional)));
     }
     for source in env_from.iter().flatten() {
-        names.extend(source.config_map_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
-        names.extend(source.secret_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
+        names.extend(source.config_map_ref.as_ref().map(|r| name(Kind::ConfigMap, &r.name, r.optional)));
+        names.extend(source.secret_ref.as_ref().map(|r| name(Kind::Secret, &r.name, r.optional)));
     }
 }
 
 fn of_volume<'a>(names: &mut Names<'a>, volume: &'a Volume) {
-    names.extend(volume.config_map.as_ref().map(|map| (Kind::ConfigMap, map.name.as_str())));
+    names.extend(volume.config_map.as_ref().map(|map| name(Kind::ConfigMap, &map.name, map.optional)));
+    let secret = volume.secret.as_ref();
+    names
+        .extend(secret.map(|s| name(Kind::Secret, s.secret_name.as_deref().unwrap_or_default(), s.optional)));
     let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
     for source in projected {
-        names.extend(source.config_map.as_ref().map(|map| (Kind::ConfigMap, map.name.as_str())));
-        names.extend(source.secret.as_ref().map(|secret| (Kind::Secret, secret.name.as_str())));
+        names.extend(source.config_map.as_ref().map(|map| name(Kind::ConfigMap, &map.name, map.optional)));
+        names.extend(source.secret.as_ref().map(|secret| name(Kind::Secret, &secret.name, secret.optional)));
     }
     // What plugins log in with, too.
     let secrets = [
-        volume.secret.as_ref().and_then(|v| v.secret_name.as_deref()),
         volume.azure_file.as_ref().map(|v| v.secret_name.as_str()),
         volume.cephfs.as_ref().and_then(|v| v.secret_ref.as_ref()).map(|r| r.name.as_str()),
         volume.cinder.as_ref().and_then(|v| v.secret_ref.as_ref()).map(|r| r.name.as_str()),
@@ -69,7 +86,7 @@ fn of_volume<'a>(names: &mut Names<'a>, volume: &'a Volume) {
         volume.scale_io.as_ref().map(|v| v.secret_ref.name.as_str()),
         volume.storageos.as_ref().and_then(|v| v.secret_ref.as_ref()).map(|r| r.name.as_str()),
     ];
-    names.extend(secrets.into_iter().flatten().map(|name| (Kind::Secret, name)));
+    names.extend(secrets.into_iter().flatten().map(|secret| name(Kind::Secret, secret, None)));
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::CriImages;
 /// and the references to it.
 struct Api {
     references: References,
+    local: watch::Sender<Arc<LocalObjects>>,
     read: Arc<Mutex<Vec<String>>>,
     _serving: AbortOnDropHandle<()>,
 }
@@ -50,8 +51,14 @@ impl Api {
             }
         });
         let services = Services::watch(client.clone(), CancellationToken::new());
-        let references = References { objects: Objects::new(client, Strategy::Watch), services };
-        Self { references, read, _serving: AbortOnDropHandle::new(serving) }
+        let api = ApiReferences { objects: Objects::new(client, Strategy::Watch), services };
+        let local = watch::Sender::new(Arc::default());
+        let references = References { api: Some(api), local: local.subscribe() };
+        Self { references, local, read, _serving: AbortOnDropHandle::new(serving) }
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.references.api.as_ref().unwrap().objects
     }
 
     /// All that was read but services, sorted.
@@ -86,7 +93,7 @@ fn pod_with_env(env: Value) -> Pod {
 
 /// The variables of the pod's first container, or why there are none.
 async fn env(api: &Api, pod: &Pod) -> Result<Vec<String>, String> {
-    api.references.objects.register(pod);
+    api.objects().register(pod);
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let found = api.references.of_container(pod, container).await.map_err(|e| e.to_string())?;
     let inputs = ContainerInputs {
@@ -141,6 +148,45 @@ async fn a_container_gets_what_it_refers_to_and_no_more_is_read() {
     }
 }
 
+#[tokio::test]
+async fn a_pod_of_this_node_gets_what_this_nodes_manifests_have_and_no_other_does() {
+    let api = Api::start(&[
+        services(),
+        ("namespaces/shop/configmaps/both", object(json!({"a": "of the server"}))),
+        ("namespaces/shop/configmaps/remote", object(json!({"a": "1"}))),
+    ])
+    .await;
+    let key = |name: &str| Key { kind: Kind::ConfigMap, namespace: "shop".into(), name: name.into() };
+    let local = |value: &str| {
+        let data = [("a".to_owned(), value.as_bytes().to_vec())].into();
+        Arc::new(Object { data, ..Object::default() })
+    };
+    let objects = [(key("both"), local("of the node")), (key("local"), local("2"))];
+    api.local.send_replace(Arc::new(objects.into()));
+    let pod = |name: &str, source: &str| {
+        let from = json!({"configMapKeyRef": {"name": name, "key": "a"}});
+        let mut pod = pod_with_env(json!([{"name": "A", "valueFrom": from}]));
+        pod.metadata.annotations = Some([(labels::CONFIG_SOURCE.to_owned(), source.to_owned())].into());
+        pod.metadata.uid = Some(format!("{name}-{source}"));
+        pod.spec.as_mut().unwrap().enable_service_links = Some(false);
+        pod
+    };
+    for (name, source, want) in [
+        ("both", "api", Ok("A=of the server")),
+        ("both", "file", Ok("A=of the node")),
+        ("both", "push", Ok("A=of the node")),
+        ("local", "http", Ok("A=2")),
+        ("local", "api", Err("configmap \"local\" not found")),
+        ("remote", "file", Err("configmap \"remote\" not found")),
+    ] {
+        let found = env(&api, &pod(name, source)).await.map(|vars| vars.concat());
+        assert_eq!(found, want.map(str::to_owned).map_err(str::to_owned), "{name} {source}");
+    }
+    let alone = References { api: None, local: api.local.subscribe() };
+    let found = alone.object(&pod("local", "push"), Kind::ConfigMap, "local").await.unwrap();
+    assert_eq!(found.data["a"], b"2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_static_pods_start_before_the_services_are_known() {
     // No list of services: 404.
@@ -178,12 +224,12 @@ async fn the_runtime_is_given_credentials_of_pull_secrets_then_of_the_node_until
             config_json: vec![root.path().to_owned()],
             dockercfg: Vec::new(),
         },
-        references: Some(api.references.clone()),
+        references: api.references.clone(),
     };
     let images = Images::new(service, &images::Settings::default());
     let spec = json!({"containers": [], "imagePullSecrets": [{"name": "of-pod"}, {"name": "gone"}]});
     let pod = pod(spec);
-    api.references.objects.register(&pod);
+    api.objects().register(&pod);
     let events = Mutex::new(Vec::new());
     let heard = |event: images::ImageEvent| {
         events.lock().unwrap().push(format!("{} {}", event.reason, event.message));

@@ -1,14 +1,14 @@
 use std::path::Path;
 
-use crate::{Origin, Read, read_any};
+use crate::{AnyManifest, Origin, read_any};
 
 use super::*;
 
 fn read(text: &str) -> Result<Described, Vec<String>> {
     let origin = Origin::file(Path::new("/m/o.yaml"), "node1");
     match read_any(text.as_bytes(), origin) {
-        Ok(Read::Object(found)) => Ok(found.object),
-        Ok(Read::Pod(_)) => panic!("a pod"),
+        Ok(AnyManifest::Object(found)) => Ok(found.object),
+        Ok(AnyManifest::Pod(_)) => panic!("a pod"),
         Err(problems) => Err(problems.into_iter().map(|p| p.to_string()).collect()),
     }
 }
@@ -42,29 +42,57 @@ fn a_config_map_and_a_secret_as_the_api_has_them() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place_and_without_values() {
-    let object = |kind: &str, more: &str| format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: o}}\n{more}\n");
+    let object =
+        |kind: &str, more: &str| format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: o}}\n{more}\n");
     let long = "k".repeat(254);
     for (kind, more, why) in [
         ("ConfigMap", "data: {port: 8080}".to_owned(), "4:14: data.port: expected a string"),
         ("ConfigMap", "data: [a]".to_owned(), "data: expected keys with their values"),
         ("ConfigMap", "data: {a b: x}".to_owned(), "a valid config key must consist of"),
         ("ConfigMap", "data: {../x: y}".to_owned(), "a valid config key must consist of"),
-        ("ConfigMap", "data: {..x: y}".to_owned(), "data[..x]: Invalid value: \"..x\": must not start with '..'"),
+        (
+            "ConfigMap",
+            "data: {..x: y}".to_owned(),
+            "data[..x]: Invalid value: \"..x\": must not start with '..'",
+        ),
         ("ConfigMap", "data: {.: y}".to_owned(), "must not be '.'"),
         ("ConfigMap", format!("data: {{{long}: y}}"), "must be no more than 253 characters"),
-        ("ConfigMap", "data: {k: x}\nbinaryData: {k: eA==}".to_owned(), "duplicate of key present in binaryData"),
-        ("ConfigMap", format!("data: {{k: {}}}", "x".repeat(MAX + 1)), "Too long: may not be more than 1048576 bytes"),
+        (
+            "ConfigMap",
+            "data: {k: x}\nbinaryData: {k: eA==}".to_owned(),
+            "duplicate of key present in binaryData",
+        ),
+        (
+            "ConfigMap",
+            format!("data: {{k: {}}}", "x".repeat(MAX + 1)),
+            "Too long: may not be more than 1048576 bytes",
+        ),
         ("ConfigMap", "immutable: 3".to_owned(), "immutable: expected true or false"),
-        ("Secret", "data: {k: very-secret}".to_owned(), "data.k: is not base64: in a Secret plain text stands in stringData"),
+        (
+            "Secret",
+            "data: {k: very-secret}".to_owned(),
+            "data.k: is not base64: in a Secret plain text stands in stringData",
+        ),
         ("Secret", "stringData: {k: [very-secret]}".to_owned(), "stringData.k: expected a string"),
         ("Secret", "data: {k: 5}".to_owned(), "expected base64 in quotes"),
-        ("Secret", "type: kubernetes.io/tls\nstringData: {tls.crt: x}".to_owned(), "data[tls.key]: Required value"),
+        (
+            "Secret",
+            "type: kubernetes.io/tls\nstringData: {tls.crt: x}".to_owned(),
+            "data[tls.key]: Required value",
+        ),
         ("Secret", "type: kubernetes.io/ssh-auth".to_owned(), "data[ssh-privatekey]: Required value"),
         ("Secret", "type: kubernetes.io/basic-auth".to_owned(), "data[password]: Required value"),
         ("Secret", "type: kubernetes.io/dockercfg".to_owned(), "data[.dockercfg]: Required value"),
-        ("Secret", "type: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: very-secret}".to_owned(),
-            "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\""),
-        ("Secret", "type: kubernetes.io/service-account-token".to_owned(), "service-account.name]: Required value"),
+        (
+            "Secret",
+            "type: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: very-secret}".to_owned(),
+            "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\"",
+        ),
+        (
+            "Secret",
+            "type: kubernetes.io/service-account-token".to_owned(),
+            "service-account.name]: Required value",
+        ),
     ] {
         let found = read(&object(kind, &more)).expect_err(&more[..more.len().min(60)]);
         let all = found.join("\n");
@@ -73,7 +101,8 @@ fn what_is_wrong_is_told_with_its_place_and_without_values() {
     }
     let unnamed = read("apiVersion: v1\nkind: Secret\n").unwrap_err().join("\n");
     assert!(unnamed.contains("metadata.name: Required value"), "{unnamed}");
-    let elsewhere = read("apiVersion: v1\nkind: Secret\nmetadata: {name: a/b, namespace: ../x}\n").unwrap_err();
+    let elsewhere =
+        read("apiVersion: v1\nkind: Secret\nmetadata: {name: a/b, namespace: ../x}\n").unwrap_err();
     assert_eq!(elsewhere.len(), 2, "{elsewhere:?}");
 }
 

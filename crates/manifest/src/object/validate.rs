@@ -77,16 +77,12 @@ fn of_type(report: &mut Report, data: &Field, meta: &ObjectMeta, secret: &Object
         }
         "kubernetes.io/dockerconfigjson" => docker(report, data, ".dockerconfigjson", secret),
         "kubernetes.io/dockercfg" => docker(report, data, ".dockercfg", secret),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                report.required(&data.key("username"), "");
-                report.required(&data.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            report.required(&data.key("username"), "");
+            report.required(&data.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if secret.data.get("ssh-privatekey").is_none_or(Vec::is_empty) {
-                report.required(&data.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if secret.data.get("ssh-privatekey").is_none_or(Vec::is_empty) => {
+            report.required(&data.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"].into_iter().filter(|key| !has(key)) {

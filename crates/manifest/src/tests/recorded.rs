@@ -114,6 +114,14 @@ const ON_PURPOSE: &[(&str, &[&str])] = &[
         &["min/A10-image-volume.yaml", "fuzz/v.image.del-f17712a07e.yaml"],
     ),
     (
+        "ConfigMaps and Secrets a static pod has from manifests of its node: the kubelet refuses it",
+        &[
+            "fuzz/c.env3.mut-823bbf3461.yaml",
+            "fuzz/c.envFrom.add-937681b44d.yaml",
+            "fuzz/v.projected.src0.mut-d4601c80c6.yaml",
+        ],
+    ),
+    (
         "Go takes quantities beyond about 10^29 and reads back something else",
         &["fuzz/yq-376b0b6a76.yaml", "fuzz/yq-a54484ffec.yaml"],
     ),

@@ -18,6 +18,22 @@ const MAX_MANAGER: usize = 128;
 const MAX_SUBRESOURCE: usize = 256;
 
 pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
+    check_object(report, field, meta);
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    // One that the store will give it has the length of a UUID.
+    let uid = meta.uid.as_ref().map_or("00000000-0000-0000-0000-000000000000".len(), String::len);
+    let logs = text(&meta.namespace) + text(&meta.name) + uid + "__".len();
+    if logs > MAX_FILE_NAME {
+        let why = format!(
+            "the folder of its logs, <namespace>_<name>_<uid>, would have a name of {logs} bytes, and a file's has at \
+             most {MAX_FILE_NAME}"
+        );
+        report.invalid(&field.child("name"), meta.name.as_deref().unwrap_or_default(), why);
+    }
+}
+
+/// What holds for any object of a namespace.
+pub(crate) fn check_object(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     if let Some(base) = meta.generate_name.as_deref().filter(|base| !base.is_empty()) {
         // More will follow, so that it may end in a dash.
         let as_name = base
@@ -30,16 +46,6 @@ pub(super) fn check(report: &mut Report, field: &Field, meta: &ObjectMeta) {
     report.check(&field.child("name"), name, syntax::dns_subdomain(name));
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     report.check(&field.child("namespace"), namespace, syntax::dns_label(namespace));
-    // One that the store will give it has the length of a UUID.
-    let uid = meta.uid.as_ref().map_or("00000000-0000-0000-0000-000000000000".len(), String::len);
-    let logs = namespace.len() + name.len() + uid + "__".len();
-    if logs > MAX_FILE_NAME {
-        let why = format!(
-            "the folder of its logs, <namespace>_<name>_<uid>, would have a name of {logs} bytes, and a file's has at \
-             most {MAX_FILE_NAME}"
-        );
-        report.invalid(&field.child("name"), name, why);
-    }
     report.not_negative(&field.child("generation"), meta.generation);
     labels(report, &field.child("labels"), meta.labels.as_ref());
     owners(report, &field.child("ownerReferences"), meta);

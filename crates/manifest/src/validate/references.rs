@@ -1,8 +1,9 @@
-//! What a static pod may not refer to, because no API server vouches for it: objects of the API.
+//! What a static pod may not refer to, because no API server vouches for it: objects of the API, but for ConfigMaps and
+//! Secrets, which it has from manifests of this node.
 //! Rule: the gate `PreventStaticPodAPIReferences`; upstream `pkg/api/pod/util.go`
 //! `HasAPIObjectReference`.
 
-use kube_model::core::{Container, PodSpec, Volume, VolumeProjection};
+use kube_model::core::{PodSpec, Volume, VolumeProjection};
 
 use super::super::invalid::{Field, Report};
 
@@ -14,18 +15,8 @@ pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
             refuse(report, &field.child(name), "serviceaccounts");
         }
     }
-    if spec.image_pull_secrets.iter().flatten().any(|secret| !secret.name.is_empty()) {
-        refuse(report, &field.child("imagePullSecrets"), "secrets");
-    }
     if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
         refuse(report, &field.child("resourceClaims"), "resourceclaims");
-    }
-    let lists =
-        [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
-    for (name, list) in lists {
-        for (index, container) in list.into_iter().flatten().enumerate() {
-            environment(report, &field.child(name).index(index), container);
-        }
     }
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         if let Some((name, resource)) = volume_reference(volume) {
@@ -36,7 +27,7 @@ pub(super) fn check(report: &mut Report, field: &Field, spec: &PodSpec) {
             let sources = field.child("volumes").index(index).child("projected").child("sources");
             match projection_reference(projection) {
                 Some((name, resource)) => refuse(report, &sources.index(source).child(name), resource),
-                None if projection.downward_api.is_none() => {
+                None if !is_known(projection) => {
                     report.forbidden(&sources.index(source), "unknown source for a projected volume");
                 }
                 None => {}
@@ -49,34 +40,13 @@ fn refuse(report: &mut Report, field: &Field, resource: &str) {
     report.forbidden(field, format!("static pods may not reference {resource}"));
 }
 
-fn environment(report: &mut Report, field: &Field, container: &Container) {
-    for (index, env) in container.env.iter().flatten().enumerate() {
-        let Some(from) = &env.value_from else { continue };
-        let field = field.child("env").index(index).child("valueFrom");
-        if from.config_map_key_ref.is_some() {
-            refuse(report, &field.child("configMapKeyRef"), "configmaps");
-        }
-        if from.secret_key_ref.is_some() {
-            refuse(report, &field.child("secretKeyRef"), "secrets");
-        }
-    }
-    for (index, from) in container.env_from.iter().flatten().enumerate() {
-        let field = field.child("envFrom").index(index);
-        if from.config_map_ref.is_some() {
-            refuse(report, &field.child("configMapRef"), "configmaps");
-        }
-        if from.secret_ref.is_some() {
-            refuse(report, &field.child("secretRef"), "secrets");
-        }
-    }
+/// A source that a static pod may have.
+fn is_known(projection: &VolumeProjection) -> bool {
+    projection.downward_api.is_some() || projection.config_map.is_some() || projection.secret.is_some()
 }
 
 fn volume_reference(volume: &Volume) -> Option<(&'static str, &'static str)> {
-    if volume.config_map.is_some() {
-        Some(("configMap", "configmaps (via configmap volumes)"))
-    } else if volume.secret.is_some() {
-        Some(("secret", "secrets (via secret volumes)"))
-    } else if volume.csi.is_some() {
+    if volume.csi.is_some() {
         Some(("csi", "csidrivers (via CSI volumes)"))
     } else if volume.glusterfs.is_some() {
         Some(("glusterfs", "endpoints (via glusterFS volumes)"))
@@ -106,11 +76,7 @@ fn secret_reference(volume: &Volume) -> Option<&'static str> {
 }
 
 fn projection_reference(projection: &VolumeProjection) -> Option<(&'static str, &'static str)> {
-    if projection.config_map.is_some() {
-        Some(("configMap", "configmaps (via projected volumes)"))
-    } else if projection.secret.is_some() {
-        Some(("secret", "secrets (via projected volumes)"))
-    } else if projection.service_account_token.is_some() {
+    if projection.service_account_token.is_some() {
         Some(("serviceAccountToken", "serviceaccounts (via projected volumes)"))
     } else if projection.cluster_trust_bundle.is_some() {
         Some(("clusterTrustBundle", "clustertrustbundles"))

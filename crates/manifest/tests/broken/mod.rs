@@ -124,10 +124,10 @@ pub(crate) fn all() -> Vec<Broken> {
             "spec.restartPolicy: Unsupported value",
         ),
         case(
-            "a Secret",
-            longer("  volumes:\n  - {name: s, secret: {secretName: s}}\n"),
+            "a claim",
+            longer("  volumes:\n  - {name: s, persistentVolumeClaim: {claimName: s}}\n"),
             "10:15",
-            "spec.volumes[0].secret: Forbidden",
+            "spec.volumes[0].persistentVolumeClaim: Forbidden",
         ),
     ]
 }

@@ -29,6 +29,10 @@ pub enum Kind {
     KubeletConfiguration,
     /// A static pod.
     Pod,
+    /// For static pods.
+    ConfigMap,
+    /// For static pods.
+    Secret,
     /// Nothing that this agent takes, or nothing that can be read.
     Unknown,
 }
@@ -46,7 +50,7 @@ pub struct Checked {
     pub warnings: Vec<Problem>,
 }
 
-/// Who knows the rules for pod manifests.
+/// Who knows the rules for manifests of pods, and of ConfigMaps and Secrets for them.
 pub trait Pods {
     /// Checks the manifest that the file `path` holds: its problems, and its warnings.
     fn check(&self, path: &Path, manifest: Document) -> (Vec<Problem>, Vec<Problem>);
@@ -68,6 +72,8 @@ pub fn check(path: &Path, text: &[u8], facts: &Facts, pods: &impl Pods) -> Check
         Ok(document) => match document.value.get("kind").and_then(Value::as_str) {
             Some(KIND) => (Kind::KubeletConfiguration, configuration(path, text, facts)),
             Some("Pod") => (Kind::Pod, pods.check(path, document)),
+            Some("ConfigMap") => (Kind::ConfigMap, pods.check(path, document)),
+            Some("Secret") => (Kind::Secret, pods.check(path, document)),
             _ => (Kind::Unknown, (vec![neither(path, &document)], Vec::new())),
         },
     };
@@ -81,7 +87,7 @@ pub fn check(path: &Path, text: &[u8], facts: &Facts, pods: &impl Pods) -> Check
 }
 
 fn neither(path: &Path, document: &Document) -> Problem {
-    let expected = format!("expected a {KIND} ({API_VERSION}) or a Pod (v1)");
+    let expected = format!("expected a {KIND} ({API_VERSION}) or a Pod, ConfigMap or Secret (v1)");
     let (field, message) = match &document.value {
         Value::Null => (None, format!("the file is empty: {expected}")),
         Value::Object(fields) => match fields.get("kind") {

@@ -1,6 +1,7 @@
 //! Who changes something, and the line in the log that says so.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -8,7 +9,6 @@ use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 
 use super::query::Query;
-use crate::store::Object;
 
 /// Most characters of the name of a field manager.
 const LONGEST_MANAGER: usize = 128;
@@ -41,15 +41,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
 }
 
 impl Client {
-    /// Says what it did to a pod. It runs now, or ends: whoever reads the log wants to know at whose word.
-    pub(super) fn changed(&self, verb: &str, object: &Object, dry_run: bool) {
+    /// Says what it did to an object. A pod runs now, or ends: whoever reads the log wants to know at whose word.
+    pub(super) fn changed(&self, verb: &str, object: &dyn fmt::Display, version: u64, dry_run: bool) {
         if dry_run {
             return;
         }
         let from = self.from.as_ref().map_or("", |Origin(from)| from);
         // The name is the client's choice, and must stay within its line.
         let manager = self.manager.escape_debug();
-        let version = object.resource_version;
-        tracing::info!(verb, pod = %object.key(), version, %manager, from, "A pod was changed over the push API");
+        tracing::info!(verb, %object, version, %manager, from, "Something was changed over the push API");
     }
 }

@@ -41,19 +41,21 @@ pub(super) async fn groups() -> Response {
 }
 
 pub(super) async fn resources(State(api): Shared) -> Response {
-    let pods = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let mut list = json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": "v1",
         "resources": [
+            resource("configmaps", "configmap", "ConfigMap", &["cm"], true, &all),
             resource("events", "event", "Event", &["ev"], true, &["get", "list"]),
             resource("namespaces", "namespace", "Namespace", &["ns"], false, &["get", "list"]),
             {
-                "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": pods,
+                "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": all,
                 "shortNames": ["po"], "categories": ["all"],
             },
             resource("pods/status", "", "Pod", &[], true, &["get"]),
+            resource("secrets", "secret", "Secret", &[], true, &all),
         ],
     });
     if let (Some(_), Some(resources)) = (api.logs.get(), list["resources"].as_array_mut()) {
@@ -82,31 +84,36 @@ pub(super) async fn openapi() -> Response {
 
 pub(super) async fn openapi_v1() -> Response {
     let parameter = |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } });
-    let operation = |action: &str, parameters: &[&str]| {
+    let operation = |kind: &str, action: &str, parameters: &[&str]| {
         json!({
             "parameters": parameters.iter().map(|name| parameter(name)).collect::<Vec<_>>(),
             "responses": { "200": { "description": "OK" } },
             "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "x-kubernetes-group-version-kind": { "group": "", "version": "v1", "kind": kind },
         })
     };
     let write = ["dryRun", "fieldManager", "fieldValidation"];
+    let mut paths = serde_json::Map::new();
+    for (kind, plural) in [("Pod", "pods"), ("ConfigMap", "configmaps"), ("Secret", "secrets")] {
+        let collection = json!({
+            "get": operation(kind, "list", &[]),
+            "post": operation(kind, "post", &write),
+            "delete": operation(kind, "deletecollection", &["dryRun"]),
+        });
+        let item = json!({
+            "get": operation(kind, "get", &[]),
+            "put": operation(kind, "put", &write),
+            "patch": operation(kind, "patch", &write),
+            "delete": operation(kind, "delete", &["dryRun"]),
+        });
+        let path = format!("/api/v1/namespaces/{{namespace}}/{plural}");
+        paths.insert(format!("{path}/{{name}}"), item);
+        paths.insert(path, collection);
+    }
     let document = json!({
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": format!("v{MAJOR}.{MINOR}.0") },
-        "paths": {
-            "/api/v1/namespaces/{namespace}/pods": {
-                "get": operation("list", &[]),
-                "post": operation("post", &write),
-                "delete": operation("deletecollection", &["dryRun"]),
-            },
-            "/api/v1/namespaces/{namespace}/pods/{name}": {
-                "get": operation("get", &[]),
-                "put": operation("put", &write),
-                "patch": operation("patch", &write),
-                "delete": operation("delete", &["dryRun"]),
-            },
-        },
+        "paths": paths,
         "components": { "schemas": {} },
     });
     answer(StatusCode::OK, &document)

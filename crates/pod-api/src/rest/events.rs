@@ -67,7 +67,7 @@ fn list_of(api: &Api, namespace: Option<&str>, wanted: Wanted, query: &Query) ->
         .filter(|event| options.labels.matches(event.metadata.labels.as_ref()))
         .filter(|event| options.fields.matches(|name| field(event, name)))
         .collect();
-    show(&events, &api.store.list().1.to_string(), "EventList", wanted, query)
+    show(&events, EVENT_COLUMNS, &api.store.list().1.to_string(), "EventList", wanted, query)
 }
 
 fn all<'a>(api: &Api, namespace: Option<&'a str>) -> impl Iterator<Item = Event> + use<'a> {
@@ -150,20 +150,20 @@ fn field<'a>(event: &'a Event, name: &str) -> Cow<'a, str> {
     value.as_deref().unwrap_or_default().into()
 }
 
-impl Row for Event {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("Last Seen", "How long ago it happened last, and how often"),
-        Column::new("Type", "Normal or Warning"),
-        Column::new("Reason", "What happened, in one word"),
-        Column::new("Object", "What it happened to"),
-        Column::wide("Subobject", "Which part of it"),
-        Column::wide("Source", "Who tells it"),
-        Column::new("Message", "What happened"),
-        Column::wide("First Seen", "How long ago it happened first"),
-        Column::wide("Count", "How often it happened"),
-        Column::wide("Name", "Unique within its namespace"),
-    ];
+const EVENT_COLUMNS: &[Column] = &[
+    Column::new("Last Seen", "How long ago it happened last, and how often"),
+    Column::new("Type", "Normal or Warning"),
+    Column::new("Reason", "What happened, in one word"),
+    Column::new("Object", "What it happened to"),
+    Column::wide("Subobject", "Which part of it"),
+    Column::wide("Source", "Who tells it"),
+    Column::new("Message", "What happened"),
+    Column::wide("First Seen", "How long ago it happened first"),
+    Column::wide("Count", "How often it happened"),
+    Column::wide("Name", "Unique within its namespace"),
+];
 
+impl Row for Event {
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);

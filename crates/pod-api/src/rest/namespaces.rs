@@ -1,4 +1,4 @@
-//! Namespaces: there is nothing to them but their names, so those that have pods are there, and `default`.
+//! Namespaces: there is nothing to them but their names, so those that have something are there, and `default`.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kube_model::Timestamp;
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube_model::objects::Kind;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use super::table::{self, Column, Include, Row};
 use super::{Answer, Api, At, Shared};
 use crate::error::ApiError;
 
-/// One namespace, as old as its oldest pod.
+/// One namespace, as old as the oldest in it.
 #[derive(Debug, Clone)]
 struct Namespace {
     name: String,
@@ -35,13 +36,13 @@ impl Serialize for Namespace {
     }
 }
 
-impl Row for Namespace {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("Name", "Unique on this node"),
-        Column::new("Status", "Always Active"),
-        Column::new("Age", "Since when its oldest pod is there"),
-    ];
+const NAMESPACE_COLUMNS: &[Column] = &[
+    Column::new("Name", "Unique on this node"),
+    Column::new("Status", "Always Active"),
+    Column::new("Age", "Since when the oldest in it is there"),
+];
 
+impl Row for Namespace {
     fn cells(&self, now: Timestamp) -> Vec<String> {
         vec![self.name.clone(), "Active".to_owned(), table::ago(self.created, now)]
     }
@@ -66,6 +67,14 @@ fn all(api: &Api) -> (Vec<Namespace>, String) {
         let oldest = names.entry(meta.namespace.clone().unwrap_or_default()).or_insert(created);
         *oldest = oldest.iter().copied().chain(created).min();
     }
+    for kind in [Kind::ConfigMap, Kind::Secret] {
+        for stored in api.store.contents(kind).0 {
+            let meta = &stored.described.metadata;
+            let created = meta.creation_timestamp.as_ref().map(|time| time.0);
+            let oldest = names.entry(meta.namespace.clone().unwrap_or_default()).or_insert(created);
+            *oldest = oldest.iter().copied().chain(created).min();
+        }
+    }
     let list = names.into_iter().map(|(name, created)| Namespace { name, created });
     (list.collect(), version.to_string())
 }
@@ -81,7 +90,7 @@ pub(super) async fn list(State(api): Shared, wanted: Wanted, query: Query) -> An
                 _ => "Active".into(),
             })
     });
-    show(&list, &version, "NamespaceList", wanted, &query)
+    show(&list, NAMESPACE_COLUMNS, &version, "NamespaceList", wanted, &query)
 }
 
 pub(super) async fn get(State(api): Shared, At(name): At<String>, wanted: Wanted, query: Query) -> Answer {
@@ -90,15 +99,28 @@ pub(super) async fn get(State(api): Shared, At(name): At<String>, wanted: Wanted
     match &list[..] {
         [one] if !wanted.table => Ok(wanted.answer(StatusCode::OK, one)),
         [] => Err(ApiError::no_such("namespaces", &name).into()),
-        _ => show(&list, &version, "NamespaceList", wanted, &query),
+        _ => show(&list, NAMESPACE_COLUMNS, &version, "NamespaceList", wanted, &query),
     }
 }
 
 /// The list of what can not be watched, as objects or as a table.
-pub(super) fn show<T: Row>(list: &[T], version: &str, kind: &str, wanted: Wanted, query: &Query) -> Answer {
+pub(super) fn show<T: Row>(
+    list: &[T],
+    columns: &[Column],
+    version: &str,
+    kind: &str,
+    wanted: Wanted,
+    query: &Query,
+) -> Answer {
     let value: Value = if wanted.table {
-        let table =
-            table::table(list, Some(version.to_owned()), true, Include::read(query)?, Timestamp::now());
+        let table = table::table(
+            list,
+            columns,
+            Some(version.to_owned()),
+            true,
+            Include::read(query)?,
+            Timestamp::now(),
+        );
         table.map_err(ApiError::internal)?
     } else {
         json!({ "apiVersion": "v1", "kind": kind, "metadata": { "resourceVersion": version }, "items": list })

@@ -10,16 +10,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kube_model::core::Pod;
 use kube_model::{PodKey, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::negotiate::Wanted;
 use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Include};
+use super::watch::{self, Selects};
 use super::write::Write;
-use super::{Answer, Api, At, Shared, body, key, watch};
+use super::{Answer, Api, At, Shared, body, key};
 use crate::error::ApiError;
 use crate::patch as patches;
-use crate::store::Object;
+use crate::store::{Object, Watch};
 use manifest::submitted::{self, Submitted};
 use manifest::typed;
 
@@ -37,8 +38,8 @@ const FIELDS: &[&str] = &[
     "status.podIP",
 ];
 
-pub(super) use delete::{delete, delete_all};
-pub(super) use patch::patch;
+pub(super) use delete::{Deletion, delete, delete_all};
+pub(super) use patch::{patch, patch_type};
 
 /// Which pods a list or watch is about.
 pub(super) struct Selection {
@@ -47,8 +48,10 @@ pub(super) struct Selection {
     options: ListOptions,
 }
 
-impl Selection {
-    pub(super) fn matches(&self, object: &Object) -> bool {
+impl Selects for Selection {
+    type Item = Object;
+
+    fn matches(&self, object: &Object) -> bool {
         let meta = &object.pod.metadata;
         let is = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
         is(&self.namespace, &meta.namespace)
@@ -57,8 +60,26 @@ impl Selection {
             && self.options.fields.matches(|name| field(object, name))
     }
 
-    pub(super) fn options(&self) -> &ListOptions {
+    fn options(&self) -> &ListOptions {
         &self.options
+    }
+
+    fn columns(&self) -> &'static [table::Column] {
+        table::POD_COLUMNS
+    }
+
+    fn list(&self, api: &Api) -> (Vec<Object>, u64) {
+        let (mut objects, version) = api.store.list();
+        objects.retain(|object| self.matches(object));
+        (objects, version)
+    }
+
+    fn watch(&self, api: &Api, since: u64) -> Result<Watch<Object>, ApiError> {
+        api.store.watch(since)
+    }
+
+    fn bookmark(&self, metadata: Value) -> Value {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": { "containers": Value::Null } })
     }
 }
 
@@ -121,8 +142,7 @@ fn show(api: &Arc<Api>, at: Option<(String, Option<String>)>, wanted: Wanted, qu
     if selection.options.watch {
         return watch::answer(api, selection, wanted, Include::read(query)?);
     }
-    let (mut objects, version) = api.store.list();
-    objects.retain(|object| selection.matches(object));
+    let (objects, version) = selection.list(api);
     let version = version.to_string();
     if wanted.table {
         return table_of(&objects, Some(version), wanted, query);
@@ -134,7 +154,8 @@ fn show(api: &Arc<Api>, at: Option<(String, Option<String>)>, wanted: Wanted, qu
 }
 
 fn table_of(objects: &[Object], version: Option<String>, wanted: Wanted, query: &Query) -> Answer {
-    let table = table::table(objects, version, true, Include::read(query)?, Timestamp::now());
+    let table =
+        table::table(objects, table::POD_COLUMNS, version, true, Include::read(query)?, Timestamp::now());
     Ok(wanted.answer(StatusCode::OK, &table.map_err(ApiError::internal)?))
 }
 
@@ -183,19 +204,23 @@ fn must_be_in(pod: &mut Pod, namespace: &str) -> Result<(), ApiError> {
 }
 
 /// Makes the name of a pod that has only the beginning of one.
-/// Rule: upstream `k8s.io/apiserver/pkg/storage/names/generate.go`.
 fn name(pod: &mut Pod) {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    const LENGTH: usize = 5;
-    const LONGEST: usize = 63;
     let meta = &mut pod.metadata;
     let Some(base) = meta.generate_name.as_deref().filter(|base| !base.is_empty()) else { return };
     if meta.name.as_deref().is_some_and(|name| !name.is_empty()) {
         return;
     }
+    meta.name = Some(generated_name(base));
+}
+
+/// A name that begins with `base`. Rule: upstream `k8s.io/apiserver/pkg/storage/names/generate.go`.
+pub(super) fn generated_name(base: &str) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    const LENGTH: usize = 5;
+    const LONGEST: usize = 63;
     let base = &base[..base.floor_char_boundary(LONGEST - LENGTH)];
     let letter = || char::from(LETTERS[fastrand::usize(..LETTERS.len())]);
-    meta.name = Some(base.chars().chain(std::iter::repeat_with(letter).take(LENGTH)).collect());
+    base.chars().chain(std::iter::repeat_with(letter).take(LENGTH)).collect()
 }
 
 /// Gives a pod its defaults and checks it.

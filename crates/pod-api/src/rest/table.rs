@@ -31,8 +31,6 @@ impl Column {
 
 /// What can be a row.
 pub(super) trait Row: Serialize {
-    /// The columns.
-    const COLUMNS: &'static [Column];
     /// The cells, one for each column.
     fn cells(&self, now: Timestamp) -> Vec<String>;
     /// Its metadata.
@@ -61,6 +59,7 @@ impl Include {
 /// The table of `rows`; `head` tells whether it says what its columns are.
 pub(super) fn table<T: Row>(
     rows: &[T],
+    columns: &[Column],
     resource_version: Option<String>,
     head: bool,
     include: Include,
@@ -76,7 +75,7 @@ pub(super) fn table<T: Row>(
         };
         Ok(json!({ "cells": row.cells(now), "object": object }))
     });
-    let columns = T::COLUMNS.iter().filter(|_| head).map(|column| {
+    let columns = columns.iter().filter(|_| head).map(|column| {
         json!({
             "name": column.name,
             "type": "string",
@@ -104,19 +103,20 @@ pub(super) fn or_none(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "<none>".to_owned())
 }
 
-impl Row for Object {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("Name", "Unique within its namespace"),
-        Column::new("Ready", "Containers that are ready, of all"),
-        Column::new("Status", "What state the pod is in, in one word"),
-        Column::new("Restarts", "How often containers were restarted, and when last"),
-        Column::new("Age", "Since when the pod is there"),
-        Column::wide("IP", "Address of the pod"),
-        Column::wide("Node", "Node that the pod runs on"),
-        Column::wide("Nominated Node", "Always <none> on a node by itself"),
-        Column::wide("Readiness Gates", "Conditions besides the containers that are met, of all"),
-    ];
+/// The columns of pods.
+pub(super) const POD_COLUMNS: &[Column] = &[
+    Column::new("Name", "Unique within its namespace"),
+    Column::new("Ready", "Containers that are ready, of all"),
+    Column::new("Status", "What state the pod is in, in one word"),
+    Column::new("Restarts", "How often containers were restarted, and when last"),
+    Column::new("Age", "Since when the pod is there"),
+    Column::wide("IP", "Address of the pod"),
+    Column::wide("Node", "Node that the pod runs on"),
+    Column::wide("Nominated Node", "Always <none> on a node by itself"),
+    Column::wide("Readiness Gates", "Conditions besides the containers that are met, of all"),
+];
 
+impl Row for Object {
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let digest = summary::digest(&self.pod, &self.status, false);
         let spec = self.pod.spec.as_ref();

@@ -1,4 +1,4 @@
-//! Watches: the changes of pods, a line each, until somebody has enough.
+//! Watches: the changes of objects, a line each, until somebody has enough.
 //! Rule: upstream `k8s.io/apiserver/pkg/endpoints/handlers/watch.go`.
 
 use std::collections::VecDeque;
@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{self, Form, Wanted};
-use super::pods::Selection;
-use super::table::{self, Include};
+use super::query::ListOptions;
+use super::table::{self, Column, Include, Row};
 use super::{Answer, Api};
 use crate::error::ApiError;
-use crate::store::{Change, Event, Object, Watch};
+use crate::store::{Change, Event, Versioned, Watch};
 
 /// How long a watch lasts unless the client says otherwise, and at most.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -30,8 +30,26 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How often a client that wants it is told up to where it has seen everything.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
+/// What a list or watch is about.
+pub(super) trait Selects: Send + 'static {
+    /// One object.
+    type Item: Row + Versioned + Send + 'static;
+    /// Whether it is among them.
+    fn matches(&self, item: &Self::Item) -> bool;
+    /// The options of the request.
+    fn options(&self) -> &ListOptions;
+    /// The columns of a table.
+    fn columns(&self) -> &'static [Column];
+    /// Those that are there, and the resource version to watch from.
+    fn list(&self, api: &Api) -> (Vec<Self::Item>, u64);
+    /// The changes from there.
+    fn watch(&self, api: &Api, since: u64) -> Result<Watch<Self::Item>, ApiError>;
+    /// An object of nothing but its metadata.
+    fn bookmark(&self, metadata: Value) -> Value;
+}
+
 /// Begins a watch of what is selected.
-pub(super) fn answer(api: &Arc<Api>, selection: Selection, wanted: Wanted, include: Include) -> Answer {
+pub(super) fn answer<S: Selects>(api: &Arc<Api>, selection: S, wanted: Wanted, include: Include) -> Answer {
     if wanted.form == Form::Yaml {
         let message = "a watch is served as application/json only";
         return Err(ApiError::new(406, "NotAcceptable", message).into());
@@ -45,29 +63,29 @@ pub(super) fn answer(api: &Arc<Api>, selection: Selection, wanted: Wanted, inclu
 }
 
 /// What becomes a line.
-enum Item {
-    /// A pod that was there at the beginning.
-    Initial(Object),
-    Event(Event),
+enum Item<T> {
+    /// One that was there at the beginning.
+    Initial(T),
+    Event(Event<T>),
     Line(Bytes),
 }
 
 /// A watch under way.
-struct Watching {
-    view: View,
+struct Watching<S: Selects> {
+    view: View<S>,
     /// `None` after an error.
-    watch: Option<Watch>,
+    watch: Option<Watch<S::Item>>,
     /// What is to be sent before anything that comes. Its lines are made when they are sent: who reads slowly holds
     /// none.
-    ready: VecDeque<Item>,
+    ready: VecDeque<Item<S::Item>>,
     end: Instant,
     bookmark: Option<Instant>,
     ending: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Watching {
-    fn begin(api: &Api, view: View, permit: OwnedSemaphorePermit) -> Self {
+impl<S: Selects> Watching<S> {
+    fn begin(api: &Api, view: View<S>, permit: OwnedSemaphorePermit) -> Self {
         let options = view.selection.options();
         let (bookmarks, initial) = (options.bookmarks, options.send_initial_events);
         let end = Instant::now() + options.timeout.unwrap_or(TIMEOUT).min(LONGEST);
@@ -75,8 +93,7 @@ impl Watching {
         let since = match options.resource_version {
             Some(version) if !initial => version,
             _ => {
-                let (mut objects, version) = api.store.list();
-                objects.retain(|object| view.selection.matches(object));
+                let (objects, version) = view.selection.list(api);
                 ready.extend(objects.into_iter().map(Item::Initial));
                 if initial && bookmarks {
                     ready.push_back(Item::Line(view.bookmark(version, true)));
@@ -84,7 +101,8 @@ impl Watching {
                 version
             }
         };
-        let watch = api.store.watch(since).map_err(|error| ready.push_back(Item::Line(failure(&error))));
+        let watch =
+            view.selection.watch(api, since).map_err(|error| ready.push_back(Item::Line(failure(&error))));
         Self {
             view,
             watch: watch.ok(),
@@ -130,25 +148,25 @@ impl Watching {
     }
 }
 
-fn lines(watching: Watching) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+fn lines<S: Selects>(watching: Watching<S>) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     futures::stream::unfold(watching, |mut watching| async move {
         let line = watching.next().await?;
         Some((Ok(line), watching))
     })
 }
 
-/// How one watch sees the pods.
-struct View {
-    selection: Selection,
+/// How one watch sees the objects.
+struct View<S> {
+    selection: S,
     table: Option<Include>,
     /// Whether the next table says what its columns are: only the first does.
     head: bool,
 }
 
-impl View {
-    /// The line of a change, if the watch is about it: a pod that begins to match is new to it, and one that no longer
+impl<S: Selects> View<S> {
+    /// The line of a change, if the watch is about it: one that begins to match is new to it, and one that no longer
     /// does is gone.
-    fn event(&mut self, event: &Event) -> Option<Bytes> {
+    fn event(&mut self, event: &Event<S::Item>) -> Option<Bytes> {
         let now = self.selection.matches(&event.object);
         let kind = match &event.change {
             Change::Added => now.then_some("ADDED"),
@@ -163,11 +181,13 @@ impl View {
         kind.map(|kind| self.line(kind, &event.object))
     }
 
-    fn line(&mut self, kind: &str, object: &Object) -> Bytes {
+    fn line(&mut self, kind: &str, object: &S::Item) -> Bytes {
         let Some(include) = self.table else { return line(kind, object) };
         let head = std::mem::take(&mut self.head);
-        let version = Some(object.resource_version.to_string());
-        let table = table::table(std::slice::from_ref(object), version, head, include, Timestamp::now());
+        let version = Some(object.resource_version().to_string());
+        let columns = self.selection.columns();
+        let table =
+            table::table(std::slice::from_ref(object), columns, version, head, include, Timestamp::now());
         match table {
             Ok(table) => line(kind, &table),
             Err(error) => failure(&ApiError::internal(error)),
@@ -188,8 +208,7 @@ impl View {
         if initial {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": { "containers": Value::Null } });
-        line("BOOKMARK", &pod)
+        line("BOOKMARK", &self.selection.bookmark(metadata))
     }
 }
 

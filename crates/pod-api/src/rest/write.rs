@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
 
 use super::body::{self, Text};
 use super::client::Client;
@@ -12,7 +13,19 @@ use super::negotiate::{self, Wanted};
 use super::query::Query;
 use super::{Answer, Api, Refusal};
 use crate::error::ApiError;
-use crate::store::Object;
+use crate::store::{Object, Versioned};
+
+/// What can be changed, and how a line of the log names it.
+pub(super) trait Shown: Versioned + Serialize {
+    /// Kind and name.
+    fn shown(&self) -> String;
+}
+
+impl Shown for Object {
+    fn shown(&self) -> String {
+        format!("pod {}", self.key())
+    }
+}
 
 /// A request that changes something.
 pub(super) struct Write {
@@ -51,16 +64,21 @@ impl Write {
         Ok(text)
     }
 
+    /// Says in the log who changed it.
+    pub(super) fn changed(&self, verb: &str, object: &impl Shown, dry_run: bool) {
+        self.client.changed(verb, &object.shown(), object.resource_version(), dry_run);
+    }
+
     /// Tells of an object that was changed.
     pub(super) fn answer(
         &self,
         verb: &str,
         code: StatusCode,
-        object: &Object,
+        object: &impl Shown,
         dry_run: bool,
         warnings: &[String],
     ) -> Answer {
-        self.client.changed(verb, object, dry_run);
+        self.changed(verb, object, dry_run);
         Ok(negotiate::warn(self.wanted.no_table().answer(code, object), warnings))
     }
 }

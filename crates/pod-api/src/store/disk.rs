@@ -6,10 +6,12 @@
 //! DIR/pods/UID.json   a pod as the API shows it, without status and resource version
 //! DIR/pods/UID.deleted.AT.GRACE.json   the same, deleted while the disk was full: see [`name`]
 //! DIR/pods/UID.tmp    half written; swept
+//! DIR/objects/        ConfigMaps and Secrets: see [`contents`]
 //! ```
 //!
 //! The name of a file is the UID, which the store itself chose: no name that a client chose reaches the file system.
 
+mod contents;
 mod name;
 
 use std::cell::RefCell;
@@ -28,6 +30,7 @@ use serde::Serialize;
 
 use super::fault::{Fault, Step};
 use super::rules;
+pub(super) use contents::ContentFiles;
 use manifest::typed;
 use name::Name;
 

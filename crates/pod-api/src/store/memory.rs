@@ -1,13 +1,14 @@
 //! What the store knows, and the last changes to it. Plain data: no files, no clock, no tasks.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as PodEntry;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kube_model::core::{Pod, PodStatus};
 use kube_model::view::{PodView, Problem};
 use kube_model::{PodKey, PodUid, labels, pod};
 
+use super::history::History;
 use super::{Change, Event, Object, rules};
 use crate::SOURCE;
 use crate::error::ApiError;
@@ -23,11 +24,7 @@ pub(super) struct Memory {
     pushed: BTreeMap<PodKey, Pushed>,
     /// The pods of the node's other sources. A name that a pushed pod has is not here.
     others: BTreeMap<PodKey, Object>,
-    history: VecDeque<Event>,
-    /// The last change that is no longer in the history.
-    forgotten: u64,
-    /// The last change.
-    revision: u64,
+    history: History<Object>,
     /// What is wrong with the folder.
     pub(super) problems: Vec<Problem>,
 }
@@ -46,22 +43,19 @@ impl Memory {
         let mut memory = Self {
             pushed: BTreeMap::new(),
             others: BTreeMap::new(),
-            history: VecDeque::new(),
-            forgotten: revision,
-            revision,
+            history: History::new(revision),
             problems,
         };
         for pod in pods {
             memory.put(pod);
         }
-        memory.history.clear();
-        memory.forgotten = memory.revision;
+        memory.history.forget();
         memory
     }
 
     /// The resource version of the last change.
     pub(super) fn revision(&self) -> u64 {
-        self.revision
+        self.history.revision()
     }
 
     /// How many pods were pushed.
@@ -210,34 +204,17 @@ impl Memory {
     }
 
     /// The changes after `since`, at most `limit`.
-    pub(super) fn since(&self, since: u64, limit: usize) -> Result<Vec<Event>, ApiError> {
-        if since < self.forgotten {
-            return Err(ApiError::expired(format!("too old resource version: {since} ({})", self.forgotten)));
-        }
-        if since > self.revision {
-            // Of a folder that was emptied since, for example. To list again is the cure here, too.
-            return Err(ApiError::expired(format!(
-                "too large resource version: {since} ({})",
-                self.revision
-            )));
-        }
-        let first = self.history.partition_point(|event| event.object.resource_version <= since);
-        Ok(self.history.range(first..).take(limit).cloned().collect())
+    pub(super) fn since(&self, since: u64, limit: usize) -> Result<Vec<Event<Object>>, ApiError> {
+        self.history.since(since, limit)
     }
 
     fn next(&mut self) -> u64 {
-        self.revision += 1;
-        self.revision
+        self.history.next()
     }
 
-    fn record(&mut self, change: Change, object: Object) {
-        self.history.push_back(Event { change, object });
+    fn record(&mut self, change: Change<Object>, object: Object) {
         let most = HISTORY + HISTORY_PER_POD * (self.pushed.len() + self.others.len());
-        while self.history.len() > most
-            && let Some(oldest) = self.history.pop_front()
-        {
-            self.forgotten = oldest.object.resource_version;
-        }
+        self.history.record(change, object, most);
     }
 }
 

@@ -7,6 +7,8 @@ use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_model::{PodKey, pod};
 use serde::{Serialize, Serializer};
 
+use super::history::Versioned;
+
 /// A pod at one resource version. Pod and status are shared with the agent, so that a change of the status does not
 /// cost another pod. Serialized it is the whole pod of the API, with `apiVersion` and `kind`.
 #[derive(Debug, Clone)]
@@ -65,23 +67,29 @@ impl Serialize for Object {
     }
 }
 
-/// What happened to a pod.
+impl Versioned for Object {
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+}
+
+/// What happened to an object.
 #[derive(Debug, Clone)]
-pub(crate) enum Change {
+pub(crate) enum Change<T> {
     /// It is new.
     Added,
-    /// It is another than before, which was this. A watch with a selector needs it: a pod that no longer matches is
+    /// It is another than before, which was this. A watch with a selector needs it: one that no longer matches is
     /// deleted for that watch.
-    Modified(Object),
+    Modified(T),
     /// It is gone.
     Deleted,
 }
 
 /// One entry of the history.
 #[derive(Debug, Clone)]
-pub(crate) struct Event {
+pub(crate) struct Event<T> {
     /// What happened.
-    pub(crate) change: Change,
-    /// The pod after it; of a deleted one the last state, with the resource version of the deletion.
-    pub(crate) object: Object,
+    pub(crate) change: Change<T>,
+    /// The object after it; of a deleted one the last state, with the resource version of the deletion.
+    pub(crate) object: T,
 }

@@ -10,7 +10,7 @@ use kube_model::qos::QosClass;
 use kube_model::{Timestamp, labels, pod};
 
 use crate::SOURCE;
-use crate::error::{ApiError, Cause};
+use crate::error::{ApiError, Cause, Resource};
 
 /// Makes a new pod one of this node and this source.
 pub(super) fn before_create(
@@ -55,7 +55,7 @@ pub(super) fn before_create(
 
 /// A client may say which fields have which managers, as when it restores a pod. If one of them can not be read, all are
 /// forgotten. Rule: upstream `k8s.io/apimachinery/pkg/util/managedfields/internal/fieldmanager.go`.
-fn readable_managers(meta: &mut ObjectMeta) {
+pub(super) fn readable_managers(meta: &mut ObjectMeta) {
     let readable = |entry: &ManagedFieldsEntry| {
         entry.fields_type.as_deref() == Some("FieldsV1")
             && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.is_object())
@@ -89,7 +89,7 @@ pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
         uid: new.metadata.uid.take(),
         resource_version: assumed(new.metadata.resource_version.take())?,
     };
-    wanted.check(old)?;
+    wanted.check(Resource::Pods, &old.metadata, old.metadata.resource_version.as_ref())?;
     let (meta, of_old) = (&mut new.metadata, &old.metadata);
     readable_managers(meta);
     if meta.name != of_old.name
@@ -126,7 +126,7 @@ pub(super) fn before_update(old: &Pod, new: &mut Pod) -> Result<(), ApiError> {
 
 /// The version that a client assumes. None and 0 are any. What is no version can not be the present one, but it is no
 /// conflict either: the client would only try again. Rule: upstream `k8s.io/apiserver/pkg/storage/api_object_versioner.go`.
-fn assumed(version: Option<String>) -> Result<Option<String>, ApiError> {
+pub(super) fn assumed(version: Option<String>) -> Result<Option<String>, ApiError> {
     let Some(version) = version.filter(|version| !version.is_empty()) else { return Ok(None) };
     match version.parse::<u64>() {
         Ok(0) => Ok(None),
@@ -137,7 +137,7 @@ fn assumed(version: Option<String>) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// What a request says of the pod that it means. `None` is not checked.
+/// What a request says of the object that it means. `None` is not checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Preconditions {
     /// `metadata.uid`
@@ -147,22 +147,26 @@ pub(crate) struct Preconditions {
 }
 
 impl Preconditions {
-    /// Compares with the pod as the API shows it.
-    pub(super) fn check(&self, pod: &Pod) -> Result<(), ApiError> {
-        let meta = &pod.metadata;
+    /// Compares with an object as the API shows it, at `version`.
+    pub(super) fn check(
+        &self,
+        resource: Resource,
+        meta: &ObjectMeta,
+        version: Option<&String>,
+    ) -> Result<(), ApiError> {
         let name = meta.name.as_deref().unwrap_or_default();
-        let differs = |wanted: &Option<String>, is: &Option<String>| {
-            wanted.as_ref().filter(|wanted| !wanted.is_empty() && Some(*wanted) != is.as_ref()).cloned()
+        let differs = |wanted: &Option<String>, is: Option<&String>| {
+            wanted.as_ref().filter(|wanted| !wanted.is_empty() && Some(*wanted) != is).cloned()
         };
-        if let Some(wanted) = differs(&self.uid, &meta.uid) {
+        if let Some(wanted) = differs(&self.uid, meta.uid.as_ref()) {
             let is = meta.uid.as_deref().unwrap_or_default();
             let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
-            return Err(ApiError::conflict(name, why));
+            return Err(resource.conflict(name, why));
         }
-        if differs(&self.resource_version, &meta.resource_version).is_some() {
+        if differs(&self.resource_version, version).is_some() {
             let why =
                 "the object has been modified; please apply your changes to the latest version and try again";
-            return Err(ApiError::conflict(name, why));
+            return Err(resource.conflict(name, why));
         }
         Ok(())
     }
@@ -222,7 +226,7 @@ fn minus(at: Timestamp, seconds: i64) -> Timestamp {
 }
 
 /// What the API can write; a time with more would not come back from the disk as it went.
-fn whole_seconds(at: Timestamp) -> Timestamp {
+pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
     minus(at, 0)
 }
 

@@ -96,8 +96,8 @@ fn phase(object: &Object) -> &str {
 }
 
 /// What a watch shows: what happened, to which pod, in which phase.
-fn described(events: &[Event]) -> Vec<String> {
-    let described = |event: &Event| {
+fn described(events: &[Event<Object>]) -> Vec<String> {
+    let described = |event: &Event<Object>| {
         let what = match event.change {
             Change::Added => "added",
             Change::Modified(_) => "modified",
@@ -108,7 +108,7 @@ fn described(events: &[Event]) -> Vec<String> {
     events.iter().map(described).collect()
 }
 
-async fn next(watch: &mut Watch) -> Result<Vec<Event>, ApiError> {
+async fn next(watch: &mut Watch<Object>) -> Result<Vec<Event<Object>>, ApiError> {
     tokio::time::timeout(PATIENCE, watch.next()).await.unwrap()
 }
 

@@ -254,3 +254,103 @@ async fn curl_needs_no_more_than_the_manifest() {
     let deleted: Value = serde_json::from_str(&succeeded(&deleted)).unwrap();
     assert!(deleted["metadata"]["deletionTimestamp"].is_string());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_applies_changes_shows_and_deletes_config_maps_and_secrets() {
+    let lone = Lone::new().await;
+    let apply = ["apply", "-f", "-"];
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: pass}\nstringData: {key: very-secret}\n";
+    assert_eq!(lone.said_with(&apply, secret).await, "secret/pass created\n");
+    // Of stringData kubectl never knows that it is there already, also in a cluster.
+    assert_eq!(lone.said_with(&apply, secret).await, "secret/pass configured\n");
+    let set = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: set}\ndata: {key: plain}\n";
+    assert_eq!(lone.said_with(&apply, set).await, "configmap/set created\n");
+    assert_eq!(lone.said_with(&apply, set).await, "configmap/set unchanged\n");
+    let state = lone.node.push.state.borrow().clone();
+    let values: Vec<_> = state.objects.values().map(|object| object.data["key"].as_slice()).collect();
+    assert_eq!(values, [&b"plain"[..], b"very-secret"]);
+
+    let table = lone.said(&["get", "secrets,cm"]).await;
+    let cells: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(cells[0], ["NAME", "TYPE", "DATA", "AGE"], "{table}");
+    assert_eq!(cells[1][..3], ["secret/pass", "Opaque", "1"], "{table}");
+    assert_eq!(cells[4][..2], ["configmap/set", "1"], "{table}");
+    assert_eq!(lone.said(&["get", "cm", "set", "-o", "jsonpath={.data.key}"]).await, "plain");
+    let mut edit = lone.kubectl_command(&["edit", "cm", "set"]);
+    edit.env("EDITOR", "sed -i s/plain/edited/");
+    assert_eq!(succeeded(&run(edit, "").await), "configmap/set edited\n");
+    let merge = r#"{"data":{"more":"x"}}"#;
+    assert_eq!(lone.said(&["patch", "cm", "set", "-p", merge]).await, "configmap/set patched\n");
+    assert_eq!(lone.said(&["label", "cm", "set", "a=b"]).await, "configmap/set labeled\n");
+    let server_side = ["apply", "--server-side", "-f", "-"];
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ssa}\ndata: {k: v}\n";
+    assert_eq!(lone.said_with(&server_side, map).await, "configmap/ssa serverside-applied\n");
+    let set = lone.said(&["get", "cm", "-l", "a=b", "-o", "jsonpath={.items[*].data}"]).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&set).unwrap(),
+        serde_json::json!({"key": "edited", "more": "x"})
+    );
+
+    // What is refused, and that nothing of a Secret is in it.
+    let bad = "apiVersion: v1\nkind: Secret\nmetadata: {name: bad}\ndata: {key: very-secret}\n";
+    let refused = lone.kubectl_with(&apply, bad).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("Secret \"bad\" is invalid: data.key: is not base64"), "{error}");
+    let fixed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fixed}\ndata: {k: v}\nimmutable: true\n";
+    lone.said_with(&apply, fixed).await;
+    let refused = lone.kubectl_with(&apply, &fixed.replace("k: v", "k: w")).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("data: Forbidden: field is immutable when `immutable` is set"), "{error}");
+
+    // On disk, and its owner's alone.
+    let dir = lone.node.dir.path().join("push/objects");
+    let files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(files.len(), 4);
+    for file in files {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(
+        lone.said(&["delete", "secret", "pass"]).await,
+        "secret \"pass\" deleted from default namespace\n"
+    );
+    let gone = lone.kubectl(&["get", "secret", "pass"]).await;
+    let error = String::from_utf8(gone.stderr).unwrap();
+    assert_eq!(error, "Error from server (NotFound): secrets \"pass\" not found\n");
+    lone.said(&["delete", "cm", "--all"]).await;
+    assert!(lone.node.push.state.borrow().objects.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_config_map_is_watched_and_a_stale_change_refused() {
+    let lone = Lone::new().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let body = |value: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{k: {value}}}\n")
+    };
+    let post = crate::node::ask("POST", maps).body(body("one"));
+    let made = lone.node.send(post).await.expect(201);
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap();
+    let watch = format!("{maps}?watch=1&resourceVersion={version}&timeoutSeconds=1");
+    let item = format!("{maps}/m");
+    let (lines, changed) = futures::join!(
+        lone.node.send(crate::node::ask("GET", &watch)),
+        lone.node.send(crate::node::ask("PUT", &item).body(body("two"))),
+    );
+    let changed = changed.expect(200);
+    assert!(changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]);
+    assert_eq!(changed["metadata"]["uid"], made["metadata"]["uid"]);
+    let line: Value = serde_json::from_str(lines.text.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&line["type"], &line["object"]["data"]["k"]),
+        (&Value::from("MODIFIED"), &Value::from("two"))
+    );
+    let stale = body("three").replace("name: m", &format!("name: m, resourceVersion: \"{version}\""));
+    let conflict = lone.node.send(crate::node::ask("PUT", &item).body(stale)).await.expect(409);
+    assert!(
+        conflict["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Operation cannot be fulfilled on configmaps \"m\"")
+    );
+}

@@ -203,10 +203,10 @@ async fn each_bad_request_has_its_code_reason_and_words() {
             "spec.nodeName: Invalid value: \"node2\"",
         ),
         (
-            other("spec:", "spec:\n  volumes:\n  - name: s\n    secret: {secretName: s}"),
+            other("spec:", "spec:\n  volumes:\n  - name: s\n    persistentVolumeClaim: {claimName: s}"),
             422,
             "Invalid",
-            "spec.volumes[0].secret: Forbidden",
+            "spec.volumes[0].persistentVolumeClaim: Forbidden",
         ),
         (
             ask("PUT", WEB).body(manifest("other")),

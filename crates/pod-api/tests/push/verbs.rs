@@ -347,7 +347,7 @@ async fn discovery_says_what_there_is() {
     let resources = node.send(ask("GET", "/api/v1")).await.expect(200);
     let names: Vec<_> =
         resources["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["events", "namespaces", "pods", "pods/status"]);
+    assert_eq!(names, ["configmaps", "events", "namespaces", "pods", "pods/status", "secrets"]);
     let document = node.send(ask("GET", "/openapi/v3")).await.expect(200);
     let path = document["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let document = node.send(ask("GET", &path)).await.expect(200);
@@ -387,7 +387,7 @@ async fn each_change_has_a_line_in_the_log_that_says_who_made_it() {
         [(lines[0], "create", "curl"), (lines[1], "patch", "me\\nme"), (lines[2], "delete", "unknown")]
     {
         for part in [
-            format!("verb=\"{verb}\" pod=default/web"),
+            format!("verb=\"{verb}\" object=pod default/web"),
             format!("manager={manager} "),
             "127.0.0.1:".to_owned(),
         ] {

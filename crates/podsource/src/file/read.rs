@@ -22,6 +22,8 @@ pub(super) struct Stamp {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    mode: u32,
+    group: u32,
 }
 
 impl Stamp {
@@ -32,7 +34,15 @@ impl Stamp {
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
+            mode: meta.mode(),
+            group: meta.gid(),
         }
+    }
+
+    /// The file's permissions, if they let others read it than its owner and the group of root.
+    pub(super) fn open_to_others(&self) -> Option<u32> {
+        let mode = self.mode & 0o7777;
+        (mode & 0o004 != 0 || mode & 0o040 != 0 && self.group != 0).then_some(mode)
     }
 
     /// Whether a later change would show in the stamp.

@@ -1,5 +1,6 @@
 //! From the folder to the set of pods: what is read again, what stays, and which of two wins.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use kube_model::core::Pod;
 use kube_model::hash::Fnv128a;
+use kube_model::objects::{Key, Kind, Object};
 use kube_model::view::Problem;
 use kube_model::yaml::Position;
 use kube_model::{PodUid, Timestamp, labels, pod};
@@ -19,7 +21,7 @@ use super::Settings;
 use super::read::{self, Look, Stamp};
 use crate::Location;
 use crate::last_good::{Kept, LastGood};
-use crate::manifest::{self, Manifest, Origin, Taken};
+use crate::manifest::{self, AnyManifest, Manifest, ObjectManifest, Origin, Taken};
 
 /// How long last good versions are written to disk before new changes are looked for.
 const KEEP_TIME: Duration = Duration::from_millis(20);
@@ -29,6 +31,8 @@ const KEEP_TIME: Duration = Duration::from_millis(20);
 pub(super) struct Set {
     /// By namespace and name.
     pub(super) pods: Vec<Arc<Pod>>,
+    /// The ConfigMaps and Secrets.
+    pub(super) objects: BTreeMap<Key, Arc<Object>>,
     /// Where the pods are written.
     pub(super) locations: BTreeMap<PodUid, Location>,
     /// By file; those of one file in its order.
@@ -84,6 +88,8 @@ struct Known {
     problems: Vec<Problem>,
     /// Why the last good version could not be kept on disk.
     not_kept: Option<Problem>,
+    /// Who may read a Secret that should not.
+    exposed: Option<Problem>,
     /// Whether it was part of a set that was published.
     published: bool,
     /// Whether the file was unlinked and made again: what it says is another pod than the one before, even in the
@@ -96,11 +102,18 @@ struct Known {
 
 #[derive(Debug)]
 struct Good {
-    pod: Arc<Pod>,
+    what: What,
     name_at: Option<Position>,
     uid_at: Option<Position>,
     /// Hash of its text.
     text: String,
+}
+
+/// What a manifest holds.
+#[derive(Debug)]
+enum What {
+    Pod(Arc<Pod>),
+    Object(Key, Arc<Object>),
 }
 
 impl Files {
@@ -276,6 +289,7 @@ impl Files {
                     known.to_keep = (!is_kept).then(|| String::from_utf8_lossy(&text).into_owned());
                     known.not_kept.take_if(|_| is_kept);
                 }
+                known.exposed = known.exposed_by(path, &stamp);
                 known.stamp = Some(stamp).filter(|stamp| stamp.is_settled(now));
             }
             Err(error) => {
@@ -317,17 +331,44 @@ impl Files {
         let newcomers = self.known.values().any(|known| !known.published);
         let mut odd_newcomer = false;
         let (mut taken, mut locations) = (Taken::default(), BTreeMap::new());
+        let mut objects = BTreeMap::new();
         for (path, known) in &self.known {
             let path = Path::new(path);
             odd_newcomer |= !known.published && known.problems.iter().any(|p| !p.warning);
-            problems.extend(known.problems.iter().chain(&known.not_kept).cloned());
+            problems.extend(known.problems.iter().chain(&known.not_kept).chain(&known.exposed).cloned());
             let Some(good) = &known.good else { continue };
             let position = |at: Option<Position>| (at.map(|at| at.line), at.map(|at| at.column));
-            match taken.take(Arc::clone(&good.pod), path.to_string_lossy()) {
+            let pod = match &good.what {
+                What::Pod(pod) => pod,
+                What::Object(key, object) => {
+                    match objects.entry(key.clone()) {
+                        Entry::Vacant(place) => {
+                            place.insert((path, Arc::clone(object)));
+                        }
+                        Entry::Occupied(first) => {
+                            odd_newcomer |= newcomers;
+                            let (line, column) = position(good.name_at);
+                            let first: &(&Path, _) = first.get();
+                            problems.push(Problem {
+                                path: path.to_owned(),
+                                line,
+                                column,
+                                field: Some("metadata.name".to_owned()),
+                                message: format!(
+                                    "the {key} is already in {}; that one is used",
+                                    first.0.display()
+                                ),
+                                warning: false,
+                            });
+                        }
+                    }
+                    continue;
+                }
+            };
+            match taken.take(Arc::clone(pod), path.to_string_lossy()) {
                 Ok(()) => {
                     let (line, column) = position(good.name_at);
-                    locations
-                        .insert(pod::identity(&good.pod).0, Location { path: path.to_owned(), line, column });
+                    locations.insert(pod::identity(pod).0, Location { path: path.to_owned(), line, column });
                 }
                 Err((field, message)) => {
                     odd_newcomer |= newcomers;
@@ -346,7 +387,8 @@ impl Files {
         }
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let Self { seen, read_at, .. } = *self;
-        Set { pods: taken.into_pods(), locations, problems, seen, read_at, odd_newcomer }
+        let objects = objects.into_iter().map(|(key, (_, object))| (key, object)).collect();
+        Set { pods: taken.into_pods(), objects, locations, problems, seen, read_at, odd_newcomer }
     }
 }
 
@@ -363,12 +405,13 @@ impl Known {
             self.parsed += 1;
         }
         // Whatever a manifest does to the reader, the other pods must not suffer.
-        let read = catch_unwind(AssertUnwindSafe(|| manifest::read(text, Origin::file(path, node_name))));
+        let read = catch_unwind(AssertUnwindSafe(|| manifest::read_any(text, Origin::file(path, node_name))));
         match read {
-            Ok(Ok(Manifest { pod, warnings, name_at, uid_at })) => {
+            Ok(Ok(AnyManifest::Pod(manifest))) => {
+                let Manifest { pod, warnings, name_at, uid_at } = *manifest;
                 let again = std::mem::take(&mut self.again);
-                let pod = match self.good.take() {
-                    Some(good) if !again && manifest::same(&good.pod, &pod) => good.pod,
+                let pod = match self.good.take().map(|good| good.what) {
+                    Some(What::Pod(old)) if !again && manifest::same(&old, &pod) => old,
                     _ => {
                         let mut pod = pod;
                         // A UID is seen for the first time once, whichever file has it and whatever it says, unless
@@ -382,7 +425,19 @@ impl Known {
                         Arc::new(pod)
                     }
                 };
-                self.good = Some(Good { pod, name_at, uid_at, text: hash });
+                self.good = Some(Good { what: What::Pod(pod), name_at, uid_at, text: hash });
+                self.problems = warnings;
+            }
+            Ok(Ok(AnyManifest::Object(manifest))) => {
+                let ObjectManifest { object, warnings, name_at } = *manifest;
+                self.again = false;
+                let key = object.key();
+                let object = match self.good.take().map(|good| good.what) {
+                    Some(What::Object(of, old)) if of == key && old == object.object => old,
+                    _ => object.object,
+                };
+                let what = What::Object(key, object);
+                self.good = Some(Good { what, name_at, uid_at: None, text: hash });
                 self.problems = warnings;
             }
             Ok(Err(problems)) => self.refuse(problems),
@@ -400,6 +455,17 @@ impl Known {
             first.message += "; the last good version of this file keeps running";
         }
         self.problems = problems;
+    }
+
+    /// Says so of a Secret that others may read.
+    fn exposed_by(&self, path: &Path, stamp: &Stamp) -> Option<Problem> {
+        let Some(What::Object(Key { kind: Kind::Secret, .. }, _)) = self.good.as_ref().map(|good| &good.what)
+        else {
+            return None;
+        };
+        let mode = stamp.open_to_others()?;
+        let message = format!("holds a Secret, and its mode {mode:04o} lets others read it: chmod 600");
+        Some(Problem { warning: true, ..problem(path, message) })
     }
 
     /// Whether the file as it is now is what runs.

@@ -12,7 +12,7 @@ use kube_model::{PodUid, Timestamp, labels, pod};
 
 use crate::last_good::LastGood;
 use crate::manifest::{self, Origin, Placed, Pods};
-use crate::{Location, SourceState};
+use crate::{Location, Objects, SourceState, same_objects};
 
 /// What came of the URL so far.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Documents {
 #[derive(Debug, Default)]
 struct Good {
     pods: Vec<Arc<Pod>>,
+    objects: Objects,
     locations: BTreeMap<PodUid, Location>,
 }
 
@@ -128,15 +129,20 @@ impl Documents {
             Some(good) => (good.pods.as_slice(), Some(&good.locations)),
             None => (&[][..], None),
         };
+        let none = Objects::new();
+        let objects = self.good.as_ref().map_or(&none, |good| &good.objects);
         let same_pods =
             state.pods.len() == pods.len() && state.pods.iter().zip(pods).all(|(a, b)| Arc::ptr_eq(a, b));
-        let changed =
-            !same_pods || state.seen != self.good.is_some() || !state.problems.iter().eq(problems.clone());
+        let changed = !same_pods
+            || !same_objects(&state.objects, objects)
+            || state.seen != self.good.is_some()
+            || !state.problems.iter().eq(problems.clone());
         if self.are_good() {
             state.read_at = Some(now);
         }
         if changed {
             state.pods = pods.to_vec();
+            state.objects.clone_from(objects);
             state.problems = problems.cloned().collect();
             state.seen = self.good.is_some();
         }
@@ -162,9 +168,9 @@ impl Documents {
         let origin = Origin::url(&self.url, &self.node_name);
         // Whatever a document does to the reader, the pods of the others must not suffer.
         match catch_unwind(AssertUnwindSafe(|| manifest::read_all(text, origin))) {
-            Ok(Ok(Pods { pods, problems })) => {
+            Ok(Ok(Pods { pods, objects, problems })) => {
                 self.problems = self.as_shown(problems);
-                (self.good, self.current) = (Some(self.renewed(pods, now)), true);
+                (self.good, self.current) = (Some(self.renewed(pods, objects, now)), true);
             }
             Ok(Err(_)) if text.trim_ascii_start().starts_with(b"<") => {
                 let kind = content_type.map(|kind| format!(" ({kind})")).unwrap_or_default();
@@ -188,10 +194,17 @@ impl Documents {
     }
 
     /// The pods of a new document; those that did not change are the same as before.
-    fn renewed(&self, pods: Vec<Placed>, now: Timestamp) -> Good {
+    fn renewed(&self, pods: Vec<Placed>, objects: Objects, now: Timestamp) -> Good {
+        let old = self.good.as_ref().map(|good| &good.objects);
+        let objects = objects.into_iter().map(|(key, object)| {
+            let same = old.and_then(|old| old.get(&key)).filter(|old| ***old == *object);
+            let object = same.cloned().unwrap_or(object);
+            (key, object)
+        });
+        let objects = objects.collect();
         let before = self.good.iter().flat_map(|good| &good.pods);
         let before: BTreeMap<_, _> = before.map(|pod| (pod::identity(pod), pod)).collect();
-        let mut good = Good::default();
+        let mut good = Good { objects, ..Good::default() };
         for Placed { mut pod, name_at } in pods {
             let identity = pod::identity(&pod);
             good.pods.push(match before.get(&identity) {

@@ -208,3 +208,39 @@ fn replay(pods: &mut BTreeMap<PodUid, Arc<Pod>>, changes: Vec<Change>) {
 fn merged(mux: &Mux) -> BTreeMap<PodUid, Arc<Pod>> {
     mux.pods().pods().map(|(uid, pod)| (uid.clone(), Arc::clone(pod))).collect()
 }
+
+#[tokio::test]
+async fn of_two_objects_with_one_name_the_first_source_has_it_and_the_other_says_so() {
+    let key = Key { kind: kube_model::objects::Kind::Secret, namespace: "n".into(), name: "s".into() };
+    let object =
+        |value: &str| Arc::new(Object { data: [("k".to_owned(), value.into())].into(), ..Object::default() });
+    let state = |source, objects: Objects| {
+        Arc::new(SourceState {
+            source,
+            location: source.into(),
+            objects,
+            seen: true,
+            ..SourceState::default()
+        })
+    };
+    let file = watch::Sender::new(state("file", Objects::new()));
+    let http = watch::Sender::new(state("http", [(key.clone(), object("http"))].into()));
+    let mut mux = Mux::new([file.subscribe(), http.subscribe()]);
+    mux.next().await.unwrap();
+    mux.next().await.unwrap();
+    let before = Arc::clone(mux.objects());
+    assert_eq!(before[&key].data["k"], b"http");
+    assert_eq!(mux.problems().count(), 0);
+    file.send_replace(state("file", [(key.clone(), object("file"))].into()));
+    assert_eq!(mux.next().await, Some(Vec::new()));
+    assert_eq!(mux.objects()[&key].data["k"], b"file");
+    let problems: Vec<_> = mux.problems().map(|problem| problem.to_string()).collect();
+    assert_eq!(
+        problems,
+        ["http: metadata.name: the secret \"n/s\" is also in the source \"file\"; that one is used"]
+    );
+    let now = Arc::clone(mux.objects());
+    http.send_modify(|state| Arc::make_mut(state).problems.clear());
+    mux.next().await.unwrap();
+    assert!(Arc::ptr_eq(&now, mux.objects()), "nothing changed");
+}

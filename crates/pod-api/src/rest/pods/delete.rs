@@ -7,6 +7,7 @@ use serde::Deserialize as _;
 use serde_json::json;
 
 use super::super::query::{self, ListOptions, Query};
+use super::super::watch::Selects as _;
 use super::super::write::Write;
 use super::super::{Answer, At, key, negotiate};
 use super::{FIELDS, Selection};
@@ -14,14 +15,14 @@ use crate::error::ApiError;
 use crate::store::Preconditions;
 
 /// How to delete.
-struct Deletion {
-    preconditions: Preconditions,
-    grace: Option<i64>,
-    dry_run: bool,
+pub(in crate::rest) struct Deletion {
+    pub(in crate::rest) preconditions: Preconditions,
+    pub(in crate::rest) grace: Option<i64>,
+    pub(in crate::rest) dry_run: bool,
 }
 
 impl Deletion {
-    async fn of(write: &mut Write) -> Result<Self, ApiError> {
+    pub(in crate::rest) async fn of(write: &mut Write) -> Result<Self, ApiError> {
         let text = write.text_if_any().await?;
         Self::read(&write.query, &text.bytes)
     }
@@ -66,11 +67,10 @@ pub(in crate::rest) async fn delete_all(At(namespace): At<String>, mut write: Wr
     let selection = Selection { namespace: Some(namespace), name: None, options };
     let Deletion { preconditions, grace, dry_run } = Deletion::of(&mut write).await?;
     let (mut deleted, mut warnings) = (Vec::new(), Vec::new());
-    let (objects, _) = write.api.store.list();
-    for object in objects.iter().filter(|object| selection.matches(object)) {
+    for object in selection.list(&write.api).0 {
         match write.api.store.delete(object.key(), preconditions.clone(), grace, dry_run).await {
             Ok(object) => {
-                write.client.changed("delete", &object, dry_run);
+                write.changed("delete", &object, dry_run);
                 deleted.push(object);
             }
             // It went by itself.

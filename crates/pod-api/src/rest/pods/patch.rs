@@ -88,7 +88,10 @@ impl Patch {
     }
 }
 
-fn patch_type(headers: &HeaderMap, options: &WriteOptions) -> Result<PatchType, ApiError> {
+pub(in crate::rest) fn patch_type(
+    headers: &HeaderMap,
+    options: &WriteOptions,
+) -> Result<PatchType, ApiError> {
     const JSON: &str = "application/json-patch+json";
     const MERGE: &str = "application/merge-patch+json";
     const STRATEGIC: &str = "application/strategic-merge-patch+json";

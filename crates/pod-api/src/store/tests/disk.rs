@@ -187,3 +187,48 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn objects_for_pods_come_back_after_a_restart_and_a_disk_that_fails_changes_nothing() {
+    use kube_model::objects::{Key, Kind};
+    use manifest::object::submitted;
+    let object = |value: &str| {
+        let object = serde_json::json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "s", "namespace": "default"}, "stringData": {"k": value}});
+        submitted(object).unwrap().0
+    };
+    let key = Key { kind: Kind::Secret, namespace: "default".into(), name: "s".into() };
+    let value = |store: &Store| {
+        let object = Arc::clone(store.state().borrow().objects.values().next().unwrap());
+        String::from_utf8(object.data["k"].clone()).unwrap()
+    };
+    let dir = TempDir::new().unwrap();
+    let fails = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let hook = Arc::clone(&fails);
+    let store = with_fault(dir.path(), move |step| {
+        let fails = step == Step::SyncFolder && hook.load(std::sync::atomic::Ordering::SeqCst);
+        if fails { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+    });
+    let made = store.create_content(object("one"), false).await.unwrap();
+    assert_eq!(store.create_content(object("one"), false).await.unwrap_err().reason, "AlreadyExists");
+    let mut watch = store.watch_contents(made.resource_version).unwrap();
+    store.update_content(key.clone(), true, move |_| Ok(object("dry"))).await.unwrap();
+    fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    let refused = store.update_content(key.clone(), false, move |_| Ok(object("lost"))).await.unwrap_err();
+    assert!(refused.message.contains("secret \"default/s\"") && refused.message.contains("the disk is gone"));
+    fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(value(&store), "one");
+    store.update_content(key.clone(), false, move |_| Ok(object("two"))).await.unwrap();
+    let events = watch.next().await.unwrap();
+    assert!(matches!(&events[..], [Event { change: Change::Modified(_), .. }]), "{events:?}");
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(value(&store), "two");
+    let again = store.content(&key).unwrap();
+    assert_eq!(again.described.metadata.uid, made.described.metadata.uid);
+    assert!(again.resource_version > made.resource_version);
+    store.delete_content(key, Preconditions::default(), false).await.unwrap();
+    assert!(store.state().borrow().objects.is_empty());
+    drop(store);
+    assert!(open(dir.path()).state().borrow().objects.is_empty());
+}
