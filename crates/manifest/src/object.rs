@@ -233,7 +233,11 @@ impl Found {
                         Ok(value) => {
                             map.insert(key, value);
                         }
-                        Err(why) => self.wrong(Field::new(field).key(&key).as_str(), why),
+                        // As the paths of fields that are looked up in the text.
+                        Err(why) if key.contains(['.', '[', ']']) || key.is_empty() => {
+                            self.wrong(Field::new(field).key(&key).as_str(), why);
+                        }
+                        Err(why) => self.wrong(Field::new(field).child(&key).as_str(), why),
                     }
                 }
             }
