@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::invalid::{Field, Invalid, Report};
 use super::submitted::{Cause, cause};
 use super::{MAX_PROBLEMS, decode, shortened};
+pub(super) use validate::bad_key;
 pub use validate::check_update;
 
 /// The type of a Secret that says nothing of it.

@@ -16,7 +16,7 @@ fn read(text: &str) -> Result<Described, Vec<String>> {
 #[test]
 fn a_config_map_and_a_secret_as_the_api_has_them() {
     let map = read(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a.b: plain, empty:}\nbinaryData: {raw: AAH/}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a.b: plain, empty: ''}\nbinaryData: {raw: AAH/}\n",
     )
     .unwrap();
     assert_eq!(map.key().to_string(), "configmap \"default/settings\"");
@@ -46,17 +46,17 @@ fn what_is_wrong_is_told_with_its_place_and_without_values() {
         |kind: &str, more: &str| format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: o}}\n{more}\n");
     let long = "k".repeat(254);
     for (kind, more, why) in [
-        ("ConfigMap", "data: {port: 8080}".to_owned(), "4:14: data.port: expected a string"),
+        ("ConfigMap", "data: {port: 8080}".to_owned(), ":4:8: data.port: expected a string"),
         ("ConfigMap", "data: [a]".to_owned(), "data: expected keys with their values"),
         ("ConfigMap", "data: {a b: x}".to_owned(), "a valid config key must consist of"),
-        ("ConfigMap", "data: {../x: y}".to_owned(), "a valid config key must consist of"),
+        ("ConfigMap", "data: {../x: z}".to_owned(), "a valid config key must consist of"),
         (
             "ConfigMap",
-            "data: {..x: y}".to_owned(),
+            "data: {..x: z}".to_owned(),
             "data[..x]: Invalid value: \"..x\": must not start with '..'",
         ),
-        ("ConfigMap", "data: {.: y}".to_owned(), "must not be '.'"),
-        ("ConfigMap", format!("data: {{{long}: y}}"), "must be no more than 253 characters"),
+        ("ConfigMap", "data: {.: z}".to_owned(), "must not be '.'"),
+        ("ConfigMap", format!("data: {{{long}: z}}"), "must be no more than 253 characters"),
         (
             "ConfigMap",
             "data: {k: x}\nbinaryData: {k: eA==}".to_owned(),

@@ -45,7 +45,7 @@ pub(super) fn check(report: &mut Report, kind: Kind, meta: &ObjectMeta, object: 
 }
 
 /// What is wrong with a key, which names a file or a variable.
-fn bad_key(key: &str) -> Option<String> {
+pub(crate) fn bad_key(key: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if key.len() > MAX_KEY {
         return Some(format!("must be no more than {MAX_KEY} characters"));

@@ -112,7 +112,7 @@ fn items_that_are_wrong_refuse_the_document_and_each_is_told() {
         "http://h/pods:4:14: items[0].metadata.name: Invalid value: \"../b-node1\"",
         "http://h/pods:12:7: items[1].spec.containers[0].image: Required value",
         "http://h/pods:13:3: items[2]: expected a Pod",
-        "http://h/pods:14:3: items[3].kind: \"Service\" can not be run: expected \"Pod\" or \"ConfigMap\" or \"Secret\"",
+        "http://h/pods:14:3: items[3].kind: \"Service\" can not be run: expected \"Pod\"",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");
     for (problem, start) in problems.iter().zip(starts) {

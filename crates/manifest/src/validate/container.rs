@@ -6,6 +6,7 @@ use kube_model::core::{Container, ContainerPort, EnvVar, FileKeySelector, PodSpe
 use kube_model::pod::{ContainerKind, host_network};
 
 use super::super::invalid::{Field, Report};
+use super::super::object::bad_key;
 use super::{handler, resources, restart, security, syntax, volume};
 
 /// What a container's checks need to know of its pod.
@@ -77,7 +78,12 @@ fn check(report: &mut Report, field: &Field, container: &Container, context: &Co
             (Some(_), Some(_)) => {
                 report.invalid(&field, "", "may not have more than one field specified at a time");
             }
-            _ => {}
+            (Some(map), None) => {
+                volume::object_name(report, &field.child("configMapRef").child("name"), &map.name);
+            }
+            (None, Some(secret)) => {
+                volume::object_name(report, &field.child("secretRef").child("name"), &secret.name);
+            }
         }
     }
     mounts(report, &field.child("volumeMounts"), container, context.volumes);
@@ -189,8 +195,24 @@ fn check_env(report: &mut Report, field: &Field, env: &EnvVar, context: &Context
     if let Some(reference) = &from.resource_field_ref {
         resources::field_ref(report, &field.child("resourceFieldRef"), reference);
     }
+    if let Some(reference) = &from.config_map_key_ref {
+        object_key(report, &field.child("configMapKeyRef"), &reference.name, &reference.key);
+    }
+    if let Some(reference) = &from.secret_key_ref {
+        object_key(report, &field.child("secretKeyRef"), &reference.name, &reference.key);
+    }
     if let Some(reference) = &from.file_key_ref {
         file_key(report, &field.child("fileKeyRef"), reference, context);
+    }
+}
+
+/// One key of a ConfigMap or Secret.
+fn object_key(report: &mut Report, field: &Field, name: &str, key: &str) {
+    report.check(&field.child("name"), name, syntax::dns_subdomain(name));
+    if key.is_empty() {
+        report.required(&field.child("key"), "");
+    } else {
+        report.check(&field.child("key"), key, bad_key(key));
     }
 }
 

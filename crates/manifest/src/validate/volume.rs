@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use kube_model::core::{DownwardAPIVolumeFile, HostPathVolumeSource, ObjectFieldSelector, PodSpec, Volume};
+use kube_model::core::{
+    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, ObjectFieldSelector, PodSpec, Volume,
+};
 use serde_json::Value;
 
 use super::super::invalid::{Field, Report};
@@ -48,6 +50,18 @@ fn check(report: &mut Report, field: &Field, volume: &Volume) {
         report.one_of(&field.child("pullPolicy"), image.pull_policy.as_deref(), &policies);
     }
     remote::check(report, field, volume);
+    if let Some(map) = &volume.config_map {
+        let field = field.child("configMap");
+        required(report, &field.child("name"), &map.name);
+        mode(report, &field.child("defaultMode"), map.default_mode);
+        items(report, &field.child("items"), map.items.as_deref());
+    }
+    if let Some(secret) = &volume.secret {
+        let field = field.child("secret");
+        required(report, &field.child("secretName"), secret.secret_name.as_deref().unwrap_or_default());
+        mode(report, &field.child("defaultMode"), secret.default_mode);
+        items(report, &field.child("items"), secret.items.as_deref());
+    }
     if let Some(downward) = &volume.downward_api {
         let field = field.child("downwardAPI");
         mode(report, &field.child("defaultMode"), downward.default_mode);
@@ -58,6 +72,21 @@ fn check(report: &mut Report, field: &Field, volume: &Volume) {
         mode(report, &field.child("defaultMode"), projected.default_mode);
         let mut paths = BTreeSet::new();
         for (index, source) in projected.sources.iter().flatten().enumerate() {
+            let at = field.child("sources").index(index);
+            let objects = [
+                ("configMap", source.config_map.as_ref().map(|map| (&map.name, &map.items))),
+                ("secret", source.secret.as_ref().map(|secret| (&secret.name, &secret.items))),
+            ];
+            for (kind, object) in objects {
+                let Some((name, of_object)) = object else { continue };
+                required(report, &at.child(kind).child("name"), name);
+                items(report, &at.child(kind).child("items"), of_object.as_deref());
+                for item in of_object.iter().flatten().filter(|item| !item.path.is_empty()) {
+                    if !paths.insert(&item.path) {
+                        report.invalid(&field, &item.path, "conflicting duplicate paths");
+                    }
+                }
+            }
             if let Some(downward) = &source.downward_api {
                 let field = field.child("sources").index(index).child("downwardAPI");
                 files(report, &field.child("items"), downward.items.as_deref());
@@ -154,6 +183,38 @@ pub(super) fn field_ref(
         // What old manifests say for the name of the node.
         let path = if path == "spec.host" { "spec.nodeName" } else { path };
         report.one_of(&field, Some(path), fields);
+    }
+}
+
+fn required(report: &mut Report, field: &Field, value: &str) {
+    if value.is_empty() {
+        report.required(field, "");
+    }
+}
+
+/// The name of a ConfigMap or Secret that has to be given.
+pub(super) fn object_name(report: &mut Report, field: &Field, name: &str) {
+    if name.is_empty() {
+        report.required(field, "");
+    } else {
+        report.check(field, name, syntax::dns_subdomain(name));
+    }
+}
+
+/// Which keys of an object become which files.
+fn items(report: &mut Report, field: &Field, items: Option<&[KeyToPath]>) {
+    for (index, item) in items.into_iter().flatten().enumerate() {
+        let field = field.index(index);
+        required(report, &field.child("key"), &item.key);
+        required(report, &field.child("path"), &item.path);
+        if !item.path.is_empty() {
+            let bad = syntax::inner_path(&item.path).or_else(|| {
+                // Such names are the writer's own.
+                item.path.starts_with("..").then(|| "must not start with '..'".to_owned())
+            });
+            report.check(&field.child("path"), &item.path, bad);
+        }
+        mode(report, &field.child("mode"), item.mode);
     }
 }
 
