@@ -136,7 +136,6 @@ pub fn container_mounts<'a, 'v>(
     recursive: bool,
 ) -> Result<Vec<ContainerMount<'a>>, MountError> {
     let mut budget = Budget::default();
-    let mut relabelled = BTreeSet::new();
     let mounts = container.volume_mounts.iter().flatten().enumerate();
     let mounts = mounts.map(|(index, mount)| {
         let attributes = attributes(&mount.name).ok_or_else(|| MountError::NoVolume {
@@ -152,8 +151,8 @@ pub fn container_mounts<'a, 'v>(
             read_only: mount.read_only.unwrap_or(false) || attributes.read_only,
             propagation: propagation(mount)?,
             recursive_read_only: recursive_read_only(mount, recursive)?,
-            // Once is enough.
-            selinux_relabel: attributes.selinux_relabel && relabelled.insert(mount.name.as_str()),
+            // Each mount, as each may be of another part of the volume.
+            selinux_relabel: attributes.selinux_relabel,
         })
     });
     mounts.collect()

@@ -47,17 +47,17 @@ fn mounts_are_in_the_order_of_the_spec_as_the_volume_allows() {
     for (case, list, want) in [
         ("none", json!([]), ""),
         (
-            "order, content is read-only by itself, relabelled once",
+            "order, content is read-only by itself, each mount is relabelled",
             json!([{"name": "empty", "mountPath": "/z"}, {"name": "cm", "mountPath": "/c"},
                    {"name": "empty", "mountPath": "/y", "readOnly": true}, {"name": "host", "mountPath": "/h"}]),
-            "empty/0 /z Z; cm/1 /c ro Z; empty/2 /y ro; host/3 /h",
+            "empty/0 /z Z; cm/1 /c ro Z; empty/2 /y ro Z; host/3 /h",
         ),
         ("a path that is not absolute", json!([{"name": "host", "mountPath": "a/b"}]), "host/0 /a/b"),
         (
             "sub-paths; what is the agent's content is not made",
             json!([{"name": "empty", "mountPath": "/a", "subPath": "x/./y/"}, {"name": "cm", "mountPath": "/b", "subPath": "k"},
                    {"name": "empty", "mountPath": "/c", "subPath": ""}, {"name": "empty", "mountPath": "/d", "subPath": "..x"}]),
-            "empty/0 /a [x/./y/] Z; cm/1 /b [k if there] ro Z; empty/2 /c; empty/3 /d [..x]",
+            "empty/0 /a [x/./y/] Z; cm/1 /b [k if there] ro Z; empty/2 /c Z; empty/3 /d [..x] Z",
         ),
         (
             "variables",
