@@ -41,15 +41,46 @@ impl Volumes {
         let work = move || {
             let mounted = sub_path::mount(&whole, Path::new(&path), create, &target);
             mounted.map_err(|error| {
-                let what = match std::fs::metadata(whole.join(&path)) {
-                    Ok(_) => "failed to prepare subPath",
-                    Err(_) => "failed to create subPath directory",
-                };
+                let what = what_failed(&error, &whole);
                 let cause = util::causes(&error);
                 PartError(format!("{what} for volumeMount {name:?} of container {container:?}: {cause}"))
             })
         };
         blocking::run(on, work).await.map_err(PartError)??;
         Ok(place)
+    }
+}
+
+/// In upstream's words, from the failure alone: the path is never looked at again, as a container may have put anything
+/// there.
+fn what_failed(error: &volume_fs::Error, whole: &Path) -> &'static str {
+    let leads_out = error.source.kind() == std::io::ErrorKind::CrossesDevices;
+    if error.path.starts_with(whole) && !leads_out {
+        "failed to create subPath directory"
+    } else {
+        "failed to prepare subPath"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_by_the_failure_alone() {
+        const CREATE: &str = "failed to create subPath directory";
+        const PREPARE: &str = "failed to prepare subPath";
+        for (path, errno, want) in [
+            ("/pods/v/sub", 20, CREATE),
+            ("/pods/v/sub", 2, CREATE),
+            // It leads out.
+            ("/pods/v/sub", 18, PREPARE),
+            // It was found, but cannot be mounted where it is to be.
+            ("/pods/volume-subpaths/v/c/0", 28, PREPARE),
+        ] {
+            let source = std::io::Error::from_raw_os_error(errno);
+            let error = volume_fs::Error { action: "opening", path: path.into(), source };
+            assert_eq!(what_failed(&error, Path::new("/pods/v")), want, "{path} {errno}");
+        }
     }
 }
