@@ -7,14 +7,15 @@
 //! ```
 //!
 //! The writer may be killed at any instruction, and the disk may be full: until the rename all is as it was, from then
-//! on all is new, and what is left over goes with the next write. Only one writer at a time.
+//! on all is new, and what is left over goes with the next write. That holds for a power cut, too: what is renamed over
+//! the old is on the disk by then. Only one writer at a time.
 
 mod compare;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -25,6 +26,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::error::{During as _, Error};
+use crate::mount::magic;
+use crate::remove::remove_in;
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -69,7 +72,8 @@ pub fn write<'a>(
     let wanted = Wanted::new(volume, files, group)?;
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, volume, flags, Mode::empty()).during("opening", volume)?;
-    let writer = Writer { volume, root, wanted };
+    let on_disk = is_on_disk(root.as_fd()).during("looking at", volume)?;
+    let writer = Writer { volume, root, wanted, on_disk };
     let old = writer.current()?;
     // First of all, so that a full file system has room for what comes.
     writer.sweep(old.as_deref())?;
@@ -81,6 +85,10 @@ pub fn write<'a>(
     writer.share_root()?;
     writer.sweep(writer.current()?.as_deref())?;
     Ok(if unchanged { Written::Unchanged } else { Written::Replaced })
+}
+
+fn is_on_disk(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(!matches!(rustix::fs::fstatfs(folder)?.f_type, magic::TMPFS | magic::RAMFS))
 }
 
 /// What is to stand on disk.
@@ -139,6 +147,8 @@ struct Writer<'a> {
     volume: &'a Path,
     root: OwnedFd,
     wanted: Wanted<'a>,
+    /// Not in memory: what is written outlives the machine's start.
+    on_disk: bool,
 }
 
 impl Writer<'_> {
@@ -199,7 +209,17 @@ impl Writer<'_> {
         }
         rustix::fs::fchown(folder, None, group)
             .and_then(|()| rustix::fs::fchmod(folder, mode))
-            .map_err(|error| self.failed("setting the mode of a folder in", error))
+            .map_err(|error| self.failed("setting the mode of a folder in", error))?;
+        if !self.on_disk {
+            return Ok(());
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for path in folders.iter().copied().chain(["."]) {
+            rustix::fs::openat(folder, path, flags, Mode::empty())
+                .and_then(rustix::fs::fsync)
+                .map_err(|error| self.failed_at("writing to the disk", path, error))?;
+        }
+        Ok(())
     }
 
     fn file(
@@ -217,7 +237,8 @@ impl Writer<'_> {
         if owner.is_some() || group.is_some() {
             rustix::fs::fchown(&file, owner, group)?;
         }
-        Ok(rustix::fs::fchmod(&file, mode)?)
+        rustix::fs::fchmod(&file, mode)?;
+        if self.on_disk { file.sync_all() } else { Ok(()) }
     }
 
     /// From here on users see the new files.
@@ -298,18 +319,17 @@ impl Writer<'_> {
         for (name, _) in self.entries()? {
             let counts = name == DATA || current.is_some_and(|current| name == current);
             if name.as_bytes().starts_with(RESERVED.as_bytes()) && !counts {
-                self.remove(&name).map_err(|error| self.failed("removing old content of", error))?;
+                self.remove(&name)?;
             }
         }
         Ok(())
     }
 
-    fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+    fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
         let path = self.volume.join(name.as_ref());
-        match rustix::fs::unlinkat(&self.root, name.as_ref(), AtFlags::empty()) {
-            Err(Errno::ISDIR) => std::fs::remove_dir_all(path),
-            done => Ok(done?),
-        }
+        let name = CString::new(name.as_ref().as_bytes());
+        let name = name.map_err(|error| self.failed("removing old content of", error))?;
+        remove_in(self.root.as_fd(), &name, &path)
     }
 
     fn entries(&self) -> Result<Vec<(std::ffi::OsString, FileType)>, Error> {

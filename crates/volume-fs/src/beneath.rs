@@ -2,18 +2,22 @@
 //! are looked at. The kernel resolves them as if the folder were the root of all (`openat2`), so that nothing outside is
 //! ever opened.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{During as _, Error};
 
 /// How often a path is resolved anew when somebody renames folders meanwhile.
 const ATTEMPTS: usize = 64;
+
+/// As many links as the kernel follows in a path.
+const LINKS: usize = 40;
 
 /// A folder that nothing leaves.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl Root {
     /// below.
     ///
     /// # Errors
-    /// [`Errno::NOENT`] if there is nothing, [`Errno::XDEV`] if the path leads out, also by an absolute link.
+    /// [`Errno::NOENT`] if there is nothing, [`Errno::XDEV`] if the path leads out. An absolute link may lead below the
+    /// folder by the folder's own path.
     pub fn open_below(&self, path: &Path) -> Result<OwnedFd, Error> {
         let names = self.names(path)?;
         self.resolve(&joined(&names), OFlags::PATH).during("opening", &self.path.join(path))
@@ -86,6 +91,58 @@ impl Root {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        match self.resolve_beneath(path, flags) {
+            // The kernel takes each absolute link for one that leads out.
+            Err(Errno::XDEV) => self.resolve_beneath(&self.without_links(path)?, flags),
+            done => done,
+        }
+    }
+
+    /// The path with the links in it replaced by what they lead to, as long as that is below; nothing outside is looked at.
+    fn without_links(&self, path: &Path) -> Result<PathBuf, Errno> {
+        let real = std::fs::canonicalize(&self.path);
+        let own = [Some(&*self.path), real.as_deref().ok()];
+        let mut left: Vec<OsString> = path.iter().rev().map(OsStr::to_owned).collect();
+        let mut done = PathBuf::new();
+        let mut links = 0;
+        while let Some(name) = left.pop() {
+            match name.as_bytes() {
+                b"." => continue,
+                b".." if done.pop() => continue,
+                b".." => return Err(Errno::XDEV),
+                _ => done.push(name),
+            }
+            let found = match self.resolve_beneath(&done, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(found) => found,
+                // What follows can be made.
+                Err(Errno::NOENT) => {
+                    done.extend(left.iter().rev());
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Symlink {
+                continue;
+            }
+            links += 1;
+            if links > LINKS {
+                return Err(Errno::LOOP);
+            }
+            let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
+            let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+            done.pop();
+            let rest = if target.is_absolute() {
+                done.clear();
+                own.iter().flatten().find_map(|own| target.strip_prefix(own).ok()).ok_or(Errno::XDEV)?
+            } else {
+                target
+            };
+            left.extend(rest.iter().rev().map(OsStr::to_owned));
+        }
+        Ok(if done.as_os_str().is_empty() { PathBuf::from(".") } else { done })
+    }
+
+    fn resolve_beneath(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let guarded = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
         for _ in 1..ATTEMPTS {

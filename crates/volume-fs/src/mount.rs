@@ -5,12 +5,19 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatFs, StatVfsMountFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::error::{During as _, Error};
 use crate::mount_table::MountTable;
+
+/// How the kernel tells types of file systems (`linux/magic.h`).
+pub(crate) mod magic {
+    pub(crate) const TMPFS: i64 = 0x0102_1994;
+    pub(crate) const RAMFS: i64 = 0x8584_58f6;
+    pub(crate) const HUGETLBFS: i64 = 0x9584_58f6;
+}
 
 /// A file system in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,8 +36,10 @@ pub fn is_mount_point(path: &Path) -> Result<bool, Error> {
     if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }
-    // Linux before 5.8 does not tell.
-    Ok(MountTable::read()?.at(path).is_some())
+    // Linux before 5.8 does not tell. The table has paths without links.
+    let (above, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let real = std::fs::canonicalize(above).during("resolving", above)?.join(name);
+    Ok(MountTable::read()?.at(&real).is_some())
 }
 
 /// Mounts a tmpfs at `target`, a folder, unless one is mounted there. Its pages are never written to swap where the
@@ -41,7 +50,7 @@ pub fn is_mount_point(path: &Path) -> Result<bool, Error> {
 pub fn tmpfs(target: &Path, settings: Tmpfs) -> Result<(), Error> {
     let size = settings.size.map(|size| format!("size={size}"));
     let with = |more: Option<&str>| size.iter().map(String::as_str).chain(more).collect::<Vec<_>>().join(",");
-    if is_mounted(target, "tmpfs")? {
+    if mounted(target, magic::TMPFS)?.is_some() {
         return Ok(());
     }
     match file_system("tmpfs", target, "tmpfs", &with(Some("noswap"))) {
@@ -56,45 +65,34 @@ pub fn tmpfs(target: &Path, settings: Tmpfs) -> Result<(), Error> {
 /// # Errors
 /// If they cannot be mounted, or something else is mounted there, as huge pages of another size.
 pub fn huge_pages(target: &Path, page_size: u64) -> Result<(), Error> {
-    const FS_TYPE: &str = "hugetlbfs";
-    if is_mounted(target, FS_TYPE)? {
-        let table = MountTable::read()?;
-        let options = table.at(target).map(|mount| mount.fs_options.as_str()).unwrap_or_default();
-        let mounted = options.split(',').find_map(|option| bytes(option.strip_prefix("pagesize=")?));
-        if mounted == Some(page_size) {
+    if let Some(found) = mounted(target, magic::HUGETLBFS)? {
+        // Its blocks are its pages.
+        if u64::try_from(found.f_bsize) == Ok(page_size) {
             return Ok(());
         }
         return Err(other(target, "huge pages of another size are mounted there"));
     }
     let options = format!("pagesize={page_size}");
-    file_system("nodev", target, FS_TYPE, &options).during("mounting huge pages at", target)
+    file_system("nodev", target, "hugetlbfs", &options).during("mounting huge pages at", target)
 }
 
-/// `2M` as the kernel shows it.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(['K', 'M', 'G']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_shl(shift)
-}
-
+/// What is mounted at `target`, if it is a file system of this type. The file system itself is asked: the table of mounts
+/// is long where there are many pods, and has other names for a path with links in it.
+///
 /// # Errors
-/// If something other than `fs_type` is mounted at `target`.
-fn is_mounted(target: &Path, fs_type: &str) -> Result<bool, Error> {
+/// If one of another type is mounted there.
+fn mounted(target: &Path, magic: i64) -> Result<Option<StatFs>, Error> {
     if !is_mount_point(target)? {
-        return Ok(false);
+        return Ok(None);
     }
-    match MountTable::read()?.at(target) {
-        Some(mount) if mount.fs_type == fs_type => Ok(true),
-        Some(mount) => Err(other(target, &format!("{} is mounted there", mount.fs_type))),
-        // Gone meanwhile, or in the way of another name of the folder: mounting tells.
-        None => Ok(false),
+    let found = rustix::fs::statfs(target).during("looking at", target)?;
+    if found.f_type == magic {
+        return Ok(Some(found));
     }
+    let real = std::fs::canonicalize(target).during("resolving", target)?;
+    let table = MountTable::read()?;
+    let what = table.at(&real).map_or("something else", |mount| mount.fs_type.as_str());
+    Err(other(target, &format!("{what} is mounted there")))
 }
 
 fn other(target: &Path, problem: &str) -> Error {
@@ -144,20 +142,18 @@ pub(crate) fn bind_fd(source: BorrowedFd<'_>, name: &Path, target: &Path) -> Res
 /// # Errors
 /// If it cannot be changed.
 pub fn remount_read_only(target: &Path) -> Result<(), Error> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY;
     // The other options of the mount are given again, or they would go.
-    let table = MountTable::read()?;
-    let options = table.at(target).map(|mount| mount.options.as_str()).unwrap_or_default();
-    let kept = options.split(',').filter_map(|option| match option {
-        "nosuid" => Some(MountFlags::NOSUID),
-        "nodev" => Some(MountFlags::NODEV),
-        "noexec" => Some(MountFlags::NOEXEC),
-        "noatime" => Some(MountFlags::NOATIME),
-        "nodiratime" => Some(MountFlags::NODIRATIME),
-        "relatime" => Some(MountFlags::RELATIME),
-        _ => None,
-    });
-    let flags = kept.fold(flags, |all, one| all | one);
+    let options = rustix::fs::statvfs(target).during("looking at", target)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let kept = kept.into_iter().filter(|(has, _)| options.contains(*has)).map(|(_, flag)| flag);
+    let flags = kept.fold(MountFlags::BIND | MountFlags::RDONLY, |all, one| all | one);
     rustix::mount::mount_remount(target, flags, c"").during("making read-only", target)
 }
 

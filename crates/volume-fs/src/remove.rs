@@ -1,39 +1,63 @@
 //! Removes trees, but never what is mounted in them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{During as _, Error};
 use crate::mount_table::MountTable;
-use crate::walk::{Visitor, walk};
+use crate::walk::{self, Visitor, walk};
 
 /// How often one goes through a tree in which others make files meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// Removes `path` and all below it; nothing there is done already. If anything is mounted at or below `path`, nothing is
-/// removed; what is mounted meanwhile is never entered (`openat2` with `RESOLVE_NO_XDEV`).
+/// removed; what is mounted meanwhile is never entered (`openat2` with `RESOLVE_NO_XDEV`), also not at `path` itself.
 ///
 /// # Errors
 /// With the first path that cannot be removed, or ([`io::ErrorKind::ResourceBusy`]) that something is mounted on.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
-    let Some(real) = real(path)? else { return Ok(()) };
-    if let Some(mount) = MountTable::read()?.below(&real).next() {
+    let Some((above, name)) = real(path)? else { return Ok(()) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = match rustix::fs::openat(CWD, &above, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(Error::new("opening", &above, error)),
+    };
+    // The table is long where there are many pods.
+    match rustix::fs::statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(Error::new("looking at", path, error)),
+    }
+    if let Some(mount) = MountTable::read()?.below(&above.join(OsStr::from_bytes(name.to_bytes()))).next() {
         return Err(mounted(path, &mount.point));
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    remove_in(folder.as_fd(), &name, path)
+}
+
+/// Removes `name` in `above` and all below it, up to the first mount; `path` is for errors.
+pub(crate) fn remove_in(above: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), Error> {
+    let failed = |error| match error {
+        Errno::XDEV | Errno::BUSY => mounted(path, path),
+        error => Error::new("removing", path, error),
+    };
     for attempt in 1.. {
-        let folder = match rustix::fs::openat(CWD, &real, flags, Mode::empty()) {
+        let folder = match walk::open(above, name, ResolveFlags::NO_XDEV) {
             Ok(folder) => folder,
             Err(Errno::NOENT) => return Ok(()),
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                return rustix::fs::unlinkat(CWD, &real, AtFlags::empty()).during("removing", path);
+                return match rustix::fs::unlinkat(above, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(()),
+                    Err(error) => Err(failed(error)),
+                };
             }
-            Err(error) => return Err(Error::new("opening", path, error)),
+            Err(error) => return Err(failed(error)),
         };
         let mut remover = Remover { failed: None };
         let walked = walk(folder, path, ResolveFlags::NO_XDEV, &mut remover);
@@ -41,23 +65,24 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
             return Err(failed);
         }
         walked.during("removing", path)?;
-        match rustix::fs::unlinkat(CWD, &real, AtFlags::REMOVEDIR) {
+        match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY) if attempt < ATTEMPTS => {}
             Ok(()) | Err(Errno::NOENT) => break,
-            Err(error) => return Err(Error::new("removing", path, error)),
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(())
 }
 
-/// The path without links above its last name, as the table of mounts has it; `None` if there is nothing.
-fn real(path: &Path) -> Result<Option<std::path::PathBuf>, Error> {
-    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+/// The folder above without links, as the table of mounts has it, and the name in it; `None` if there is no such folder.
+fn real(path: &Path) -> Result<Option<(PathBuf, CString)>, Error> {
+    let name = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok());
+    let (Some(above), Some(name)) = (path.parent(), name) else {
         let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path has no name at its end");
         return Err(Error::new("removing", path, problem));
     };
     match std::fs::canonicalize(above) {
-        Ok(above) => Ok(Some(above.join(name))),
+        Ok(above) => Ok(Some((above, name))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::new("resolving", above, error)),
     }

@@ -7,11 +7,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// So many folders above are kept open; for those higher up one goes through `..`, and sees to it that they are the same.
 const OPEN: usize = 64;
+
+/// So many folders of one folder are kept in mind; the others are read when these are done.
+const MANY: usize = 4096;
 
 /// What is done on the way.
 pub(crate) trait Visitor {
@@ -35,7 +38,16 @@ struct Above {
     /// The folder in it that the walk is in.
     name: CString,
     /// Those that come then.
-    folders: Vec<CString>,
+    folders: Folders,
+}
+
+/// Folders in a folder.
+struct Folders {
+    names: Vec<CString>,
+    /// Whether the folder is not read to its end.
+    more: bool,
+    /// How far it is read, if it is not kept open meanwhile.
+    at: u64,
 }
 
 /// Visits all below `root`, and gives that back. `guards` beside those against links: which folders are not entered.
@@ -53,7 +65,7 @@ pub(crate) fn walk(
     let mut folders = read(&root, &mut buffer, path, &above, visitor)?;
     let mut here = root;
     loop {
-        if let Some(name) = folders.pop() {
+        if let Some(name) = folders.names.pop() {
             if visitor.hand_over(here.as_fd(), &name, &|| place(path, &above, Some(&name))) {
                 continue;
             }
@@ -67,12 +79,17 @@ pub(crate) fn walk(
                 }
             };
             let id = identity(&here)?;
+            if folders.more && above.len() >= OPEN {
+                folders.at = rustix::fs::tell(&here)?;
+            }
             above.push(Above { folder: None, id, name, folders });
             let parent = std::mem::replace(&mut here, child);
             let depth = above.len();
             if let Some(last) = above.last_mut().filter(|_| depth <= OPEN) {
                 last.folder = Some(parent);
             }
+            folders = read(&here, &mut buffer, path, &above, visitor)?;
+        } else if folders.more {
             folders = read(&here, &mut buffer, path, &above, visitor)?;
         } else {
             let Some(last) = above.pop() else { return Ok(here) };
@@ -85,6 +102,9 @@ pub(crate) fn walk(
                     let parent = rustix::fs::openat2(&here, "..", FLAGS, Mode::empty(), guards)?;
                     if identity(&parent)? != last.id {
                         return Err(Errno::STALE.into());
+                    }
+                    if last.folders.more {
+                        rustix::fs::seek(&parent, SeekFrom::Start(last.folders.at))?;
                     }
                     parent
                 }
@@ -109,17 +129,23 @@ pub(crate) fn open(above: BorrowedFd<'_>, name: &CStr, guards: ResolveFlags) -> 
     rustix::fs::openat2(above, name, FLAGS, Mode::empty(), resolve)
 }
 
-/// Visits what is no folder; the names of folders.
+/// Visits what is no folder, from where reading has stopped; the names of folders.
 fn read(
     folder: &OwnedFd,
     buffer: &mut [MaybeUninit<u8>],
     path: &Path,
     above: &[Above],
     visitor: &mut impl Visitor,
-) -> io::Result<Vec<CString>> {
-    let mut folders = Vec::new();
+) -> io::Result<Folders> {
+    let mut folders = Folders { names: Vec::new(), more: false, at: 0 };
     let mut entries = RawDir::new(folder, buffer);
-    while let Some(entry) = entries.next() {
+    loop {
+        // What the kernel gave at once is taken at once: it does not say where in it one is.
+        if folders.names.len() >= MANY && entries.is_buffer_empty() {
+            folders.more = true;
+            break;
+        }
+        let Some(entry) = entries.next() else { break };
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -138,7 +164,7 @@ fn read(
         };
         let visited = match kind {
             Ok(FileType::Directory) => {
-                folders.push(name.to_owned());
+                folders.names.push(name.to_owned());
                 Ok(())
             }
             Ok(kind) => visitor.entry(folder.as_fd(), name, kind),

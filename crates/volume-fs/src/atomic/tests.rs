@@ -270,3 +270,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_lies_in_memory_is_not_on_disk() {
+    in_own_mounts(|space| {
+        let is_on_disk = |path: &Path| is_on_disk(std::fs::File::open(path).unwrap().as_fd()).unwrap();
+        assert!(!is_on_disk(space));
+        assert!(is_on_disk(Path::new("/proc")));
+    });
+}

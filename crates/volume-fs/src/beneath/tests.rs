@@ -28,12 +28,27 @@ fn links_are_followed_below_and_not_out() {
     symlink("../outside", volume.join("up")).unwrap();
     symlink(&outside, volume.join("absolute")).unwrap();
     symlink(volume.join("dir"), volume.join("absolute-in")).unwrap();
+    symlink(volume.join("in/../absolute-in"), volume.join("dir/absolute-twice")).unwrap();
+    symlink(volume.join("../outside"), volume.join("absolute-out")).unwrap();
+    symlink(volume.join("absolute-loop"), volume.join("absolute-loop")).unwrap();
+    symlink(volume.join("absolute"), volume.join("absolute-absolute")).unwrap();
+    symlink(volume.join("nowhere"), volume.join("absolute-dangling")).unwrap();
+    symlink(&volume, volume.join("itself")).unwrap();
     symlink("nowhere", volume.join("dangling")).unwrap();
     symlink("loop", volume.join("loop")).unwrap();
     symlink("/proc/self/root", volume.join("magic")).unwrap();
     let root = Root::open(&volume).unwrap();
     let file = fs::metadata(volume.join("dir/file")).unwrap().ino();
-    for path in ["dir/file", "in/file", "turns", "./dir/./file"] {
+    let found = [
+        "dir/file",
+        "in/file",
+        "turns",
+        "./dir/./file",
+        "absolute-in/file",
+        "dir/absolute-twice/file",
+        "itself/itself/absolute-in/absolute-twice/file",
+    ];
+    for path in found {
         assert_eq!(inode(&root.open_below(Path::new(path)).unwrap()), file, "{path}");
     }
     assert_eq!(inode(&root.open_below(Path::new("")).unwrap()), fs::metadata(&volume).unwrap().ino());
@@ -41,7 +56,12 @@ fn links_are_followed_below_and_not_out() {
         ("up", Errno::XDEV),
         ("up/secret", Errno::XDEV),
         ("absolute", Errno::XDEV),
-        ("absolute-in", Errno::XDEV),
+        ("absolute-out", Errno::XDEV),
+        ("absolute-out/secret", Errno::XDEV),
+        ("absolute-absolute/secret", Errno::XDEV),
+        ("absolute-loop", Errno::LOOP),
+        ("absolute-dangling", Errno::NOENT),
+        ("itself/none", Errno::NOENT),
         ("magic/etc", Errno::XDEV),
         ("loop", Errno::LOOP),
         ("dangling", Errno::NOENT),
@@ -62,6 +82,12 @@ fn links_are_followed_below_and_not_out() {
     }
     // Nothing is made behind a link that leads nowhere.
     assert!(root.make_folders(Path::new("dangling/x"), None).is_err());
+    assert!(root.make_folders(Path::new("absolute-dangling/x"), None).is_err());
+    // By way of another name of the folder, and with folders made behind the link.
+    let other = volume.with_file_name("other");
+    symlink(&volume, &other).unwrap();
+    let made = Root::open(&other).unwrap().make_folders(Path::new("absolute-in/a/b"), None).unwrap();
+    assert_eq!(inode(&made), fs::metadata(volume.join("dir/a/b")).unwrap().ino());
     assert!(!volume.join("nowhere").exists() && !outside.join("x").exists());
 }
 
@@ -90,6 +116,8 @@ fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else() {
     // What takes the folder's place from time to time.
     symlink(&outside, volume.join("absolute")).unwrap();
     symlink("../outside", volume.join("relative")).unwrap();
+    // So that one goes through links oneself, too.
+    symlink(volume.join("dir"), volume.join("way")).unwrap();
     let root = Root::open(&volume).unwrap();
     let stop = AtomicBool::new(false);
     let outside_before = fs::metadata(&outside).unwrap();
@@ -108,12 +136,12 @@ fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else() {
         });
         let (mut below, mut refused) = (0, 0);
         for i in 0..20_000 {
-            let path = PathBuf::from(format!("dir/sub{}", i % 7));
+            let path = PathBuf::from(format!("{}/sub{}", ["dir", "way"][i % 2], i % 7));
             match root.make_folders(&path, None) {
                 Ok(_) => below += 1,
                 Err(_) => refused += 1,
             }
-            if let Ok(file) = root.open_below(Path::new("dir/secret")) {
+            if let Ok(file) = root.open_below(Path::new(["dir/secret", "way/secret"][i % 2])) {
                 stop.store(true, Ordering::Relaxed);
                 panic!("opened {}", inode(&file));
             }

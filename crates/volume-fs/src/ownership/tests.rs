@@ -108,17 +108,23 @@ fn a_file_that_cannot_be_changed_holds_up_no_other() {
 }
 
 #[test]
-fn no_tree_is_too_deep() {
+fn no_tree_is_too_deep_or_too_wide() {
     crate::test_space::in_own_mounts(|space| {
         let (_space, volume) = volume_in(space);
         let mut here = rustix::fs::open(&volume, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..2_000 {
+        // More than are kept in mind, on levels that are kept open and others.
+        let wide = |level| if [0, 63, 64, 65, 100].contains(&level) { 10_000 } else { 0 };
+        for level in 0..2_000 {
             for name in ["d", "e"] {
                 rustix::fs::mkdirat(&here, name, Mode::RWXU).unwrap();
             }
+            for i in 0..wide(level) {
+                rustix::fs::mkdirat(&here, i.to_string(), Mode::RWXU).unwrap();
+            }
             here = rustix::fs::openat(&here, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
-        assert_eq!(set(&volume, ALWAYS), (9 + 4_000, 8 + 4_000));
+        let folders = 4_000 + 5 * 10_000;
+        assert_eq!(set(&volume, ALWAYS), (9 + folders, 8 + folders));
         assert_eq!(rustix::fs::fstat(&here).unwrap().st_gid, 2000);
         drop(here);
         crate::remove_tree(&volume).unwrap();

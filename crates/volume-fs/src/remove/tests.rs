@@ -63,6 +63,12 @@ fn nothing_is_removed_where_something_is_mounted() {
             walk(folder, &tree, ResolveFlags::NO_XDEV, &mut remover).unwrap_err();
             let error = remover.failed.unwrap();
             assert_eq!(error.source.kind(), io::ErrorKind::ResourceBusy, "{error:?}");
+            // Nor at the path itself.
+            let above = rustix::fs::open(point.parent().unwrap(), OFlags::PATH, Mode::empty()).unwrap();
+            let name = CString::new(point.file_name().unwrap().as_bytes()).unwrap();
+            let error = remove_in(above.as_fd(), &name, &point).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::ResourceBusy, "{error:?}");
+            drop(above);
             assert_eq!(fs::read(precious.join("f")).unwrap(), b"1");
             unmount(&point, Unmount::Now).unwrap();
             remove_tree(&tree).unwrap();
@@ -77,15 +83,20 @@ fn nothing_is_removed_where_something_is_mounted() {
 
 #[test]
 fn no_tree_is_too_deep_or_too_wide() {
-    const DEEP: usize = 5_000;
+    const DEEP: usize = 2_000;
+    // More on each of some levels than are kept in mind, also where the folder above is not kept open.
+    const WIDE: usize = 10_000;
     in_own_mounts(|space| {
         let tree = space.join("tree");
         fs::create_dir(&tree).unwrap();
         // Deeper than a path can say, with a second folder on each level.
         let mut here = rustix::fs::open(&tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..DEEP {
+        for level in 0..DEEP {
             for name in ["d", "e"] {
                 rustix::fs::mkdirat(&here, name, Mode::RWXU).unwrap();
+            }
+            for i in 0..if [0, 63, 64, 100].contains(&level) { WIDE } else { 0 } {
+                rustix::fs::mkdirat(&here, i.to_string(), Mode::RWXU).unwrap();
             }
             here = rustix::fs::openat(&here, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
