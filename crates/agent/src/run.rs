@@ -8,7 +8,7 @@ mod machine;
 mod phase;
 mod pods;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube_model::view::SourceView;
@@ -60,7 +60,9 @@ impl Agent {
         home: Option<&Path>,
     ) -> Result<Self, StartError> {
         let [serving, in_cluster, telling] = [(); 3].map(|()| Phase::default());
-        let (local, healthz) = claim(config)?;
+        let (local, healthz, root_dir) = claim(config)?;
+        // From here on nobody meets a link on the way to it: the kernel's table of mounts has none either.
+        let config = &Settings { root_dir, ..config.clone() };
         let checks = Arc::new(HealthChecks::of(tokio::runtime::Handle::current()));
         let connect = |settings: &node_config::Cluster| {
             Cluster::connect(settings.clone(), node_name, &config.root_dir, &in_cluster.stop)
@@ -140,17 +142,20 @@ impl Agent {
 }
 
 /// Takes what only one agent of a node can have: both refuse a second one before anything is touched.
-fn claim(config: &Settings) -> Result<(LocalSocket, Option<BoundHealthz>), StartError> {
+/// Answers with the real path of the root folder, too.
+fn claim(config: &Settings) -> Result<(LocalSocket, Option<BoundHealthz>, PathBuf), StartError> {
     crate::open_files::allow(config.max_open_files);
     for (path, mode) in [(&config.root_dir, 0o750), (&config.pod_logs_dir, 0o755)] {
         make_dir(path, mode).map_err(|e| StartError::Dir { path: path.clone(), source: e.into() })?;
     }
+    let root_dir = std::fs::canonicalize(&config.root_dir)
+        .map_err(|e| StartError::Dir { path: config.root_dir.clone(), source: e.into() })?;
     let socket = LocalSocket::bind(&config.root_dir)?;
     // What is mounted below for pods is to be seen in containers that ask for it (upstream `setupDataDirs`).
-    if let Err(error) = volume_fs::mount::make_shared(&config.root_dir) {
+    if let Err(error) = volume_fs::mount::make_shared(&root_dir) {
         tracing::warn!("mounts made for pods are not seen in other containers: {}", util::causes(&error));
     }
-    Ok((socket, config.healthz.map(Healthz::bind).transpose()?))
+    Ok((socket, config.healthz.map(Healthz::bind).transpose()?, root_dir))
 }
 
 /// Serves the local socket, and logs where pods are pushed. Answers with the way into pods for the other servers.
@@ -236,7 +241,7 @@ fn run(
     phase.spawn(async move {
         let orphaned = async {
             runtime.remove_orphaned_pods(&workers).await;
-            runtime.sweep_cgroups(&workers).await;
+            runtime.sweep(&workers).await;
         };
         tokio::join!(runtime.share_burstable_cpu(&workers, &node_info), orphaned);
     });

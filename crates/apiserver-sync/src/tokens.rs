@@ -25,6 +25,9 @@ use crate::retry_after::retry_after;
 /// No token is used longer than that, however long it lives.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What a server says beyond that is more than can be counted with.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// So much earlier at most tokens are asked for anew, each at another time.
 const JITTER: Duration = Duration::from_secs(10);
 
@@ -164,7 +167,7 @@ impl Tokens {
         let (why, least) = match self.fetch(request).await {
             Ok(answer) => {
                 let asked = u64::try_from(request.expiration_seconds).unwrap_or_default();
-                let life = Duration::from_secs(answer.spec.expiration_seconds.unwrap_or(asked));
+                let life = Duration::from_secs(answer.spec.expiration_seconds.unwrap_or(asked)).min(FOREVER);
                 let token = Token { token: answer.status.token.into(), refresh_at: sent + fresh(life, &key) };
                 *held = Some(Held { token: token.clone(), expires_at: sent + life });
                 return Ok(token);

@@ -24,9 +24,9 @@ pub enum FileError {
         /// What the system said.
         source: io::Error,
     },
-    /// Something is mounted where all is to be removed.
-    #[error("{} is still a mount point; the pod's directory is kept so that nothing on it is lost", .0.display())]
-    Mounted(PathBuf),
+    /// A folder could not be removed with what is in it, as something is mounted there.
+    #[error("{}", util::causes(.0))]
+    Tree(#[from] volume_fs::Error),
     /// The agent is going down.
     #[error("the file task was cut off: {0}")]
     Join(#[from] tokio::task::JoinError),
@@ -198,41 +198,14 @@ impl Files {
         Ok(())
     }
 
-    /// Removes a directory with all that is in it, unless something is mounted there.
+    /// Removes a directory with all that is in it, but never across a mount.
     pub(crate) fn remove_found(&self, dir: &Path) -> Result<(), FileError> {
-        if let Some(mount) = mount_below(dir)? {
-            return Err(FileError::Mounted(mount));
-        }
-        gone(fs::remove_dir_all(dir)).map_err(io_error("removing", dir))
-    }
-}
-
-/// The first mount point at or below `dir`: removing its files would remove what somebody mounted there.
-fn mount_below(dir: &Path) -> Result<Option<PathBuf>, FileError> {
-    let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).map_err(io_error("reading", table))?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(points.map(PathBuf::from).find(|point| point.starts_with(dir)))
-}
-
-/// Undoes the octal escapes of mountinfo (`\040` is a blank).
-fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((before, after)) = rest.split_once('\\') {
-        text.push_str(before);
-        match after.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                rest = &after[3..];
-            }
-            None => {
-                text.push('\\');
-                rest = after;
-            }
+        match volume_fs::remove_tree(dir) {
+            // One that could never be made.
+            Err(error) if error.source.kind() == io::ErrorKind::InvalidFilename => Ok(()),
+            removed => Ok(removed?),
         }
     }
-    text + rest
 }
 
 /// Makes `dir` and its parents; only those that are new get `mode`.
@@ -367,15 +340,11 @@ mod tests {
 
     #[test]
     fn a_directory_with_a_mount_below_is_not_emptied() {
-        // `/proc` is mounted everywhere.
-        assert_eq!(mount_below(Path::new("/proc")).unwrap(), Some(PathBuf::from("/proc")));
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(mount_below(dir.path()).unwrap(), None);
-    }
-
-    #[test]
-    fn mountinfo_escapes_are_undone() {
-        assert_eq!(unescape(r"/a\040b\134c\q"), r"/a b\c\q");
+        let files = files(dir.path());
+        // `/proc` is mounted everywhere.
+        let error = files.remove_found(Path::new("/proc")).unwrap_err().to_string();
+        assert!(error.contains("/proc is a mount point"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cgroups::Cgroups;
@@ -30,42 +31,70 @@ impl CriRuntime {
             }
         }
         for (uid, dir) in found.into_iter().filter(|(uid, _)| !workers.is_known(uid)) {
-            tracing::info!(%uid, "removing {} of a pod that is gone", dir.display());
-            if let Err(error) = self.volumes.tear_down(&uid).await {
-                tracing::warn!(%uid, "{}; its directory is left", util::causes(&error));
-                continue;
-            }
-            if let Err(error) = self.files.run(move |files| files.remove_found(&dir)).await {
-                tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left");
-            }
+            self.remove_left(workers, &uid, dir).await;
         }
         if let Err(error) = self.files.run(Files::remove_dangling_links).await {
             tracing::warn!("a link to a log that is gone is left: {}", util::causes(&error));
         }
     }
 
-    /// Removes empty cgroups of pods that nobody knows, again and again: a runtime that was making a sandbox while its
-    /// pod was removed makes them once more after the clean-up. Only what was so at two looks goes, so that a runtime
-    /// may do what it is at. Never ends.
-    pub async fn sweep_cgroups<P: Probes>(&self, workers: &Workers<Self, P>) {
-        let Some(cgroups) = &self.cgroups else { return };
-        let mut before = BTreeSet::new();
+    /// A directory of a pod that is gone, with its volumes.
+    async fn remove_left<P: Probes>(&self, workers: &Workers<Self, P>, uid: &PodUid, dir: PathBuf) {
+        let path = dir.display().to_string();
+        let (workers, of, files) = (workers.clone(), uid.clone(), self.files.clone());
+        let is_gone = move || !workers.is_known(&of);
+        match self.volumes.remove_left(uid, is_gone, move || files.remove_found(&dir)).await {
+            Ok(Some(Ok(()))) => tracing::info!(%uid, "removed {path} of a pod that is gone"),
+            Ok(None) => {}
+            Ok(Some(Err(error))) => tracing::warn!(%uid, err = &error as &dyn Error, "a directory is left"),
+            Err(error) => tracing::warn!(%uid, "{}; its directory is left", util::causes(&error)),
+        }
+    }
+
+    /// Removes directories and empty cgroups of pods that nobody knows, again and again: a runtime that was making a
+    /// sandbox while its pod was removed makes cgroups once more after the clean-up, and what was mounted in a directory
+    /// may be gone by now. Only what was so at two looks goes, so that a runtime may do what it is at. Never ends.
+    pub async fn sweep<P: Probes>(&self, workers: &Workers<Self, P>) {
+        let (mut cgroups, mut dirs) = (BTreeSet::new(), BTreeSet::new());
         loop {
             tokio::time::sleep(SWEEP).await;
-            let unknown = self.unknown_cgroups(workers).await;
-            for uid in unknown.intersection(&before) {
-                let (workers, of) = (workers.clone(), uid.clone());
-                // A pod that comes back is known before its cgroup is made, and that waits for this.
-                let remove =
-                    move |cgroups: &Cgroups| Ok(!workers.is_known(&of) && cgroups.remove_empty_pod(&of)?);
-                match cgroups.run(remove).await {
-                    Ok(true) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
-                    Ok(false) => {}
-                    Err(error) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
-                }
-            }
-            before = unknown;
+            cgroups = self.sweep_cgroups(workers, &cgroups).await;
+            dirs = self.sweep_dirs(workers, &dirs).await;
         }
+    }
+
+    async fn sweep_dirs<P: Probes>(
+        &self,
+        workers: &Workers<Self, P>,
+        before: &BTreeSet<(PodUid, PathBuf)>,
+    ) -> BTreeSet<(PodUid, PathBuf)> {
+        let found = self.files.run(|files| Ok(files.found())).await.unwrap_or_default();
+        let unknown: BTreeSet<_> = found.into_iter().filter(|(uid, _)| !workers.is_known(uid)).collect();
+        for (uid, dir) in unknown.intersection(before) {
+            self.remove_left(workers, uid, dir.clone()).await;
+        }
+        unknown
+    }
+
+    async fn sweep_cgroups<P: Probes>(
+        &self,
+        workers: &Workers<Self, P>,
+        before: &BTreeSet<PodUid>,
+    ) -> BTreeSet<PodUid> {
+        let Some(cgroups) = &self.cgroups else { return BTreeSet::new() };
+        let unknown = self.unknown_cgroups(workers).await;
+        for uid in unknown.intersection(before) {
+            let (workers, of) = (workers.clone(), uid.clone());
+            // A pod that comes back is known before its cgroup is made, and that waits for this.
+            let remove =
+                move |cgroups: &Cgroups| Ok(!workers.is_known(&of) && cgroups.remove_empty_pod(&of)?);
+            match cgroups.run(remove).await {
+                Ok(true) => tracing::info!(%uid, "removed the empty cgroup of a pod that is gone"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%uid, err = &error as &dyn Error, "a cgroup is left"),
+            }
+        }
+        unknown
     }
 
     /// The pods that have a cgroup, and that nobody knows.

@@ -13,6 +13,9 @@ use kube_model::pod;
 /// The pause after the first failure, and the longest: each is twice the one before.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
 
+/// From then on an operation may be one that never ends (upstream `podAttachAndMountTimeout`).
+const LATE: Duration = Duration::from_secs(123);
+
 /// What can be done to a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -95,7 +98,7 @@ impl Default for State {
 pub enum Next {
     /// This, now.
     Do(Operation),
-    /// Nothing before then.
+    /// Nothing before then; while an operation is under way: it is late from then on.
     At(Monotonic),
     /// Nothing, until something is told.
     Nothing,
@@ -108,6 +111,10 @@ impl State {
             true => Next::Do(operation),
             false => Next::At(when),
         };
+        if let Some((_, since)) = self.operation() {
+            let late = late(since);
+            return if late <= now { Next::Nothing } else { Next::At(late) };
+        }
         match self {
             Self::Missing { failure: None } => Next::Do(Operation::SetUp),
             Self::Missing { failure: Some(failure) } => at(failure.until, Operation::SetUp),
@@ -130,6 +137,11 @@ impl State {
             }
             Self::Missing { .. } | Self::Mounted { .. } => None,
         }
+    }
+
+    /// Whether an operation is under way that takes so long that somebody should know.
+    pub fn is_late(&self, now: Monotonic) -> bool {
+        self.operation().is_some_and(|(_, since)| late(since) <= now)
     }
 
     /// Whether the pod's containers may run, as far as this volume is concerned.
@@ -211,6 +223,10 @@ impl State {
             },
         }
     }
+}
+
+fn late(since: Monotonic) -> Monotonic {
+    since + SignedDuration::try_from(LATE).unwrap_or(SignedDuration::MAX)
 }
 
 /// The volumes that containers of the pod mount or have as devices; no other is made (upstream

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What a volume lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(crate) enum On {
 /// Stack of a thread for one operation: these call the kernel, no more.
 const STACK: usize = 256 << 10;
 
+/// As many work on the agent's own disk at once: after a start hundreds of volumes are looked at.
+static OWN_DISK: Semaphore = Semaphore::const_new(16);
+
 /// Does `work` where it may block, and gives its answer. Dropped half-way, it goes on and nobody hears of it.
 ///
 /// # Errors
@@ -25,7 +28,14 @@ pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     match on {
-        On::OwnDisk => tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string()),
+        On::OwnDisk => {
+            let permit = OWN_DISK.acquire().await.map_err(|error| error.to_string())?;
+            let work = move || {
+                let _permit = permit;
+                work()
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
+        }
         On::Elsewhere => {
             let (tell, told) = oneshot::channel();
             let work = move || {

@@ -49,7 +49,12 @@ pub(crate) fn set_up(dirs: &PodDirs, pod: &Pod, name: &str, memory: i64) -> Resu
     }
     if let Some(group) = fs_group(spec) {
         let ownership = Ownership { group, read_only: false, policy: Policy::Always };
-        ownership::set_group(&path, ownership, &AtomicU64::new(0))?;
+        let report = ownership::set_group(&path, ownership, &AtomicU64::new(0))?;
+        if let Some(error) = &report.first_failure {
+            // As upstream: the volume is used nevertheless.
+            let (volume, failed) = (path.display(), report.failed);
+            tracing::warn!(%volume, failed, "not all files could be made the group's: {}", util::causes(error));
+        }
     }
     mark_ready(&mark)
 }

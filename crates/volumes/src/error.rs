@@ -14,6 +14,13 @@ impl From<volume_fs::Error> for SetUpError {
     }
 }
 
+impl SetUpError {
+    /// The pod ends meanwhile.
+    pub(crate) fn ending() -> Self {
+        Self("the volumes of the pod are being taken down".to_owned())
+    }
+}
+
 /// A failed call as Go writes it: `open /a/b: no such file or directory`. Users search for that.
 pub(crate) fn go_words(call: &str, path: &Path, error: &io::Error) -> SetUpError {
     let what = error.to_string();
@@ -44,11 +51,14 @@ pub enum TearDownError {
         source: io::Error,
     },
     /// A volume of a kind that this agent did not make and cannot take down.
-    #[error("{0} is mounted by a plugin that this agent does not have; it is left as it is")]
+    #[error("{0} is of a plugin that this agent does not have; it is left as it is")]
     Foreign(String),
     /// Something that is no volume is mounted there.
     #[error("{0} is still a mount point; what is mounted there is left as it is")]
     Mounted(String),
+    /// Something is being done for them yet, as at a server that does not answer.
+    #[error("the volumes of the pod are left, as this has not ended: {0}")]
+    Held(String),
     /// The agent is going down, or the operation panicked.
     #[error("the volumes of the pod are left: {0}")]
     CutOff(String),

@@ -26,7 +26,7 @@ use crate::content::{ContentError, Token};
 use crate::empty_dir::{fs_group, make_folder, mark_ready};
 use crate::error::SetUpError;
 use crate::manager::{Inner, find};
-use crate::set_up::{Done, exists, make_dir, make_pod_dirs};
+use crate::set_up::{Done, Job, exists, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
 
 /// All that a volume needs from elsewhere, found or not.
@@ -35,18 +35,19 @@ struct Gathered {
     tokens: Vec<(String, Option<i64>, Result<Token, ContentError>)>,
 }
 
-pub(crate) async fn set_up(
-    inner: &Arc<Inner>,
-    pod: &Arc<Pod>,
-    name: &str,
-    content: payload::Content<'_>,
-    dirs: PodDirs,
-) -> Done {
-    let gathered = gather(inner, pod, content).await;
+pub(crate) async fn set_up(job: &Job, content: payload::Content<'_>, dirs: PodDirs) -> Done {
+    let inner = &job.inner;
+    // Nothing of the node is touched by this, so nobody who takes volumes down waits for a server.
+    let gathered = gather(inner, &job.pod, content).await;
     let good = gathered.tokens.iter().filter_map(|(.., token)| token.as_ref().ok());
     let until = good.map(|token| moment(inner, token.refresh_at)).min();
-    let (inner, pod, name) = (Arc::clone(inner), Arc::clone(pod), name.to_owned());
+    let hold = match job.hold().await {
+        Ok(hold) => hold,
+        Err(error) => return Done::Failed { error, usable: false },
+    };
+    let (inner, pod, name) = (Arc::clone(inner), Arc::clone(&job.pod), job.name.clone());
     let work = move || {
+        let _hold = hold;
         let place = Place::new(&dirs, &pod, &name)?;
         write(&inner, &dirs, &pod, &place, &gathered).map_err(|error| (error, place.is_usable()))
     };

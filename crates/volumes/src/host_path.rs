@@ -10,6 +10,11 @@ use kube_model::core::HostPathVolumeSource;
 
 use crate::error::{SetUpError, go_words};
 
+/// Whether anything of the node is looked at for it.
+pub(crate) fn is_looked_at(source: &HostPathVolumeSource) -> bool {
+    source.type_.as_ref().is_some_and(|kind| !kind.is_empty())
+}
+
 /// Looks at the path, and makes it where the type says so. Links count as what they lead to.
 pub(crate) fn set_up(source: &HostPathVolumeSource) -> Result<(), SetUpError> {
     let path = Path::new(&source.path);

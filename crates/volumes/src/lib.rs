@@ -5,6 +5,7 @@ mod content;
 mod empty_dir;
 mod error;
 mod files;
+mod hold;
 mod host_path;
 mod manager;
 mod parts;

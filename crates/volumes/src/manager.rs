@@ -4,11 +4,16 @@
 //! which begins what is next, and has them taken down in the end ([`Volumes::tear_down`]). At rest there is no task and
 //! no thread for any of them; one timer stands for all that is to be tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube_model::core::{Pod, PodSpec, Volume};
+use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::objects::Key;
 use kube_model::{Monotonic, PodUid, pod};
 use tokio::sync::{Notify, mpsc};
@@ -18,11 +23,15 @@ use volume_plan::plan::{self, Next, Operation, State};
 use volume_plan::spec::Kind;
 
 use crate::content::Content;
-use crate::set_up::{self, Done};
+use crate::error::SetUpError;
+use crate::set_up::{Done, Job};
 use crate::settings::{PodDirs, Settings};
 
 /// News that wait for their reader. One who is late holds up operations that have ended, not those under way.
 const NEWS: usize = 64;
+
+/// When a pod that waits for what an earlier one of its UID has left looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// All volumes of the node's pods. Cheap to clone.
 #[derive(Clone)]
@@ -34,25 +43,45 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) content: Arc<dyn Content>,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
+    generations: AtomicU64,
     news: mpsc::Sender<News>,
     /// Something is due at another time than before.
     due: Notify,
-    /// An operation has ended.
+    /// Something that was done on the node for a pod has ended.
     pub(crate) ended: Notify,
 }
 
 /// The volumes of one pod.
-struct Entry {
+pub(crate) struct Entry {
+    /// Of all entries, also of one UID: what comes late of an earlier one is told from it.
+    pub(crate) generation: u64,
     pod: Arc<Pod>,
     volumes: Vec<One>,
-    /// They are being taken down: nothing begins any more.
-    ending: bool,
+    /// What is being done on the node for them: before they are taken down it ends.
+    pub(crate) held: BTreeSet<String>,
+    pub(crate) life: Life,
+}
+
+/// How far the volumes of a pod are, as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// What is next for each of them begins.
+    Wanted,
+    /// Nothing begins any more.
+    Ending,
+    /// They are being taken down.
+    TakingDown {
+        /// Whether somebody had wanted them in this run of the agent; else nothing of the entry stays.
+        known: bool,
+    },
 }
 
 /// One volume; its spec is looked up by the name.
 struct One {
     name: String,
     state: State,
+    /// That its operation takes long has been told.
+    told_late: bool,
 }
 
 /// Something that others are to know.
@@ -94,6 +123,7 @@ impl Volumes {
             settings,
             content,
             pods: Mutex::default(),
+            generations: AtomicU64::new(0),
             news,
             due: Notify::new(),
             ended: Notify::new(),
@@ -104,11 +134,20 @@ impl Volumes {
     /// Wants the volumes of `pod`, and says which of them its containers have to wait for. What is to be done for them
     /// begins. Cheap when nothing has changed; called before each plan for the pod. Within a tokio runtime.
     pub fn desire(&self, pod: &Arc<Pod>) -> Option<Lacking> {
-        let spec = pod.spec.as_ref().filter(|spec| spec.volumes.as_ref().is_some_and(|v| !v.is_empty()))?;
         let (uid, _) = pod::identity(pod);
         let now = self.now();
-        let mut pods = self.pods();
-        let entry = pods.entry(uid.clone()).or_insert_with(|| Entry::new(pod, spec));
+        let mut pods = self.inner.pods();
+        if pods.get(&uid).is_some_and(|entry| entry.life != Life::Wanted) {
+            let message = "what is left of an earlier pod with this UID is being taken down".to_owned();
+            let again = now + SignedDuration::try_from(LOOK_AGAIN).unwrap_or(SignedDuration::MAX);
+            return Some(Lacking { message, since: now, until: Some(again) });
+        }
+        let spec = pod.spec.as_ref().filter(|spec| spec.volumes.as_ref().is_some_and(|v| !v.is_empty()))?;
+        let entry = pods.entry(uid.clone()).or_insert_with(|| {
+            let mut entry = Entry::new(&self.inner, Arc::clone(pod), Life::Wanted);
+            entry.add_used(spec);
+            entry
+        });
         if !Arc::ptr_eq(&entry.pod, pod) {
             entry.update(pod, spec, now);
         }
@@ -119,7 +158,7 @@ impl Volumes {
     /// ConfigMaps or Secrets have changed, came or went: exactly the volumes that they stand in are looked at again.
     pub fn changed<'a>(&self, keys: impl IntoIterator<Item = &'a Key> + Clone) {
         let now = self.now();
-        for (uid, entry) in self.pods().iter_mut() {
+        for (uid, entry) in self.inner.pods().iter_mut() {
             let Entry { pod, volumes, .. } = entry;
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let mut any = false;
@@ -146,10 +185,16 @@ impl Volumes {
         loop {
             let now = self.now();
             let mut next: Option<Monotonic> = None;
-            for (uid, entry) in self.pods().iter_mut() {
+            let mut late = Vec::new();
+            for (uid, entry) in self.inner.pods().iter_mut() {
+                late.extend(entry.late(now).map(|message| News::FailedMount(uid.clone(), message)));
                 if let Some(at) = self.advance(uid, entry, now) {
                     next = Some(next.map_or(at, |next| next.min(at)));
                 }
+            }
+            for news in late {
+                // Nobody listens only when the agent is going down.
+                let _ = self.inner.news.send(news).await;
             }
             let timer = async {
                 match next {
@@ -178,31 +223,35 @@ impl Volumes {
 
     /// How the volumes of a pod are, in the order of its spec.
     pub fn shown(&self, uid: &PodUid) -> Vec<Shown> {
-        self.pods().get(uid).map(Entry::shown).unwrap_or_default()
+        self.inner.pods().get(uid).map(Entry::shown).unwrap_or_default()
     }
 
     /// How the volumes of all pods are.
     pub fn all_shown(&self) -> BTreeMap<PodUid, Vec<Shown>> {
-        self.pods().iter().map(|(uid, entry)| (uid.clone(), entry.shown())).collect()
+        self.inner.pods().iter().map(|(uid, entry)| (uid.clone(), entry.shown())).collect()
     }
 
     /// Begins what is next for each volume. Answers when something is due by itself.
     fn advance(&self, uid: &PodUid, entry: &mut Entry, now: Monotonic) -> Option<Monotonic> {
         let mut due: Option<Monotonic> = None;
-        if entry.ending {
+        if entry.life != Life::Wanted {
             return due;
         }
         for one in &mut entry.volumes {
             match one.state.next(now) {
                 Next::Do(operation) => {
                     one.state.begin(operation, now);
-                    let work = self.clone().operate(
-                        uid.clone(),
-                        Arc::clone(&entry.pod),
-                        one.name.clone(),
-                        operation,
-                    );
-                    tokio::spawn(work);
+                    one.told_late = false;
+                    let job = Job {
+                        inner: Arc::clone(&self.inner),
+                        uid: uid.clone(),
+                        generation: entry.generation,
+                        pod: Arc::clone(&entry.pod),
+                        name: one.name.clone(),
+                    };
+                    tokio::spawn(self.clone().operate(job, operation));
+                    // Its end is waited for, but not for ever.
+                    self.inner.due.notify_one();
                 }
                 Next::At(at) => due = Some(due.map_or(at, |due| due.min(at))),
                 Next::Nothing => {}
@@ -212,15 +261,18 @@ impl Volumes {
     }
 
     /// One operation, from its beginning to what is told of it.
-    async fn operate(self, uid: PodUid, pod: Arc<Pod>, name: String, operation: Operation) {
+    async fn operate(self, job: Job, operation: Operation) {
+        let (uid, name) = (&job.uid, &job.name);
         tracing::debug!(%uid, volume = name, ?operation, "Volume operation begins");
-        let done = set_up::set_up(&self.inner, &pod, &name).await;
+        let panicked = |_| Done::from(Err(SetUpError("the operation panicked".to_owned())));
+        // All that it shares with others is whole at each moment.
+        let done = AssertUnwindSafe(job.set_up()).catch_unwind().await.unwrap_or_else(panicked);
         let now = self.now();
         let (mut wake, mut message) = (false, None);
         {
-            let mut pods = self.pods();
-            let one = pods.get_mut(&uid).and_then(|entry| entry.volumes.iter_mut().find(|v| v.name == name));
-            if let Some(one) = one {
+            let mut pods = self.inner.pods();
+            let entry = pods.get_mut(uid).filter(|entry| entry.generation == job.generation);
+            if let Some(one) = entry.and_then(|entry| entry.volumes.iter_mut().find(|v| v.name == *name)) {
                 let before = one.state.is_mounted();
                 match done {
                     Done::Current { until } => one.state.succeeded(until, now),
@@ -233,29 +285,14 @@ impl Volumes {
             }
         }
         tracing::debug!(%uid, volume = name, ?operation, failed = message.is_some(), "Volume operation ended");
-        self.inner.ended.notify_waiters();
         self.inner.due.notify_one();
         // Nobody listens only when the agent is going down.
         if let Some(message) = message {
             let _ = self.inner.news.send(News::FailedMount(uid.clone(), message)).await;
         }
         if wake {
-            let _ = self.inner.news.send(News::Wake(uid)).await;
+            let _ = self.inner.news.send(News::Wake(job.uid)).await;
         }
-    }
-
-    /// Has nothing begin any more for a pod. Answers whether something is under way that leaves traces on the node.
-    pub(crate) fn end(&self, uid: &PodUid) -> bool {
-        let mut pods = self.pods();
-        let Some(entry) = pods.get_mut(uid) else { return false };
-        entry.ending = true;
-        let Entry { pod, volumes, .. } = entry;
-        let leaves = |one: &One| find(pod, &one.name).is_some_and(|v| Kind::of(v).plugin_dir().is_some());
-        volumes.iter().any(|one| one.state.operation().is_some() && leaves(one))
-    }
-
-    pub(crate) fn forget(&self, uid: &PodUid) {
-        self.pods().remove(uid);
     }
 
     pub(crate) fn dirs(&self, uid: &PodUid) -> PodDirs {
@@ -265,18 +302,19 @@ impl Volumes {
     fn now(&self) -> Monotonic {
         (self.inner.settings.now)()
     }
+}
 
-    fn pods(&self) -> MutexGuard<'_, BTreeMap<PodUid, Entry>> {
+impl Inner {
+    pub(crate) fn pods(&self) -> MutexGuard<'_, BTreeMap<PodUid, Entry>> {
         // Each holder leaves whole states behind.
-        self.inner.pods.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
-    fn new(pod: &Arc<Pod>, spec: &PodSpec) -> Self {
-        let mut entry = Self { pod: Arc::clone(pod), volumes: Vec::new(), ending: false };
-        entry.add_used(spec);
-        entry
+    pub(crate) fn new(inner: &Inner, pod: Arc<Pod>, life: Life) -> Self {
+        let generation = inner.generations.fetch_add(1, Ordering::Relaxed);
+        Self { generation, pod, volumes: Vec::new(), held: BTreeSet::new(), life }
     }
 
     /// Goes by another version of the pod: an ephemeral container may use one more volume, and files that tell of the
@@ -309,10 +347,30 @@ impl Entry {
     fn add_used(&mut self, spec: &PodSpec) {
         let used = plan::used(spec);
         for volume in spec.volumes.iter().flatten().filter(|volume| used.contains(volume.name.as_str())) {
-            if !self.volumes.iter().any(|one| one.name == volume.name) {
-                self.volumes.push(One { name: volume.name.clone(), state: State::default() });
+            // A kind that is not built holds up the pod as a whole, and trying does not change that.
+            let is_built = !matches!(Kind::of(volume), Kind::Other(_));
+            if is_built && !self.volumes.iter().any(|one| one.name == volume.name) {
+                let (name, state) = (volume.name.clone(), State::default());
+                self.volumes.push(One { name, state, told_late: false });
             }
         }
+    }
+
+    /// What is to be told of operations that take so long that they may never end: each is told of once.
+    fn late(&mut self, now: Monotonic) -> impl Iterator<Item = String> {
+        let pod = &self.pod;
+        let late = self.volumes.iter_mut().filter(move |one| !one.told_late && one.state.is_late(now));
+        late.filter_map(move |one| {
+            one.told_late = true;
+            let (operation, since) = one.state.operation()?;
+            let kind = find(pod, &one.name).map_or("", |volume| Kind::of(volume).field());
+            let doing = match operation {
+                Operation::SetUp => "set up",
+                Operation::Refresh => "written anew",
+            };
+            let seconds = now.left(since).as_secs();
+            Some(format!("MountVolume.SetUp failed for volume {:?} : the {kind} is being {doing} for {seconds} s now: what it lies on may not answer", one.name))
+        })
     }
 
     fn lacking(&self, now: Monotonic) -> Option<Lacking> {
@@ -328,6 +386,10 @@ impl Entry {
             let kind = find(&self.pod, &one.name).map_or("", |volume| Kind::of(volume).field());
             match one.state.failure() {
                 Some(failure) => format!("volume {:?} ({kind}): {}", one.name, failure.message),
+                None if one.state.is_late(now) => format!(
+                    "volume {:?} ({kind}) is being set up for long: what it lies on may not answer",
+                    one.name
+                ),
                 None => format!("volume {:?} ({kind}) is being set up", one.name),
             }
         };

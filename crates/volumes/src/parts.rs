@@ -2,6 +2,7 @@
 //! whatever a container makes of the path meanwhile (upstream `pkg/volume/util/subpath`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube_model::PodUid;
 use kube_model::core::Volume;
@@ -10,7 +11,12 @@ use volume_plan::container_mounts::SubPath;
 use volume_plan::spec::Kind;
 
 use crate::blocking::{self, On};
+use crate::error::SetUpError;
+use crate::hold::Hold;
 use crate::manager::Volumes;
+
+/// How long a container waits for one: the next attempt waits for the same.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a container cannot have a part of a volume: in upstream's words, with the cause behind them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +43,17 @@ impl Volumes {
         };
         let place = self.dirs(uid).subpaths().join(&name).join(container).join(index.to_string());
         let on = if matches!(Kind::of(volume), Kind::HostPath(_)) { On::Elsewhere } else { On::OwnDisk };
+        let what = format!("volumeMounts[{index}] of container {container:?}");
+        let generation = self.inner.pods().get(uid).map(|entry| entry.generation);
+        let ending = || PartError(SetUpError::ending().to_string());
+        let generation = generation.ok_or_else(ending)?;
         let (target, container) = (place.clone(), container.to_owned());
-        let work = move || {
+        let late = PartError(format!(
+            "failed to prepare subPath for volumeMount {name:?} of container {container:?}: not done in {} s, what it \
+             lies on may not answer",
+            PATIENCE.as_secs()
+        ));
+        let work = move |_hold: Hold| {
             let mounted = sub_path::mount(&whole, Path::new(&path), create, &target);
             mounted.map_err(|error| {
                 let what = what_failed(&error, &whole);
@@ -46,7 +61,12 @@ impl Volumes {
                 PartError(format!("{what} for volumeMount {name:?} of container {container:?}: {cause}"))
             })
         };
-        blocking::run(on, work).await.map_err(PartError)??;
+        let held = async {
+            // One that was begun before, and that nobody waited for, ends first.
+            let hold = self.inner.hold(uid, generation, &what).await.ok_or_else(ending)?;
+            blocking::run(on, move || work(hold)).await.map_err(PartError)?
+        };
+        tokio::time::timeout(PATIENCE, held).await.map_err(|_| late)??;
         Ok(place)
     }
 }

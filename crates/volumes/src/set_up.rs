@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kube_model::core::Pod;
-use kube_model::{Monotonic, pod};
+use kube_model::{Monotonic, PodUid};
 use volume_plan::spec::Kind;
 
 use crate::blocking::{self, On};
 use crate::error::{SetUpError, go_words};
+use crate::hold::Hold;
 use crate::manager::{Inner, find};
 use crate::settings::PodDirs;
 use crate::{empty_dir, files, host_path};
@@ -39,27 +40,62 @@ impl From<Result<(), SetUpError>> for Done {
     }
 }
 
-pub(crate) async fn set_up(inner: &Arc<Inner>, pod: &Arc<Pod>, name: &str) -> Done {
-    let Some(volume) = find(pod, name) else {
-        return Err(SetUpError(format!("the pod has no volume {name:?}"))).into();
-    };
-    let dirs = PodDirs::new(&inner.settings, &pod::identity(pod).0);
-    match Kind::of(volume) {
-        Kind::EmptyDir(_) => {
-            let (pod, name) = (Arc::clone(pod), name.to_owned());
-            let memory = inner.settings.allocatable.memory;
-            let work = move || empty_dir::set_up(&dirs, &pod, &name, memory);
-            flatten(blocking::run(On::OwnDisk, work).await).into()
+/// An operation for one volume of a pod.
+pub(crate) struct Job {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) uid: PodUid,
+    /// Of the pod's entry.
+    pub(crate) generation: u64,
+    pub(crate) pod: Arc<Pod>,
+    /// The volume's name.
+    pub(crate) name: String,
+}
+
+impl Job {
+    pub(crate) async fn set_up(&self) -> Done {
+        let Some(volume) = find(&self.pod, &self.name) else {
+            return Err(SetUpError(format!("the pod has no volume {:?}", self.name))).into();
+        };
+        let dirs = PodDirs::new(&self.inner.settings, &self.uid);
+        match Kind::of(volume) {
+            Kind::EmptyDir(_) => {
+                let (pod, name) = (Arc::clone(&self.pod), self.name.clone());
+                let memory = self.inner.settings.allocatable.memory;
+                self.on_own_disk(move || empty_dir::set_up(&dirs, &pod, &name, memory)).await.into()
+            }
+            Kind::HostPath(source) => {
+                if let Err(error) = self.on_own_disk(move || make_pod_dirs(&dirs)).await {
+                    return Err(error).into();
+                }
+                if !host_path::is_looked_at(source) {
+                    return host_path::set_up(source).into();
+                }
+                let source = source.clone();
+                flatten(blocking::run(On::Elsewhere, move || host_path::set_up(&source)).await).into()
+            }
+            Kind::Content(content) => files::set_up(self, content, dirs).await,
+            Kind::Other(field) => {
+                Err(SetUpError(format!("volumes of the kind {field} are not supported yet"))).into()
+            }
         }
-        Kind::HostPath(source) => {
-            let source = source.clone();
-            let work = move || make_pod_dirs(&dirs).and_then(|()| host_path::set_up(&source));
-            flatten(blocking::run(On::Elsewhere, work).await).into()
-        }
-        Kind::Content(content) => files::set_up(inner, pod, name, content, dirs).await,
-        Kind::Other(field) => {
-            Err(SetUpError(format!("volumes of the kind {field} are not supported yet"))).into()
-        }
+    }
+
+    async fn on_own_disk(
+        &self,
+        work: impl FnOnce() -> Result<(), SetUpError> + Send + 'static,
+    ) -> Result<(), SetUpError> {
+        let hold = self.hold().await?;
+        let work = move || {
+            let _hold = hold;
+            work()
+        };
+        flatten(blocking::run(On::OwnDisk, work).await)
+    }
+
+    /// From here on the pod's volumes are not taken down until this is dropped.
+    pub(crate) async fn hold(&self) -> Result<Hold, SetUpError> {
+        let what = format!("volume {:?}", self.name);
+        self.inner.hold(&self.uid, self.generation, &what).await.ok_or_else(SetUpError::ending)
     }
 }
 

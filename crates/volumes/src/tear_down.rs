@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube_model::PodUid;
 use volume_fs::mount::{self, Unmount};
@@ -14,6 +15,7 @@ use volume_fs::{MountTable, remove_tree, sub_path};
 
 use crate::blocking::{self, On};
 use crate::error::TearDownError;
+use crate::hold::{End, Whose};
 use crate::manager::Volumes;
 use crate::settings::PodDirs;
 
@@ -27,6 +29,9 @@ const IN_MEMORY: [&str; 4] = [
 /// On the disk.
 const ON_DISK: &str = "kubernetes.io~configmap";
 
+/// How long one waits for what is being done for a volume: what lies elsewhere may never answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Volumes {
     /// Takes down all volumes of a pod of which nothing runs any more, be it wanted still or not, and forgets them. What
     /// is under way for them ends first. May be done again, and for a pod that nobody asked for.
@@ -34,19 +39,60 @@ impl Volumes {
     /// # Errors
     /// What is left. It is to be tried again later.
     pub async fn tear_down(&self, uid: &PodUid) -> Result<(), TearDownError> {
-        loop {
-            // Before the look: an operation that ends in between is not missed.
-            let mut ended = std::pin::pin!(self.inner.ended.notified());
-            ended.as_mut().enable();
-            if !self.end(uid) {
-                break;
+        self.take_down_and(uid, Whose::Any, || true, || ()).await.map(|_| ())
+    }
+
+    /// Takes down what is left of a pod that is gone, and does `then`; a pod with this UID that comes meanwhile waits
+    /// until both have ended. Nothing is done (`None`) for a pod whose volumes somebody wants, nor unless `is_gone` says
+    /// so, which is asked when no such pod can begin any more.
+    ///
+    /// # Errors
+    /// What is left. `then` is not done.
+    pub async fn remove_left<T: Send + 'static>(
+        &self,
+        uid: &PodUid,
+        is_gone: impl FnOnce() -> bool + Send + 'static,
+        then: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, TearDownError> {
+        self.take_down_and(uid, Whose::Unwanted, is_gone, then).await
+    }
+
+    async fn take_down_and<T: Send + 'static>(
+        &self,
+        uid: &PodUid,
+        whose: Whose,
+        is_gone: impl FnOnce() -> bool + Send + 'static,
+        then: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, TearDownError> {
+        let mut held = Vec::new();
+        let begin = async {
+            loop {
+                // Before the look: what ends in between is not missed.
+                let mut ended = std::pin::pin!(self.inner.ended.notified());
+                ended.as_mut().enable();
+                match self.inner.end(uid, whose) {
+                    End::Begun(taking_down) => return Some(taking_down),
+                    End::Wanted => return None,
+                    End::Held(by) => held = by,
+                }
+                ended.await;
             }
-            ended.await;
-        }
+        };
+        let Ok(taking_down) = tokio::time::timeout(PATIENCE, begin).await else {
+            return Err(TearDownError::Held(held.join(", ")));
+        };
+        let Some(taking_down) = taking_down else { return Ok(None) };
         let dirs = self.dirs(uid);
-        blocking::run(On::OwnDisk, move || take_down(&dirs)).await.map_err(TearDownError::CutOff)??;
-        self.forget(uid);
-        Ok(())
+        let work = move || {
+            if !is_gone() {
+                return Ok(None);
+            }
+            take_down(&dirs)?;
+            let then = then();
+            taking_down.done();
+            Ok(Some(then))
+        };
+        blocking::run(On::OwnDisk, work).await.map_err(TearDownError::CutOff)?
     }
 }
 
@@ -56,8 +102,7 @@ fn take_down(dirs: &PodDirs) -> Result<(), TearDownError> {
         // The usual case of a pod without any: nothing is read.
         return Ok(());
     }
-    subpaths(&dirs.subpaths())?;
-    let mut first = None;
+    let mut first = subpaths(&dirs.subpaths()).err();
     for plugin in entries(&volumes)? {
         for volume in entries(&plugin)? {
             // One that stays does not keep the others.
@@ -71,10 +116,14 @@ fn take_down(dirs: &PodDirs) -> Result<(), TearDownError> {
 
 /// Parts of volumes that were mounted for containers go before the volumes that they are of.
 fn subpaths(dir: &Path) -> Result<(), TearDownError> {
+    let mut first = None;
     for volume in entries(dir)? {
-        sub_path::unmount_all(&volume, Unmount::Now)?;
+        first = first.or(sub_path::unmount_all(&volume, Unmount::Now).err());
     }
-    Ok(remove_tree(dir)?)
+    match first {
+        Some(error) => Err(error.into()),
+        None => Ok(remove_tree(dir)?),
+    }
 }
 
 fn one(dirs: &PodDirs, plugin: &Path, volume: &Path) -> Result<(), TearDownError> {
@@ -84,10 +133,12 @@ fn one(dirs: &PodDirs, plugin: &Path, volume: &Path) -> Result<(), TearDownError
     let own = table.at(volume);
     let in_memory = IN_MEMORY.contains(&plugin.as_str());
     if !in_memory && plugin != ON_DISK {
-        return match own {
-            Some(_) => Err(TearDownError::Foreign(volume.display().to_string())),
-            // What its plugin had unmounted before.
-            None => Ok(remove_tree(volume)?),
+        // What its plugin keeps there (`vol_data.json` of CSI) is needed to detach the volume; what its plugin has
+        // taken down is empty.
+        return match fs::remove_dir(volume) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(_) => Err(TearDownError::Foreign(volume.display().to_string())),
+            Ok(()) => Ok(()),
         };
     }
     // What a container has mounted in there for others to see is not the volume's.

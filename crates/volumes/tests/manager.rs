@@ -20,8 +20,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use volume_plan::container_mounts::SubPath;
 use volume_plan::payload;
-use volumes::{Content, ContentError, News, Settings, Token, Volumes};
+use volumes::{Content, ContentError, News, Settings, TearDownError, Token, Volumes};
 
 /// No step takes that long.
 const SOON: Duration = Duration::from_secs(30);
@@ -44,6 +45,9 @@ impl Content for Held {
         kind: Kind,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Object>, ContentError>> {
+        if name == "hangs" {
+            return Box::pin(std::future::pending());
+        }
         let found = self.0.lock().unwrap().get(name).cloned();
         Box::pin(std::future::ready(match found {
             Some(Some(object)) => Ok(object),
@@ -211,10 +215,99 @@ async fn volumes_are_taken_down_by_what_is_on_disk() {
 }
 
 #[tokio::test]
-async fn a_volume_of_a_plugin_that_is_not_ours_goes_only_if_nothing_is_mounted() {
+async fn a_volume_of_a_plugin_that_is_not_ours_goes_only_if_it_is_empty() {
     let world = World::new(Held::default());
-    let left = world.dir.path().join("pods/u/volumes/kubernetes.io~csi/v");
-    fs::create_dir_all(&left).unwrap();
-    world.volumes.tear_down(&PodUid::from("u")).await.unwrap();
-    assert!(!left.exists());
+    let plugin = world.dir.path().join("pods/u/volumes/kubernetes.io~csi");
+    fs::create_dir_all(plugin.join("done")).unwrap();
+    let data = plugin.join("left/vol_data.json");
+    fs::create_dir_all(data.parent().unwrap()).unwrap();
+    fs::write(&data, "{}").unwrap();
+    let error = world.volumes.tear_down(&PodUid::from("u")).await.unwrap_err();
+    assert!(matches!(error, TearDownError::Foreign(_)), "{error:?}");
+    assert!(data.exists() && !plugin.join("done").exists());
+}
+
+#[tokio::test]
+async fn a_part_that_cannot_be_unmounted_keeps_no_volume() {
+    let world = World::new(Held::default());
+    let pod = world.dir.path().join("pods/u");
+    fs::create_dir_all(pod.join("volume-subpaths/v/c/0/not-empty")).unwrap();
+    let volume = pod.join("volumes/kubernetes.io~configmap/config");
+    fs::create_dir_all(&volume).unwrap();
+    world.volumes.tear_down(&PodUid::from("u")).await.unwrap_err();
+    assert!(!volume.exists());
+}
+
+#[tokio::test]
+async fn what_is_left_goes_only_if_nobody_wants_it_and_who_comes_meanwhile_waits() {
+    let held = Held::default();
+    held.set("c", "one");
+    let mut world = World::new(held);
+    let (pod, uid) = (pod(), PodUid::from("u"));
+    world.until_mounted(&pod).await;
+    assert_eq!(world.volumes.remove_left(&uid, || true, || ()).await.unwrap(), None, "it is wanted");
+
+    let mut world = world.restarted();
+    assert_eq!(world.volumes.remove_left(&uid, || false, || ()).await.unwrap(), None, "it is not gone");
+    assert!(world.file().exists());
+    let (volumes, comes, file) = (world.volumes.clone(), Arc::clone(&pod), world.file());
+    let then = move || (volumes.desire(&comes), file.exists());
+    let (lacking, exists) = world.volumes.remove_left(&uid, || true, then).await.unwrap().unwrap();
+    let lacking = lacking.unwrap();
+    assert!(lacking.message.contains("being taken down") && lacking.until.is_some(), "{lacking:?}");
+    assert!(!exists);
+    world.until_mounted(&pod).await;
+    assert!(world.file().exists());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_server_to_take_volumes_down_and_no_part_is_mounted_any_more() {
+    let mut world = World::new(Held::default());
+    let mut pod = pod();
+    let spec = Arc::make_mut(&mut pod).spec.as_mut().unwrap();
+    let volumes = spec.volumes.as_mut().unwrap();
+    volumes[0].config_map.as_mut().unwrap().name = "hangs".to_owned();
+    let data = volumes[1].clone();
+    let uid = PodUid::from("u");
+    assert!(world.volumes.desire(&pod).is_some());
+    // The other one is there.
+    assert_eq!(world.news().await, News::Wake(uid.clone()));
+    tokio::time::timeout(SOON, world.volumes.tear_down(&uid)).await.unwrap().unwrap();
+    let part = SubPath { path: "a".into(), create: true };
+    let error = world.volumes.part(&uid, &data, "c", 0, &part).await.unwrap_err();
+    assert!(error.to_string().contains("being taken down"), "{error}");
+    assert!(!world.dir.path().join("pods/u/volume-subpaths").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_does_not_end_is_told_of_once() {
+    let mut world = World::new(Held::default());
+    let mut pod = pod();
+    let spec = Arc::make_mut(&mut pod).spec.as_mut().unwrap();
+    spec.volumes.as_mut().unwrap()[0].config_map.as_mut().unwrap().name = "hangs".to_owned();
+    assert!(world.volumes.desire(&pod).is_some());
+    let message = loop {
+        // No timeout: with a clock of its own the test would be at its end at once.
+        match world.news.recv().await.unwrap() {
+            News::FailedMount(_, message) => break message,
+            News::Wake(_) => {}
+        }
+    };
+    assert!(message.contains("the configMap is being set up for 123 s"), "{message}");
+    let lacking = world.volumes.desire(&pod).unwrap();
+    assert!(lacking.message.contains("may not answer"), "{lacking:?}");
+    let more = tokio::time::timeout(Duration::from_secs(600), world.news.recv()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_built_is_not_tried() {
+    let world = World::new(Held::default());
+    let mut pod = pod();
+    let spec = Arc::make_mut(&mut pod).spec.as_mut().unwrap();
+    let volumes = spec.volumes.as_mut().unwrap();
+    *volumes =
+        serde_json::from_value(json!([{"name": "config", "nfs": {"server": "s", "path": "/"}}])).unwrap();
+    assert_eq!(world.volumes.desire(&pod), None);
+    assert!(world.volumes.shown(&PodUid::from("u")).is_empty());
 }

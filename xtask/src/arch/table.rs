@@ -72,6 +72,7 @@ pub(super) const TABLE: &[Row] = &[
             "server",
             "stats",
             "util",
+            "volume-fs",
             "volume-plan",
             "volumes",
         ],

@@ -22,7 +22,9 @@ fn mounted() -> State {
 fn a_volume_is_made_at_once_and_then_left_alone() {
     let state = State::default();
     assert_eq!(state.next(at(0)), Next::Do(Operation::SetUp));
-    assert_eq!(begun(0).next(at(1_000_000)), Next::Nothing, "while it is being made");
+    assert_eq!(begun(0).next(at(1)), Next::At(at(123_000)), "while it is being made");
+    assert!(!begun(0).is_late(at(122_999)) && begun(0).is_late(at(123_000)));
+    assert_eq!(begun(0).next(at(123_000)), Next::Nothing, "it may never end");
     assert!(!begun(0).is_mounted());
     assert!(mounted().is_mounted());
     assert_eq!(mounted().next(at(1_000_000)), Next::Nothing);
@@ -66,7 +68,7 @@ fn content_that_has_changed_is_written_again_also_if_that_was_while_it_was_writt
     assert_eq!(state.next(at(5)), Next::Do(Operation::Refresh));
     state.begin(Operation::Refresh, at(5));
     state.changed(at(6));
-    assert_eq!(state.next(at(6)), Next::Nothing);
+    assert_eq!(state.next(at(6)), Next::At(at(123_005)), "it is late then");
     state.succeeded(None, at(7));
     assert_eq!(state.next(at(7)), Next::Do(Operation::Refresh));
     state.begin(Operation::Refresh, at(7));
