@@ -1,7 +1,7 @@
 //! Who may use the API.
 //!
 //! A client needs a bearer token of the token file or a certificate of the client CA, if there is either. Browsers
-//! may not use it in any case: a page of a stranger must not reach a server that trusts who can connect.
+//! may not use it in any case: a page of somebody else must not reach a server that trusts who can connect.
 
 use std::net::IpAddr;
 

@@ -246,7 +246,7 @@ pub struct NoLog {
 /// Must be called within a tokio runtime that has its I/O and time drivers on.
 ///
 /// # Errors
-/// Settings that would let strangers in, files that can not be used, a folder that another process has, an address
+/// Settings that would let in everybody, files that can not be used, a folder that another process has, an address
 /// that can not be had.
 pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push, StartError> {
     check(&settings)?;
@@ -276,7 +276,7 @@ pub async fn start(settings: Settings, cancel: CancellationToken) -> Result<Push
     Ok(Push { state, handle: Handle(api), address, served })
 }
 
-/// Whether the settings keep strangers out.
+/// Whether the settings keep out who is not authenticated.
 fn check(settings: &Settings) -> Result<(), StartError> {
     let Settings { listen, tls, client_ca, token_file, anonymous, .. } = settings;
     let (encrypted, asks) = (tls.is_some(), token_file.is_some() || client_ca.is_some());

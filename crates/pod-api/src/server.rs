@@ -32,7 +32,7 @@ use super::rest::client::Origin;
 use super::rest::{self, Api, Refusal};
 
 /// Most bytes that are held for a connection: the head of a request, or what of an answer is not sent yet. It is all that
-/// a stranger can take, so it is not much more than the longest head that anybody needs.
+/// somebody who is not authenticated can take, so it is not much more than the longest head that anybody needs.
 const BUFFER: usize = 16 << 10;
 /// How long requests that are under way have when the server ends.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ async fn answer(
     let answered = match shared.access.check(peer, request.uri(), request.headers()).await {
         Err(error) => {
             let mut refused = Refusal::from(error).into_response();
-            // A stranger has his answer, and no place any more.
+            // One who is not authenticated has the answer, and no slot any more.
             refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             refused
         }

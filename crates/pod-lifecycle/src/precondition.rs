@@ -43,7 +43,7 @@ pub(crate) fn rejection(cx: Context<'_>) -> Option<&Rejection> {
     });
     let rejection = cx.inputs.memory.rejection.as_ref().or(failed)?;
     let ended = phase::terminal_status(cx);
-    ended.is_none_or(|status| Rejection::told_by(status).as_ref() == Some(rejection)).then_some(rejection)
+    ended.is_none_or(|status| Rejection::from_status(status).as_ref() == Some(rejection)).then_some(rejection)
 }
 
 /// What the spec names and the node cannot give.

@@ -22,7 +22,7 @@ pub struct Rejection {
 
 impl Rejection {
     /// The rejection that a status tells of: that of an earlier run of the agent.
-    pub fn told_by(status: &PodStatus) -> Option<Self> {
+    pub fn from_status(status: &PodStatus) -> Option<Self> {
         let message = status.message.as_deref()?.strip_prefix(PREFIX)?.to_owned();
         let failed = status.phase.as_deref() == Some(Phase::Failed.as_str());
         failed.then(|| Self { reason: status.reason.clone().unwrap_or_default(), message })

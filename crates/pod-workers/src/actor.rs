@@ -272,7 +272,7 @@ impl<R: Runtime, P: Probes> Actor<R, P> {
         if desired.state != WorkerState::Admitting || self.memory.rejection.is_some() {
             return;
         }
-        let rejection = self.statuses(desired).next().and_then(Rejection::told_by);
+        let rejection = self.statuses(desired).next().and_then(Rejection::from_status);
         self.memory.rejection = rejection;
         if self.has_ended(desired) {
             return;

@@ -38,7 +38,7 @@ mod view;
 
 pub use agent::{Agent, AgentOptions, binary};
 pub use ca::{Ca, Identity};
-pub use cleanup::{clean, clean_leftovers};
+pub use cleanup::{clean, clean_up_after_killed_runs};
 pub use cluster::{AuditedRequest, Cluster, ClusterOptions, Login};
 pub use containerd::Containerd;
 pub use images::{BUSYBOX, PAUSE};

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_long_files_and_a_fat_binary_are_found() {
+    fn unknown_folders_long_files_and_a_fat_binary_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, lines: usize| {
             let path = dir.path().join(path);

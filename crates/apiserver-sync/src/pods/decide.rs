@@ -186,13 +186,13 @@ mod tests {
         let mut leaving = mirror("a");
         leaving.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-        let stranger = pod(json!({"metadata": {"name": "s", "namespace": "d", "uid": "x"}}));
+        let other = pod(json!({"metadata": {"name": "s", "namespace": "d", "uid": "x"}}));
         let (runs, removed) = (local(fixed("a"), false), local(fixed("a"), true));
         assert_eq!(show(Some(&runs), None, false), "create s");
         assert_eq!(show(Some(&runs), Some(&mirror("a")), false), "patch m");
         assert_eq!(show(Some(&runs), Some(&mirror("b")), false), "delete m");
         assert_eq!(show(Some(&runs), Some(&leaving), false), "delete m");
-        assert_eq!(show(Some(&runs), Some(&stranger), true), "nothing");
+        assert_eq!(show(Some(&runs), Some(&other), true), "nothing");
         let removing = PodState { removing: true, ..runs.clone() };
         assert_eq!(show(Some(&removing), Some(&mirror("a")), true), "patch m", "it still runs");
         assert_eq!(show(Some(&removing), Some(&mirror("b")), true), "delete m");

@@ -177,8 +177,8 @@ async fn over_tls_a_token_or_a_certificate_lets_in() {
     assert_eq!(code(&node, pki.client(None), Some("another")).await, 200);
 
     // A certificate of somebody else is none.
-    let strangers = tempfile::tempdir().unwrap();
-    let stranger = Ca::new(strangers.path(), "stranger").unwrap().client("admin", "admin", "admins").unwrap();
+    let others = tempfile::tempdir().unwrap();
+    let stranger = Ca::new(others.path(), "stranger").unwrap().client("admin", "admin", "admins").unwrap();
     let name = ServerName::try_from("node1.example").unwrap();
     let connector = TlsConnector::from(Arc::new(pki.client(Some(&stranger))));
     if let Ok(stream) = connector.connect(name, node.connect().await).await {

@@ -139,7 +139,7 @@ async fn idle_connections_are_bounded_and_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn strangers_are_closed_and_keep_nobody_out() {
+async fn who_is_not_authenticated_is_closed_and_keeps_nobody_out() {
     let tokens = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(tokens.path(), "secret\n").unwrap();
     let node = Node::with(|settings| {
@@ -155,16 +155,16 @@ async fn strangers_are_closed_and_keep_nobody_out() {
     let mut answer = [0; 12];
     timeout(SOON, known.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    let mut strangers = Vec::new();
+    let mut unknown = Vec::new();
     for index in 0..100 {
-        strangers.push(match index % 3 {
+        unknown.push(match index % 3 {
             0 => node.connect().await,
             1 => begin(&node, "GET /api HTTP/1.1\r\nHost: localhost\r\n").await,
             _ => begin(&node, "GET /api HTTP/1.1\r\nHost: localhost\r\n\r\n").await,
         });
     }
     // One with an answer is closed; the others have lost their places to those who came later.
-    let answer = rest_of(&mut strangers[2]).await;
+    let answer = rest_of(&mut unknown[2]).await;
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer}");
     let ask = ask("GET", PODS).header("authorization", "Bearer secret");
     timeout(SOON, node.send(ask)).await.expect("a newcomer comes in").expect(200);

@@ -145,7 +145,7 @@ fn a_pod_that_its_node_does_not_take_has_failed_and_never_starts() {
     assert!(
         status.start_time.is_some() && status.conditions.is_none() && status.container_statuses.is_none()
     );
-    assert_eq!(Rejection::told_by(&status), Some(rejection), "another run of the agent reads it there");
+    assert_eq!(Rejection::from_status(&status), Some(rejection), "another run of the agent reads it there");
     sim.remove();
     assert_eq!(sim.settle().progress, Progress::Removed);
 }

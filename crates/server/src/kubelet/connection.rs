@@ -64,7 +64,7 @@ pub(super) struct Connection {
     traffic: watch::Sender<Traffic>,
     tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
     slot: Arc<Slot>,
-    /// A stranger was refused.
+    /// Somebody who is not authenticated was refused.
     refused: Notify,
 }
 
@@ -101,13 +101,13 @@ impl Connection {
         self.slot.set_known();
     }
 
-    /// Says that a user was refused: a stranger's connection ends with the answer. True if it does.
+    /// Says that a user was refused: the connection of one who is not authenticated ends with the answer. True if it does.
     pub(super) fn refuse(&self) -> bool {
-        let stranger = !self.slot.is_known();
-        if stranger {
+        let unknown = !self.slot.is_known();
+        if unknown {
             self.refused.notify_one();
         }
-        stranger
+        unknown
     }
 
     /// Says that a log or a stream was asked for: its reader may take a while.

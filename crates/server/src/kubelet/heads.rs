@@ -1,4 +1,4 @@
-//! Heads of requests on their way in. Until one is there its sender is a stranger, so a connection holds little by
+//! Heads of requests on their way in. Until one is there its sender is not authenticated, so a connection holds little by
 //! itself, and what goes beyond is one amount for all.
 
 use std::io;

@@ -78,7 +78,7 @@ impl Service {
         if let Some(auth) = &self.auth
             && let Err(mut refusal) = auth.check(&request, connection, &path).await
         {
-            // A stranger has his answer, and no place any more. HTTP/2 says so in a frame.
+            // One who is not authenticated has the answer, and no slot any more. HTTP/2 says so in a frame.
             if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
                 && connection.refuse()
                 && request.version() < Version::HTTP_2

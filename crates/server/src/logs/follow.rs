@@ -27,7 +27,7 @@ const BLOCK: usize = unsent::PIECE;
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// How long it may go on writing after it has told that the container has ended, for the same reason.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINAL_OUTPUT: Duration = Duration::from_millis(500);
 
 /// Why a log cannot be read. It is told to the client, at the end of what was sent before.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +216,7 @@ impl Follower {
         }
         // Cancel-safe, too: the future of the end is kept.
         tokio::select! {
-            () = &mut self.ended => self.over = Some(Instant::now() + LAST_WORDS),
+            () = &mut self.ended => self.over = Some(Instant::now() + FINAL_OUTPUT),
             () = changed(&mut self.watched) => {}
         }
     }

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_words_of_a_runtime_that_does_not_listen_any_more_arrive() {
+    async fn the_last_output_of_a_runtime_that_does_not_listen_any_more_arrives() {
         let (mut client, ours) = duplex(1024);
         let (mut says, heard) = duplex(1024);
         // Nobody is at the other end.

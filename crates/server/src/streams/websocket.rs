@@ -52,7 +52,7 @@ const MOST_STATUS_BYTES: usize = 64 * 1024;
 const BLOCK: usize = 32 * 1024;
 
 /// How long a runtime may be silent after the status before its streams have ended: output comes before it.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a client may take to read what is left when all is said.
 const FINISH_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -283,7 +283,7 @@ where
         [STDOUT, STDERR, STATUS].into_iter().filter(|one| opened.stream(*one).is_some()).collect();
     let mut status = vec![];
     while !open.is_empty() {
-        let limit = if open.contains(&STATUS) { Duration::MAX } else { LAST_WORDS_LIMIT };
+        let limit = if open.contains(&STATUS) { Duration::MAX } else { CLOSE_LIMIT };
         // Cut off only where nothing follows.
         let Ok(frame) = tokio::time::timeout(limit, spdy::read(from)).await else { break };
         let (stream, bytes, ended) = match frame {

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Cleans the runs in the temporary folder whose owner is dead and that were not kept on purpose.
-pub fn clean_leftovers() {
+pub fn clean_up_after_killed_runs() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.filter_map(Result::ok) {
         let dir = entry.path();

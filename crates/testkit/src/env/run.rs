@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cleanup::{clean, clean_leftovers};
+use super::cleanup::{clean, clean_up_after_killed_runs};
 use super::error::At;
 use super::port::FreePort;
 use super::proc::process;
@@ -41,7 +41,7 @@ impl Run {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::Machine("a container runtime needs root: start this as root".to_owned()));
         }
-        clean_leftovers();
+        clean_up_after_killed_runs();
         // Not under `target`: a path to a unix socket has room for 107 characters only.
         let base = std::env::temp_dir();
         let dir =

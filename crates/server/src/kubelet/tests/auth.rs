@@ -88,7 +88,7 @@ async fn a_client_certificate_says_who_the_client_is() {
     );
 
     // Whoever shows something wrong is not taken for the anonymous user.
-    let stranger = Ca::new("strangers").sign("jane", &[], ExtendedKeyUsagePurpose::ClientAuth);
+    let untrusted = Ca::new("untrusted").sign("jane", &[], ExtendedKeyUsagePurpose::ClientAuth);
     let serving = clients.sign("jane", &[], ExtendedKeyUsagePurpose::ServerAuth);
     let nameless =
         clients.sign_with(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
@@ -98,7 +98,7 @@ async fn a_client_certificate_says_who_the_client_is() {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
     for (what, own) in
-        [("stranger", stranger), ("serving", serving), ("nameless", nameless), ("expired", expired)]
+        [("untrusted", untrusted), ("serving", serving), ("nameless", nameless), ("expired", expired)]
     {
         assert_eq!(client(&own).send("GET", "/pods", &[]).await.answer(), (401, "Unauthorized"), "{what}");
     }

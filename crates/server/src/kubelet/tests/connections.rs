@@ -220,7 +220,7 @@ async fn idle_connections_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_stranger_who_was_refused_is_sent_away() {
+async fn a_client_that_was_never_authenticated_is_disconnected_when_refused() {
     let server = Server::start_with(Authentication::default(), Authorization::always_allow());
     let mut stream = server.client().connect().await;
     stream.write_all(b"GET /pods HTTP/1.1\r\nHost: node1\r\n\r\n").await.unwrap();

@@ -182,7 +182,7 @@ async fn a_follower_goes_on_over_rotation_until_the_container_has_ended() {
     append(&path, &row("x"));
     follower.has("first\nsecond\nthird\nfourth\nfifth\nx\n").await;
 
-    // A runtime may tell of the end of a container before it has written its last words.
+    // A runtime may tell of the end of a container before it has written the last of its output.
     let before = follower.text();
     server.view.set(snapshot(vec![pod("web", "w", ended("w"), json!({}))]));
     tokio::time::sleep(Duration::from_millis(50)).await;
