@@ -15,6 +15,7 @@ mod registered;
 mod stats;
 mod streams;
 mod traffic;
+mod volumes;
 mod websockets;
 
 use std::path::PathBuf;
