@@ -68,9 +68,9 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
 
 /// The field that says what a volume is, if volumes of that kind are not mounted yet. One without any is an `emptyDir`.
 fn unsupported_kind(volume: &Volume) -> Option<String> {
-    let Volume { empty_dir, host_path, config_map, secret, downward_api, projected, .. } = volume;
+    let Volume { empty_dir, host_path, image, config_map, secret, downward_api, projected, .. } = volume;
     let content = config_map.is_some() || secret.is_some() || downward_api.is_some() || projected.is_some();
-    if content || empty_dir.is_some() || host_path.is_some() {
+    if content || empty_dir.is_some() || host_path.is_some() || image.is_some() {
         return None;
     }
     let json = serde_json::to_value(volume).unwrap_or_default();
@@ -96,7 +96,7 @@ mod tests {
                     {"name":"d","hostPath":{"path":"/"}},{"name":"e","configMap":{"name":"c"}},
                     {"name":"f","secret":{}},{"name":"g","downwardAPI":{}},{"name":"h","projected":{}},
                     {"name":"i","nfs":{"server":"s","path":"/"}}]}"#,
-                "spec.volumes[c].image spec.volumes[i].nfs",
+                "spec.volumes[i].nfs",
             ),
             (
                 r#"{"initContainers":[{"name":"i","volumeMounts":[{"name":"a","mountPath":"/a"},{"name":"a","mountPath":"/b","subPath":"s"}]}],

@@ -1,6 +1,6 @@
 //! When to ask the registry.
 
-use kube_model::core::Container;
+use kube_model::core::{Container, ImageVolumeSource};
 
 use crate::with_default_tag;
 
@@ -19,11 +19,20 @@ impl PullPolicy {
     /// The policy of a container. Where it has none, the API's default: `Always` for the tag `latest`, given or
     /// implied, else `IfNotPresent`.
     pub fn of(container: &Container) -> Self {
-        match container.image_pull_policy.as_deref() {
+        Self::new(container.image_pull_policy.as_deref(), container.image.as_deref())
+    }
+
+    /// The policy of an image that is a volume, with the same default.
+    pub fn of_volume(volume: &ImageVolumeSource) -> Self {
+        Self::new(volume.pull_policy.as_deref(), volume.reference.as_deref())
+    }
+
+    fn new(policy: Option<&str>, image: Option<&str>) -> Self {
+        match policy {
             Some("Always") => Self::Always,
             Some("Never") => Self::Never,
             Some("IfNotPresent") => Self::IfNotPresent,
-            _ => match with_default_tag(container.image.as_deref().unwrap_or_default()) {
+            _ => match with_default_tag(image.unwrap_or_default()) {
                 Ok(image) if image.ends_with(":latest") => Self::Always,
                 _ => Self::IfNotPresent,
             },

@@ -5,8 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ::images::{PullPolicy, Reason};
-use cri_client::v1::CreateContainerRequest;
+use ::images::{ImageInfo, PullPolicy, Reason};
+use cri_client::v1::{CreateContainerRequest, Mount};
 use cri_config::{ConfigError, ContainerExtras, ContainerInputs, ImageUser, Settings, hosts, paths};
 use kube_model::core::{Container, Pod};
 use kube_model::{PodKey, PodUid, pod};
@@ -74,7 +74,9 @@ impl CriRuntime {
         let StartContainer { pod, name, sandbox, .. } = start;
         let (uid, key) = pod::identity(pod);
         let config_error = |e: &dyn std::error::Error| failed(FailureReason::CreateContainerConfigError, e);
-        let (image_ref, image_user) = self.image(pod, container, reporter).await?;
+        let image = container.image.as_deref().unwrap_or_default();
+        reporter.doing(format!("getting image {image:?} for container {name}"));
+        let image = self.ensure(pod, image, PullPolicy::of(container), reporter).await?;
         reporter.doing(format!("preparing container {name}"));
         let restart_count = self.restart_count(&start, &uid, &key).await;
         let pod_ips = self.ips(&sandbox.ips, pod);
@@ -92,34 +94,56 @@ impl CriRuntime {
                 .map_err(|e| config_error(&e))?,
             false => Variables::new(),
         };
-        let extras = self.providers.extras(pod, container, &variables).await?;
+        let mut extras = self.providers.extras(pod, container, &variables).await?;
+        self.images_of_volumes(pod, &mut extras.mounts, reporter).await?;
+        let image_user = match image.user {
+            ::images::ImageUser::Uid(uid) => ImageUser::Uid(uid),
+            ::images::ImageUser::Name(name) => ImageUser::Name(name),
+        };
+        let image_ref = image.id;
         Ok(Gathered { image_ref, image_user, restart_count, pod_ips, termination_log, found, extras })
     }
 
-    /// What the runtime knows the image by, and the user that it names.
-    async fn image(
+    /// Has the image on the node, as the policy says.
+    async fn ensure(
         &self,
         pod: &Pod,
-        container: &Container,
+        image: &str,
+        policy: PullPolicy,
         reporter: &Reporter,
-    ) -> Result<(String, ImageUser), StepError> {
-        let image = container.image.as_deref().unwrap_or_default();
-        reporter.doing(format!("getting image {image:?} for container {}", container.name));
+    ) -> Result<ImageInfo, StepError> {
         let report = |event: ::images::ImageEvent| reporter.event(event.kind, event.reason, event.message);
-        match self.images.ensure(pod, image, PullPolicy::of(container), &report).await {
-            Ok(found) => Ok((
-                found.id,
-                match found.user {
-                    ::images::ImageUser::Uid(uid) => ImageUser::Uid(uid),
-                    ::images::ImageUser::Name(name) => ImageUser::Name(name),
-                },
-            )),
-            Err(error) => Err(StepError {
-                reason: reason(error.reason),
-                retry_after: error.retry_after,
-                message: error.message,
-            }),
+        let found = self.images.ensure(pod, image, policy, &report).await;
+        found.map_err(|error| StepError {
+            reason: reason(error.reason),
+            retry_after: error.retry_after,
+            message: error.message,
+        })
+    }
+
+    /// Fetches the images that are volumes of the container, and tells the runtime by what it knows them (upstream
+    /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go` `getImageVolumes`).
+    async fn images_of_volumes(
+        &self,
+        pod: &Pod,
+        mounts: &mut [Mount],
+        reporter: &Reporter,
+    ) -> Result<(), StepError> {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        for volume in volumes.filter_map(|volume| volume.image.as_ref()) {
+            let reference = volume.reference.as_deref().unwrap_or_default();
+            let images = mounts.iter_mut().filter_map(|mount| mount.image.as_mut());
+            let mut wanted: Vec<_> = images.filter(|image| image.user_specified_image == reference).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            reporter.doing(format!("getting image {reference:?}, which is a volume"));
+            let found = self.ensure(pod, reference, PullPolicy::of_volume(volume), reporter).await?;
+            for image in &mut wanted {
+                image.image.clone_from(&found.id);
+            }
         }
+        Ok(())
     }
 
     /// The planned count, unless logs tell of runs that the runtime has forgotten (upstream

@@ -1,8 +1,9 @@
 //! The volumes of pods, as what a pod waits for and what a container has mounted.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use cri_client::v1::{Mount, MountPropagation};
+use cri_client::v1::{ImageSpec, Mount, MountPropagation};
 use cri_config::ContainerExtras;
 use kube_model::core::{Container, Pod, Volume};
 use kube_model::view::EventType;
@@ -62,12 +63,25 @@ impl VolumeMounts {
         let no_volume = || MountError::NoVolume(mount.volume.to_owned());
         let uid = pod::identity(pod).0;
         let of = volume(pod, mount.volume).ok_or_else(no_volume)?;
+        let image = match Kind::of(of) {
+            Kind::Image(source) => Some(ImageSpec {
+                // By what the runtime knows it is said when it is there.
+                user_specified_image: source.reference.clone().unwrap_or_default(),
+                annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+                ..ImageSpec::default()
+            }),
+            _ => None,
+        };
         let host_path = match &mount.sub_path {
+            _ if image.is_some() => PathBuf::new(),
             Some(part) => self.volumes.part(&uid, of, &container.name, mount.index, part).await?,
             None => self.volumes.host_path(&uid, of).ok_or_else(no_volume)?,
         };
+        let part = mount.sub_path.filter(|_| image.is_some());
         Ok(Mount {
             container_path: mount.container_path.into_owned(),
+            image,
+            image_sub_path: part.map(|part| part.path.into_owned()).unwrap_or_default(),
             host_path: host_path.to_string_lossy().into_owned(),
             readonly: mount.read_only,
             recursive_read_only: mount.recursive_read_only,

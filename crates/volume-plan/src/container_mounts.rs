@@ -68,6 +68,7 @@ impl Attributes {
         match kind {
             Kind::EmptyDir(_) => Some(Self { read_only: false, selinux_relabel: true }),
             Kind::HostPath(_) => Some(Self { read_only: false, selinux_relabel: false }),
+            Kind::Image(_) => Some(Self { read_only: true, selinux_relabel: false }),
             Kind::Content(_) => Some(Self { read_only: true, selinux_relabel: true }),
             Kind::Other(_) => None,
         }

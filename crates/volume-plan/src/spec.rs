@@ -1,6 +1,6 @@
 //! What a volume of a pod is: one of these kinds, and what follows from the kind alone.
 
-use kube_model::core::{EmptyDirVolumeSource, HostPathVolumeSource, Volume};
+use kube_model::core::{EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, Volume};
 
 use crate::payload::Content;
 
@@ -14,6 +14,8 @@ pub enum Kind<'a> {
     /// `configMap`, `secret`, `downwardAPI`, `projected`: files that the agent writes, and writes again when what they
     /// come from has changed.
     Content(Content<'a>),
+    /// `image`: the runtime mounts it, so that nothing of it is on the node but the image.
+    Image(&'a ImageVolumeSource),
     /// Another one, by the name of its field: `persistentVolumeClaim`.
     Other(&'static str),
 }
@@ -25,7 +27,6 @@ impl<'a> Kind<'a> {
             ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
             ("ephemeral", volume.ephemeral.is_some()),
             ("csi", volume.csi.is_some()),
-            ("image", volume.image.is_some()),
             ("nfs", volume.nfs.is_some()),
             ("iscsi", volume.iscsi.is_some()),
             ("fc", volume.fc.is_some()),
@@ -50,6 +51,7 @@ impl<'a> Kind<'a> {
         let ours = [
             volume.host_path.as_ref().map(Self::HostPath),
             Content::of(volume).map(Self::Content),
+            volume.image.as_ref().map(Self::Image),
             volume.empty_dir.as_ref().map(|source| Self::EmptyDir(Some(source))),
         ];
         let other = || others.into_iter().find(|(_, is)| *is).map(|(field, _)| Self::Other(field));
@@ -61,6 +63,7 @@ impl<'a> Kind<'a> {
         match self {
             Self::EmptyDir(_) => "emptyDir",
             Self::HostPath(_) => "hostPath",
+            Self::Image(_) => "image",
             Self::Content(Content::ConfigMap(_)) => "configMap",
             Self::Content(Content::Secret(_)) => "secret",
             Self::Content(Content::DownwardApi(_)) => "downwardAPI",
@@ -77,7 +80,7 @@ impl<'a> Kind<'a> {
             Self::Content(Content::Secret(_)) => Some("kubernetes.io~secret"),
             Self::Content(Content::DownwardApi(_)) => Some("kubernetes.io~downward-api"),
             Self::Content(Content::Projected(_)) => Some("kubernetes.io~projected"),
-            Self::HostPath(_) | Self::Other(_) => None,
+            Self::HostPath(_) | Self::Image(_) | Self::Other(_) => None,
         }
     }
 }

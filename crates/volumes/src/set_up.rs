@@ -74,6 +74,8 @@ impl Job {
                 flatten(blocking::run(On::Elsewhere, move || host_path::set_up(&source)).await).into()
             }
             Kind::Content(content) => files::set_up(self, content, dirs).await,
+            // The runtime mounts the image, which is fetched for each container that has it.
+            Kind::Image(_) => self.on_own_disk(move || make_pod_dirs(&dirs)).await.into(),
             Kind::Other(field) => {
                 Err(SetUpError(format!("volumes of the kind {field} are not supported yet"))).into()
             }
