@@ -432,7 +432,7 @@ fn rest_config(rate: Rate) -> RestConfig {
     if rate.qps == 0 { RestConfig { limit: None, ..rest_config } } else { rest_config }
 }
 
-/// What tells this agent from another of the same node name; made once for a root folder.
+/// How changes of ConfigMaps and Secrets are seen.
 fn strategy(settings: &Settings, node: &watch::Receiver<Option<Arc<NodeObject>>>) -> Strategy {
     let refresh = settings.sync_frequency;
     match settings.change_detection {
@@ -442,6 +442,7 @@ fn strategy(settings: &Settings, node: &watch::Receiver<Option<Arc<NodeObject>>>
     }
 }
 
+/// What tells this agent from another of the same node name; made once for a root folder.
 fn instance(root_dir: &Path) -> Result<String, ClusterError> {
     let path = root_dir.join("instance-id");
     let failed = |source| ClusterError::Instance { path: path.clone(), source };

@@ -55,6 +55,12 @@ pub struct Pleg<R, P> {
     pub root_dir: PathBuf,
 }
 
+/// What the runtime said of itself.
+struct RuntimeAnswer<'a> {
+    version: &'a VersionResponse,
+    recursive_read_only_mounts: bool,
+}
+
 impl<R: Runtime, P: Probes> Pleg<R, P> {
     /// Runs until it is dropped.
     pub async fn run(self) {
@@ -236,7 +242,8 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         let answer = self.client.status(StatusRequest::default()).await?;
         let default = answer.runtime_handlers.into_iter().find(|handler| handler.name.is_empty());
         let features = default.and_then(|handler| handler.features).unwrap_or_default();
-        self.publish_features(features.recursive_read_only_mounts);
+        let about =
+            RuntimeAnswer { version, recursive_read_only_mounts: features.recursive_read_only_mounts };
         let status = answer.status.unwrap_or_default();
         let not_ready = |kind: &str| {
             let condition = status.conditions.iter().find(|c| c.r#type == kind && !c.status)?;
@@ -244,23 +251,13 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         };
         let down = not_ready("RuntimeReady").map(|m| format!("container runtime not ready: {m}"));
         let network = not_ready("NetworkReady").map(|m| format!("container runtime network not ready: {m}"));
-        self.publish(Some(version), down, network);
+        self.publish(Some(&about), down, network);
         Ok(())
     }
 
-    /// Publishes what the runtime can do, if that changed.
-    fn publish_features(&self, recursive_read_only_mounts: bool) {
-        self.node.send_if_modified(|node| {
-            let changed = node.facts.recursive_read_only_mounts != recursive_read_only_mounts;
-            if changed {
-                Arc::make_mut(node).facts.recursive_read_only_mounts = recursive_read_only_mounts;
-            }
-            changed
-        });
-    }
-
-    /// Publishes how it stands with the runtime, to the pods and to those who look, if it changed.
-    fn publish(&self, version: Option<&VersionResponse>, down: Option<String>, network: Option<String>) {
+    /// Publishes how it stands with the runtime, to the pods and to those who look, if it changed. All of an answer is one
+    /// change of the node's state, which comes when the view has it: who waits for the first answer waits for that.
+    fn publish(&self, answer: Option<&RuntimeAnswer<'_>>, down: Option<String>, network: Option<String>) {
         let now = self.workers.clock().mono();
         if let Some(message) = &down
             && self.node.borrow().runtime_down.as_ref().is_none_or(|d| d.message != *message)
@@ -269,8 +266,8 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         }
         let shown = self.view.send_if_modified(|view| {
             let before = view.clone();
-            view.answers = version.is_some();
-            if let Some(version) = version {
+            view.answers = answer.is_some();
+            if let Some(RuntimeAnswer { version, .. }) = answer {
                 view.name.clone_from(&version.runtime_name);
                 view.version.clone_from(&version.runtime_version);
             }
@@ -289,8 +286,9 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
             let since = node.runtime_down.as_ref().map_or(now, |d| d.since);
             next.runtime_down = down.map(|message| RuntimeDown { message, since });
             next.facts.network_not_ready = network;
-            if let Some(version) = version {
-                next.facts.runtime_name.clone_from(&version.runtime_name);
+            if let Some(answer) = answer {
+                next.facts.runtime_name.clone_from(&answer.version.runtime_name);
+                next.facts.recursive_read_only_mounts = answer.recursive_read_only_mounts;
             }
             let changed = next != **node;
             if changed {
