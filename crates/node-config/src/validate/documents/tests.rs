@@ -94,7 +94,8 @@ fn what_is_accepted_without_effect_is_told() {
 
 #[test]
 fn what_is_neither_configuration_nor_pod_is_refused() {
-    let expected = "expected a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) or a Pod (v1)";
+    let expected =
+        "expected a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) or a Pod, ConfigMap or Secret (v1)";
     for (text, problem) in [
         ("", format!("f: the file is empty: {expected}")),
         ("# only a comment\n", format!("f: the file is empty: {expected}")),
