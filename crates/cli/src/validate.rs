@@ -1,7 +1,7 @@
 //! `node-agent validate`: files, folders and standard input, checked as the agent would take them.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checke
     let pods =
         |path: &Path, document| match manifest::read_any_document(document, Origin::file(path, node_name)) {
             Ok(AnyManifest::Pod(manifest)) => {
-                found.borrow_mut().wanted.push((path.to_owned(), required(&manifest.pod)));
+                found.borrow_mut().wanted.insert(path.to_owned(), required(&manifest.pod));
                 (Vec::new(), manifest.warnings)
             }
             Ok(AnyManifest::Object(manifest)) => {
@@ -53,18 +53,18 @@ pub fn validate(paths: &[PathBuf], facts: &Facts, node_name: &str) -> Vec<Checke
 /// What pods refer to, and what there is.
 #[derive(Default)]
 struct Found {
-    wanted: Vec<(PathBuf, BTreeSet<Key>)>,
+    wanted: BTreeMap<PathBuf, BTreeSet<Key>>,
     there: BTreeSet<Key>,
 }
 
 impl Found {
     /// Warns of what no file has. It may come by another way, so that the pod is not wrong.
     fn judge(self, all: &mut [Checked]) {
-        for (path, keys) in self.wanted {
-            let Some(checked) = all.iter_mut().find(|checked| checked.path == path) else { continue };
+        for checked in all {
+            let Some(keys) = self.wanted.get(&checked.path) else { continue };
             for key in keys.difference(&self.there) {
                 let message = format!("refers to the {key}, which none of these files has");
-                let path = path.clone();
+                let path = checked.path.clone();
                 checked.warnings.push(Problem { path, message, warning: true, ..Problem::default() });
             }
         }
