@@ -178,6 +178,11 @@ fn a_lone_node_has_config_maps_and_secrets_of_its_own() {
         let log = lone.kubectl(&["logs", "web"]);
         if log == "blue very-secret\n" { Ok(()) } else { Err(log) }
     });
+    // These are sent as protobuf.
+    lone.kubectl(&["create", "configmap", "made", "--from-literal=SIZE=small"]);
+    assert_eq!(lone.kubectl(&["get", "configmap", "made", "-o", "jsonpath={.data.SIZE}"]), "small");
+    lone.kubectl(&["create", "secret", "generic", "hidden", "--from-literal=KEY=value"]);
+    assert_eq!(lone.kubectl(&["get", "secret", "hidden", "-o", "jsonpath={.data.KEY}"]), "dmFsdWU=");
     // They are there again after a restart, and a pod of a file has them, too.
     lone.node.agent.kill9();
     lone.node.agent.start_again().unwrap();

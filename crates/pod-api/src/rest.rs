@@ -9,6 +9,7 @@ mod log;
 mod namespaces;
 mod negotiate;
 mod pods;
+mod protobuf;
 mod query;
 mod selector;
 mod table;

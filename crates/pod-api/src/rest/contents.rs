@@ -21,7 +21,7 @@ use super::query::{ListOptions, Query, WriteOptions};
 use super::table::{self, Column, Include, Row};
 use super::watch::{self, Selects};
 use super::write::{Shown, Write};
-use super::{Answer, Api, At, Shared, body};
+use super::{Answer, Api, At, Shared, body, protobuf};
 use crate::error::{ApiError, Resource};
 use crate::patch::{self, PatchType};
 use crate::store::{Stored, Watch};
@@ -215,12 +215,22 @@ fn table_of(kind: Kind, all: &[Stored], version: Option<String>, wanted: Wanted,
 
 async fn create(Extension(kind): OfKind, At(namespace): At<String>, mut write: Write) -> Answer {
     let options = WriteOptions::read(&write.query)?;
-    body::must_be_manifest(&write.headers)?;
-    let text = write.text().await?;
-    let (value, odd) = object::document(&text.bytes).map_err(ApiError::bad_request)?;
+    let (value, odd) = sent(kind, &mut write).await?;
     let (new, warnings) = complete(kind, value, odd, (&namespace, None), &options)?;
     let stored = write.api.store.create_content(new, options.dry_run).await?;
     write.answer("create", StatusCode::CREATED, &stored, options.dry_run, &warnings)
+}
+
+/// What a body says, and what is odd about it.
+async fn sent(kind: Kind, write: &mut Write) -> Result<(Value, Vec<String>), ApiError> {
+    if body::media_type(&write.headers)?.eq_ignore_ascii_case(protobuf::MEDIA_TYPE) {
+        let text = write.text().await?;
+        let value = protobuf::document(&text.bytes, kind).map_err(ApiError::bad_request)?;
+        return Ok((value, Vec::new()));
+    }
+    body::must_be_manifest(&write.headers)?;
+    let text = write.text().await?;
+    object::document(&text.bytes).map_err(ApiError::bad_request)
 }
 
 /// The validated object of a value that was sent to an address, and what to warn of.
@@ -282,9 +292,7 @@ fn complete(
 
 async fn replace(Extension(kind): OfKind, At(at): At<(String, String)>, mut write: Write) -> Answer {
     let options = WriteOptions::read(&write.query)?;
-    body::must_be_manifest(&write.headers)?;
-    let text = write.text().await?;
-    let (value, odd) = object::document(&text.bytes).map_err(ApiError::bad_request)?;
+    let (value, odd) = sent(kind, &mut write).await?;
     let (new, warnings) = complete(kind, value, odd, (&at.0, Some(&at.1)), &options)?;
     let manager = write.client.manager.clone();
     let change = move |old: &Value| {
