@@ -2,6 +2,7 @@
 
 mod admission;
 mod basics;
+mod claims;
 mod crowds;
 mod direct;
 mod faults;

@@ -37,8 +37,8 @@ on_both_lines! {
 
     fn what_needs_an_api_server_waits_with_the_name_of_the_field(node) {
         node.apply("classy", &format!("runtimeClassName: gvisor{SLEEPER}"));
-        node.apply("full", &format!("volumes: [{{name: data, nfs: {{server: s, path: /}}}}]{SLEEPER}"));
-        for (name, field) in [("classy", "spec.runtimeClassName"), ("full", "spec.volumes")] {
+        node.apply("full", &format!("hostUsers: false{SLEEPER}"));
+        for (name, field) in [("classy", "spec.runtimeClassName"), ("full", "spec.hostUsers")] {
             let wait = until_waits(&node, name, |wait| wait["message"].as_str().unwrap().contains(field));
             assert!(wait["since"].is_string(), "since when: {wait}");
         }

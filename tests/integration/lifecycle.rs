@@ -204,13 +204,13 @@ containers:
         node.agent.kill9();
         write(&node, &named);
         node.agent.start_again().unwrap();
-        let why = "spec.volumes[data].nfs: volumes of this kind are not supported yet";
-        node.until_event("web", "Unsupported", why);
+        let why = "mount failed: exit status";
+        node.until_event("web", "FailedMount", why);
         let pod = node.until_ready("web");
         assert_eq!(["app", "other"].map(|name| id_of(status_of(&pod, name))), ids);
 
         node.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", &ids[0]]).unwrap();
-        let app = node.until_container("web", "app", "waits", |c| c["state"]["waiting"]["reason"] == "Unsupported");
+        let app = node.until_container("web", "app", "waits", |c| c["state"]["waiting"]["reason"] == "ContainerCreating");
         assert!(app["state"]["waiting"]["message"].as_str().unwrap().contains(why), "{app}");
         assert_eq!(app["lastState"]["terminated"]["exitCode"], 137, "{app}");
         prove_alive(&node);

@@ -1,6 +1,6 @@
 //! Volumes on real containerd: what pods find in them, and what stays on the node.
 
-mod disk;
+pub(crate) mod disk;
 mod images;
 mod recorded;
 mod survival;

@@ -22,13 +22,14 @@ use apiserver_sync::client::{self, Access, Limit, RestConfig};
 use apiserver_sync::events::{self, Recorder};
 use apiserver_sync::objects::{Objects, Strategy};
 use apiserver_sync::services::Services;
+use apiserver_sync::storage::Storage;
 use apiserver_sync::tokens::Tokens;
 use cgroups::{Cgroups, Version};
 use kube::Client;
 use kube_model::core::Node as NodeObject;
 use kube_model::view::{EventType, RuntimeView};
 use kube_model::{Monotonic, PodUid, pod};
-use kuberuntime::{AgentProbes, ApiReferences, NodeObject as NodeSource};
+use kuberuntime::{AgentProbes, ApiReferences, ApiStorage, NodeObject as NodeSource};
 use logging::Verbosity;
 use node_config::{ChangeDetection, Cluster as Settings, KubeletServer as ServerSettings, Rate};
 use node_reporter::{Lease, Reporter};
@@ -193,6 +194,11 @@ impl Cluster {
     /// Tokens of the pods' service accounts.
     pub(crate) fn tokens(&self) -> Tokens {
         self.tokens.clone()
+    }
+
+    /// What the pods' claims stand for.
+    pub(crate) fn storage(&self) -> ApiStorage {
+        ApiStorage { objects: Storage::new(self.client.clone()), node: self.seen.clone() }
     }
 
     /// What containers and images take from the API server's objects.

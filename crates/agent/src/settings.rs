@@ -164,6 +164,7 @@ pub(crate) fn volumes(settings: &Settings, resources: &NodeResources, clock: &Cl
     let clock = clock.clone();
     volumes::Settings {
         pods_dir: cri_config::paths::pods_dir(&settings.root_dir),
+        plugins_dir: settings.root_dir.join("plugins"),
         allocatable: allocatable(resources),
         now: Arc::new(move || clock.mono()),
     }

@@ -123,6 +123,7 @@ fn build(
                 spec,
                 container,
                 inputs.image_user,
+                &extras.supplemental_groups,
                 settings,
             )?),
         }),

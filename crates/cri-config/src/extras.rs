@@ -22,6 +22,8 @@ pub struct ContainerExtras {
     pub annotations: BTreeMap<String, String>,
     /// What it may run on.
     pub cpuset: Cpuset,
+    /// Groups of its processes, beside those of the spec.
+    pub supplemental_groups: Vec<i64>,
 }
 
 /// CPUs and memory nodes, as lists of the kernel: `0-3,6`. Empty: all that the pod may use.
@@ -38,12 +40,13 @@ impl ContainerExtras {
     /// `GenerateRunContainerOptions`). All mounts and devices stay, and of two at one path the later is the one to be
     /// seen; of variables, annotations and CPUs the later wins.
     pub fn append(&mut self, later: Self) {
-        let Self { mounts, devices, cdi_devices, envs, annotations, cpuset } = later;
+        let Self { mounts, devices, cdi_devices, envs, annotations, cpuset, supplemental_groups } = later;
         self.mounts.extend(mounts);
         self.devices.extend(devices);
         self.cdi_devices.extend(cdi_devices);
         self.envs.extend(envs);
         self.annotations.extend(annotations);
+        self.supplemental_groups.extend(supplemental_groups);
         for (known, later) in [(&mut self.cpuset.cpus, cpuset.cpus), (&mut self.cpuset.mems, cpuset.mems)] {
             if !later.is_empty() {
                 *known = later;

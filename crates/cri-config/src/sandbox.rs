@@ -19,9 +19,16 @@ use crate::{cgroup, dns, paths, resources, security};
 /// What to ask the runtime for: the sandbox of `pod`, its `attempt`th, counted from 0. The same message goes
 /// with each container that is created in it.
 ///
+/// `groups` are further ones of the pod's processes, which its volumes bring.
+///
 /// # Errors
 /// A field of the pod that no sandbox can be made of.
-pub fn sandbox_config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<PodSandboxConfig, ConfigError> {
+pub fn sandbox_config(
+    pod: &Pod,
+    attempt: u32,
+    groups: &[i64],
+    settings: &Settings,
+) -> Result<PodSandboxConfig, ConfigError> {
     let spec = pod.spec.as_ref().ok_or_else(|| FieldError::new("spec", "is missing").of_pod(pod))?;
     let (uid, key) = pod::identity(pod);
     let hostname = match pod::host_network(spec) {
@@ -38,7 +45,7 @@ pub fn sandbox_config(pod: &Pod, attempt: u32, settings: &Settings) -> Result<Po
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup::pod_cgroup(QosClass::of(pod), &uid, &settings.cgroups),
-            security_context: Some(security::of_sandbox(spec).map_err(|e| e.of_pod(pod))?),
+            security_context: Some(security::of_sandbox(spec, groups).map_err(|e| e.of_pod(pod))?),
             sysctls: sysctls(spec).map(|s| (sysctl::normalize(&s.name), s.value.clone())).collect(),
             // Only runtime classes bring one, and those need an API server.
             overhead: Some(LinuxContainerResources::default()),
@@ -107,7 +114,7 @@ mod tests {
     use crate::test_pods::pod;
 
     fn config(spec: &str) -> PodSandboxConfig {
-        sandbox_config(&pod(spec), 3, &Settings::default()).unwrap()
+        sandbox_config(&pod(spec), 3, &[], &Settings::default()).unwrap()
     }
 
     #[test]
@@ -128,7 +135,7 @@ mod tests {
     fn a_pod_cannot_take_the_labels_that_it_is_found_by() {
         let mut pod = pod("{}");
         pod.metadata.labels = Some([(labels::POD_UID.to_owned(), "another".to_owned())].into());
-        let got = sandbox_config(&pod, 0, &Settings::default()).unwrap();
+        let got = sandbox_config(&pod, 0, &[], &Settings::default()).unwrap();
         assert_eq!(got.labels[labels::POD_UID], "uid-1");
     }
 
@@ -164,7 +171,7 @@ mod tests {
     fn a_pod_without_spec_is_refused() {
         let mut pod = pod("{}");
         pod.spec = None;
-        let error = sandbox_config(&pod, 0, &Settings::default()).unwrap_err();
+        let error = sandbox_config(&pod, 0, &[], &Settings::default()).unwrap_err();
         assert_eq!(error.to_string(), "pod ns/web: spec: is missing");
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn check_run_as_non_root(
 }
 
 /// The security context of a sandbox. Its profile is the runtime's default whatever the pod says.
-pub(crate) fn of_sandbox(spec: &PodSpec) -> Result<LinuxSandboxSecurityContext, FieldError> {
+pub(crate) fn of_sandbox(spec: &PodSpec, more: &[i64]) -> Result<LinuxSandboxSecurityContext, FieldError> {
     let context = spec.security_context.as_ref();
     let privileged = |c: &Container| c.security_context.as_ref().and_then(|c| c.privileged) == Some(true);
     Ok(LinuxSandboxSecurityContext {
@@ -91,7 +91,7 @@ pub(crate) fn of_sandbox(spec: &PodSpec) -> Result<LinuxSandboxSecurityContext, 
         selinux_options: context.and_then(|c| c.se_linux_options.as_ref()).map(selinux),
         run_as_user: context.and_then(|c| c.run_as_user).map(|value| Int64Value { value }),
         run_as_group: context.and_then(|c| c.run_as_group).map(|value| Int64Value { value }),
-        supplemental_groups: groups(context),
+        supplemental_groups: groups(context, more),
         supplemental_groups_policy: groups_policy(context)?.into(),
         privileged: pod::containers(spec).any(|(_, c)| privileged(c)),
         seccomp: Some(profile(ProfileType::RuntimeDefault, String::new())),
@@ -105,6 +105,7 @@ pub(crate) fn of_container(
     spec: &PodSpec,
     container: &Container,
     image: &ImageUser,
+    more_groups: &[i64],
     settings: &Settings,
 ) -> Result<LinuxContainerSecurityContext, FieldError> {
     let (own, shared) = contexts(pod, container);
@@ -134,7 +135,7 @@ pub(crate) fn of_container(
         run_as_group: group.map(|value| Int64Value { value }),
         run_as_username: name,
         readonly_rootfs: own.and_then(|c| c.read_only_root_filesystem).unwrap_or(false),
-        supplemental_groups: groups(shared),
+        supplemental_groups: groups(shared, more_groups),
         supplemental_groups_policy: groups_policy(shared)?.into(),
         no_new_privs: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
         masked_paths: paths(&MASKED_PATHS),
@@ -171,9 +172,12 @@ fn namespaces(spec: &PodSpec) -> NamespaceOption {
     }
 }
 
-fn groups(context: Option<&PodSecurityContext>) -> Vec<i64> {
-    let Some(context) = context else { return Vec::new() };
-    context.fs_group.iter().chain(context.supplemental_groups.iter().flatten()).copied().collect()
+/// Those of the spec, and others.
+fn groups(context: Option<&PodSecurityContext>, more: &[i64]) -> Vec<i64> {
+    let own = context
+        .into_iter()
+        .flat_map(|context| context.fs_group.iter().chain(context.supplemental_groups.iter().flatten()));
+    own.chain(more).copied().collect()
 }
 
 fn groups_policy(context: Option<&PodSecurityContext>) -> Result<SupplementalGroupsPolicy, FieldError> {

@@ -166,7 +166,7 @@ fn sandboxes_and_containers_are_created_as_the_kubelet_does() {
     for recording in recordings() {
         let name = recording.name.as_str();
         let sandbox = |want: &Value| {
-            let got = sandbox_config(&recording.pod, attempt(want), &node()).unwrap();
+            let got = sandbox_config(&recording.pod, attempt(want), &[], &node()).unwrap();
             let mut out = Vec::new();
             differences(name, &comparable(want.clone()), &json.of(&got, "PodSandboxConfig"), &mut out);
             out

@@ -14,6 +14,7 @@ pub mod hash;
 mod ids;
 pub mod labels;
 mod moment;
+pub mod node_selector;
 pub mod objects;
 pub mod observed;
 pub mod pod;

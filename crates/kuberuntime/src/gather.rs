@@ -57,7 +57,12 @@ impl Gathered<'_> {
         Ok(CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
             config: Some(cri_config::container_config(inputs, node)?),
-            sandbox_config: Some(cri_config::sandbox_config(pod, sandbox.attempt, node)?),
+            sandbox_config: Some(cri_config::sandbox_config(
+                pod,
+                sandbox.attempt,
+                &self.extras.supplemental_groups,
+                node,
+            )?),
         })
     }
 }

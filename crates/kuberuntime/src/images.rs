@@ -51,7 +51,7 @@ impl ImageService for CriImages {
         pod: &Pod,
         credential: Option<&Credential>,
     ) -> Result<String, ServiceError> {
-        let sandbox_config = cri_config::sandbox_config(pod, 0, &self.config.load())
+        let sandbox_config = cri_config::sandbox_config(pod, 0, &[], &self.config.load())
             .map_err(|e| ServiceError(e.to_string()))?;
         // Runtimes choose by these annotations how to unpack; the kubelet sends the pod's with each pull.
         let annotations = pod.metadata.annotations.clone().unwrap_or_default();

@@ -22,6 +22,7 @@ mod stats;
 mod stop;
 pub mod streams;
 mod volume_content;
+mod volume_storage;
 mod volumes;
 
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub use probes::{AgentProbes, CriExec, ProbeFollower, ProbeNews, follow_probes, 
 pub use providers::{Extras, Provider, Providers, Variables};
 pub use references::{ApiReferences, LocalObjects, References};
 pub use volume_content::VolumeContent;
+pub use volume_storage::ApiStorage;
 pub use volumes::{VolumeMounts, follow_volumes};
 
 /// What the node is to its containers; its addresses may change.

@@ -60,6 +60,9 @@ impl CriRuntime {
             tokio::time::sleep(SWEEP).await;
             cgroups = self.sweep_cgroups(workers, &cgroups).await;
             dirs = self.sweep_dirs(workers, &dirs).await;
+            if let Err(error) = self.volumes.take_down_unused().await {
+                tracing::warn!("a volume of the node is left: {}", util::causes(&error));
+            }
         }
     }
 

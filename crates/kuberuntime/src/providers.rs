@@ -100,14 +100,14 @@ mod tests {
         let failed = Unmet::Failed(Rejection { reason: "R".into(), message: "m".into() });
         let unsupported = |message: &str| Unmet::Unsupported { message: message.to_owned() };
         let plain = r#"{"containers":[{"name":"c"}]}"#;
-        let volumes = r#"{"hostUsers":false,"volumes":[{"name":"v","nfs":{"server":"s","path":"/"}}],"containers":[{"name":"c"}]}"#;
-        let both = "spec.volumes[v].nfs: volumes of this kind are not supported yet; \
+        let odd = r#"{"hostUsers":false,"runtimeClassName":"gvisor","containers":[{"name":"c"}]}"#;
+        let both = "spec.runtimeClassName: runtime classes are not supported: they come from an API server; \
                     spec.hostUsers: user namespaces are not supported yet";
         for (spec, lacks, want) in [
             (plain, None, vec![]),
             (plain, Some(&failed), vec![failed.clone()]),
-            (volumes, None, vec![unsupported(both)]),
-            (volumes, Some(&failed), vec![unsupported(both), failed.clone()]),
+            (odd, None, vec![unsupported(both)]),
+            (odd, Some(&failed), vec![unsupported(both), failed.clone()]),
         ] {
             let all = providers([One("a", None, Ok(())), One("b", lacks.cloned(), Ok(()))]);
             assert_eq!(all.unmet(&pod(spec)), want, "{spec}");

@@ -35,7 +35,9 @@ impl CriRuntime {
         }
         let fail = |e: &dyn std::error::Error| failed(FailureReason::FailedCreatePodSandBox, e);
         self.read_resolver(pod).await.map_err(|e| fail(&*e))?;
-        let config = cri_config::sandbox_config(pod, attempt, &self.config.load()).map_err(|e| fail(&e))?;
+        let groups = self.volumes.supplemental_groups(pod);
+        let config = cri_config::sandbox_config(pod, attempt, &groups, &self.config.load());
+        let config = config.map_err(|e| fail(&e))?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.client.run_pod_sandbox(request).await.map_err(|e| fail(&e))?;
         Ok(())

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cri_client::v1::{ImageSpec, Mount, MountPropagation};
+use cri_client::v1::{Device, ImageSpec, Mount, MountPropagation};
 use cri_config::ContainerExtras;
-use kube_model::core::{Container, Pod, Volume};
+use kube_model::core::{Container, Pod, Volume, VolumeDevice};
 use kube_model::view::EventType;
 use kube_model::{PodUid, pod};
 use pod_lifecycle::{FailureReason, Unmet};
 use pod_workers::{NodeState, Probes, Workers};
 use tokio::sync::{mpsc, watch};
-use volume_plan::container_mounts::{Attributes, ContainerMount, Propagation, container_mounts};
+use volume_plan::container_mounts::{ContainerMount, Propagation, container_mounts};
 use volume_plan::spec::Kind;
 use volumes::{Lacking, News, PartError, Volumes};
 
@@ -40,14 +40,17 @@ impl Provider for VolumeMounts {
             let config_error =
                 |e: &dyn std::error::Error| failed(FailureReason::CreateContainerConfigError, e);
             let recursive = self.node.borrow().facts.recursive_read_only_mounts;
-            let attributes = |name: &str| volume(pod, name).map(Kind::of).and_then(Attributes::of);
+            let uid = pod::identity(pod).0;
+            let attributes = |name: &str| self.volumes.attributes(&uid, volume(pod, name)?);
             let variable = |name: &str| variables.get(name).map(|value| String::from_utf8_lossy(value));
             let wanted = container_mounts(container, attributes, variable, recursive);
             let mut mounts = Vec::new();
             for mount in wanted.map_err(|e| config_error(&e))? {
                 mounts.push(self.resolve(pod, container, mount).await.map_err(|e| config_error(&e))?);
             }
-            Ok(ContainerExtras { mounts, ..ContainerExtras::default() })
+            let devices = devices(&self.volumes, pod, container).map_err(|e| config_error(&e))?;
+            let supplemental_groups = self.volumes.supplemental_groups(pod);
+            Ok(ContainerExtras { mounts, devices, supplemental_groups, ..ContainerExtras::default() })
         })
     }
 }
@@ -92,11 +95,35 @@ impl VolumeMounts {
     }
 }
 
+/// The devices of a container (upstream `pkg/kubelet/kubelet_pods.go` `makeBlockVolumes`).
+fn devices(volumes: &Volumes, pod: &Pod, container: &Container) -> Result<Vec<Device>, MountError> {
+    let uid = pod::identity(pod).0;
+    let of = |device: &VolumeDevice| {
+        let (name, path) = (&device.name, &device.device_path);
+        if !path.starts_with('/') {
+            return Err(MountError::DevicePath(path.clone()));
+        }
+        let found = volume(pod, name).and_then(|volume| volumes.device(&uid, volume));
+        let no_device = || MountError::NoDevice { volume: name.clone(), container: container.name.clone() };
+        let ::volumes::Device { host_path, read_only } = found.ok_or_else(no_device)?;
+        Ok(Device {
+            container_path: path.clone(),
+            host_path: host_path.to_string_lossy().into_owned(),
+            permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+        })
+    };
+    container.volume_devices.iter().flatten().map(of).collect()
+}
+
 /// Why a container cannot have a volume.
 #[derive(Debug, thiserror::Error)]
 enum MountError {
     #[error("volume {0:?} is of a kind that is not mounted")]
     NoVolume(String),
+    #[error("error DevicePath `{0}` must be an absolute path")]
+    DevicePath(String),
+    #[error("cannot find volume {volume:?} to pass into container {container:?}")]
+    NoDevice { volume: String, container: String },
     #[error(transparent)]
     Part(#[from] PartError),
 }
@@ -123,6 +150,7 @@ pub async fn follow_volumes<P: Probes>(mut news: mpsc::Receiver<News>, workers: 
                 // What it waits for says why.
                 workers.wake(&uid);
             }
+            News::Event(uid, kind, reason, message) => workers.event(&uid, None, kind, reason, message),
         }
     }
 }

@@ -2,10 +2,14 @@
 //! `SafeFormatAndMount`); and loop devices, which hold a disk that a pod has as a device.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::helper::{self, Error, Finished, in_words, run};
+
+/// All block devices.
+const BLOCK_DEVICES: &str = "/sys/block";
 
 /// A disk to be mounted.
 #[derive(Debug, Clone, Copy)]
@@ -117,33 +121,47 @@ fn repair(device: &Path, deadline: Duration) -> Result<(), Error> {
     }
 }
 
-/// The loop device on `backing`, a device or file; one is made if there is none. It holds what is behind it, even when
-/// its path is gone.
+/// The loop device on what is at `backing`, a device or file; one is made if there is none. It holds what is behind it,
+/// even when its path is gone. Another path to the same has another one.
 ///
 /// # Errors
-/// If `losetup` fails.
+/// If `losetup` fails, or the devices cannot be looked at.
 pub fn attach_loop(backing: &Path, deadline: Duration) -> Result<PathBuf, Error> {
-    if let Some(device) = loop_of(backing, deadline)? {
+    if let Some(device) = loop_of(backing)? {
         return Ok(device);
     }
-    let arguments = ["--nooverlap", "--show", "-f"].map(OsStr::new);
+    let arguments = ["--show", "-f"].map(OsStr::new);
     let arguments: Vec<_> = arguments.into_iter().chain([backing.as_os_str()]).collect();
     Ok(PathBuf::from(losetup(&arguments, deadline)?.trim()))
 }
 
-/// The loop device on `backing`, if there is one.
+/// The loop device that was made of `backing`, if there is one. It goes by the path: `losetup` itself takes all paths to
+/// one file for the same.
 ///
 /// # Errors
-/// If `losetup` fails.
-pub fn loop_of(backing: &Path, deadline: Duration) -> Result<Option<PathBuf>, Error> {
-    let output = losetup(&[OsStr::new("-j"), backing.as_os_str()], deadline)?;
-    Ok(loop_from(&output))
+/// If the devices cannot be looked at.
+pub fn loop_of(backing: &Path) -> Result<Option<PathBuf>, Error> {
+    let failed = |error| Error::NotRun { program: "the look at loop devices".to_owned(), source: error };
+    let (above, name) = (backing.parent().unwrap_or(backing), backing.file_name().unwrap_or_default());
+    let real = match std::fs::canonicalize(above) {
+        Ok(above) => above.join(name),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    for device in std::fs::read_dir(BLOCK_DEVICES).map_err(failed)?.flatten() {
+        // Others, and those that are free, have no such file.
+        let Ok(found) = std::fs::read(device.path().join("loop/backing_file")) else { continue };
+        if backing_file(&found) == real.as_os_str() {
+            return Ok(Some(Path::new("/dev").join(device.file_name())));
+        }
+    }
+    Ok(None)
 }
 
-/// `/dev/loop3: [0036]:8 (/path)`
-fn loop_from(output: &str) -> Option<PathBuf> {
-    let (device, _) = output.lines().next()?.split_once(':')?;
-    Some(PathBuf::from(device))
+/// What sysfs says is behind a loop device: `/path` or, if that is gone, `/path (deleted)`.
+fn backing_file(line: &[u8]) -> &OsStr {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    OsStr::from_bytes(line.strip_suffix(b" (deleted)").unwrap_or(line))
 }
 
 /// Frees a loop device; one that nothing is behind is free already.
@@ -186,8 +204,7 @@ mod tests {
         ] {
             assert_eq!(format_from(output), want);
         }
-        assert_eq!(loop_from("/dev/loop3: [0036]:8 (/a b)\n"), Some("/dev/loop3".into()));
-        assert_eq!(loop_from(""), None);
+        assert_eq!([backing_file(b"/a b\n"), backing_file(b"/a b (deleted)\n")], ["/a b"; 2]);
     }
 
     /// Frees the device at the end of a test, however that ends.
@@ -236,7 +253,7 @@ mod tests {
 
             detach_loop(device, LONG).unwrap();
             detach_loop(device, LONG).unwrap();
-            assert_eq!(loop_of(&image, LONG).unwrap(), None);
+            assert_eq!(loop_of(&image).unwrap(), None);
         });
     }
 }

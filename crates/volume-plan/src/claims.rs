@@ -6,6 +6,8 @@
 use kube_model::core::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube_model::pod;
 
+use crate::spec::Kind;
+
 /// Keeps a claim that is being deleted for the pods that use it.
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
@@ -25,11 +27,11 @@ pub struct Claim {
 
 /// The claim of a volume, if it has one.
 pub fn of_volume(pod: &Pod, volume: &Volume) -> Option<Claim> {
-    if let Some(claim) = &volume.persistent_volume_claim {
+    let Kind::Claim(named) = Kind::of(volume) else { return None };
+    if let Some(claim) = named {
         let read_only = claim.read_only.unwrap_or(false);
         return Some(Claim { name: claim.claim_name.clone(), read_only, ephemeral: false });
     }
-    volume.ephemeral.as_ref()?;
     let name = format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
     Some(Claim { name, read_only: false, ephemeral: true })
 }

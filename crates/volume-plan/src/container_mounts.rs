@@ -63,14 +63,21 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Those of a volume of this kind; `None` if the agent does not mount it.
+    /// Those of a volume of this kind; `None` if the agent does not mount it, and of a claim, where those of the persistent
+    /// volume count.
     pub fn of(kind: Kind<'_>) -> Option<Self> {
         match kind {
             Kind::EmptyDir(_) => Some(Self { read_only: false, selinux_relabel: true }),
             Kind::HostPath(_) => Some(Self { read_only: false, selinux_relabel: false }),
             Kind::Image(_) => Some(Self { read_only: true, selinux_relabel: false }),
             Kind::Content(_) => Some(Self { read_only: true, selinux_relabel: true }),
-            Kind::Other(_) => None,
+            Kind::Nfs(source) => {
+                Some(Self { read_only: source.read_only.unwrap_or(false), selinux_relabel: false })
+            }
+            Kind::Csi(source) => {
+                Some(Self { read_only: source.read_only.unwrap_or(false), selinux_relabel: true })
+            }
+            Kind::Claim(_) | Kind::Never(_) => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 pub mod claims;
 pub mod container_mounts;
 pub mod empty_dir;
+pub mod never;
 pub mod payload;
+pub mod persistent;
 pub mod plan;
 pub mod spec;

@@ -10,8 +10,11 @@ use kube_model::core::{PodSpec, VolumeDevice, VolumeMount};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::pod;
 
-/// The pause after the first failure, and the longest: each is twice the one before.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
+/// The pause after the first failure: each is twice the one before.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The longest pause, where there is no reason for a shorter one.
+pub const LONGEST: Duration = Duration::from_secs(122);
 
 /// From then on an operation may be one that never ends (upstream `podAttachAndMountTimeout`).
 const LATE: Duration = Duration::from_secs(123);
@@ -186,8 +189,9 @@ impl State {
         *self = Self::Mounted { since, content };
     }
 
-    /// The operation that is under way has failed. `usable`: the volume is there nevertheless, as it was before.
-    pub fn failed(&mut self, message: String, usable: bool, now: Monotonic) {
+    /// The operation that is under way has failed. `usable`: the volume is there nevertheless, as it was before. The pause
+    /// before the next attempt is no longer than `longest`.
+    pub fn failed(&mut self, message: String, usable: bool, longest: Duration, now: Monotonic) {
         let Some((operation, _)) = self.operation() else { return };
         let before = self.failure();
         let attempts = before.map_or(0, |f| f.attempts).saturating_add(1);
@@ -197,7 +201,7 @@ impl State {
             | Self::Mounted { content: Freshness::Refreshing { changed, .. }, .. } => *changed,
             Self::Missing { .. } | Self::Mounted { .. } => false,
         };
-        let pause = util::doubled(RETRY.0, attempts, RETRY.1);
+        let pause = util::doubled(RETRY, attempts, longest);
         let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
         // What has changed meanwhile may be what was missing.
         let until = if changed { now } else { now + pause };

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+use volume_plan::plan;
 
 /// Why a volume could not be made what it is to be, in upstream's words where it has some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +21,72 @@ impl SetUpError {
     /// The pod ends meanwhile.
     pub(crate) fn ending() -> Self {
         Self("the volumes of the pod are being taken down".to_owned())
+    }
+}
+
+/// What was being done for a volume, as the event about its failure has it (upstream
+/// `pkg/volume/util/operationexecutor/operation_generator.go`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Finding out what it is.
+    Process,
+    /// Whether this node can have it.
+    NodeAffinity,
+    /// The same, as a device.
+    MapNodeAffinity,
+    /// Looking at what the volume says.
+    NewMounter,
+    /// Mounting it once for the node.
+    MountDevice,
+    /// Mounting it for the pod.
+    SetUp,
+    /// Whether the pod may have it as a device.
+    SetUpDevice,
+    /// Making it a device of the pod's.
+    MapDevice,
+}
+
+/// A claim that is not there, or not bound, is asked for again after this time at most: nothing tells that it came. (The
+/// kubelet asks every 12 s or so.)
+const CLAIM: Duration = Duration::from_secs(8);
+
+impl Step {
+    /// The longest pause before the next attempt.
+    pub(crate) fn patience(self) -> Duration {
+        if self == Self::Process { CLAIM } else { plan::LONGEST }
+    }
+
+    /// What the event says, for a volume of this name; `unmounted` are all of the pod's that are not there.
+    pub(crate) fn in_words(self, volume: &str, unmounted: &str, why: &SetUpError) -> String {
+        let operation = match self {
+            Self::Process => {
+                return format!(
+                    "Unable to attach or mount volumes: unmounted volumes=[{unmounted}], unattached volumes=[], failed \
+                     to process volumes=[{volume}]: {why}"
+                );
+            }
+            Self::NodeAffinity => "MountVolume.NodeAffinity check failed",
+            Self::MapNodeAffinity => "MapVolume.NodeAffinity check failed",
+            Self::NewMounter => "MountVolume.NewMounter initialization failed",
+            Self::MountDevice => "MountVolume.MountDevice failed",
+            Self::SetUp => "MountVolume.SetUp failed",
+            Self::SetUpDevice => "MapVolume.SetUpDevice failed",
+            Self::MapDevice => "MapVolume.MapBlockVolume failed",
+        };
+        format!("{operation} for volume {volume:?} : {why}")
+    }
+}
+
+/// What failed, and at which step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) step: Step,
+    pub(crate) error: SetUpError,
+}
+
+impl From<SetUpError> for Failed {
+    fn from(error: SetUpError) -> Self {
+        Self { step: Step::SetUp, error }
     }
 }
 
@@ -50,6 +119,9 @@ pub enum TearDownError {
         /// What the system said.
         source: io::Error,
     },
+    /// A program of the system failed.
+    #[error("the volumes of the pod are left")]
+    Program(#[source] volume_fs::helper::Error),
     /// A volume of a kind that this agent did not make and cannot take down.
     #[error("{0} is of a plugin that this agent does not have; it is left as it is")]
     Foreign(String),

@@ -24,7 +24,7 @@ use volume_plan::spec;
 use crate::blocking::{self, On};
 use crate::content::{ContentError, Token};
 use crate::empty_dir::{fs_group, make_folder, mark_ready};
-use crate::error::SetUpError;
+use crate::error::{SetUpError, Step};
 use crate::manager::{Inner, find};
 use crate::set_up::{Done, Job, exists, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
@@ -43,7 +43,7 @@ pub(crate) async fn set_up(job: &Job, content: payload::Content<'_>, dirs: PodDi
     let until = good.map(|token| moment(inner, token.refresh_at)).min();
     let hold = match job.hold().await {
         Ok(hold) => hold,
-        Err(error) => return Done::Failed { error, usable: false },
+        Err(error) => return Err(error).into(),
     };
     let (inner, pod, name) = (Arc::clone(inner), Arc::clone(&job.pod), job.name.clone());
     let work = move || {
@@ -53,8 +53,8 @@ pub(crate) async fn set_up(job: &Job, content: payload::Content<'_>, dirs: PodDi
     };
     match blocking::run(On::OwnDisk, work).await {
         Ok(Ok(())) => Done::Current { until },
-        Ok(Err((error, usable))) => Done::Failed { error, usable },
-        Err(cut_off) => Done::Failed { error: SetUpError(cut_off), usable: false },
+        Ok(Err((error, usable))) => Done::Failed { step: Step::SetUp, error, usable },
+        Err(cut_off) => Err(SetUpError(cut_off)).into(),
     }
 }
 

@@ -15,6 +15,7 @@ use futures::FutureExt as _;
 use kube_model::core::{Pod, PodSpec, Volume};
 use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::objects::Key;
+use kube_model::view::EventType;
 use kube_model::{Monotonic, PodUid, pod};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +23,13 @@ use volume_plan::payload;
 use volume_plan::plan::{self, Next, Operation, State};
 use volume_plan::spec::Kind;
 
+use crate::claimed::Claimed;
 use crate::content::Content;
-use crate::error::SetUpError;
+use crate::error::{SetUpError, Step};
 use crate::set_up::{Done, Job};
 use crate::settings::{PodDirs, Settings};
+use crate::shared::Shared;
+use crate::storage::Storage;
 
 /// News that wait for their reader. One who is late holds up operations that have ended, not those under way.
 const NEWS: usize = 64;
@@ -42,6 +46,8 @@ pub struct Volumes {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) content: Arc<dyn Content>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) shared: Shared,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
     generations: AtomicU64,
     news: mpsc::Sender<News>,
@@ -82,6 +88,8 @@ struct One {
     state: State,
     /// That its operation takes long has been told.
     told_late: bool,
+    /// What its claim stands for, as it was when the volume was last set up.
+    claimed: Option<Arc<Claimed>>,
 }
 
 /// Something that others are to know.
@@ -91,6 +99,8 @@ pub enum News {
     Wake(PodUid),
     /// An operation failed: a warning `FailedMount` of the pod, in upstream's words.
     FailedMount(PodUid, String),
+    /// Another event of the pod: its reason and what it says.
+    Event(PodUid, EventType, &'static str, String),
 }
 
 /// What a pod waits for before its containers may start.
@@ -117,11 +127,17 @@ pub struct Shown {
 
 impl Volumes {
     /// Manages no volume yet. The other one is what is to be told.
-    pub fn new(settings: Settings, content: Arc<dyn Content>) -> (Self, mpsc::Receiver<News>) {
+    pub fn new(
+        settings: Settings,
+        content: Arc<dyn Content>,
+        storage: Arc<dyn Storage>,
+    ) -> (Self, mpsc::Receiver<News>) {
         let (news, told) = mpsc::channel(NEWS);
         let inner = Inner {
             settings,
             content,
+            storage,
+            shared: Shared::default(),
             pods: Mutex::default(),
             generations: AtomicU64::new(0),
             news,
@@ -217,6 +233,7 @@ impl Volumes {
         match kind {
             // As it is given: what it leads to, the runtime finds.
             Kind::HostPath(source) => Some(PathBuf::from(&source.path)),
+            Kind::Claim(_) => self.inner.claimed(uid, &volume.name)?.host_path(&self.dirs(uid)),
             _ => Some(self.dirs(uid).volume(kind.plugin_dir()?, &volume.name)),
         }
     }
@@ -268,20 +285,24 @@ impl Volumes {
         // All that it shares with others is whole at each moment.
         let done = AssertUnwindSafe(job.set_up()).catch_unwind().await.unwrap_or_else(panicked);
         let now = self.now();
-        let (mut wake, mut message) = (false, None);
+        let (mut wake, mut message) = (false, None::<String>);
         {
             let mut pods = self.inner.pods();
-            let entry = pods.get_mut(uid).filter(|entry| entry.generation == job.generation);
-            if let Some(one) = entry.and_then(|entry| entry.volumes.iter_mut().find(|v| v.name == *name)) {
+            let mut entry = pods.get_mut(uid).filter(|entry| entry.generation == job.generation);
+            let mut failed = None;
+            if let Some(one) = entry.as_mut().and_then(|e| e.volumes.iter_mut().find(|v| v.name == *name)) {
                 let before = one.state.is_mounted();
                 match done {
                     Done::Current { until } => one.state.succeeded(until, now),
-                    Done::Failed { error, usable } => {
-                        message = Some(format!("MountVolume.SetUp failed for volume {name:?} : {error}"));
-                        one.state.failed(error.0, usable, now);
+                    Done::Failed { step, error, usable } => {
+                        failed = Some((step, one.event_name(step), error.clone()));
+                        one.state.failed(error.0, usable, step.patience(), now);
                     }
                 }
                 wake = !before;
+            }
+            if let (Some((step, volume, error)), Some(entry)) = (failed, entry) {
+                message = Some(step.in_words(&volume, &entry.unmounted(), &error));
             }
         }
         tracing::debug!(%uid, volume = name, ?operation, failed = message.is_some(), "Volume operation ended");
@@ -292,6 +313,23 @@ impl Volumes {
         }
         if wake {
             let _ = self.inner.news.send(News::Wake(job.uid)).await;
+        }
+    }
+
+    /// Whoever waits for a volume of the node that another pod had, tries again.
+    pub(crate) fn free(&self, name: &str) {
+        let now = self.now();
+        for (uid, entry) in self.inner.pods().iter_mut() {
+            let mut any = false;
+            for one in entry.volumes.iter_mut().filter(|one| !one.state.is_mounted()) {
+                if one.claimed.as_ref().is_some_and(|claimed| claimed.unique_name() == name) {
+                    one.state.changed(now);
+                    any = true;
+                }
+            }
+            if any {
+                self.advance(uid, entry, now);
+            }
         }
     }
 
@@ -308,6 +346,36 @@ impl Inner {
     pub(crate) fn pods(&self) -> MutexGuard<'_, BTreeMap<PodUid, Entry>> {
         // Each holder leaves whole states behind.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the claim of a pod's volume stands for, if it was found.
+    pub(crate) fn claimed(&self, uid: &PodUid, volume: &str) -> Option<Arc<Claimed>> {
+        self.pods().get(uid)?.volumes.iter().find(|one| one.name == volume)?.claimed.clone()
+    }
+
+    /// What the claims of a pod stand for, in the order of its volumes.
+    pub(crate) fn all_claimed(&self, uid: &PodUid) -> Vec<Arc<Claimed>> {
+        let pods = self.pods();
+        pods.get(uid)
+            .into_iter()
+            .flat_map(|entry| &entry.volumes)
+            .filter_map(|one| one.claimed.clone())
+            .collect()
+    }
+
+    /// Somebody tells something of a pod. Nobody listens only when the agent is going down.
+    pub(crate) async fn tell(&self, news: News) {
+        let _ = self.news.send(news).await;
+    }
+}
+
+impl One {
+    /// What an event calls it.
+    fn event_name(&self, step: Step) -> String {
+        match &self.claimed {
+            Some(claimed) if step != Step::Process => claimed.name().to_owned(),
+            _ => self.name.clone(),
+        }
     }
 }
 
@@ -335,6 +403,21 @@ impl Entry {
         }
     }
 
+    /// What the claim of a volume stands for has been found.
+    pub(crate) fn found(&mut self, volume: &str, claimed: &Arc<Claimed>) {
+        if let Some(one) = self.volumes.iter_mut().find(|one| one.name == volume) {
+            one.claimed = Some(Arc::clone(claimed));
+        }
+    }
+
+    /// The volumes that are not there, as events have them.
+    fn unmounted(&self) -> String {
+        let missing = self.volumes.iter().filter(|one| !one.state.is_mounted());
+        let mut names: Vec<_> = missing.map(|one| one.name.as_str()).collect();
+        names.sort_unstable();
+        names.join(" ")
+    }
+
     fn shown(&self) -> Vec<Shown> {
         let shown = |one: &One| Shown {
             name: one.name.clone(),
@@ -347,11 +430,9 @@ impl Entry {
     fn add_used(&mut self, spec: &PodSpec) {
         let used = plan::used(spec);
         for volume in spec.volumes.iter().flatten().filter(|volume| used.contains(volume.name.as_str())) {
-            // A kind that is not built holds up the pod as a whole, and trying does not change that.
-            let is_built = !matches!(Kind::of(volume), Kind::Other(_));
-            if is_built && !self.volumes.iter().any(|one| one.name == volume.name) {
+            if !self.volumes.iter().any(|one| one.name == volume.name) {
                 let (name, state) = (volume.name.clone(), State::default());
-                self.volumes.push(One { name, state, told_late: false });
+                self.volumes.push(One { name, state, told_late: false, claimed: None });
             }
         }
     }

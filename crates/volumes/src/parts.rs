@@ -41,8 +41,14 @@ impl Volumes {
         let Some(whole) = self.host_path(uid, volume) else {
             return Err(PartError(format!("volume {name:?} is of a kind that is not mounted")));
         };
-        let place = self.dirs(uid).subpaths().join(&name).join(container).join(index.to_string());
-        let on = if matches!(Kind::of(volume), Kind::HostPath(_)) { On::Elsewhere } else { On::OwnDisk };
+        // As its folder: a claim's after the persistent volume.
+        let claimed = self.inner.claimed(uid, &name);
+        let dir = claimed.as_ref().map_or(name.as_str(), |claimed| claimed.name());
+        let place = self.dirs(uid).subpaths().join(dir).join(container).join(index.to_string());
+        let on = match Kind::of(volume) {
+            Kind::EmptyDir(_) | Kind::Content(_) => On::OwnDisk,
+            _ => On::Elsewhere,
+        };
         let what = format!("volumeMounts[{index}] of container {container:?}");
         let generation = self.inner.pods().get(uid).map(|entry| entry.generation);
         let ending = || PartError(SetUpError::ending().to_string());

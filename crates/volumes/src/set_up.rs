@@ -7,16 +7,18 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use kube_model::core::Pod;
+use kube_model::core::{HostPathVolumeSource, Pod};
 use kube_model::{Monotonic, PodUid};
 use volume_plan::spec::Kind;
 
 use crate::blocking::{self, On};
-use crate::error::{SetUpError, go_words};
+use crate::claimed::Claimed;
+use crate::error::{Failed, SetUpError, Step, go_words};
 use crate::hold::Hold;
 use crate::manager::{Inner, find};
+use crate::nfs::{self, Nfs};
 use crate::settings::PodDirs;
-use crate::{empty_dir, files, host_path};
+use crate::{empty_dir, files, host_path, plugins};
 
 /// What came of it.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Done {
     Current { until: Option<Monotonic> },
     /// It is not.
     Failed {
+        /// At what.
+        step: Step,
         error: SetUpError,
         /// It is there nevertheless, with its last content.
         usable: bool,
@@ -35,7 +39,22 @@ impl From<Result<(), SetUpError>> for Done {
     fn from(result: Result<(), SetUpError>) -> Self {
         match result {
             Ok(()) => Self::Current { until: None },
-            Err(error) => Self::Failed { error, usable: false },
+            Err(error) => Failed::from(error).into(),
+        }
+    }
+}
+
+impl From<Failed> for Done {
+    fn from(Failed { step, error }: Failed) -> Self {
+        Self::Failed { step, error, usable: false }
+    }
+}
+
+impl From<Result<(), Failed>> for Done {
+    fn from(result: Result<(), Failed>) -> Self {
+        match result {
+            Ok(()) => Self::Current { until: None },
+            Err(failed) => failed.into(),
         }
     }
 }
@@ -63,22 +82,42 @@ impl Job {
                 let memory = self.inner.settings.allocatable.memory;
                 self.on_own_disk(move || empty_dir::set_up(&dirs, &pod, &name, memory)).await.into()
             }
-            Kind::HostPath(source) => {
-                if let Err(error) = self.on_own_disk(move || make_pod_dirs(&dirs)).await {
-                    return Err(error).into();
-                }
-                if !host_path::is_looked_at(source) {
-                    return host_path::set_up(source).into();
-                }
-                let source = source.clone();
-                flatten(blocking::run(On::Elsewhere, move || host_path::set_up(&source)).await).into()
-            }
+            Kind::HostPath(source) => self.host_path(source, dirs).await.into(),
             Kind::Content(content) => files::set_up(self, content, dirs).await,
             // The runtime mounts the image, which is fetched for each container that has it.
             Kind::Image(_) => self.on_own_disk(move || make_pod_dirs(&dirs)).await.into(),
-            Kind::Other(field) => {
-                Err(SetUpError(format!("volumes of the kind {field} are not supported yet"))).into()
+            Kind::Claim(_) => plugins::set_up_claimed(self, volume, dirs).await.into(),
+            Kind::Nfs(source) => {
+                let nfs = Nfs::new(source, &self.name, source.read_only.unwrap_or(false), Vec::new());
+                nfs::set_up(self, dirs, nfs).await.into()
             }
+            Kind::Csi(source) => Err(SetUpError(plugins::no_driver(&source.driver))).into(),
+            Kind::Never(never) => {
+                let error = SetUpError(plugins::no_plugin(&self.name, &never.to_string()));
+                Failed { step: Step::Process, error }.into()
+            }
+        }
+    }
+
+    /// A path of the node, of a pod that names it itself or has it by a claim.
+    pub(crate) async fn host_path(
+        &self,
+        source: &HostPathVolumeSource,
+        dirs: PodDirs,
+    ) -> Result<(), SetUpError> {
+        self.on_own_disk(move || make_pod_dirs(&dirs)).await?;
+        if !host_path::is_looked_at(source) {
+            return host_path::set_up(source);
+        }
+        let source = source.clone();
+        flatten(blocking::run(On::Elsewhere, move || host_path::set_up(&source)).await)
+    }
+
+    /// What the volume's claim stands for has been found.
+    pub(crate) fn found(&self, claimed: &Arc<Claimed>) {
+        let mut pods = self.inner.pods();
+        if let Some(entry) = pods.get_mut(&self.uid).filter(|entry| entry.generation == self.generation) {
+            entry.found(&self.name, claimed);
         }
     }
 

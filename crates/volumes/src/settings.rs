@@ -12,6 +12,8 @@ use kube_model::{Monotonic, PodUid};
 pub struct Settings {
     /// Where the folders of all pods stand: `<root>/pods`.
     pub pods_dir: PathBuf,
+    /// Where volumes of the node stand that several pods may use: `<root>/plugins`.
+    pub plugins_dir: PathBuf,
     /// What the node has for pods: the most that a volume in memory may hold, and what files tell of it.
     pub allocatable: Allocatable,
     /// The timeline of all moments here.
@@ -56,6 +58,16 @@ impl PodDirs {
     /// `<pod>/plugins/kubernetes.io~empty-dir/NAME`: where `ready` says that a volume has been made.
     pub(crate) fn empty_dir_mark(&self, name: &str) -> PathBuf {
         self.plugins().join("kubernetes.io~empty-dir").join(name)
+    }
+
+    /// `<pod>/volumeDevices`
+    pub(crate) fn devices(&self) -> PathBuf {
+        self.0.join("volumeDevices")
+    }
+
+    /// `<pod>/volumeDevices/PLUGIN/NAME`
+    pub(crate) fn device(&self, plugin: &str, name: &str) -> PathBuf {
+        self.devices().join(plugin).join(name)
     }
 
     /// `<pod>/volume-subpaths`

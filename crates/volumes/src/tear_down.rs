@@ -18,6 +18,7 @@ use crate::error::TearDownError;
 use crate::hold::{End, Whose};
 use crate::manager::Volumes;
 use crate::settings::PodDirs;
+use crate::{plugins, shared};
 
 /// The kinds whose mounts are a file system of their own, which goes with the volume.
 const IN_MEMORY: [&str; 4] = [
@@ -82,17 +83,118 @@ impl Volumes {
             return Err(TearDownError::Held(held.join(", ")));
         };
         let Some(taking_down) = taking_down else { return Ok(None) };
-        let dirs = self.dirs(uid);
-        let work = move || {
+        let (this, uid, dirs) = (self.clone(), uid.clone(), self.dirs(uid));
+        let begin = move || -> Result<_, TearDownError> {
             if !is_gone() {
-                return Ok(None);
+                return Ok(Begun::NotGone);
             }
-            take_down(&dirs)?;
-            let then = then();
-            taking_down.done();
-            Ok(Some(then))
+            let elsewhere = Elsewhere::find(&dirs)?;
+            if elsewhere.is_empty() && this.inner.shared.of(&uid).is_empty() {
+                take_down(&dirs)?;
+                let then = then();
+                taking_down.done();
+                return Ok(Begun::Done(then));
+            }
+            // What is mounted elsewhere is in use as long as a part of it is.
+            subpaths(&dirs.subpaths())?;
+            // It goes on whoever waits for it.
+            let rest = async move {
+                this.take_down_elsewhere(&uid, elsewhere).await?;
+                let work = move || {
+                    take_down(&dirs)?;
+                    let then = then();
+                    taking_down.done();
+                    Ok(then)
+                };
+                blocking::run(On::OwnDisk, work).await.map_err(TearDownError::CutOff)?
+            };
+            Ok(Begun::Elsewhere(rest))
         };
-        blocking::run(On::OwnDisk, work).await.map_err(TearDownError::CutOff)?
+        match blocking::run(On::OwnDisk, begin).await.map_err(TearDownError::CutOff)?? {
+            Begun::NotGone => Ok(None),
+            Begun::Done(then) => Ok(Some(then)),
+            Begun::Elsewhere(rest) => {
+                let rest = tokio::spawn(rest).await;
+                rest.map_err(|error| TearDownError::CutOff(error.to_string()))?.map(Some)
+            }
+        }
+    }
+
+    /// Takes down what plugins have mounted, and the volumes of the node that nobody else uses.
+    async fn take_down_elsewhere(&self, uid: &PodUid, found: Elsewhere) -> Result<(), TearDownError> {
+        let inner = &self.inner;
+        let mut shared = inner.shared.of(uid);
+        let mut first = None;
+        for (plugin, volume) in found.volumes {
+            match plugins::tear_down(&plugin, &volume).await {
+                Ok(name) => shared.extend(name),
+                // One that stays does not keep the others.
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        for (plugin, device) in found.devices {
+            match plugins::unmap(inner, uid, &plugin, &device).await {
+                Ok(name) => shared.extend(name),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        if let Some(error) = first {
+            return Err(error);
+        }
+        for name in shared {
+            shared::leave(inner, uid, &name).await?;
+            self.free(&name);
+        }
+        Ok(())
+    }
+
+    /// Takes down volumes of the node that no pod uses: an earlier run was killed after the pod had gone.
+    ///
+    /// # Errors
+    /// What is left. It is to be tried again later.
+    pub async fn take_down_unused(&self) -> Result<(), TearDownError> {
+        let settings = self.inner.settings.clone();
+        let found = blocking::run(On::OwnDisk, move || plugins::found(&settings)).await;
+        let mut first = None;
+        for name in found.map_err(TearDownError::CutOff)? {
+            first = first.or(shared::take_down_unused(&self.inner, &name).await.err());
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// What came of the beginning.
+enum Begun<T, R> {
+    NotGone,
+    Done(T),
+    /// There is more that does not lie on the agent's own disk.
+    Elsewhere(R),
+}
+
+/// What plugins take down of a pod: the plugin and the path of each.
+struct Elsewhere {
+    volumes: Vec<(String, PathBuf)>,
+    devices: Vec<(String, PathBuf)>,
+}
+
+impl Elsewhere {
+    fn find(dirs: &PodDirs) -> Result<Self, TearDownError> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let below = |dir: &Path| {
+            let plugins = entries(dir)?.into_iter();
+            let all = plugins.map(|plugin| {
+                let volumes = entries(&plugin)?.into_iter();
+                Ok(volumes.map(|volume| (name(&plugin), volume)).collect::<Vec<_>>())
+            });
+            Ok::<_, TearDownError>(all.collect::<Result<Vec<_>, TearDownError>>()?.concat())
+        };
+        let mut volumes = below(&dirs.volumes())?;
+        volumes.retain(|(plugin, _)| plugins::takes_down(plugin));
+        Ok(Self { volumes, devices: below(&dirs.devices())? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.devices.is_empty()
     }
 }
 

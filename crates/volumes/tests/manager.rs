@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use volume_plan::container_mounts::SubPath;
 use volume_plan::payload;
-use volumes::{Content, ContentError, News, Settings, TearDownError, Token, Volumes};
+use volumes::{Content, ContentError, News, NoStorage, Settings, TearDownError, Token, Volumes};
 
 /// No step takes that long.
 const SOON: Duration = Duration::from_secs(30);
@@ -80,10 +80,11 @@ impl World {
         let start = Instant::now();
         let settings = Settings {
             pods_dir: dir.path().join("pods"),
+            plugins_dir: dir.path().join("plugins"),
             allocatable: Default::default(),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };
-        let (volumes, news) = Volumes::new(settings, Arc::new(held.clone()));
+        let (volumes, news) = Volumes::new(settings, Arc::new(held.clone()), Arc::new(NoStorage));
         let stop = CancellationToken::new();
         tokio::spawn(volumes.clone().run(stop.clone()));
         Self { dir, held, volumes, news, stop }
@@ -158,7 +159,7 @@ async fn what_is_missing_is_told_and_comes_as_soon_as_it_is_there() {
                 assert_eq!((uid.as_str(), message.as_str()), ("u", failed));
                 break;
             }
-            News::Wake(_) => {}
+            News::Wake(_) | News::Event(..) => {}
         }
     }
     let lacking = world.volumes.desire(&pod).unwrap();
@@ -290,7 +291,7 @@ async fn an_operation_that_does_not_end_is_told_of_once() {
         // No timeout: with a clock of its own the test would be at its end at once.
         match world.news.recv().await.unwrap() {
             News::FailedMount(_, message) => break message,
-            News::Wake(_) => {}
+            News::Wake(_) | News::Event(..) => {}
         }
     };
     assert!(message.contains("the configMap is being set up for 123 s"), "{message}");
@@ -298,16 +299,4 @@ async fn an_operation_that_does_not_end_is_told_of_once() {
     assert!(lacking.message.contains("may not answer"), "{lacking:?}");
     let more = tokio::time::timeout(Duration::from_secs(600), world.news.recv()).await;
     assert!(more.is_err(), "{more:?}");
-}
-
-#[tokio::test]
-async fn a_kind_that_is_not_built_is_not_tried() {
-    let world = World::new(Held::default());
-    let mut pod = pod();
-    let spec = Arc::make_mut(&mut pod).spec.as_mut().unwrap();
-    let volumes = spec.volumes.as_mut().unwrap();
-    *volumes =
-        serde_json::from_value(json!([{"name": "config", "nfs": {"server": "s", "path": "/"}}])).unwrap();
-    assert_eq!(world.volumes.desire(&pod), None);
-    assert!(world.volumes.shown(&PodUid::from("u")).is_empty());
 }

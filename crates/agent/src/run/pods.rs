@@ -17,7 +17,7 @@ use pod_lifecycle::NodeFacts;
 use pod_workers::{Clock, Context, NodeState, RuntimeDown, Workers};
 use prober::Prober;
 use tokio::sync::{mpsc, watch};
-use volumes::Volumes;
+use volumes::{NoStorage, Storage, Volumes};
 
 use super::StartError;
 use super::machine::Machine;
@@ -89,8 +89,12 @@ impl Pods {
             pulled_for: pulled_for(metrics, &clock),
         };
         let content = VolumeContent { references: references.clone(), tokens: cluster.map(Cluster::tokens) };
+        let storage: Arc<dyn Storage> = match cluster {
+            Some(cluster) => Arc::new(cluster.storage()),
+            None => Arc::new(NoStorage),
+        };
         let (volumes, volume_news) =
-            Volumes::new(settings::volumes(config, resources, &clock), Arc::new(content));
+            Volumes::new(settings::volumes(config, resources, &clock), Arc::new(content), storage);
         let mounts = VolumeMounts { volumes: volumes.clone(), node: node.subscribe() };
         let runtime = Arc::new(CriRuntime {
             files: Files {

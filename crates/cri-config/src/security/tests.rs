@@ -13,7 +13,7 @@ fn with_contexts(pod_context: &str, own: &str) -> Pod {
 }
 
 fn context_in(pod: &Pod, settings: &Settings) -> Result<LinuxContainerSecurityContext, FieldError> {
-    of_container(pod, spec(pod), &spec(pod).containers[0], &ImageUser::Uid(7), settings)
+    of_container(pod, spec(pod), &spec(pod).containers[0], &ImageUser::Uid(7), &[], settings)
 }
 
 #[test]
@@ -27,7 +27,8 @@ fn a_containers_user_comes_from_itself_then_the_pod_then_the_image() {
     ] {
         let pod = with_contexts(pod_context, own);
         let got =
-            of_container(&pod, spec(&pod), &spec(&pod).containers[0], &image, &Settings::default()).unwrap();
+            of_container(&pod, spec(&pod), &spec(&pod).containers[0], &image, &[], &Settings::default())
+                .unwrap();
         assert_eq!((got.run_as_user.map(|u| u.value), got.run_as_username.as_str()), want);
     }
 }

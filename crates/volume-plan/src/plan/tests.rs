@@ -37,7 +37,7 @@ fn what_fails_is_tried_again_after_ever_longer_pauses() {
     let mut pauses = Vec::new();
     for _ in 0..10 {
         state.begin(Operation::SetUp, now);
-        state.failed("no".into(), false, now);
+        state.failed("no".into(), false, LONGEST, now);
         let Next::At(until) = state.next(now) else { panic!("{state:?}") };
         pauses.push(until.since(now).as_millis());
         now = until;
@@ -51,13 +51,13 @@ fn what_fails_is_tried_again_after_ever_longer_pauses() {
 #[test]
 fn what_was_missing_and_has_come_is_looked_at_at_once() {
     let mut state = begun(0);
-    state.failed("configmap \"a\" not found".into(), false, at(0));
+    state.failed("configmap \"a\" not found".into(), false, LONGEST, at(0));
     state.changed(at(10));
     assert_eq!(state.next(at(10)), Next::Do(Operation::SetUp));
 
     let mut meanwhile = begun(0);
     meanwhile.changed(at(1));
-    meanwhile.failed("configmap \"a\" not found".into(), false, at(2));
+    meanwhile.failed("configmap \"a\" not found".into(), false, LONGEST, at(2));
     assert_eq!(meanwhile.next(at(2)), Next::Do(Operation::SetUp), "it changed while it was looked at");
 }
 
@@ -83,7 +83,7 @@ fn a_refresh_that_fails_takes_nothing_away() {
     let mut state = mounted();
     state.changed(at(5));
     state.begin(Operation::Refresh, at(5));
-    state.failed("the server is away".into(), true, at(6));
+    state.failed("the server is away".into(), true, LONGEST, at(6));
     assert!(state.is_mounted());
     assert_eq!(state.next(at(6)), Next::At(at(506)));
     assert_eq!(state.failure().unwrap().message, "the server is away");
@@ -92,7 +92,7 @@ fn a_refresh_that_fails_takes_nothing_away() {
 #[test]
 fn a_volume_that_an_earlier_run_made_is_there_though_its_content_cannot_be_had() {
     let mut state = begun(0);
-    state.failed("the server is away".into(), true, at(3));
+    state.failed("the server is away".into(), true, LONGEST, at(3));
     assert!(state.is_mounted());
     assert_eq!(state.next(at(3)), Next::At(at(503)));
 }
@@ -146,7 +146,7 @@ proptest! {
                     running = true;
                 },
                 Event::Succeed if running => { state.succeeded(None, now); running = false; }
-                Event::Fail if running => { state.failed("no".into(), was_mounted, now); running = false; }
+                Event::Fail if running => { state.failed("no".into(), was_mounted, LONGEST, now); running = false; }
                 Event::Succeed | Event::Fail => {}
                 Event::Change => state.changed(now),
                 Event::Pass(millis) => now = now + SignedDuration::from_millis(i64::from(millis)),

@@ -1,0 +1,39 @@
+//! What claims stand for, where the agent has it: the API server's objects, and this node's own.
+
+use std::sync::Arc;
+
+use ::volumes::{Storage, StorageError};
+use apiserver_sync::storage;
+use futures::future::BoxFuture;
+use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim};
+use tokio::sync::watch;
+
+/// The API server's.
+pub struct ApiStorage {
+    /// Who asks for them.
+    pub objects: storage::Storage,
+    /// This node, as the watch of it says.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
+}
+
+impl Storage for ApiStorage {
+    fn claim<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>> {
+        Box::pin(async move {
+            self.objects.claim(namespace, name).await.map_err(|error| StorageError(error.to_string()))
+        })
+    }
+
+    fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, StorageError>> {
+        Box::pin(
+            async move { self.objects.volume(name).await.map_err(|error| StorageError(error.to_string())) },
+        )
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.borrow().clone()
+    }
+}

@@ -1,0 +1,127 @@
+//! Which plugin does what: the one place where kinds of volumes are told apart that are mounted from elsewhere.
+//!
+//! A volume is set up by its spec, and taken down by what is on the node: the folder of its plugin, and the name that
+//! tells it from all others of the node.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube_model::PodUid;
+use kube_model::core::Volume;
+use volume_plan::claims::Mode;
+use volume_plan::persistent::Source;
+use volume_plan::spec::plugin;
+
+use crate::claimed::{self, Claimed};
+use crate::error::{Failed, SetUpError, Step, TearDownError};
+use crate::manager::Inner;
+use crate::set_up::Job;
+use crate::settings::{PodDirs, Settings};
+use crate::{block, local, nfs};
+
+/// A volume that the pod has by a claim.
+pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) -> Result<(), Failed> {
+    let inner = &job.inner;
+    let claimed = claimed::look_up(inner, &job.pod, volume).await?;
+    job.found(&claimed);
+    let fail = |step, why: String| Err(Failed { step, error: SetUpError(why) });
+    claimed::check_affinity(inner, &claimed)?;
+    match (claimed.source(), claimed.mode) {
+        (Source::Local(_), Mode::Filesystem) => local::set_up(job, dirs, claimed).await,
+        (Source::Local(_), Mode::Block) => block::set_up(job, dirs, claimed).await,
+        (Source::HostPath(source), Mode::Filesystem) => Ok(job.host_path(source, dirs).await?),
+        (Source::Nfs(source), Mode::Filesystem) => {
+            let options = claimed.mount_options();
+            let nfs = nfs::Nfs::new(source, claimed.name(), claimed.read_only, options);
+            nfs::set_up(job, dirs, nfs).await
+        }
+        (Source::Csi(source), _) => fail(Step::SetUp, no_driver(&source.driver)),
+        (Source::HostPath(_) | Source::Nfs(_), Mode::Block) => fail(
+            Step::MapDevice,
+            "its plugin has no devices: only volumes of the kinds local and csi can have volumeMode Block"
+                .to_owned(),
+        ),
+        (Source::Never(never), _) => fail(Step::Process, no_plugin(claimed.name(), &never.to_string())),
+        (Source::Unknown, _) => fail(Step::Process, no_plugin(claimed.name(), "no volume plugin matched")),
+    }
+}
+
+/// Upstream's words for a kind without a plugin.
+pub(crate) fn no_plugin(volume: &str, why: &str) -> String {
+    format!("failed to get Plugin from volumeSpec for volume {volume:?} err={why}")
+}
+
+/// Upstream's words for a driver that has not registered.
+pub(crate) fn no_driver(driver: &str) -> String {
+    format!(
+        "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {driver} not found in the list of \
+         registered CSI drivers"
+    )
+}
+
+/// Whether a plugin here takes down what is in its folder below a pod's; else it is simply files and mounts.
+pub(crate) fn takes_down(plugin: &str) -> bool {
+    matches!(plugin, plugin::LOCAL | plugin::NFS)
+}
+
+/// Takes down a volume of a pod, in the folder of its plugin. Answers with the name of the volume of the node that it was
+/// of, if there is one to be taken down, too.
+pub(crate) async fn tear_down(plugin: &str, volume: &Path) -> Result<Option<String>, TearDownError> {
+    match plugin {
+        plugin::LOCAL => local::tear_down(volume).await.map(Some),
+        plugin::NFS => nfs::tear_down(volume).await.map(|()| None),
+        _ => Ok(None),
+    }
+}
+
+/// Takes down a device of a pod, below its `volumeDevices`.
+pub(crate) async fn unmap(
+    inner: &Arc<Inner>,
+    uid: &PodUid,
+    plugin: &str,
+    device: &Path,
+) -> Result<Option<String>, TearDownError> {
+    match plugin {
+        plugin::LOCAL => block::tear_down(inner, uid, device).await.map(Some),
+        _ => Err(TearDownError::Foreign(device.display().to_string())),
+    }
+}
+
+/// Takes down a volume of the node that nobody uses any more; the caller has its turn.
+pub(crate) async fn take_down(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
+    match local_name(name) {
+        Some(volume) => local::take_down(&inner.settings, volume).await,
+        None => Ok(()),
+    }
+}
+
+/// The volumes of the node that are mounted, by their names.
+pub(crate) fn found(settings: &Settings) -> std::collections::BTreeSet<String> {
+    local::found(settings).collect()
+}
+
+/// Whether a pod, but for this one, has something of the volume of the node in its folder.
+pub(crate) fn is_used(settings: &Settings, name: &str, but: Option<&PodUid>) -> bool {
+    let Some(volume) = local_name(name) else { return false };
+    other_pods(settings, but).into_iter().any(|pod| {
+        let has = |dir: &str| pod.join(dir).join(plugin::LOCAL).join(volume).symlink_metadata().is_ok();
+        has("volumes") || has("volumeDevices")
+    })
+}
+
+/// The folders of all pods, but for this one.
+fn other_pods(settings: &Settings, but: Option<&PodUid>) -> Vec<PathBuf> {
+    let pods = std::fs::read_dir(&settings.pods_dir).into_iter().flatten().flatten();
+    pods.filter(|pod| but.is_none_or(|uid| pod.file_name() != uid.as_str())).map(|pod| pod.path()).collect()
+}
+
+fn local_name(name: &str) -> Option<&str> {
+    name.strip_prefix("kubernetes.io/local-volume/")
+}
+
+/// Whether another pod has the volume that is for one alone; else the pod uses it from now on.
+pub(crate) fn join(turn: &crate::shared::Turn, claimed: &Claimed, uid: &PodUid) -> Result<(), SetUpError> {
+    claimed.may_mount(turn.is_used(Some(uid)))?;
+    turn.join(uid);
+    Ok(())
+}
