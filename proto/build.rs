@@ -7,16 +7,25 @@
 
 use std::error::Error;
 
-const CRI_V1: &str = "runtime/v1/api.proto";
+const CONTRACTS: [&str; 3] = ["runtime/v1/api.proto", "csi/v1/csi.proto", "pluginregistration/v1/api.proto"];
+
+/// Prost knows no `debug_redact`: a derived Debug would print registry passwords, and what drivers are given to log in.
+const SECRET: [&str; 4] = [
+    "runtime.v1.AuthConfig",
+    "csi.v1.NodeStageVolumeRequest",
+    "csi.v1.NodePublishVolumeRequest",
+    "csi.v1.NodeExpandVolumeRequest",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={CRI_V1}");
+    for contract in CONTRACTS {
+        println!("cargo::rerun-if-changed={contract}");
+    }
 
-    let files = protox::compile([CRI_V1], ["."])?;
+    let files = protox::compile(CONTRACTS, ["."])?;
     tonic_prost_build::configure()
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
-        // Prost knows no `debug_redact`: a derived Debug would print registry passwords.
-        .skip_debug(["runtime.v1.AuthConfig"])
+        .skip_debug(SECRET)
         // Sorted, so that equal requests are equal bytes and print alike.
         .btree_map(".")
         .compile_fds(files)?;
