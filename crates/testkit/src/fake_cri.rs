@@ -21,7 +21,6 @@
 //! ```
 
 mod containers;
-mod faults;
 mod images;
 mod model;
 mod sandboxes;
@@ -45,8 +44,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use faults::Faults;
-pub use faults::{Code, Fault};
+use crate::faults::Faults;
+pub use crate::faults::{Code, Fault};
 use model::Model;
 use service::Service;
 

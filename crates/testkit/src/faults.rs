@@ -24,7 +24,7 @@ pub enum Fault {
 
 /// The faults in force, oldest first.
 #[derive(Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     rules: Vec<Rule>,
     cleared: watch::Sender<()>,
 }
@@ -38,7 +38,7 @@ struct Rule {
 }
 
 impl Faults {
-    pub(super) fn add<T: 'static>(
+    pub(crate) fn add<T: 'static>(
         &mut self,
         fault: Fault,
         left: Option<u32>,
@@ -49,7 +49,7 @@ impl Faults {
     }
 
     /// The fault for a request, used up if it was for a number of calls.
-    pub(super) fn take(&mut self, request: &dyn Any) -> Option<Fault> {
+    pub(crate) fn take(&mut self, request: &dyn Any) -> Option<Fault> {
         let rule = self.rules.iter_mut().find(|rule| rule.left != Some(0) && (rule.applies)(request))?;
         if let Some(left) = &mut rule.left {
             *left -= 1;
@@ -57,20 +57,20 @@ impl Faults {
         Some(rule.fault.clone())
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.rules.clear();
         self.cleared.send_replace(());
     }
 
     /// Changes when the faults are cleared next.
-    pub(super) fn cleared(&self) -> watch::Receiver<()> {
+    pub(crate) fn cleared(&self) -> watch::Receiver<()> {
         self.cleared.subscribe()
     }
 }
 
 impl Fault {
     /// What comes before the effect; `Err` when there is to be none.
-    pub(super) async fn before(&self, cleared: &mut watch::Receiver<()>) -> Result<(), Status> {
+    pub(crate) async fn before(&self, cleared: &mut watch::Receiver<()>) -> Result<(), Status> {
         match self {
             Self::Fail(code, message) => return Err(Status::new(*code, message)),
             Self::Hang => wait(cleared).await,
@@ -83,7 +83,7 @@ impl Fault {
     }
 
     /// What comes between the effect and the answer.
-    pub(super) async fn after(&self, cleared: &mut watch::Receiver<()>) {
+    pub(crate) async fn after(&self, cleared: &mut watch::Receiver<()>) {
         if matches!(self, Self::LoseReply) {
             wait(cleared).await;
         }

@@ -6,6 +6,10 @@ pub mod env;
 pub mod fake_api;
 #[cfg(feature = "nodes")]
 pub mod fake_cri;
+#[cfg(feature = "nodes")]
+pub mod fake_csi;
+#[cfg(feature = "nodes")]
+mod faults;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 #[cfg(feature = "nodes")]

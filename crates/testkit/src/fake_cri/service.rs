@@ -10,7 +10,8 @@ use node_proto::cri::v1::*;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::faults::Fault;
+use crate::faults::Fault;
+
 use super::model::{Answer, Model};
 use super::{Call, Shared, lock};
 
