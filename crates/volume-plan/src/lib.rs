@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod container_mounts;
+pub mod csi;
 pub mod empty_dir;
 pub mod never;
 pub mod payload;
