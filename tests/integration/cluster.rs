@@ -4,6 +4,7 @@ mod admission;
 mod basics;
 mod claims;
 mod crowds;
+mod csi;
 mod direct;
 mod faults;
 mod kind;

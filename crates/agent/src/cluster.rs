@@ -5,6 +5,7 @@
 //! that is busy can make the node look dead.
 
 mod api;
+mod csi;
 mod duplicates;
 pub(crate) mod facts;
 mod host;
@@ -32,7 +33,7 @@ use kube_model::{Monotonic, PodUid, pod};
 use kuberuntime::{AgentProbes, ApiReferences, ApiStorage, NodeObject as NodeSource};
 use logging::Verbosity;
 use node_config::{ChangeDetection, Cluster as Settings, KubeletServer as ServerSettings, Rate};
-use node_reporter::{Lease, Reporter};
+use node_reporter::{CsiNodes, Lease, Reporter};
 use pod_manager::PodManager;
 use pod_workers::{EventSink, NodeState};
 use podsource::SourceState;
@@ -130,6 +131,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) probes: Arc<AgentProbes>,
     pub(crate) checks: Arc<HealthChecks>,
+    /// The drivers of the node's volumes.
+    pub(crate) drivers: ::csi::Drivers,
 }
 
 impl Cluster {
@@ -274,6 +277,16 @@ impl Cluster {
                 stats::oom::watch(tell).await
             );
         }));
+
+        let (drivers, csi_drivers) = (parts.drivers.reported(), watch::Sender::default());
+        let csi_nodes = CsiNodes {
+            api: Arc::new(csi::CsiNodeClient::new(self.client.clone(), &self.node_name)),
+            drivers: csi_drivers.subscribe(),
+            node: node.subscribe(),
+            other: other.subscribe(),
+        };
+        spawn(Box::pin(csi_nodes.run()));
+        spawn(Box::pin(csi::pass_on(drivers, csi_drivers)));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
         let rest_config = RestConfig::heartbeat(timeout);

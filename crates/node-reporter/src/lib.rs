@@ -1,9 +1,10 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Owns what the Node object and its lease say, and when. Must not know how the API server is reached, nor how a
+//! Owns what the Node object, its lease and its CSINode say, and when. Must not know how the API server is reached, nor how a
 //! machine is measured.
 
 mod conditions;
+mod csi_node;
 mod facts;
 mod lease;
 mod register;
@@ -14,6 +15,7 @@ mod status;
 mod testing;
 mod traits;
 
+pub use csi_node::{CsiDriver, CsiDrivers, CsiNodeApi, CsiNodes};
 pub use facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;

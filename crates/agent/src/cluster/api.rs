@@ -44,7 +44,7 @@ impl NodeClient {
     }
 }
 
-fn error(error: Error) -> ApiError {
+pub(super) fn error(error: Error) -> ApiError {
     match error {
         Error::Api(status) => match (status.code, status.reason.as_str()) {
             (404, _) => ApiError::NotFound,
