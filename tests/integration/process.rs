@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -51,6 +51,44 @@ fn sigint_ends_the_agent_as_sigterm_does() {
     started.until_ready();
     started.signal(Signal::INT);
     assert_eq!(started.ended().code(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told_how_the_agent_is_and_that_it_lives() {
+    let run = Run::new().unwrap();
+    let socket = run.dir().join("notify.sock");
+    let told = UnixDatagram::bind(&socket).unwrap();
+    told.set_read_timeout(Some(END)).unwrap();
+    let mut all = String::new();
+    let mut until_told = |what: &str| {
+        while !all.contains(what) {
+            let mut buffer = [0; 4096];
+            let length = told.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} is told ({e}): {all}"));
+            all += str::from_utf8(&buffer[..length]).unwrap();
+            all += "\n";
+        }
+        all.clear();
+    };
+    let mut command = agent(&run, &[]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "1500000").stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    let mut started = Started { child, run };
+    until_told("READY=1\nSTATUS=");
+    until_told("WATCHDOG=1");
+    until_told("WATCHDOG=1");
+    started.signal(Signal::TERM);
+    until_told("STOPPING=1");
+    assert_eq!(started.ended().code(), Some(0));
+}
+
+#[test]
+fn a_watchdog_that_cannot_be_is_an_error_at_the_start() {
+    let run = Run::new().unwrap();
+    let mut command = agent(&run, &[]);
+    let ended = command.env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "1000000").output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("configure watchdog timeout too small: 1s"), "{said}");
 }
 
 /// The file of a pod is a pipe that nobody writes to, as a dead disk would be.

@@ -12,12 +12,13 @@ mod node;
 mod open_files;
 mod references;
 mod run;
+mod service_manager;
 mod settings;
 mod sources;
 mod view;
 
 pub use cluster::ClusterError;
-pub use run::{Agent, StartError};
+pub use run::{Agent, Environment, StartError};
 pub use settings::logging;
 pub use sources::SourceError;
 

@@ -8,7 +8,8 @@ mod machine;
 mod phase;
 mod pods;
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube_model::view::SourceView;
@@ -27,6 +28,7 @@ use crate::AgentWorkers;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Live;
 use crate::metrics::Metrics;
+use crate::service_manager::{self, ServiceManager};
 use crate::sources::Sources;
 use crate::view::AgentView;
 
@@ -34,6 +36,19 @@ pub use error::StartError;
 use machine::Machine;
 pub(crate) use phase::Phase;
 use pods::Pods;
+
+/// What the agent takes from the environment of its process.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The home directory: in it there may be credentials of registries.
+    pub home: Option<PathBuf>,
+    /// `NOTIFY_SOCKET`: where a service manager wants to be told how the agent is.
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`: after how many microseconds without a word it takes the agent for dead.
+    pub watchdog_usec: Option<OsString>,
+    /// `WATCHDOG_PID`: the process that the watchdog is for.
+    pub watchdog_pid: Option<OsString>,
+}
 
 /// A running agent.
 pub struct Agent {
@@ -48,8 +63,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything. What is `live` may change while the agent runs; in the home directory there may be
-    /// credentials of registries. Returns once the agent does its work; the runtime need not be there yet.
+    /// Starts everything. What is `live` may change while the agent runs. Returns once the agent does its work; the runtime need not be there yet.
     ///
     /// # Errors
     /// When something that the agent cannot work without is missing or taken: see [`StartError`].
@@ -57,9 +71,10 @@ impl Agent {
         config: &Settings,
         node_name: &str,
         live: &Live,
-        home: Option<&Path>,
+        environment: &Environment,
     ) -> Result<Self, StartError> {
         let [serving, in_cluster, telling] = [(); 3].map(|()| Phase::default());
+        let service_manager = ServiceManager::of(environment)?;
         let (local, healthz, root_dir) = claim(config)?;
         // From here on nobody meets a link on the way to it: the kernel's table of mounts has none either.
         let config = &Settings { root_dir, ..config.clone() };
@@ -77,7 +92,7 @@ impl Agent {
         let pods = Pods::new(
             config,
             node_name,
-            home,
+            environment.home.as_deref(),
             client,
             &machine,
             (cluster.as_ref(), objects.subscribe()),
@@ -125,14 +140,17 @@ impl Agent {
             workers.clone(),
             pods.volumes.clone(),
         ));
+        let runtime_view = pods.runtime_view.subscribe();
         run(&telling, config, pods, (sources, objects), shown, of_cluster, metrics);
         // Nobody is told that all is well before the last thing that can fail has been done.
-        let healthz = healthz.map(|bound| bound.counting(checks).serve()).transpose()?;
+        let healthz = healthz.map(|bound| bound.counting(Arc::clone(&checks)).serve()).transpose()?;
+        telling.spawn(service_manager.follow(checks, runtime_view));
         Ok(Self { serving, in_cluster, workers, telling, _healthz: healthz })
     }
 
     /// Takes no more work, then ends what was started, the last first. Pods are left running.
     pub async fn drain(self) {
+        service_manager::stopping().await;
         // What is under way at the pod API is waited for below.
         self.telling.stop.cancel();
         self.workers.shutdown().await;

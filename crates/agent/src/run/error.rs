@@ -6,6 +6,7 @@ use server::healthz::HealthzError;
 use server::local::LocalError;
 
 use crate::cluster::ClusterError;
+use crate::service_manager::WatchdogError;
 use crate::sources::SourceError;
 
 /// Why the agent cannot start.
@@ -45,6 +46,9 @@ pub enum StartError {
     /// A source of pods cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The service manager asks for a watchdog that cannot be.
+    #[error(transparent)]
+    Watchdog(#[from] WatchdogError),
     /// The node cannot be part of its cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

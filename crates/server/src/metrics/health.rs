@@ -45,6 +45,14 @@ impl HealthChecks {
         Self { blocking_work: Some(BlockingWork::impatient(runtime)), ..Self::default() }
     }
 
+    /// Whether all is well, or why it is not. Counted nowhere.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn check(&self) -> Result<(), String> {
+        self.blocking_work()
+    }
+
     /// Whether blocking work goes on, or why it does not.
     pub(crate) fn blocking_work(&self) -> Result<(), String> {
         self.blocking_work.as_ref().map_or(Ok(()), BlockingWork::check)
