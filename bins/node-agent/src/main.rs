@@ -98,15 +98,6 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
     ended
 }
 
-fn environment() -> Environment {
-    Environment {
-        home: std::env::home_dir(),
-        notify_socket: std::env::var_os("NOTIFY_SOCKET"),
-        watchdog_usec: std::env::var_os("WATCHDOG_USEC"),
-        watchdog_pid: std::env::var_os("WATCHDOG_PID"),
-    }
-}
-
 /// From the start to the drain after the first signal.
 async fn serve(settings: &Settings, live: &Live) -> anyhow::Result<()> {
     let node_name = settings.node_name(&hostname())?;
@@ -114,7 +105,8 @@ async fn serve(settings: &Settings, live: &Live) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut stop = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
     tracing::info!(node = node_name, version = env!("CARGO_PKG_VERSION"), "node-agent starts");
-    let agent = Agent::start(settings, &node_name, live, &environment()).await?;
+    let environment = Environment::new(std::env::home_dir(), |name| std::env::var_os(name));
+    let agent = Agent::start(settings, &node_name, live, &environment).await?;
     stop().await;
     tracing::info!("stopping: no more work is taken, pods are left running");
     tokio::select! {

@@ -50,6 +50,18 @@ pub struct Environment {
     pub watchdog_pid: Option<OsString>,
 }
 
+impl Environment {
+    /// Of the process whose variables these are.
+    pub fn new(home: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        Self {
+            home,
+            notify_socket: variable("NOTIFY_SOCKET"),
+            watchdog_usec: variable("WATCHDOG_USEC"),
+            watchdog_pid: variable("WATCHDOG_PID"),
+        }
+    }
+}
+
 /// A running agent.
 pub struct Agent {
     /// The local socket.

@@ -120,7 +120,7 @@ async fn tell(state: String) {
     let told = tokio::task::spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(&state)])).await;
     match told {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("the service manager cannot be told: {error}"),
+        Ok(Err(error)) => tracing::warn!("the service manager cannot be told: {}", util::causes(&error)),
         // The agent is going down.
         Err(_) => {}
     }
