@@ -45,6 +45,7 @@ use server::pod_streams::PodStreams;
 use server::tls::{Certificate, TlsError, TlsSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use volumes::Volumes;
 
 use crate::allocatable::NodeEvent;
 use crate::metrics::Metrics;
@@ -113,6 +114,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Parts {
     pub(crate) workers: AgentWorkers,
     pub(crate) runtime: cri_client::Client,
+    pub(crate) volumes: Volumes,
     pub(crate) runtime_view: watch::Receiver<RuntimeView<Monotonic>>,
     pub(crate) node: watch::Receiver<Arc<NodeState>>,
     pub(crate) pod_streams: Arc<PodStreams>,
@@ -293,9 +295,14 @@ impl Cluster {
         let changes = watch::Sender::new(0u64);
         let machine = NodeFacts::new(&parts, changes.subscribe());
         let (mut view, mut state) = (parts.runtime_view.clone(), parts.node.clone());
+        let mut volumes = parts.volumes.in_use();
         spawn(Box::pin(async move {
-            // The node is told of at once when the runtime comes or goes.
-            while let Ok(()) = tokio::select! { a = view.changed() => a, b = state.changed() => b } {
+            // The node is told of at once when the runtime comes or goes, or a volume may be mounted.
+            while let Ok(()) = tokio::select! {
+                a = view.changed() => a,
+                b = state.changed() => b,
+                c = volumes.changed() => c,
+            } {
                 changes.send_modify(|n| *n += 1);
             }
         }));

@@ -125,6 +125,7 @@ impl Agent {
             let parts = Parts {
                 workers: pods.workers.clone(),
                 runtime: pods.client.clone(),
+                volumes: pods.volumes.clone(),
                 runtime_view: pods.runtime_view.subscribe(),
                 node: pods.node.subscribe(),
                 pod_streams,

@@ -1,6 +1,6 @@
 //! What goes in: how the node is configured, and what was measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -111,6 +111,17 @@ pub struct Facts {
     pub runtime: RuntimeFacts,
     /// The images on the node.
     pub images: Vec<ContainerImage>,
+    /// The volumes that the cluster is not to detach.
+    pub volumes_in_use: VolumesInUse,
+}
+
+/// Volumes that are, or may be, mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumesInUse {
+    /// Their names.
+    pub names: BTreeSet<String>,
+    /// Whether these are all; else what was told before stays, too: an earlier run may have mounted it.
+    pub all: bool,
 }
 
 /// The machine and its system.

@@ -16,7 +16,7 @@ mod testing;
 mod traits;
 
 pub use csi_node::{CsiDriver, CsiDrivers, CsiNodeApi, CsiNodes};
-pub use facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
+pub use facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, VolumesInUse};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;
 pub use report::Reporter;

@@ -1,5 +1,7 @@
 //! What the Node's status says. Rule: upstream `pkg/kubelet/nodestatus/setters.go`.
 
+use std::collections::BTreeSet;
+
 use kube_model::Timestamp;
 use kube_model::core::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeDaemonEndpoints, NodeFeatures, NodeStatus,
@@ -85,6 +87,10 @@ pub(crate) fn status(
         .runtime
         .supplemental_groups_policy
         .map(|known| NodeFeatures { supplemental_groups_policy: Some(known) });
+    let in_use = &facts.volumes_in_use;
+    let kept = status.volumes_in_use.take().filter(|_| !in_use.all);
+    let volumes: BTreeSet<_> = in_use.names.iter().cloned().chain(kept.into_iter().flatten()).collect();
+    status.volumes_in_use = Some(volumes.into_iter().collect::<Vec<_>>()).filter(|all| !all.is_empty());
     status.declared_features = Some(settings.declared_features.clone()).filter(|all| !all.is_empty());
     (status, events)
 }
@@ -161,6 +167,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::facts::VolumesInUse;
     use crate::testing::{facts, settings};
 
     fn at(second: i64) -> Timestamp {
@@ -189,6 +196,25 @@ mod tests {
         facts.hardware.boot_id = "other".to_owned();
         let (_, events) = status(&settings, &facts, [true, false, false], &second, at(4));
         assert_eq!(reasons(&events), ["Rebooted"]);
+    }
+
+    #[test]
+    fn volumes_are_in_use_until_all_that_are_is_known() {
+        let (settings, mut facts) = (settings(), facts());
+        let mut before = NodeStatus::default();
+        for (names, all, want) in [
+            (&[][..], false, None),
+            (&["b", "a"][..], false, Some(["a", "b"].as_slice())),
+            (&["c"][..], false, Some(["a", "b", "c"].as_slice())),
+            (&["c"][..], true, Some(["c"].as_slice())),
+            (&[][..], true, None),
+        ] {
+            facts.volumes_in_use =
+                VolumesInUse { names: names.iter().map(ToString::to_string).collect(), all };
+            before = status(&settings, &facts, [false; 3], &before, at(1)).0;
+            let want = want.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(before.volumes_in_use, want, "{names:?} {all}");
+        }
     }
 
     #[test]

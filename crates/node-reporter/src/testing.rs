@@ -11,7 +11,7 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings};
+use crate::facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, VolumesInUse};
 use crate::traits::{ApiError, Machine, NodeApi};
 use kube_model::eviction::{Signal, SignalObservation};
 
@@ -65,6 +65,7 @@ pub(crate) fn facts() -> Facts {
             ..RuntimeFacts::default()
         },
         images: Vec::new(),
+        volumes_in_use: VolumesInUse::default(),
     }
 }
 

@@ -54,6 +54,7 @@ impl Drop for TakingDown {
             }
         }
         drop(pods);
+        self.inner.look_at_in_use();
         self.inner.ended.notify_waiters();
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod hold;
 mod host_path;
+mod in_use;
 mod local;
 mod manager;
 mod nfs;

@@ -17,7 +17,7 @@ use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::objects::Key;
 use kube_model::view::EventType;
 use kube_model::{Monotonic, PodUid, pod};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use volume_plan::payload;
 use volume_plan::plan::{self, Next, Operation, State};
@@ -48,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) shared: Shared,
+    pub(crate) in_use: watch::Sender<BTreeSet<String>>,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
     generations: AtomicU64,
     news: mpsc::Sender<News>,
@@ -138,6 +139,7 @@ impl Volumes {
             content,
             storage,
             shared: Shared::default(),
+            in_use: watch::Sender::default(),
             pods: Mutex::default(),
             generations: AtomicU64::new(0),
             news,
@@ -408,6 +410,11 @@ impl Entry {
         if let Some(one) = self.volumes.iter_mut().find(|one| one.name == volume) {
             one.claimed = Some(Arc::clone(claimed));
         }
+    }
+
+    /// What the claims stand for, as far as it is known.
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = &Claimed> {
+        self.volumes.iter().filter_map(|one| one.claimed.as_deref())
     }
 
     /// The volumes that are not there, as events have them.

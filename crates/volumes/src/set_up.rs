@@ -119,6 +119,8 @@ impl Job {
         if let Some(entry) = pods.get_mut(&self.uid).filter(|entry| entry.generation == self.generation) {
             entry.found(&self.name, claimed);
         }
+        drop(pods);
+        self.inner.look_at_in_use();
     }
 
     async fn on_own_disk(

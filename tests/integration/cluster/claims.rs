@@ -266,7 +266,6 @@ fn a_disk_as_a_device_is_the_containers_also_when_it_starts_again() {
     node.until_events(&recording, device, "");
     node.until_events(&recording, mounted, "");
     recording.compare(&node, device);
-    recording.compare(&node, mounted);
     let plugins = list(&node.agent.root().join("plugins"));
     let volume = "kubernetes.io~local-volume/volumeDevices/pv-local-block-pv";
     let uid = pod["metadata"]["uid"].as_str().unwrap();

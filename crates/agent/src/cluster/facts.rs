@@ -1,5 +1,6 @@
 //! What the Node tells of this machine, measured.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use kube_model::Monotonic;
 use kube_model::core::{ContainerImage, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use kube_model::eviction::SignalObservations;
 use kube_model::view::RuntimeView;
-use node_reporter::{Facts, Hardware, Machine, RuntimeFacts};
+use node_reporter::{Facts, Hardware, Machine, RuntimeFacts, VolumesInUse};
 use pod_workers::Clock;
 use stats::{available, machine};
 use tokio::sync::{Mutex, watch};
@@ -28,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `pkg/kubelet/kubelet.go`). It is given as long for its first answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long volumes that an earlier run told of may be in use without anybody knowing: then its pods are back, and what it
+/// left of others is gone.
+const REMAINS: Duration = Duration::from_secs(60);
+
 pub(crate) struct NodeFacts {
     changes: watch::Receiver<u64>,
     runtime: cri_client::Client,
@@ -36,6 +41,8 @@ pub(crate) struct NodeFacts {
     node: watch::Receiver<Arc<pod_workers::NodeState>>,
     root_dir: PathBuf,
     hardware: Hardware,
+    volumes_in_use: watch::Receiver<BTreeSet<String>>,
+    started: Instant,
     known: Mutex<Known>,
 }
 
@@ -67,6 +74,8 @@ impl NodeFacts {
             node: parts.node.clone(),
             root_dir: parts.root_dir.clone(),
             hardware: parts.hardware.clone(),
+            volumes_in_use: parts.volumes.in_use(),
+            started: Instant::now(),
             known: Mutex::default(),
         }
     }
@@ -164,6 +173,10 @@ impl Machine for NodeFacts {
                 supplemental_groups_policy: features.supplemental_groups_policy,
             },
             images,
+            volumes_in_use: VolumesInUse {
+                names: self.volumes_in_use.borrow().clone(),
+                all: self.started.elapsed() >= REMAINS,
+            },
         }
     }
 
