@@ -3,8 +3,8 @@
 //! ever opened.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -48,7 +48,31 @@ impl Root {
         self.resolve(&joined(&names), OFlags::PATH).during("opening", &self.path.join(path))
     }
 
-    /// The same, with folders made that are missing; these get `mode`, or that of the root.
+    /// Reads the file at `path`, if it has at most `most` bytes. Nothing else is opened, so that nobody who made it holds up
+    /// the reader, as with a pipe.
+    ///
+    /// # Errors
+    /// As [`Root::open_below`], and if it is no file or larger.
+    pub fn read(&self, path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+        let name = self.path.join(path);
+        let found = self.open_below(path)?;
+        let no_file =
+            |why: String| Error::new("reading", &name, io::Error::new(io::ErrorKind::InvalidData, why));
+        let stat = rustix::fs::fstat(&found).during("looking at", &name)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(no_file("it is no regular file".to_owned()));
+        }
+        let own = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let file = std::fs::File::open(own).during("opening", &name)?;
+        let mut content = Vec::new();
+        file.take(most.saturating_add(1)).read_to_end(&mut content).during("reading", &name)?;
+        if content.len() as u64 > most {
+            return Err(no_file(format!("it has more than {most} bytes")));
+        }
+        Ok(content)
+    }
+
+    /// Opens what is at `path`, with folders made that are missing; these get `mode`, or that of the root.
     ///
     /// # Errors
     /// If something in the path is no folder, or a link that leads out or nowhere.

@@ -23,9 +23,18 @@ impl Error {
         Self { action, path: path.to_owned(), source: source.into() }
     }
 
+    /// Whether there is nothing at the path.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
     /// Whether the kernel answered with this.
     pub fn is(&self, errno: Errno) -> bool {
-        Errno::from_io_error(&self.source) == Some(errno)
+        match Errno::from_io_error(&self.source) {
+            Some(answer) => answer == errno,
+            // It is told with more than the kernel says.
+            None => self.source.kind() == errno.kind(),
+        }
     }
 }
 

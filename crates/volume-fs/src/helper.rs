@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// Most of what a program says that is kept.
 const MAX_OUTPUT: u64 = 64 << 10;
@@ -28,7 +29,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// It was killed at its deadline.
+    /// It was killed at its deadline, with all that it had started.
     #[error("{program} did not end within {deadline:?}")]
     TimedOut {
         /// The program.
@@ -62,10 +63,12 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S], deadline: Duration) 
     let write = || output.try_clone().map(Stdio::from).map_err(not_run);
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stdout(write()?).stderr(write()?);
+    command.process_group(0);
     let mut child = command.spawn().map_err(not_run)?;
     if !ends_within(child.id(), deadline).map_err(|e| not_run(e.into()))? {
-        // One that waits within the kernel ends when that is over: somebody has to be there for it then.
-        let _ = child.kill();
+        // With all that it has started, as the helper of a file system. One that waits within the kernel ends when that
+        // is over: somebody has to be there for it then.
+        kill_group(child.id());
         let _ = std::thread::Builder::new().name("reaper".into()).spawn(move || child.wait());
         return Err(Error::TimedOut { program: program.to_owned(), deadline });
     }
@@ -74,6 +77,13 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S], deadline: Duration) 
     let read = output.rewind().and_then(|()| output.take(MAX_OUTPUT).read_to_end(&mut text));
     read.map_err(not_run)?;
     Ok(Finished { status, output: String::from_utf8_lossy(&text).into_owned() })
+}
+
+/// The group of a program that was started as its first. It has not been waited for, so the number is its own yet.
+fn kill_group(child: u32) {
+    if let Some(group) = i32::try_from(child).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 fn ends_within(child: u32, deadline: Duration) -> Result<bool, Errno> {
@@ -155,6 +165,30 @@ mod tests {
         assert_eq!(error.to_string(), "sleep did not end within 20ms");
         let error = run("/no/such/program", &[""; 0], LONG).unwrap_err();
         assert_eq!(error.to_string(), "cannot run /no/such/program");
+    }
+
+    #[test]
+    fn what_a_program_has_started_is_killed_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
+        let pid = (0..).map(|n| Duration::from_millis(50 << n)).take(10).find_map(|deadline| {
+            let error = run("sh", &["-c", &script], deadline).unwrap_err();
+            assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+            // On a busy machine it may not have come so far.
+            std::fs::read_to_string(&file).ok()
+        });
+        let stat = Path::new("/proc").join(pid.unwrap().trim()).join("stat");
+        let end = Instant::now() + LONG;
+        loop {
+            // Nobody may be there who waits for it.
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                break;
+            }
+            assert!(Instant::now() < end, "it runs yet: {stat}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

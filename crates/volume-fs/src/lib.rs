@@ -8,6 +8,7 @@ mod beneath;
 pub mod disk;
 mod error;
 pub mod helper;
+mod in_use;
 mod mode;
 pub mod mount;
 mod mount_table;
@@ -16,9 +17,10 @@ mod remove;
 pub mod sub_path;
 #[cfg(test)]
 mod test_space;
+pub mod usage;
 mod walk;
 
 pub use beneath::Root;
 pub use error::Error;
 pub use mount_table::{Mount, MountTable};
-pub use remove::remove_tree;
+pub use remove::{remove_tree, remove_unmounted};

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::error::{During as _, Error};
+use crate::in_use;
 use crate::mount_table::MountTable;
 
 /// How the kernel tells types of file systems (`linux/magic.h`).
@@ -189,7 +190,7 @@ pub enum Unmount {
 /// Unmounts all that is mounted at `path`, one above the other. Nothing mounted, or nothing at `path`: it is done.
 ///
 /// # Errors
-/// If a mount is in use ([`Errno::BUSY`]).
+/// If a mount is in use ([`Errno::BUSY`]): by what is mounted in it or by whom, as far as that can be found.
 pub fn unmount(path: &Path, how: Unmount) -> Result<(), Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
@@ -201,6 +202,7 @@ pub fn unmount(path: &Path, how: Unmount) -> Result<(), Error> {
             Ok(()) => {}
             // Nothing is mounted there.
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) => return Err(Error::new("unmounting", path, in_use::busy(path))),
             Err(error) => return Err(Error::new("unmounting", path, error)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -22,23 +22,37 @@ const ATTEMPTS: usize = 5;
 /// # Errors
 /// With the first path that cannot be removed, or ([`io::ErrorKind::ResourceBusy`]) that something is mounted on.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
-    let Some((above, name)) = real(path)? else { return Ok(()) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = match rustix::fs::openat(CWD, &above, flags, Mode::empty()) {
-        Ok(folder) => folder,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(Error::new("opening", &above, error)),
-    };
-    // The table is long where there are many pods.
-    match rustix::fs::statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => {}
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(Error::new("looking at", path, error)),
-    }
+    let Some((above, name, folder)) = found(path)? else { return Ok(()) };
     if let Some(mount) = MountTable::read()?.below(&above.join(OsStr::from_bytes(name.to_bytes()))).next() {
         return Err(mounted(path, &mount.point));
     }
     remove_in(folder.as_fd(), &name, path)
+}
+
+/// As [`remove_tree`], for who has looked at the table of mounts, which is long where there are many pods: what is before
+/// a mount that is in there nevertheless goes, the mount stays.
+///
+/// # Errors
+/// As there.
+pub fn remove_unmounted(path: &Path) -> Result<(), Error> {
+    let Some((_, name, folder)) = found(path)? else { return Ok(()) };
+    remove_in(folder.as_fd(), &name, path)
+}
+
+/// The folder above, without links and opened, and the name in it; `None` if there is nothing.
+fn found(path: &Path) -> Result<Option<(PathBuf, CString, OwnedFd)>, Error> {
+    let Some((above, name)) = real(path)? else { return Ok(None) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = match rustix::fs::openat(CWD, &above, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(Error::new("opening", &above, error)),
+    };
+    match rustix::fs::statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(Some((above, name, folder))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(Error::new("looking at", path, error)),
+    }
 }
 
 /// Removes `name` in `above` and all below it, up to the first mount; `path` is for errors.

@@ -159,3 +159,27 @@ fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else() {
         (outside_after.mode(), outside_after.mtime_nsec())
     );
 }
+
+#[test]
+fn only_a_regular_file_below_is_read_and_only_if_it_is_not_too_large() {
+    let (_space, volume, outside) = space();
+    symlink("dir/file", volume.join("link")).unwrap();
+    symlink(outside.join("secret"), volume.join("out")).unwrap();
+    let pipe = volume.join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let root = Root::open(&volume).unwrap();
+    for path in ["dir/file", "link"] {
+        assert_eq!(root.read(Path::new(path), 1).unwrap(), b"f", "{path}");
+    }
+    for (path, most, kind) in [
+        ("none", 1, io::ErrorKind::NotFound),
+        ("out", 1, io::ErrorKind::CrossesDevices),
+        // Whoever opens it waits for the other end.
+        ("pipe", 1, io::ErrorKind::InvalidData),
+        ("dir", 1, io::ErrorKind::InvalidData),
+        ("dir/file", 0, io::ErrorKind::InvalidData),
+        ("../outside/secret", 1, io::ErrorKind::InvalidInput),
+    ] {
+        assert_eq!(root.read(Path::new(path), most).unwrap_err().source.kind(), kind, "{path}");
+    }
+}

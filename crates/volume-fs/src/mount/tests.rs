@@ -102,7 +102,17 @@ fn all_mounts_at_one_place_go_and_one_in_use_is_told() {
             file_system("tmpfs", &point, "tmpfs", "").unwrap();
         }
         let held = fs::File::create(point.join("f")).unwrap();
-        assert!(unmount(&point, Unmount::Now).unwrap_err().is(Errno::BUSY));
+        let error = unmount(&point, Unmount::Now).unwrap_err();
+        assert!(error.is(Errno::BUSY), "{error:?}");
+        let words = error.source.to_string();
+        let who = format!("(pid {}) has {}/f open", std::process::id(), point.display());
+        assert!(words.starts_with("it is in use: ") && words.ends_with(&who), "{words}");
+        drop(held);
+        let inner = folder(point.join("inner"));
+        file_system("tmpfs", &inner, "tmpfs", "").unwrap();
+        let words = unmount(&point, Unmount::Now).unwrap_err().source.to_string();
+        assert_eq!(words, format!("it is in use: {} is mounted in it", inner.display()));
+        let held = fs::File::create(inner.join("f")).unwrap();
         unmount(&point, Unmount::Lazy).unwrap();
         assert!(!is_mount_point(&point).unwrap());
         drop(held);
