@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kube_model::PodUid;
 use volume_fs::mount::{self, Unmount};
-use volume_fs::{MountTable, remove_tree, sub_path};
+use volume_fs::{MountTable, remove_tree, remove_unmounted, sub_path};
 
 use crate::blocking::{self, On};
 use crate::error::TearDownError;
@@ -205,10 +205,12 @@ fn take_down(dirs: &PodDirs) -> Result<(), TearDownError> {
         return Ok(());
     }
     let mut first = subpaths(&dirs.subpaths()).err();
+    // Once: it is long where there are many pods, and of this one nothing runs that could mount anything.
+    let table = MountTable::read()?;
     for plugin in entries(&volumes)? {
         for volume in entries(&plugin)? {
             // One that stays does not keep the others.
-            if let Err(error) = one(dirs, &plugin, &volume) {
+            if let Err(error) = one(dirs, &table, &plugin, &volume) {
                 first = first.or(Some(error));
             }
         }
@@ -228,10 +230,9 @@ fn subpaths(dir: &Path) -> Result<(), TearDownError> {
     }
 }
 
-fn one(dirs: &PodDirs, plugin: &Path, volume: &Path) -> Result<(), TearDownError> {
+fn one(dirs: &PodDirs, table: &MountTable, plugin: &Path, volume: &Path) -> Result<(), TearDownError> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (plugin, volume_name) = (name(plugin), name(volume));
-    let table = MountTable::read()?;
     let own = table.at(volume);
     let in_memory = IN_MEMORY.contains(&plugin.as_str());
     if !in_memory && plugin != ON_DISK {
@@ -257,9 +258,9 @@ fn one(dirs: &PodDirs, plugin: &Path, volume: &Path) -> Result<(), TearDownError
     }
     // First the mark, as upstream: a volume without one is made anew.
     for mark in [volume_name.clone(), format!("wrapped_{volume_name}")] {
-        remove_tree(&dirs.empty_dir_mark(&mark))?;
+        remove_unmounted(&dirs.empty_dir_mark(&mark))?;
     }
-    Ok(remove_tree(volume)?)
+    Ok(remove_unmounted(volume)?)
 }
 
 fn is_there(path: &Path) -> bool {
