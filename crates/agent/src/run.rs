@@ -274,10 +274,7 @@ fn run(
     // It ends by itself, when the requests under way have been answered.
     phase.tasks.spawn(async move { sources.run(of_sources, shown, objects, desired, &metrics, until).await });
     phase.spawn(async move {
-        let orphaned = async {
-            runtime.remove_orphaned_pods(&workers).await;
-            runtime.sweep(&workers).await;
-        };
+        let orphaned = runtime.remove_orphaned_pods(&workers);
         tokio::join!(runtime.share_burstable_cpu(&workers, &node_info), orphaned);
     });
 }
