@@ -8,14 +8,16 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kube_model::core::{Container, EnvFromSource, EnvVarSource, Pod, PodSpec, ResourceFieldSelector};
+use kube_model::core::{
+    Container, EnvFromSource, EnvVarSource, FileKeySelector, Pod, PodSpec, ResourceFieldSelector,
+};
 use kube_model::expansion::{Budget, expand};
 use kube_model::{downward, pod};
 
 use crate::error::{ConfigError, FieldError};
 use crate::settings::Settings;
 
-pub use references::{Data, Kind, Missing, References, references};
+pub use references::{Data, FileKey, Kind, Missing, References, files, references};
 
 /// The variables of one container with their values: bytes, because a Secret may hold any. (The kubelet sends them
 /// in random order.)
@@ -136,8 +138,7 @@ impl<'a> Scope<'a> {
             let field = || field("secretKeyRef");
             return self.key(Kind::Secret, &secret.name, &secret.key, secret.optional, field);
         } else if let Some(file) = &source.file_key_ref {
-            let volume = &file.volume_name;
-            Err(("fileKeyRef", format!("volume {volume:?} cannot be read: volumes are not built yet")))
+            return self.file(file, || field("fileKeyRef"));
         } else {
             Err(("", "no source is given".to_owned()))
         };
@@ -161,6 +162,35 @@ impl<'a> Scope<'a> {
                 Err(self.missing(format!("couldn't find key {key} in {kind} {namespace}/{name}")))
             }
             value => Ok(value.cloned()),
+        }
+    }
+
+    /// One value of a file; `None` if it need not be there and is not. The kubelet demands the file even then, against
+    /// what the API says of `optional`.
+    fn file(
+        &self,
+        from: &FileKeySelector,
+        field: impl Fn() -> String,
+    ) -> Result<Option<Vec<u8>>, ConfigError> {
+        let FileKeySelector { volume_name: volume, path, key, .. } = from;
+        let found = self.references.and_then(|found| found.files.get(&FileKey { volume, path, key }));
+        let is_optional = from.optional == Some(true);
+        match found {
+            Some(Ok(Some(value))) => Ok(Some(value.to_vec())),
+            Some(Ok(None) | Err(Missing::NotFound)) if is_optional => Ok(None),
+            Some(Ok(None)) => {
+                let problem = format!(
+                    "environment variable key {key:?} not found in file {path:?} of volume {volume:?}"
+                );
+                Err(self.missing(problem))
+            }
+            Some(Err(Missing::NotFound)) => {
+                let problem =
+                    format!("couldn't parse env file: there is no file {path:?} in volume {volume:?}");
+                Err(self.missing(problem))
+            }
+            Some(Err(Missing::Unreadable(problem))) => Err(self.missing(problem.clone())),
+            None => Err(self.refuse(field(), format!("volume {volume:?} was not looked at"))),
         }
     }
 

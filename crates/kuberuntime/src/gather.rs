@@ -1,17 +1,22 @@
 //! What is found out and made ready for one start of a container, and what the runtime is then asked for: the first is
 //! I/O, the second is not (upstream `pkg/kubelet/kuberuntime/kuberuntime_container.go` `generateContainerConfig`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ::images::{ImageInfo, PullPolicy, Reason};
 use cri_client::v1::{CreateContainerRequest, Mount};
+use cri_config::env::{FileKey, Missing};
 use cri_config::{ConfigError, ContainerExtras, ContainerInputs, ImageUser, Settings, hosts, paths};
+use futures::future::join_all;
 use kube_model::core::{Container, Pod};
 use kube_model::{PodKey, PodUid, pod};
 use pod_lifecycle::FailureReason;
 use pod_workers::{Reporter, StartContainer, StepError};
+use volume_plan::env_file;
+use volumes::FileError;
 
 use super::providers::Variables;
 use super::references::Found;
@@ -93,7 +98,8 @@ impl CriRuntime {
         };
         let termination_log = self.files.run(work).await.map_err(|e| config_error(&e))?;
         reporter.doing(format!("looking up what the variables of container {name} come from"));
-        let found = self.references.of_container(pod, container).await.map_err(|e| config_error(&e))?;
+        let mut found = self.references.of_container(pod, container).await.map_err(|e| config_error(&e))?;
+        found.files = self.files_for_variables(pod, container).await;
         let variables = match refers_to_variables(container) {
             true => cri_config::variables(pod, container, &pod_ips, node, Some(&found.as_inputs()))
                 .map_err(|e| config_error(&e))?,
@@ -124,6 +130,33 @@ impl CriRuntime {
             retry_after: error.retry_after,
             message: error.message,
         })
+    }
+
+    /// What stands in files of volumes that variables come from, at each start anew: an init container may have written
+    /// them.
+    async fn files_for_variables<'a>(
+        &self,
+        pod: &Pod,
+        container: &'a Container,
+    ) -> BTreeMap<FileKey<'a>, Result<Option<Vec<u8>>, Missing>> {
+        let (uid, _) = pod::identity(pod);
+        let wanted = cri_config::env::files(container);
+        let places: BTreeSet<_> = wanted.iter().map(|key| (key.volume, key.path)).collect();
+        let read = places.into_iter().map(|(volume, path)| {
+            let uid = &uid;
+            async move { ((volume, path), self.volumes.read_file(uid, volume, path).await) }
+        });
+        let read: BTreeMap<_, _> = join_all(read).await.into_iter().collect();
+        let value = |key: FileKey<'a>| match &read[&(key.volume, key.path)] {
+            Ok(text) => env_file::value(text, key.key).map_err(|error| {
+                let (path, volume) = (key.path, key.volume);
+                let problem = format!("couldn't parse env file: {path:?} of volume {volume:?}: {error}");
+                Missing::Unreadable(problem)
+            }),
+            Err(FileError::NotFound) => Err(Missing::NotFound),
+            Err(error) => Err(Missing::Unreadable(error.to_string())),
+        };
+        wanted.into_iter().map(|key| (key, value(key))).collect()
     }
 
     /// Fetches the images that are volumes of the container, and tells the runtime by what it knows them (upstream

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use apiserver_sync::objects::{Error, FIRST_ANSWER, Key, Kind, Object, Objects};
 use apiserver_sync::services::{NotSynced, Services};
-use cri_config::env::{self, Missing};
+use cri_config::env::{self, FileKey, Missing};
 use futures::future::join_all;
 use images::PullSecretError;
 use images::credentials::Keyring;
@@ -41,6 +41,8 @@ pub struct ApiReferences {
 pub(super) struct Found<'a> {
     services: BTreeMap<String, String>,
     objects: Vec<(Name<'a>, Result<Arc<Object>, Missing>)>,
+    /// What stands in files of its volumes.
+    pub(super) files: BTreeMap<FileKey<'a>, Result<Option<Vec<u8>>, Missing>>,
 }
 
 type Name<'a> = (env::Kind, &'a str);
@@ -50,7 +52,10 @@ impl Found<'_> {
         let objects = self.objects.iter();
         let objects =
             objects.map(|(name, found)| (*name, found.as_ref().map(|o| &o.data).map_err(Clone::clone)));
-        env::References { services: &self.services, objects: objects.collect() }
+        let files = self.files.iter();
+        let files =
+            files.map(|(key, found)| (*key, found.as_ref().map(|v| v.as_deref()).map_err(Clone::clone)));
+        env::References { services: &self.services, objects: objects.collect(), files: files.collect() }
     }
 }
 
@@ -86,7 +91,7 @@ impl References {
         };
         let objects = join_all(env::references(container).into_iter().map(object));
         let (services, objects) = futures::join!(services, objects);
-        Ok(Found { services: services?, objects })
+        Ok(Found { services: services?, objects, files: BTreeMap::new() })
     }
 
     /// A ConfigMap or Secret that the pod refers to.

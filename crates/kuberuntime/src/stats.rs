@@ -1,11 +1,12 @@
 //! What the node and its pods use, measured when somebody asks: what `stats` reads of the kernel, with the runtime's
 //! answers. Who asks at the same time, or soon after, gets the same summary.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
-use ::stats::{Depth, PodPaths, RuntimeAnswers, Settings, SummaryProvider};
+use ::stats::{Depth, PodPaths, PodVolume, RuntimeAnswers, Settings, SummaryProvider};
 use cgroups::Cgroups;
 use cri_client::Client;
 use cri_client::v1::{
@@ -13,11 +14,14 @@ use cri_client::v1::{
     ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
 };
 use cri_config::paths;
-use kube_model::stats::{PodReference, Summary};
-use kube_model::{PodKey, PodUid, Timestamp};
+use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_model::stats::{FsStats, PodReference, Summary, VolumeStats};
+use kube_model::{Now, PodKey, PodUid};
+use pod_workers::Clock;
 use server::host::HostError;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use volumes::{Measure, Measured, Volumes};
 
 /// How long a summary is good for. The kubelet's own numbers are up to 10 s old, its cAdvisor's housekeeping interval.
 const FRESH: Duration = Duration::from_secs(5);
@@ -29,8 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct NodeStats {
     runtime: Client,
     provider: Arc<std::sync::Mutex<SummaryProvider>>,
+    volumes: Volumes,
+    /// How long what is known of a volume is good for; `None`: volumes are not measured.
+    volume_period: Option<Duration>,
     last: Mutex<Option<Last>>,
-    wall: fn() -> Timestamp,
+    clock: Clock,
 }
 
 struct Last {
@@ -40,20 +47,23 @@ struct Last {
 }
 
 impl NodeStats {
-    /// `settings` say where the node has its things, `cgroups` and `pod_logs_dir` where its pods have theirs.
+    /// `settings` say where the node has its things, `cgroups` and `pod_logs_dir` where its pods have theirs. What is known
+    /// of their volumes is good for `volume_period`; `None`: they are not measured.
     pub fn new(
         runtime: Client,
         settings: Settings,
-        cgroups: Option<Arc<Cgroups>>,
-        pod_logs_dir: PathBuf,
-        wall: fn() -> Timestamp,
+        (cgroups, pod_logs_dir): (Option<Arc<Cgroups>>, PathBuf),
+        (volumes, volume_period): (Volumes, Option<Duration>),
+        clock: Clock,
     ) -> Self {
         let paths = PathsOfPods { cgroups, root_dir: settings.root_dir.clone(), pod_logs_dir };
         Self {
             runtime,
             provider: Arc::new(std::sync::Mutex::new(SummaryProvider::new(settings, Box::new(paths)))),
+            volumes,
+            volume_period,
             last: Mutex::default(),
-            wall,
+            clock,
         }
     }
 
@@ -91,9 +101,10 @@ impl NodeStats {
         if everything {
             let request = ImageFsInfoRequest::default();
             answers.file_systems = self.runtime.image_fs_info(request).await.map_err(refused)?;
+            answers.volumes = self.volumes().await;
         }
-        let now = self.wall;
-        let measure = move |provider: &mut SummaryProvider| provider.measure(&answers, depth, now());
+        let clock = self.clock.clone();
+        let measure = move |provider: &mut SummaryProvider| provider.measure(&answers, depth, clock.wall());
         let measured = self.with_provider(measure).await?;
         let summary = Arc::new(measured.map_err(|error| HostError::Failed(util::causes(&error)))?);
         *last = Some(Last { at: Instant::now(), depth, summary: Arc::clone(&summary) });
@@ -122,6 +133,18 @@ impl NodeStats {
         })
     }
 
+    /// What the volumes of the pods hold.
+    async fn volumes(&self) -> BTreeMap<PodUid, Vec<PodVolume>> {
+        let Some(period) = self.volume_period else { return BTreeMap::new() };
+        let measured = self.volumes.usage(Measure::All, period).await;
+        let now = self.clock.now();
+        let of_pod = |(uid, volumes): (PodUid, Vec<Measured>)| {
+            let volumes = volumes.into_iter();
+            (uid, volumes.map(|v| PodVolume { is_local: v.is_local, stats: volume_stats(v, now) }).collect())
+        };
+        measured.into_iter().map(of_pod).collect()
+    }
+
     /// Works with the provider where it may block: a dead network file system must not hold up the other tasks, nor
     /// gather a thread for each that asks.
     async fn with_provider<T: Send + 'static>(
@@ -139,6 +162,24 @@ impl NodeStats {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(HostError::Failed(format!("measuring the node: {error}"))))
+    }
+}
+
+fn volume_stats(volume: Measured, now: Now) -> VolumeStats {
+    let Measured { name, claim, usage, at, .. } = volume;
+    VolumeStats {
+        fs: FsStats {
+            time: Time(now.shown(at)),
+            available_bytes: Some(usage.available),
+            capacity_bytes: Some(usage.capacity),
+            used_bytes: Some(usage.used),
+            inodes_free: usage.inodes_free,
+            inodes: usage.inodes,
+            inodes_used: usage.inodes_used,
+        },
+        name,
+        pvc_ref: claim,
+        volume_health_stats: None,
     }
 }
 

@@ -16,10 +16,11 @@ mod pods;
 mod proc;
 mod rates;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kube_model::stats::{PodReference, Summary};
+use kube_model::stats::{PodReference, Summary, VolumeStats};
 use kube_model::{PodUid, Timestamp};
 use node_proto::cri::v1;
 
@@ -67,7 +68,7 @@ pub trait PodPaths: Send + Sync {
     fn hosts_file(&self, uid: &PodUid) -> PathBuf;
 }
 
-/// What the runtime says.
+/// What the runtime says, and who makes the volumes of pods.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeAnswers {
     /// All sandboxes.
@@ -78,6 +79,17 @@ pub struct RuntimeAnswers {
     pub container_stats: Vec<v1::ContainerStats>,
     /// Of its file systems; only looked at for [`Depth::Everything`].
     pub file_systems: v1::ImageFsInfoResponse,
+    /// The volumes of pods; only looked at for [`Depth::Everything`].
+    pub volumes: BTreeMap<PodUid, Vec<PodVolume>>,
+}
+
+/// A volume of a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodVolume {
+    /// What it holds.
+    pub stats: VolumeStats,
+    /// Whether it takes of the node's own disk, and goes with the pod.
+    pub is_local: bool,
 }
 
 /// How much is wanted; more is greater.

@@ -15,7 +15,7 @@ use node_proto::cri::v1;
 use crate::cgroup::{Hierarchy, Reading};
 use crate::disk::{self, Used, add};
 use crate::node::whole;
-use crate::{Depth, PodPaths, RuntimeAnswers, SummaryProvider, cri, proc};
+use crate::{Depth, PodPaths, PodVolume, RuntimeAnswers, SummaryProvider, cri, proc};
 
 /// A pod that runs.
 pub(crate) struct Running<'a> {
@@ -101,7 +101,10 @@ impl SummaryProvider {
             if let Some(node_fs) = &node_fs {
                 pod_stats.network = self.network(&pod, &cgroups, now);
                 pod_stats.process_stats = self.processes(&pod, &cgroups);
-                pod_stats.ephemeral_storage = Some(self.ephemeral_storage(&pod, &containers, node_fs));
+                let volumes = answers.volumes.get(&pod.uid).map(Vec::as_slice).unwrap_or_default();
+                pod_stats.ephemeral_storage =
+                    Some(self.ephemeral_storage(&pod, &containers, volumes, node_fs));
+                pod_stats.volumes = volumes.iter().map(|volume| volume.stats.clone()).collect();
             } else {
                 pod_stats.io = None;
             }
@@ -179,17 +182,21 @@ impl SummaryProvider {
         process_count.map(|count| ProcessStats { process_count: Some(count) })
     }
 
-    /// Writable layers, logs and `/etc/hosts` together.
+    /// Writable layers, logs, `/etc/hosts` and volumes on the node's disk together.
     fn ephemeral_storage(
         &self,
         pod: &Running<'_>,
         containers: &[ContainerStats],
+        volumes: &[PodVolume],
         node_fs: &FsStats,
     ) -> FsStats {
         let of_containers = containers.iter().flat_map(|c| c.rootfs.iter().chain(&c.logs)).map(Used::of);
         let logs = disk::files_in(&self.paths.pod_logs(&pod.reference));
         let hosts = disk::file(&self.paths.hosts_file(&pod.uid));
-        disk::part(node_fs, of_containers.chain(logs).chain(hosts).fold(Used::default(), Used::and))
+        let volumes =
+            volumes.iter().filter(|volume| volume.is_local).map(|volume| Used::of(&volume.stats.fs));
+        let all = of_containers.chain(logs).chain(hosts).chain(volumes);
+        disk::part(node_fs, all.fold(Used::default(), Used::and))
     }
 }
 

@@ -249,6 +249,7 @@ fn answers() -> RuntimeAnswers {
             }],
             container_filesystems: Vec::new(),
         },
+        volumes: BTreeMap::new(),
     }
 }
 

@@ -168,6 +168,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing tells that a process has ended that is not ours to wait for"
+    )]
     fn what_a_program_has_started_is_killed_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");

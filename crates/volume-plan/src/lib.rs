@@ -4,6 +4,7 @@ pub mod claims;
 pub mod container_mounts;
 pub mod csi;
 pub mod empty_dir;
+pub mod env_file;
 pub mod never;
 pub mod payload;
 pub mod persistent;

@@ -26,10 +26,12 @@ use volume_plan::spec::Kind;
 use crate::claimed::Claimed;
 use crate::content::Content;
 use crate::error::{SetUpError, Step};
+use crate::metrics::{self, Counted};
 use crate::set_up::{Done, Job};
 use crate::settings::{PodDirs, Settings};
 use crate::shared::Shared;
 use crate::storage::Storage;
+use crate::usage::Usages;
 
 /// News that wait for their reader. One who is late holds up operations that have ended, not those under way.
 const NEWS: usize = 64;
@@ -56,6 +58,8 @@ pub(crate) struct Inner {
     due: Notify,
     /// Something that was done on the node for a pod has ended.
     pub(crate) ended: Notify,
+    pub(crate) usages: Usages,
+    pub(crate) counted: Counted,
 }
 
 /// The volumes of one pod.
@@ -145,6 +149,8 @@ impl Volumes {
             news,
             due: Notify::new(),
             ended: Notify::new(),
+            usages: Usages::default(),
+            counted: Counted::default(),
         };
         (Self { inner: Arc::new(inner) }, told)
     }
@@ -294,6 +300,8 @@ impl Volumes {
             let mut failed = None;
             if let Some(one) = entry.as_mut().and_then(|e| e.volumes.iter_mut().find(|v| v.name == *name)) {
                 let before = one.state.is_mounted();
+                let (began, wanted) =
+                    (one.state.operation(), one.state.failure().map(|failure| failure.since));
                 match done {
                     Done::Current { until } => one.state.succeeded(until, now),
                     Done::Failed { step, error, usable } => {
@@ -302,6 +310,14 @@ impl Volumes {
                     }
                 }
                 wake = !before;
+                if let (Some(volume), Some((_, since))) = (find(&job.pod, name), began) {
+                    let counted = &self.inner.counted;
+                    let plugin = || metrics::plugin(volume, one.claimed.as_deref());
+                    counted.operated("volume_mount", plugin(), failed.is_some(), now.left(since));
+                    if wake && one.state.is_mounted() {
+                        counted.mounted(plugin(), now.left(wanted.unwrap_or(since)));
+                    }
+                }
             }
             if let (Some((step, volume, error)), Some(entry)) = (failed, entry) {
                 message = Some(step.in_words(&volume, &entry.unmounted(), &error));
@@ -339,7 +355,7 @@ impl Volumes {
         PodDirs::new(&self.inner.settings, uid)
     }
 
-    fn now(&self) -> Monotonic {
+    pub(crate) fn now(&self) -> Monotonic {
         (self.inner.settings.now)()
     }
 }
@@ -423,6 +439,20 @@ impl Entry {
         let mut names: Vec<_> = missing.map(|one| one.name.as_str()).collect();
         names.sort_unstable();
         names.join(" ")
+    }
+
+    pub(crate) fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
+    /// The names of its volumes that are wanted, with what their claims stand for, and whether they are mounted.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (&str, Option<&Claimed>, bool)> {
+        self.volumes.iter().map(|one| (one.name.as_str(), one.claimed.as_deref(), one.state.is_mounted()))
+    }
+
+    /// The names of its volumes that are mounted.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter(|one| one.state.is_mounted()).map(|one| one.name.as_str())
     }
 
     fn shown(&self) -> Vec<Shown> {

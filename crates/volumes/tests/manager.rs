@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use volume_plan::container_mounts::SubPath;
 use volume_plan::payload;
-use volumes::{Content, ContentError, News, NoStorage, Settings, TearDownError, Token, Volumes};
+use volumes::{
+    Content, ContentError, FileError, Measure, News, NoStorage, Settings, TearDownError, Token, Volumes,
+};
 
 /// No step takes that long.
 const SOON: Duration = Duration::from_secs(30);
@@ -299,4 +301,54 @@ async fn an_operation_that_does_not_end_is_told_of_once() {
     assert!(lacking.message.contains("may not answer"), "{lacking:?}");
     let more = tokio::time::timeout(Duration::from_secs(600), world.news.recv()).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_mounted_volume_is_read_and_of_no_other() {
+    let held = Held::default();
+    held.set("c", "one");
+    let mut world = World::new(held);
+    let (pod, uid) = (pod(), PodUid::from("u"));
+    let read = |volume, path| world.volumes.read_file(&uid, volume, path);
+    assert_eq!(read("data", "env").await, Err(FileError::NoVolume("data".to_owned())), "not yet");
+    world.until_mounted(&pod).await;
+    let read = |volume, path| world.volumes.read_file(&uid, volume, path);
+    let place = world.dir.path().join("pods/u/volumes/kubernetes.io~empty-dir/data/env");
+    assert_eq!(read("data", "env").await, Err(FileError::NotFound));
+    fs::write(&place, "A='1'").unwrap();
+    assert_eq!(read("data", "env").await.unwrap(), b"A='1'");
+    assert_eq!(read("unused", "env").await, Err(FileError::NoVolume("unused".to_owned())));
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &place).unwrap();
+    let error = read("data", "env").await.unwrap_err();
+    assert!(error.to_string().starts_with("couldn't parse env file: opening "), "{error}");
+}
+
+#[tokio::test]
+async fn what_volumes_hold_is_measured_when_it_is_asked_for_and_is_good_for_a_while() {
+    let held = Held::default();
+    held.set("c", "one");
+    let mut world = World::new(held);
+    let (pod, uid) = (pod(), PodUid::from("u"));
+    assert!(world.volumes.usage(Measure::All, Duration::ZERO).await.is_empty());
+    world.until_mounted(&pod).await;
+    let data = world.dir.path().join("pods/u/volumes/kubernetes.io~empty-dir/data");
+    let (volumes, uid) = (world.volumes.clone(), &uid);
+    let used = async |period| {
+        let all = volumes.usage(Measure::All, period).await.remove(uid).unwrap();
+        let names: Vec<_> =
+            all.iter().map(|one| (one.name.as_str(), one.is_local, one.claim.is_some())).collect();
+        assert_eq!(names, [("config", true, false), ("data", true, false)]);
+        all[1].usage.inodes_used.unwrap()
+    };
+    assert_eq!(used(Duration::ZERO).await, 1);
+    assert!(volumes.usage(Measure::Claims, Duration::ZERO).await.contains_key(uid), "what is known is told");
+    fs::write(data.join("one"), "1").unwrap();
+    let deadline = Instant::now() + SOON;
+    // It is good for a multiple of what measuring took.
+    while used(Duration::ZERO).await < 2 {
+        assert!(Instant::now() < deadline, "it is not measured anew");
+    }
+    fs::write(data.join("two"), "2").unwrap();
+    assert_eq!(used(Duration::from_secs(3600)).await, 2, "it was measured a moment ago");
 }

@@ -50,7 +50,7 @@ pub(super) const TABLE: &[Row] = &[
     row("serving", 2, &["util"]),
     row("stats", 2, &["kube-model", "node-proto"]),
     row("volume-fs", 2, &["util"]),
-    row("volumes", 2, &["kube-model", "util", "volume-fs", "volume-plan"]),
+    row("volumes", 2, &["kube-model", "metrics", "util", "volume-fs", "volume-plan"]),
     row("node-reporter", 3, &["admission", "kube-model", "metrics", "util"]),
     row("pod-workers", 3, &["admission", "kube-model", "metrics", "pod-lifecycle", "pod-manager", "util"]),
     row("prober", 3, &["kube-model", "metrics", "util"]),

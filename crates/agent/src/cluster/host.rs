@@ -37,6 +37,8 @@ pub(crate) struct AgentHost {
     verbosity: Verbosity,
     configuration: serde_json::Value,
     stats: NodeStats,
+    volumes: volumes::Volumes,
+    volume_period: Option<Duration>,
     metrics: Arc<Metrics>,
     workers: AgentWorkers,
     probes: Arc<AgentProbes>,
@@ -70,7 +72,14 @@ impl AgentHost {
             runtime_view: parts.runtime_view.clone(),
             verbosity: parts.verbosity.clone(),
             configuration: settings.configuration.clone(),
-            stats: node_stats(parts, node_name, settings.runtime_cgroup.as_deref()),
+            stats: node_stats(
+                parts,
+                node_name,
+                settings.runtime_cgroup.as_deref(),
+                settings.volume_stats_period,
+            ),
+            volumes: parts.volumes.clone(),
+            volume_period: settings.volume_stats_period,
         }
     }
 }
@@ -91,15 +100,21 @@ fn cgroup_version(cgroups: Option<&Cgroups>) -> u8 {
     if v2 { 2 } else { 1 }
 }
 
-fn node_stats(parts: &Parts, node_name: &str, runtime_cgroup: Option<&str>) -> NodeStats {
+fn node_stats(
+    parts: &Parts,
+    node_name: &str,
+    runtime_cgroup: Option<&str>,
+    volume_period: Option<Duration>,
+) -> NodeStats {
     let settings = stats::Settings {
         cgroup_mount: settings::CGROUP_MOUNT.into(),
         root_dir: parts.root_dir.clone(),
         system_cgroups: runtime_cgroup.map(|cgroup| ("runtime", cgroup.to_owned())).into_iter().collect(),
         ..stats::Settings::new(node_name)
     };
-    let (cgroups, pod_logs_dir) = (parts.cgroups.clone(), parts.pod_logs_dir.clone());
-    NodeStats::new(parts.runtime.clone(), settings, cgroups, pod_logs_dir, crate::wall)
+    let of_pods = (parts.cgroups.clone(), parts.pod_logs_dir.clone());
+    let volumes = (parts.volumes.clone(), volume_period);
+    NodeStats::new(parts.runtime.clone(), settings, of_pods, volumes, parts.workers.clock().clone())
 }
 
 impl Node for AgentHost {
@@ -158,6 +173,7 @@ impl Node for AgentHost {
                 metrics::info::write_mirrors(out, self.mirrors());
                 pod_workers::write_working(out, &self.workers.working());
                 self.metrics.write(out);
+                self.volumes.write_metrics(out, self.volume_period);
                 metrics::info::write_build(out);
                 metrics::info::write_gates(out, &self.gates);
                 write_requests(out, &self.access);

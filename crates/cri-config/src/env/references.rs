@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use kube_model::core::Container;
+use kube_model::core::{Container, EnvVarSource};
 pub use kube_model::objects::Kind;
 
 /// `data` of an object by key, that of a Secret decoded. `binaryData` gives no variables.
@@ -25,6 +25,19 @@ pub struct References<'a> {
     pub services: &'a BTreeMap<String, String>,
     /// Each of [`references`].
     pub objects: BTreeMap<(Kind, &'a str), Result<&'a Data, Missing>>,
+    /// Each of [`files`], as far as it could be read; else why not, the whole sentence.
+    pub files: BTreeMap<FileKey<'a>, Result<Option<&'a [u8]>, Missing>>,
+}
+
+/// One value of a file in a volume (`fileKeyRef`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileKey<'a> {
+    /// The volume's name.
+    pub volume: &'a str,
+    /// Below the volume.
+    pub path: &'a str,
+    /// In the file.
+    pub key: &'a str,
 }
 
 /// Names only: values are secret.
@@ -33,6 +46,7 @@ impl fmt::Debug for References<'_> {
         f.debug_struct("References")
             .field("services", &self.services.keys())
             .field("objects", &self.objects.keys())
+            .field("files", &self.files.keys())
             .finish()
     }
 }
@@ -44,12 +58,22 @@ pub fn references(container: &Container) -> BTreeSet<(Kind, &str)> {
         all.extend(from.config_map_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
         all.extend(from.secret_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
     }
-    // A value of its own is stronger than any source.
-    let without_value =
-        container.env.iter().flatten().filter(|var| var.value.as_deref().unwrap_or_default().is_empty());
-    for source in without_value.filter_map(|var| var.value_from.as_ref()) {
+    for source in sources(container) {
         all.extend(source.config_map_key_ref.as_ref().map(|r| (Kind::ConfigMap, r.name.as_str())));
         all.extend(source.secret_key_ref.as_ref().map(|r| (Kind::Secret, r.name.as_str())));
     }
     all
+}
+
+/// The values of files that the container's `env` needs, each once.
+pub fn files(container: &Container) -> BTreeSet<FileKey<'_>> {
+    let files = sources(container).filter_map(|source| source.file_key_ref.as_ref());
+    files.map(|file| FileKey { volume: &file.volume_name, path: &file.path, key: &file.key }).collect()
+}
+
+/// A value of its own is stronger than any source.
+fn sources(container: &Container) -> impl Iterator<Item = &EnvVarSource> {
+    let variables = container.env.iter().flatten();
+    let without_value = variables.filter(|var| var.value.as_deref().unwrap_or_default().is_empty());
+    without_value.filter_map(|var| var.value_from.as_ref())
 }

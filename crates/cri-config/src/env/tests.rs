@@ -161,6 +161,7 @@ fn objects_and_services_become_variables_and_the_later_is_stronger() {
             ((Kind::Secret, "gone"), Err(Missing::NotFound)),
         ]
         .into(),
+        files: BTreeMap::new(),
     };
     let map = |key: &str, more: &str| format!(r#"{{"configMapKeyRef":{{"name":"cm","key":"{key}"{more}}}}}"#);
     for (case, env_from, env, want) in [
@@ -229,6 +230,7 @@ fn what_is_missing_is_said_in_the_kubelets_words() {
             ((Kind::Secret, "locked"), Err(Missing::Unreadable(locked.to_owned()))),
         ]
         .into(),
+        files: BTreeMap::new(),
     };
     let key_ref = |source: &str, name: &str, key: &str| {
         format!(r#"[{{"name":"A","valueFrom":{{"{source}":{{"name":"{name}","key":"{key}"}}}}}}]"#)
@@ -259,6 +261,44 @@ fn what_is_missing_is_said_in_the_kubelets_words() {
 }
 
 #[test]
+fn a_value_of_a_file_becomes_a_variable_or_says_why_not() {
+    let key = |key| FileKey { volume: "v", path: "env", key };
+    let no_file = FileKey { volume: "v", path: "none", key: "A" };
+    let unreadable = "couldn't parse env file: it has no sense";
+    let found = References {
+        services: &BTreeMap::new(),
+        objects: BTreeMap::new(),
+        files: [
+            (key("A"), Ok(Some(&b"one\ntwo\xff"[..]))),
+            (key("none"), Ok(None)),
+            (no_file, Err(Missing::NotFound)),
+            (FileKey { path: "wrong", ..key("A") }, Err(Missing::Unreadable(unreadable.to_owned()))),
+        ]
+        .into(),
+    };
+    for (path, key, optional, want) in [
+        ("env", "A", false, Ok("X=one\\ntwo\\xff\nY=y")),
+        ("env", "none", true, Ok("X=x\nY=y")),
+        ("none", "A", true, Ok("X=x\nY=y")),
+        (
+            "env",
+            "none",
+            false,
+            Err(r#"environment variable key "none" not found in file "env" of volume "v""#),
+        ),
+        ("none", "A", false, Err(r#"couldn't parse env file: there is no file "none" in volume "v""#)),
+        ("wrong", "A", true, Err(unreadable)),
+    ] {
+        let env = format!(
+            r#"[{{"name":"X","value":"x"}},{{"name":"Y","value":"y"}},{{"name":"X","valueFrom":{{"fileKeyRef":
+                {{"volumeName":"v","path":"{path}","key":"{key}","optional":{optional}}}}}}}]"#
+        );
+        let found = env_with(&with_both("[]", &env), Some(&found));
+        assert_eq!(found, want.map(str::to_owned).map_err(str::to_owned), "{path} {key} {optional}");
+    }
+}
+
+#[test]
 fn only_what_a_container_needs_is_to_be_looked_up() {
     let pod = pod(&with_both(
         r#"[{"configMapRef":{"name":"a"}},{"secretRef":{"name":"a"}},{"prefix":"X_"}]"#,
@@ -266,8 +306,12 @@ fn only_what_a_container_needs_is_to_be_looked_up() {
             {"name":"B","valueFrom":{"configMapKeyRef":{"name":"b","key":"l"}}},
             {"name":"C","value":"own","valueFrom":{"secretKeyRef":{"name":"unused","key":"k"}}},
             {"name":"D","valueFrom":{"secretKeyRef":{"name":"c","key":"k"}}},
-            {"name":"E","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}]"#,
+            {"name":"E","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},
+            {"name":"F","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"p","key":"k"}}},
+            {"name":"G","value":"own","valueFrom":{"fileKeyRef":{"volumeName":"w","path":"p","key":"k"}}}]"#,
     ));
+    let files: Vec<_> = files(&spec(&pod).containers[0]).into_iter().collect();
+    assert_eq!(files, [FileKey { volume: "v", path: "p", key: "k" }]);
     assert_eq!(
         references(&spec(&pod).containers[0]).into_iter().collect::<Vec<_>>(),
         [(Kind::ConfigMap, "a"), (Kind::ConfigMap, "b"), (Kind::Secret, "a"), (Kind::Secret, "c")]
@@ -278,7 +322,12 @@ fn only_what_a_container_needs_is_to_be_looked_up() {
 fn values_are_not_printed() {
     let secret = data(&[("password", b"s3cret")]);
     let services = [("WEB_PORT".to_owned(), "8080".to_owned())].into();
-    let found = References { services: &services, objects: [((Kind::Secret, "sec"), Ok(&secret))].into() };
+    let key = FileKey { volume: "v", path: "p", key: "k" };
+    let found = References {
+        services: &services,
+        objects: [((Kind::Secret, "sec"), Ok(&secret))].into(),
+        files: [(key, Ok(Some(&b"s3cret"[..])))].into(),
+    };
     let printed = format!("{found:?}");
     assert!(printed.contains("sec") && printed.contains("WEB_PORT"), "{printed}");
     assert!(!printed.contains("s3cret") && !printed.contains("8080"), "{printed}");

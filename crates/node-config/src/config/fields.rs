@@ -179,7 +179,7 @@ pub static FIELDS: &[Row] = &[
     row("tracing", Effect::NotYet, |c| c.tracing.is_none()),
     row("userNamespaces", Effect::NotYet, |c| c.user_namespaces.is_none()),
     row("volumePluginDir", Effect::NotYet, never),
-    row("volumeStatsAggPeriod", Effect::NotYet, never),
+    done("volumeStatsAggPeriod"),
 ];
 
 /// Fields whose new values hold without a restart when the configuration is read again.

@@ -78,6 +78,8 @@ pub struct Cluster {
     pub sync_frequency: Duration,
     /// How long nobody may have looked after the pods before `/healthz/syncloop` fails.
     pub sync_loop_limit: Duration,
+    /// How long what was measured of a volume is good for; `None`: volumes are not measured.
+    pub volume_stats_period: Option<Duration>,
     /// The cgroup of the runtime, which is measured as such.
     pub runtime_cgroup: Option<String>,
     /// The configuration in force, for `/configz`; without its secrets.
@@ -219,6 +221,8 @@ impl Check<'_> {
             // Upstream `pkg/kubelet/kubelet.go` `SyncLoopHealthCheck`.
             sync_loop_limit: (2 * self.duration("syncFrequency", config.sync_frequency))
                 .max(Duration::from_secs(5 * 60)),
+            // As upstream, what is not longer than nothing turns it off.
+            volume_stats_period: config.volume_stats_agg_period.to_std().filter(|period| !period.is_zero()),
             runtime_cgroup: Some(flags.runtime_cgroups.clone()).filter(|cgroup| !cgroup.is_empty()),
             configuration: shown(config),
         })
