@@ -10,11 +10,15 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
 
 use crate::error::{During as _, Error};
 
 /// How often a path is resolved anew when somebody renames folders meanwhile.
 const ATTEMPTS: usize = 64;
+
+/// Stack of a thread that makes one call.
+const STACK: usize = 64 << 10;
 
 /// As many links as the kernel follows in a path.
 const LINKS: usize = 40;
@@ -186,18 +190,34 @@ fn joined(names: &[&OsStr]) -> PathBuf {
 
 /// Makes the folder `name`. If somebody else was faster, it is theirs, unless it is a link.
 fn make(at: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd, Errno> {
-    let made = match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+    let made = match make_with(at, name, mode) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error),
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(at, name, flags, Mode::empty())?;
-    if made {
-        // The umask has no say in it.
+    // What follows from the folder above, such as its group, is there already.
+    if made && rustix::fs::fstat(&folder)?.st_mode & 0o7777 != mode {
         rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode))?;
     }
     Ok(folder)
+}
+
+/// Makes it with this mode at once: who is killed right then leaves no folder that its users cannot enter, and that looks
+/// as if they had made it so. A thread of its own has a umask of its own.
+fn make_with(at: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), Errno> {
+    let make = || {
+        // SAFETY: a umask, a root and a working folder of this thread alone, which does nothing else.
+        #[expect(unsafe_code, reason = "unshare is unsafe only where file descriptors are shared no more")]
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
+        rustix::process::umask(Mode::empty());
+        rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode & 0o1777))
+    };
+    std::thread::scope(|scope| {
+        let made = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, make);
+        made.map_err(|_| Errno::AGAIN)?.join().unwrap_or(Err(Errno::IO))
+    })
 }
 
 #[cfg(test)]
