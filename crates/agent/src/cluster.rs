@@ -119,7 +119,6 @@ pub(crate) struct Parts {
     pub(crate) node: watch::Receiver<Arc<NodeState>>,
     pub(crate) pod_streams: Arc<PodStreams>,
     pub(crate) cgroups: Option<Arc<Cgroups>>,
-    pub(crate) volumes: volumes::Volumes,
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
     pub(crate) verbosity: Verbosity,

@@ -130,7 +130,6 @@ impl Agent {
                 node: pods.node.subscribe(),
                 pod_streams,
                 cgroups,
-                volumes: pods.volumes.clone(),
                 root_dir: config.root_dir.clone(),
                 pod_logs_dir: config.pod_logs_dir.clone(),
                 verbosity: live.verbosity.clone(),
