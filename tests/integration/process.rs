@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -79,6 +79,27 @@ fn the_service_manager_is_told_how_the_agent_is_and_that_it_lives() {
     started.signal(Signal::TERM);
     until_told("STOPPING=1");
     assert_eq!(started.ended().code(), Some(0));
+}
+
+#[test]
+fn the_journal_is_told_the_level_of_each_line() {
+    let run = Run::new().unwrap();
+    let log = run.dir().join("journal");
+    let stderr = File::create(&log).unwrap();
+    let metadata = stderr.metadata().unwrap();
+    let mut command = agent(&run, &["--v=4"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino())).stderr(stderr);
+    let child = command.spawn().unwrap();
+    let mut started = Started { child, run };
+    started.until_ready();
+    started.signal(Signal::TERM);
+    assert_eq!(started.ended().code(), Some(0));
+    let log = fs::read_to_string(&log).unwrap();
+    for line in log.lines() {
+        let levels = ["<6>I", "<7>I", "<4>W", "<3>E"];
+        assert!(levels.iter().any(|level| line.starts_with(level)), "{line}");
+    }
+    assert!(log.contains("<7>I") && log.contains("<4>W"), "{log}");
 }
 
 #[test]

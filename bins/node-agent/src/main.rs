@@ -79,7 +79,8 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let effective = line.load(&Disk)?;
     let settings = Settings::new(&effective, &config::facts_with(&effective.flags))?;
-    let live = Live::new(logging::init(agent::logging(&settings))?, &settings);
+    let journal = std::env::var_os("JOURNAL_STREAM");
+    let live = Live::new(logging::init(agent::logging(&settings, journal.as_deref()))?, &settings);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,5 +1,6 @@
 //! From the node's configuration to the small settings of each crate.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::run::StartError;
 pub(crate) const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
 /// How to log.
-pub fn logging(settings: &Settings) -> logging::Settings {
+pub fn logging(settings: &Settings, journal_stream: Option<&OsStr>) -> logging::Settings {
     logging::Settings {
         format: match settings.logging_format {
             LoggingFormat::Text => logging::Format::Text,
@@ -26,6 +27,7 @@ pub fn logging(settings: &Settings) -> logging::Settings {
         },
         verbosity: settings.verbosity,
         vmodule: settings.vmodule.iter().map(|item| (item.file_pattern.clone(), item.verbosity)).collect(),
+        journal: logging::is_journal(journal_stream),
     }
 }
 

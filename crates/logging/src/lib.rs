@@ -3,6 +3,7 @@
 //! Each event is one line and one write: nothing is buffered, so nothing has to be flushed and no line is lost
 //! at exit. A stderr that cannot be written to loses lines, never the agent. Times are in UTC.
 
+mod journal;
 mod vmodule;
 
 use std::fmt::{self, Write as _};
@@ -21,6 +22,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
+pub use journal::is_journal;
 use vmodule::VModule;
 
 /// The process has a logger already.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub verbosity: u32,
     /// Globs for the names of source files, without folder and ending, and the verbosity of each.
     pub vmodule: Vec<(String, u32)>,
+    /// stderr is systemd's journal (see [`is_journal`]): each line begins with its level as that takes it, `<4>`.
+    pub journal: bool,
 }
 
 /// Sends what the whole process logs to stderr from now on, as `settings` say.
@@ -45,7 +49,7 @@ pub struct Settings {
 /// When the process has a logger already.
 pub fn init(settings: Settings) -> Result<Verbosity, InitError> {
     let verbosity = Verbosity::with(settings.verbosity, VModule(settings.vmodule));
-    let lines = Lines::new(settings.format);
+    let lines = Lines::new(settings.format, settings.journal);
     tracing::subscriber::set_global_default(subscriber(lines, &verbosity, io::stderr))?;
     Ok(verbosity)
 }
@@ -176,6 +180,7 @@ where
 #[derive(Clone, Copy)]
 struct Lines {
     format: Format,
+    journal: bool,
     pid: u32,
     now: fn() -> Timestamp,
 }
@@ -191,8 +196,8 @@ pub enum Format {
 }
 
 impl Lines {
-    fn new(format: Format) -> Self {
-        Self { format, pid: std::process::id(), now: Timestamp::now }
+    fn new(format: Format, journal: bool) -> Self {
+        Self { format, journal, pid: std::process::id(), now: Timestamp::now }
     }
 
     /// klog's header: `I1123 13:42:53.123456    1234 file.rs:12] "message"`.
@@ -243,6 +248,9 @@ where
         let metadata = event.metadata();
         let mut fields = Fields::new(self.format);
         event.record(&mut fields);
+        if self.journal {
+            write!(out, "<{}>", journal::level(metadata))?;
+        }
         match self.format {
             Format::Text => self.text_head(&mut out, metadata, &fields.message)?,
             Format::Json => self.json_head(&mut out, metadata, &fields.message)?,

@@ -27,7 +27,8 @@ fn logged_with(format: Format, verbosity: &Verbosity, log: impl FnOnce()) -> Str
     let buffer = Buffer::default();
     let now = || "2026-11-23T13:42:53.123456789Z".parse().unwrap();
     let writer = buffer.clone();
-    let subscriber = subscriber(Lines { format, pid: 1234, now }, verbosity, move || writer.clone());
+    let subscriber =
+        subscriber(Lines { format, journal: false, pid: 1234, now }, verbosity, move || writer.clone());
     tracing::subscriber::with_default(subscriber, log);
     let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     let mut parts = text.split("tests.rs:");
@@ -175,6 +176,6 @@ fn a_broken_stderr_is_survived() {
             Ok(())
         }
     }
-    let subscriber = subscriber(Lines::new(Format::Text), &Verbosity::new(0), || Broken);
+    let subscriber = subscriber(Lines::new(Format::Text, false), &Verbosity::new(0), || Broken);
     tracing::subscriber::with_default(subscriber, || tracing::info!("nobody reads this"));
 }
