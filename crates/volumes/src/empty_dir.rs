@@ -6,15 +6,15 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 
 use kube_model::core::{Pod, PodSpec};
 use volume_fs::mount::{self, Tmpfs};
-use volume_fs::ownership::{self, Ownership, Policy};
+use volume_fs::ownership::{Ownership, Policy};
 use volume_plan::empty_dir::{self, Medium};
 use volume_plan::spec::Kind;
 
 use crate::error::{SetUpError, go_words};
+use crate::group::Progress;
 use crate::manager::find;
 use crate::set_up::{exists, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
@@ -25,7 +25,13 @@ const MODE: u32 = 0o777;
 const PLUGIN: &str = "kubernetes.io~empty-dir";
 const READY: &str = "ready";
 
-pub(crate) fn set_up(dirs: &PodDirs, pod: &Pod, name: &str, memory: i64) -> Result<(), SetUpError> {
+pub(crate) fn set_up(
+    dirs: &PodDirs,
+    pod: &Pod,
+    name: &str,
+    memory: i64,
+    progress: &Progress,
+) -> Result<(), SetUpError> {
     let none = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&none);
     let Some(Kind::EmptyDir(source)) = find(pod, name).map(Kind::of) else { return Ok(()) };
@@ -49,12 +55,7 @@ pub(crate) fn set_up(dirs: &PodDirs, pod: &Pod, name: &str, memory: i64) -> Resu
     }
     if let Some(group) = fs_group(spec) {
         let ownership = Ownership { group, read_only: false, policy: Policy::Always };
-        let report = ownership::set_group(&path, ownership, &AtomicU64::new(0))?;
-        if let Some(error) = &report.first_failure {
-            // As upstream: the volume is used nevertheless.
-            let (volume, failed) = (path.display(), report.failed);
-            tracing::warn!(%volume, failed, "not all files could be made the group's: {}", util::causes(error));
-        }
+        progress.give(&path, &path, ownership)?;
     }
     mark_ready(&mark)
 }

@@ -7,6 +7,7 @@ mod content;
 mod empty_dir;
 mod error;
 mod files;
+mod group;
 mod hold;
 mod host_path;
 mod in_use;

@@ -6,14 +6,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use kube_model::core::{LocalVolumeSource, PodSpec};
 use kube_model::view::EventType;
 use volume_fs::disk::{Disk, format_and_mount};
 use volume_fs::mount::{self, Unmount};
-use volume_fs::ownership::{self, Ownership, Policy};
+use volume_fs::ownership::{Ownership, Policy};
 use volume_fs::{MountTable, helper};
 use volume_plan::persistent::Source;
 use volume_plan::spec::plugin;
@@ -23,6 +22,7 @@ use crate::blocking::{self, On};
 use crate::claimed::Claimed;
 use crate::empty_dir::fs_group;
 use crate::error::{Failed, SetUpError, Step, TearDownError, go_words};
+use crate::group::Progress;
 use crate::manager::News;
 use crate::plugins::join;
 use crate::set_up::{Job, make_dir, make_pod_dirs};
@@ -45,6 +45,8 @@ pub(crate) async fn set_up(job: &Job, dirs: PodDirs, claimed: Arc<Claimed>) -> R
     let turn = job.inner.turn(&claimed.unique_name()).await;
     let hold = job.hold().await?;
     let (inner, pod, uid) = (Arc::clone(&job.inner), Arc::clone(&job.pod), job.uid.clone());
+    let progress = Arc::new(Progress::default());
+    let of_work = Arc::clone(&progress);
     // What the volume lies on may not answer.
     let work = move || -> Result<_, Failed> {
         let (_hold, turn) = (hold, turn);
@@ -61,9 +63,9 @@ pub(crate) async fn set_up(job: &Job, dirs: PodDirs, claimed: Arc<Claimed>) -> R
             }
         };
         let spec = pod.spec.as_ref();
-        Ok(mount_for_pod(&inner.settings, &dirs, &base, &claimed, spec)?)
+        Ok(mount_for_pod(&inner.settings, &dirs, &base, &claimed, spec, &of_work)?)
     };
-    let done = blocking::run(On::Elsewhere, work).await;
+    let done = job.telling(&progress, blocking::run(On::Elsewhere, work)).await;
     let notice = done.unwrap_or_else(|cut_off| Err(SetUpError(cut_off).into()))?;
     if let Some(message) = notice {
         job.inner
@@ -130,9 +132,14 @@ fn mount_for_pod(
     base: &Path,
     claimed: &Claimed,
     spec: Option<&PodSpec>,
+    progress: &Progress,
 ) -> Result<Option<String>, SetUpError> {
     let target = dirs.volume(plugin::LOCAL, claimed.name());
     if target.symlink_metadata().is_ok() && mount::is_mount_point(&target)? {
+        if claimed.read_only || !claimed.mount_options().is_empty() {
+            // An earlier run may have been killed before it was made so.
+            bind(base, &target, claimed)?;
+        }
         return Ok(None);
     }
     let group = spec.and_then(fs_group);
@@ -147,14 +154,6 @@ fn mount_for_pod(
             ));
         }
     }
-    make_dir(&target, 0o750)?;
-    let mounted = bind(base, &target, claimed);
-    if let Err(error) = mounted {
-        // What is half mounted would be taken for whole.
-        mount::unmount(&target, Unmount::Now)?;
-        let _ = fs::remove_dir(&target);
-        return Err(error);
-    }
     if let (Some(group), false, false) = (group, claimed.read_only, others) {
         let policy = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group_change_policy.as_deref());
         let policy = match policy {
@@ -162,11 +161,16 @@ fn mount_for_pod(
             _ => Policy::Always,
         };
         let ownership = Ownership { group, read_only: false, policy };
-        let report = ownership::set_group(&target, ownership, &AtomicU64::new(0))?;
-        if let Some(error) = &report.first_failure {
-            let (volume, failed) = (target.display(), report.failed);
-            tracing::warn!(%volume, failed, "not all files could be made the group's: {}", util::causes(error));
-        }
+        // Before it is mounted: what is cut off is done again, and what a pod has is not touched any more.
+        progress.give(base, &target, ownership)?;
+    }
+    make_dir(&target, 0o750)?;
+    let mounted = bind(base, &target, claimed);
+    if let Err(error) = mounted {
+        // What is half mounted would be taken for whole.
+        mount::unmount(&target, Unmount::Now)?;
+        let _ = fs::remove_dir(&target);
+        return Err(error);
     }
     Ok(notice)
 }

@@ -14,6 +14,7 @@ use volume_plan::spec::Kind;
 use crate::blocking::{self, On};
 use crate::claimed::Claimed;
 use crate::error::{Failed, SetUpError, Step, go_words};
+use crate::group::Progress;
 use crate::hold::Hold;
 use crate::manager::{Inner, find};
 use crate::nfs::{self, Nfs};
@@ -80,7 +81,10 @@ impl Job {
             Kind::EmptyDir(_) => {
                 let (pod, name) = (Arc::clone(&self.pod), self.name.clone());
                 let memory = self.inner.settings.allocatable.memory;
-                self.on_own_disk(move || empty_dir::set_up(&dirs, &pod, &name, memory)).await.into()
+                let progress = Arc::new(Progress::default());
+                let of_work = Arc::clone(&progress);
+                let work = move || empty_dir::set_up(&dirs, &pod, &name, memory, &of_work);
+                self.telling(&progress, self.on_own_disk(work)).await.into()
             }
             Kind::HostPath(source) => self.host_path(source, dirs).await.into(),
             Kind::Content(content) => files::set_up(self, content, dirs).await,
