@@ -42,17 +42,24 @@ impl Recording {
 
     /// Has the node run its pods.
     fn apply(&self, node: &Node) {
-        for pod in self.value()["created"].as_array().unwrap() {
-            assert_eq!(pod["kind"], "Pod");
-            let file = format!("{}.yaml", pod["metadata"]["name"].as_str().unwrap());
-            node.agent.write_manifest(&file, &pod.to_string()).unwrap();
+        for object in self.value()["created"].as_array().unwrap() {
+            let file = format!("{}.yaml", object["metadata"]["name"].as_str().unwrap());
+            node.agent.write_manifest(&file, &object.to_string()).unwrap();
         }
     }
 
     /// Compares what the runtime was told, what is on disk and what each container sees.
     fn compare(&self, node: &Node, pod: &Value) {
+        let dir = node.agent.root().join("pods").join(uid_of(pod));
+        let recorded = self.value();
+        self.compare_mounts(node, pod);
+        assert_eq!(comparable(list(&dir)), lines(&recorded["disk"]["ls"]), "{}", self.name);
+        self.compare_inside(node);
+    }
+
+    /// What the runtime was told.
+    fn compare_mounts(&self, node: &Node, pod: &Value) {
         let uid = uid_of(pod);
-        let dir = node.agent.root().join("pods").join(&uid);
         let recorded = self.value();
         let place =
             |text: &str| text.replace(node.agent.root().to_str().unwrap(), "$ROOT").replace(&uid, "$UID");
@@ -84,7 +91,11 @@ impl Recording {
             expected.retain(|m| m["container_path"] != "/dev/termination-log");
             assert_eq!(mounts, expected, "{} {name}", self.name);
         }
-        assert_eq!(comparable(list(&dir)), lines(&recorded["disk"]["ls"]), "{}", self.name);
+    }
+
+    /// What each container sees.
+    fn compare_inside(&self, node: &Node) {
+        let recorded = self.value();
         for (container, inside) in recorded["inside"].as_object().into_iter().flatten() {
             let found = node.exec(self.name, container, "cat /proc/self/mountinfo");
             let found: BTreeMap<_, _> = found.lines().filter_map(mount_line).map(by_point).collect();
@@ -264,4 +275,67 @@ fn a_mount_is_read_only_with_all_below_it_where_the_runtime_can_do_that() {
     assert_eq!(told, ["Enabled", "Enabled", "Disabled", "Disabled"]);
     recording.delete(&node, &uid_of(&pod));
     assert!(sub.join("x").exists(), "what was written through the others is there");
+}
+
+on_both_lines! {
+    fn memory_is_as_large_as_what_the_pods_containers_may_use(node) {
+        node_has_image(&node);
+        let recording = Recording::new(&node, "emptydir-memory-pod-limit");
+        recording.apply(&node);
+        let pod = node.until_ready(recording.name);
+        recording.compare(&node, &pod);
+        recording.delete(&node, &uid_of(&pod));
+    }
+
+    fn volumes_of_a_pod_that_has_ended_go_though_it_is_still_there(node) {
+        node_has_image(&node);
+        let recording = Recording::new(&node, "init-only-volume");
+        recording.apply(&node);
+        let pod = node.until_phase(recording.name, "Running");
+        recording.compare(&node, &pod);
+        let pod = node.until_phase(recording.name, "Succeeded");
+        let dir = node.agent.root().join("pods").join(uid_of(&pod));
+        let expected = lines(&recording.value()["changes"][0]["disk"]["ls"]);
+        eventually("its volumes are gone", || {
+            let found = comparable(list(&dir));
+            if found == expected { Ok(()) } else { Err(found.join("\n")) }
+        });
+        recording.delete(&node, &uid_of(&pod));
+    }
+
+    fn mounts_come_into_containers_and_out_of_them_as_their_propagation_says(node) {
+        use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+        node_has_image(&node);
+        let recording = Recording::new(&node, "mount-propagation");
+        let host = &recording.host;
+        let tmpfs = |at: &Path| rustix::mount::mount("t", at, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+        // Shared, whatever the machine's own disk is.
+        tmpfs(host);
+        rustix::mount::mount_change(host, MountPropagationFlags::SHARED).unwrap();
+        let (from_host, from_container) = (host.join("from-host"), host.join("from-bi"));
+        for folder in [&from_host, &from_container] {
+            fs::create_dir(folder).unwrap();
+        }
+        recording.apply(&node);
+        let pod = node.until_ready(recording.name);
+        recording.compare_mounts(&node, &pod);
+
+        tmpfs(&from_host);
+        fs::write(from_host.join("f"), "").unwrap();
+        node.exec(recording.name, "bi", "mount -t tmpfs t /h/from-bi && touch /h/from-bi/f");
+        let seen = |container| node.exec(recording.name, container, "cd /h; ls -d from-host/f from-bi/f 2>/dev/null; true");
+        for (container, sees) in
+            [("unset", ""), ("none", ""), ("h2c", "from-bi/f\nfrom-host/f\n"), ("bi", "from-bi/f\nfrom-host/f\n")]
+        {
+            let mut lines: Vec<_> = seen(container).lines().map(str::to_owned).collect();
+            lines.sort();
+            assert_eq!(lines, sees.lines().collect::<Vec<_>>(), "{container}");
+        }
+        // What a container has mounted for the node stays when it is gone.
+        recording.delete(&node, &uid_of(&pod));
+        assert!(from_container.join("f").exists());
+        for mounted in [&from_container, &from_host, host] {
+            rustix::mount::unmount(mounted, UnmountFlags::empty()).unwrap();
+        }
+    }
 }
