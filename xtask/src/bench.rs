@@ -54,7 +54,7 @@ pub(crate) struct Options {
     /// Measure what being part of a cluster costs instead: statuses, requests, memory, exec and logs
     #[arg(long, conflicts_with = "sources")]
     cluster: bool,
-    /// Measure what volumes cost alone instead: files that change their group
-    #[arg(long, conflicts_with_all = ["agent", "binary", "sources", "cluster"])]
+    /// Measure what volumes cost instead: alone (files that change their group), or with --cluster those of pods
+    #[arg(long, conflicts_with = "sources")]
     volumes: bool,
 }

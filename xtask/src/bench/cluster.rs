@@ -11,6 +11,7 @@
 mod pods;
 mod streams;
 mod traffic;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,9 @@ pub(super) fn measure(
     ui::step("a control plane");
     let bare = Bare::new(containerd, run)?;
     let bench = Bench { launch, run, containerd, bare, cluster: Cluster::start(run)?, count: options.pods };
+    if options.volumes {
+        return bench.volumes(report);
+    }
     let alone = bench.static_pods(report)?;
     bench.bound_at_once(alone, report)?;
     bench.one_by_one(report)

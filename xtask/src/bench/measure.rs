@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.sources {
         return sources::run();
     }
-    if options.volumes {
+    if options.volumes && !options.cluster {
         return volumes::run();
     }
     let launch = match (&options.agent, &options.binary) {
@@ -154,7 +154,14 @@ fn measure(
 fn save(report: &Report, launch: &Launch, line: Line, options: &Options, complete: bool) -> Result<PathBuf> {
     let dir = target_dir().join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let (pods, kind) = (options.pods, if options.cluster { "cluster-" } else { "" });
+    let (pods, kind) = (
+        options.pods,
+        match (options.cluster, options.volumes) {
+            (true, true) => "volumes-",
+            (true, false) => "cluster-",
+            (false, _) => "",
+        },
+    );
     let file = dir.join(format!("{}-{kind}containerd-{}-{pods}.json", launch.name(), line.name()));
     let value = json!({
         "agent": launch.name(),

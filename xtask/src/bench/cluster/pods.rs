@@ -36,18 +36,28 @@ impl<'a> Pods<'a> {
 
     /// Creates pods that are bound already and only sleep; returns how long that took.
     pub(super) fn bind(&self, numbers: Range<usize>, log: &Mark) -> Result<Duration> {
+        self.bind_with(numbers, log, &Value::Null)
+    }
+
+    /// The same with `volumes`, which the container has at `mounts`, and a `serviceAccountName`.
+    pub(super) fn bind_with(&self, numbers: Range<usize>, log: &Mark, more: &Value) -> Result<Duration> {
         let begin = Instant::now();
         for name in numbers.map(pod_name) {
             log.want(&name);
-            let container = json!({"name": "pause", "image": PAUSE, "imagePullPolicy": "IfNotPresent"});
-            self.create(&name, container)?;
+            let mut container = json!({"name": "pause", "image": PAUSE, "imagePullPolicy": "IfNotPresent"});
+            container["volumeMounts"] = more["mounts"].clone();
+            self.create_with(&name, container, more)?;
         }
         Ok(begin.elapsed())
     }
 
     /// Creates a pod of one container that is bound already.
     pub(super) fn create(&self, name: &str, container: Value) -> Result<()> {
-        let pod = json!({
+        self.create_with(name, container, &Value::Null)
+    }
+
+    fn create_with(&self, name: &str, container: Value, more: &Value) -> Result<()> {
+        let mut pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "namespace": "default"},
@@ -58,6 +68,9 @@ impl<'a> Pods<'a> {
                 "containers": [container],
             },
         });
+        for field in ["serviceAccountName", "volumes"] {
+            pod["spec"][field] = more[field].clone();
+        }
         let (code, answer) = self.cluster.request("POST", PODS, Some(&pod))?;
         ensure!(code == 201, "pod {name} was not created: {code} {answer}");
         Ok(())
