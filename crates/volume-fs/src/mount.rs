@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatFs, StatVfsMountFlags, StatxAttributes, StatxFlags};
@@ -12,6 +12,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeF
 use crate::error::{During as _, Error};
 use crate::in_use;
 use crate::mount_table::MountTable;
+
+/// A mount of the same that is nowhere yet.
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// How the kernel tells types of file systems (`linux/magic.h`).
 pub(crate) mod magic {
@@ -122,6 +125,23 @@ pub fn bind(source: &Path, target: &Path, read_only: bool) -> Result<(), Error> 
     if read_only { remount_read_only(target) } else { Ok(()) }
 }
 
+/// Mounts the folder at `source` at `target`, too, without what is mounted below it, after `prepare` is done with it: of a
+/// mount that is there it is so, whenever the caller may have been killed. `prepare` gets a path to the folder as it will
+/// be mounted.
+///
+/// # Errors
+/// That of `prepare`, or it cannot be mounted.
+pub fn bind_prepared(
+    source: &Path,
+    target: &Path,
+    prepare: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let tree = rustix::mount::open_tree(CWD, source, CLONE).during("taking a mount of", source)?;
+    prepare(Path::new(&format!("/proc/thread-self/fd/{}", tree.as_raw_fd())))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", CWD, target, flags).during("mounting at", target)
+}
+
 /// Whether what is at `target` is what `source` is open for.
 pub(crate) fn is_same(source: BorrowedFd<'_>, target: &Path) -> Result<bool, Error> {
     let here = rustix::fs::fstat(source).during("looking at what is mounted at", target)?;
@@ -131,8 +151,7 @@ pub(crate) fn is_same(source: BorrowedFd<'_>, target: &Path) -> Result<bool, Err
 
 /// Mounts what `source` is open for, whatever its path leads to by now; `name` is for errors.
 pub(crate) fn bind_fd(source: BorrowedFd<'_>, name: &Path, target: &Path) -> Result<(), Error> {
-    let clone =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let clone = CLONE | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(source, "", clone).during("taking a mount of", name)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", CWD, target, flags).during("mounting at", target)

@@ -125,7 +125,8 @@ fn mount_disk(
     Ok(target)
 }
 
-/// Mounts the folder, or the disk's, for the pod, unless it is; what the pod's group is to know of it.
+/// Mounts the folder, or the disk's, for the pod, unless it is; what the pod is to be told of its group. A mount that is
+/// there is what it is to be, but for its options, which can be given again.
 fn mount_for_pod(
     settings: &Settings,
     dirs: &PodDirs,
@@ -135,11 +136,9 @@ fn mount_for_pod(
     progress: &Progress,
 ) -> Result<Option<String>, SetUpError> {
     let target = dirs.volume(plugin::LOCAL, claimed.name());
-    if target.symlink_metadata().is_ok() && mount::is_mount_point(&target)? {
-        if claimed.read_only || !claimed.mount_options().is_empty() {
-            // An earlier run may have been killed before it was made so.
-            bind(base, &target, claimed)?;
-        }
+    make_dir(&target, 0o750)?;
+    if mount::is_mount_point(&target)? {
+        set_options(base, &target, claimed)?;
         return Ok(None);
     }
     let group = spec.and_then(fs_group);
@@ -154,18 +153,13 @@ fn mount_for_pod(
             ));
         }
     }
-    if let (Some(group), false, false) = (group, claimed.read_only, others) {
-        let policy = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group_change_policy.as_deref());
-        let policy = match policy {
-            Some("OnRootMismatch") => Policy::OnRootMismatch,
-            _ => Policy::Always,
-        };
-        let ownership = Ownership { group, read_only: false, policy };
-        // Before it is mounted: what is cut off is done again, and what a pod has is not touched any more.
-        progress.give(base, &target, ownership)?;
-    }
-    make_dir(&target, 0o750)?;
-    let mounted = bind(base, &target, claimed);
+    let group = group.filter(|_| !others && !claimed.read_only);
+    // Before it is mounted: what is cut off is done again, and what a pod has is not touched any more.
+    let mounted = mount::bind_prepared(base, &target, |folder| match group {
+        Some(group) => progress.give(folder, &target, ownership(group, spec)),
+        None => Ok(()),
+    });
+    let mounted = mounted.map_err(SetUpError::from).and_then(|()| set_options(base, &target, claimed));
     if let Err(error) = mounted {
         // What is half mounted would be taken for whole.
         mount::unmount(&target, Unmount::Now)?;
@@ -175,12 +169,21 @@ fn mount_for_pod(
     Ok(notice)
 }
 
-fn bind(base: &Path, target: &Path, claimed: &Claimed) -> Result<(), SetUpError> {
+fn ownership(group: u32, spec: Option<&PodSpec>) -> Ownership {
+    let policy = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group_change_policy.as_deref());
+    let policy = match policy {
+        Some("OnRootMismatch") => Policy::OnRootMismatch,
+        _ => Policy::Always,
+    };
+    Ownership { group, read_only: false, policy }
+}
+
+/// Gives the mount its options, again if it has them.
+fn set_options(base: &Path, target: &Path, claimed: &Claimed) -> Result<(), SetUpError> {
     let options = claimed.mount_options();
     if options.is_empty() {
-        return Ok(mount::bind(base, target, claimed.read_only)?);
+        return if claimed.read_only { Ok(mount::remount_read_only(target)?) } else { Ok(()) };
     }
-    mount::bind(base, target, false)?;
     let options = options.iter().map(String::as_str);
     let options: Vec<_> =
         ["bind", "remount"].into_iter().chain(claimed.read_only.then_some("ro")).chain(options).collect();

@@ -154,3 +154,25 @@ fn huge_pages_are_asked_for_by_their_size() {
         assert_eq!(error.source.to_string(), "huge pages of another size are mounted there");
     });
 }
+
+#[test]
+fn what_is_mounted_has_been_prepared_and_only_the_folder_itself_was() {
+    in_own_mounts(|space| {
+        let (source, target) = (folder(space.join("source")), folder(space.join("target")));
+        let below = folder(source.join("below"));
+        tmpfs(&below, Tmpfs::default()).unwrap();
+        fs::write(below.join("other"), "").unwrap();
+        let failed = bind_prepared(&source, &target, |_| {
+            Err(Error::new("preparing", &target, std::io::Error::other("it was in vain")))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), format!("preparing {}", target.display()));
+        assert!(!is_mount_point(&target).unwrap());
+        let prepare = |folder: &Path| {
+            assert!(!is_mount_point(&target).unwrap() && !folder.join("below/other").exists());
+            fs::write(folder.join("mark"), "").map_err(|error| Error::new("marking", folder, error))
+        };
+        bind_prepared(&source, &target, prepare).unwrap();
+        assert!(is_mount_point(&target).unwrap() && target.join("mark").exists());
+        assert!(!target.join("below/other").exists());
+    });
+}

@@ -190,6 +190,24 @@ fn a_folder_is_mounted_for_the_pod_and_its_files_are_the_groups() {
     });
 }
 
+/// As a kill leaves it between the two calls that mount something read-only.
+#[test]
+fn a_mount_that_is_to_be_read_only_is_made_so_also_if_it_is_there() {
+    in_own_mounts(|dir| async move {
+        let mut world = World::new(dir.clone());
+        fs::create_dir(dir.join("vol")).unwrap();
+        world.objects.bind("r", json!({"local": {"path": dir.join("vol")}}));
+        let at = dir.join("pods/u/volumes/kubernetes.io~local-volume/r-pv");
+        fs::create_dir_all(&at).unwrap();
+        volume_fs::mount::bind(&dir.join("vol"), &at, false).unwrap();
+        let volume = json!({"persistentVolumeClaim": {"claimName": "r", "readOnly": true}});
+        let pod = pod_with("u", &volume, "volumeMounts", &json!({}));
+        world.until_mounted(&pod).await;
+        assert!(fs::write(at.join("f"), "").is_err());
+        assert_eq!(world.mounted().len(), 1);
+    });
+}
+
 /// The first keeps it, also when both are looked at again in another run of the agent; the second has it once the first
 /// is gone, not after a pause.
 #[test]
