@@ -56,6 +56,11 @@ impl Step {
         if self == Self::Process { CLAIM } else { plan::LONGEST }
     }
 
+    /// Whether the event is one of a device.
+    pub(crate) fn maps(self) -> bool {
+        matches!(self, Self::SetUpDevice | Self::MapDevice)
+    }
+
     /// What the event says, for a volume of this name; `unmounted` are all of the pod's that are not there.
     pub(crate) fn in_words(self, volume: &str, unmounted: &str, why: &SetUpError) -> String {
         let operation = match self {

@@ -293,7 +293,7 @@ impl Volumes {
         // All that it shares with others is whole at each moment.
         let done = AssertUnwindSafe(job.set_up()).catch_unwind().await.unwrap_or_else(panicked);
         let now = self.now();
-        let (mut wake, mut message) = (false, None::<String>);
+        let (mut wake, mut told) = (false, None::<News>);
         {
             let mut pods = self.inner.pods();
             let mut entry = pods.get_mut(uid).filter(|entry| entry.generation == job.generation);
@@ -320,14 +320,18 @@ impl Volumes {
                 }
             }
             if let (Some((step, volume, error)), Some(entry)) = (failed, entry) {
-                message = Some(step.in_words(&volume, &entry.unmounted(), &error));
+                let message = step.in_words(&volume, &entry.unmounted(), &error);
+                told = Some(match step.maps() {
+                    false => News::FailedMount(uid.clone(), message),
+                    true => News::Event(uid.clone(), EventType::Warning, "FailedMapVolume", message),
+                });
             }
         }
-        tracing::debug!(%uid, volume = name, ?operation, failed = message.is_some(), "Volume operation ended");
+        tracing::debug!(%uid, volume = name, ?operation, failed = told.is_some(), "Volume operation ended");
         self.inner.due.notify_one();
         // Nobody listens only when the agent is going down.
-        if let Some(message) = message {
-            let _ = self.inner.news.send(News::FailedMount(uid.clone(), message)).await;
+        if let Some(told) = told {
+            let _ = self.inner.news.send(told).await;
         }
         if wake {
             let _ = self.inner.news.send(News::Wake(job.uid)).await;

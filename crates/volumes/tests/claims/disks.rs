@@ -109,6 +109,21 @@ fn a_disk_as_a_device_is_held_for_each_of_its_pods() {
             assert_eq!(world.volumes.host_path(&uid(pod), volume), None);
         }
         assert!(holder("a").is_some() && holder("b").is_some() && holder("a") != holder("b"));
+
+        world.objects.bind("no-disk", json!({"local": {"path": "/dev/null"}, "volumeMode": "Block"}));
+        let volume = json!({"persistentVolumeClaim": {"claimName": "no-disk"}});
+        let odd = pod_with("odd", &volume, "volumeDevices", &json!({}));
+        assert!(world.volumes.desire(&odd).is_some());
+        let told = loop {
+            if let News::Event(_, _, reason, message) = world.news().await
+                && reason != "SuccessfulMountVolume"
+            {
+                break (reason, message);
+            }
+        };
+        let why = "MapVolume.MapBlockVolume failed for volume \"no-disk-pv\" : /dev/null is no block device";
+        assert_eq!(told, ("FailedMapVolume", why.to_owned()));
+        world.volumes.tear_down(&uid(&odd)).await.unwrap();
         world = world.restarted();
         world.until_mounted(&pods[0]).await;
         world.volumes.tear_down(&uid(&pods[0])).await.unwrap();
