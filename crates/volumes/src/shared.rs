@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube_model::PodUid;
 
+use crate::blocking::{self, On};
 use crate::error::TearDownError;
 use crate::manager::Inner;
 use crate::plugins;
@@ -64,16 +65,32 @@ impl Inner {
             // Before the look: what ends in between is not missed.
             let mut ended = std::pin::pin!(self.ended.notified());
             ended.as_mut().enable();
-            {
-                let mut all = self.shared.lock();
-                let one = all.entry(name.to_owned()).or_default();
-                if !one.busy {
-                    one.busy = true;
-                    return Turn { inner: Arc::clone(self), name: name.to_owned() };
-                }
+            if let Some(turn) = self.try_turn(name) {
+                return turn;
             }
             ended.await;
         }
+    }
+
+    /// `None`: something is being done for the volume of this name, which may take long.
+    fn try_turn(self: &Arc<Self>, name: &str) -> Option<Turn> {
+        let mut all = self.shared.lock();
+        let one = all.entry(name.to_owned()).or_default();
+        if one.busy {
+            return None;
+        }
+        one.busy = true;
+        Some(Turn { inner: Arc::clone(self), name: name.to_owned() })
+    }
+}
+
+impl Inner {
+    fn is_used(&self, name: &str, but: Option<&PodUid>) -> bool {
+        let remembered = {
+            let all = self.shared.lock();
+            all.get(name).is_some_and(|one| one.users.iter().any(|user| Some(user) != but))
+        };
+        remembered || plugins::is_used(&self.settings, name, but)
     }
 }
 
@@ -91,20 +108,24 @@ impl Turn {
         }
     }
 
+    /// As [`Turn::is_used`], from where nothing may block. If that cannot be found out, it is.
+    async fn is_used_by_any(&self, but: Option<PodUid>) -> bool {
+        let (inner, name) = (Arc::clone(&self.inner), self.name.clone());
+        let look = move || inner.is_used(&name, but.as_ref());
+        blocking::run(On::OwnDisk, look).await.unwrap_or(true)
+    }
+
     /// Whether a pod uses it, but for this one. Reads folders of all pods.
     pub(crate) fn is_used(&self, but: Option<&PodUid>) -> bool {
-        let remembered = {
-            let all = self.inner.shared.lock();
-            all.get(&self.name).is_some_and(|one| one.users.iter().any(|user| Some(user) != but))
-        };
-        remembered || plugins::is_used(&self.inner.settings, &self.name, but)
+        self.inner.is_used(&self.name, but)
     }
 }
 
 /// Takes down a volume of the node, unless a pod uses it.
 pub(crate) async fn take_down_unused(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
-    let turn = inner.turn(name).await;
-    if turn.is_used(None) {
+    // Where something is being done, somebody uses it; and nobody waits here for a disk that takes its time.
+    let Some(turn) = inner.try_turn(name) else { return Ok(()) };
+    if turn.is_used_by_any(None).await {
         return Ok(());
     }
     tracing::info!(volume = name, "taking down a volume of the node that no pod uses");
@@ -117,7 +138,7 @@ pub(crate) async fn take_down_unused(inner: &Arc<Inner>, name: &str) -> Result<(
 /// It cannot be taken down; the pod stays its user, and is to leave again.
 pub(crate) async fn leave(inner: &Arc<Inner>, uid: &PodUid, name: &str) -> Result<(), TearDownError> {
     let turn = inner.turn(name).await;
-    if !turn.is_used(Some(uid)) {
+    if !turn.is_used_by_any(Some(uid.clone())).await {
         plugins::take_down(inner, name).await?;
     }
     turn.leave(uid);

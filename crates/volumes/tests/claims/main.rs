@@ -234,6 +234,26 @@ fn a_volume_for_one_pod_is_had_by_one() {
     });
 }
 
+/// As recorded: fixtures/volumes/ephemeral-generic.json.
+#[test]
+fn an_ephemeral_claim_is_used_by_the_pod_that_it_was_made_for() {
+    in_own_mounts(|dir| async move {
+        let mut world = World::new(dir.clone());
+        let pod = pod_with("own", &json!({"ephemeral": {}}), "volumeMounts", &json!({}));
+        let missing = world.failure(&pod).await;
+        assert!(missing.ends_with("persistentvolumeclaims \"own-v\" not found"), "{missing}");
+        world.objects.bind("own-v", json!({"local": {"path": dir}}));
+        let mut owned = claim("own-v", "Bound");
+        owned["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": "own", "uid": "own", "controller": true}]);
+        world.objects.set("own-v", owned);
+        world.until_mounted(&pod).await;
+        assert!(world.at("pods/own/volumes/kubernetes.io~local-volume/own-v-pv"));
+        world.volumes.tear_down(&uid(&pod)).await.unwrap();
+        assert_eq!(world.mounted(), Vec::<String>::new());
+    });
+}
+
 #[test]
 fn a_group_of_the_volume_is_the_pods_too() {
     in_own_mounts(|dir| async move {
