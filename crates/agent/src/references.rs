@@ -4,16 +4,23 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 
-use apiserver_sync::objects::{Key, references};
+use apiserver_sync::objects::{Key, Kind, references};
+use kube_model::core::Pod;
 use kube_model::{PodUid, pod};
-use kuberuntime::{LocalObjects, References};
+use kuberuntime::{CriRuntime, LocalObjects, References};
 use tokio::sync::watch;
 use volumes::Volumes;
 
 use crate::AgentWorkers;
 
-/// Wakes the pods that refer to objects which come, go or change, and has volumes look at them. Ends never.
-pub(crate) async fn follow(references: References, workers: AgentWorkers, volumes: Volumes) {
+/// Wakes the pods that refer to objects which come, go or change, has volumes look at them, and images pulled anew that
+/// waited for a pull secret. Ends never.
+pub(crate) async fn follow(
+    references: References,
+    workers: AgentWorkers,
+    volumes: Volumes,
+    runtime: Arc<CriRuntime>,
+) {
     let mut local = Local::new(references.local.clone());
     let objects = references.api.map(|api| api.objects);
     loop {
@@ -34,10 +41,30 @@ pub(crate) async fn follow(references: References, workers: AgentWorkers, volume
             }
         };
         volumes.changed(&keys);
+        if keys.iter().any(|key| key.kind == Kind::Secret) {
+            for uid in pulled_with(&workers, &pods, &keys) {
+                runtime.images.retry(&uid);
+            }
+        }
         for uid in pods {
             workers.wake_to_retry(&uid);
         }
     }
+}
+
+/// Those of these pods whose images are pulled with any of the objects.
+fn pulled_with(workers: &AgentWorkers, pods: &[PodUid], keys: &BTreeSet<Key>) -> Vec<PodUid> {
+    let states = workers.states().into_iter().filter(|state| pods.contains(&state.uid));
+    states.filter(|state| is_pulled_with(&state.pod, keys)).map(|state| state.uid).collect()
+}
+
+fn is_pulled_with(pod: &Pod, keys: &BTreeSet<Key>) -> bool {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    names.any(|secret| {
+        let is_it = |key: &Key| *key.namespace == *namespace && *key.name == *secret.name;
+        keys.iter().any(|key| key.kind == Kind::Secret && is_it(key))
+    })
 }
 
 /// The pods of this node's manifests that refer to any of the objects.
@@ -80,9 +107,26 @@ fn differences(before: &LocalObjects, now: &LocalObjects) -> BTreeSet<Key> {
 
 #[cfg(test)]
 mod tests {
-    use apiserver_sync::objects::{Kind, Object};
+    use apiserver_sync::objects::Object;
 
     use super::*;
+
+    #[test]
+    fn only_a_pull_secret_has_images_pulled_anew() {
+        let pod = r#"{"metadata":{"name":"a","namespace":"n"},
+            "spec":{"imagePullSecrets":[{"name":"pull"}],"containers":[{"name":"c","envFrom":[{"secretRef":{"name":"env"}}]}]}}"#;
+        let pod: Pod = serde_json::from_str(pod).unwrap();
+        let key =
+            |kind, namespace: &str, name: &str| Key { kind, namespace: namespace.into(), name: name.into() };
+        for (key, want) in [
+            (key(Kind::Secret, "n", "pull"), true),
+            (key(Kind::ConfigMap, "n", "pull"), false),
+            (key(Kind::Secret, "other", "pull"), false),
+            (key(Kind::Secret, "n", "env"), false),
+        ] {
+            assert_eq!(is_pulled_with(&pod, &[key.clone()].into()), want, "{key:?}");
+        }
+    }
 
     #[tokio::test]
     async fn what_came_went_or_changed_is_told() {

@@ -152,6 +152,7 @@ impl Agent {
             pods.references.clone(),
             workers.clone(),
             pods.volumes.clone(),
+            Arc::clone(&pods.runtime),
         ));
         let runtime_view = pods.runtime_view.subscribe();
         run(&telling, config, pods, (sources, objects), shown, of_cluster, metrics);

@@ -44,6 +44,13 @@ impl Backoff {
         last.delay.checked_sub(now.duration_since(last.at)).filter(|left| !left.is_zero())
     }
 
+    /// The next attempt is due; the failures before it count.
+    pub(crate) fn retry(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.delay = Duration::ZERO;
+        }
+    }
+
     pub(crate) fn last_failure(&self) -> &str {
         self.last.as_ref().map_or("", |last| &last.text)
     }

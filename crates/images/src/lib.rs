@@ -162,6 +162,11 @@ impl<S: ImageService> Images<S> {
         self.backoff().remove(pod);
     }
 
+    /// What a pod is pulled with has changed: the next attempt need not wait. One that fails waits as long as it would have.
+    pub fn retry(&self, pod: &PodUid) {
+        self.backoff().get_mut(pod).into_iter().flat_map(BTreeMap::values_mut).for_each(Backoff::retry);
+    }
+
     async fn get(&self, ask: &Ask<'_>, policy: PullPolicy) -> Result<ImageInfo, ImageError> {
         let image = ask.image;
         let full = with_default_tag(image).map_err(|e| {

@@ -300,6 +300,21 @@ async fn back_off_is_for_one_pod_and_one_image() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_pulled_with_something_else_now_is_tried_at_once_and_its_failures_count() {
+    let node = Node::new(&Settings::default(), failing(&[NOT_FOUND; 2]));
+    node.images.retry(&PodUid::from("u"));
+    node.ensure("u", "a", PullPolicy::Always).await.unwrap_err();
+    node.images.retry(&PodUid::from("v"));
+    let error = node.ensure("u", "a", PullPolicy::Always).await.unwrap_err();
+    assert_eq!(error.reason, Reason::ImagePullBackOff);
+    node.images.retry(&PodUid::from("u"));
+    let error = node.ensure("u", "a", PullPolicy::Always).await.unwrap_err();
+    assert_eq!(error.retry_after, Some(Duration::from_secs(20)));
+    node.images.retry(&PodUid::from("u"));
+    node.ensure("u", "a", PullPolicy::Always).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn as_many_pulls_run_at_once_as_are_allowed() {
     let parallel =
         |max| Settings { serialize_image_pulls: false, max_parallel_image_pulls: max, ..Settings::default() };
