@@ -86,4 +86,30 @@ on_both_lines! {
         eventually("nothing is left", || if dir.exists() { Err(list(&dir).join("\n")) } else { Ok(()) });
         assert_eq!(fs::read_to_string(precious.join("data")).unwrap(), "precious");
     }
+
+    fn a_root_folder_that_is_a_link_is_the_folder_that_it_leads_to(node) {
+        node.agent.kill9();
+        let root = node.agent.root();
+        let real = root.with_file_name("elsewhere");
+        // It was mounted onto itself where it did not lie on a shared mount.
+        let _ = rustix::mount::unmount(&root, rustix::mount::UnmountFlags::empty());
+        fs::rename(&root, &real).unwrap();
+        std::os::unix::fs::symlink(&real, &root).unwrap();
+        node.agent.start_again().unwrap();
+        node.apply("writer", WRITER);
+        let pod = node.until_ready("writer");
+        let dir = real.join("pods").join(uid_of(&pod));
+        let mounts = mounts_below(&dir);
+        assert_eq!(mounts.len(), 1, "{mounts:?}");
+
+        node.agent.kill9();
+        node.agent.start_again().unwrap();
+        let after = node.until_ready("writer");
+        assert!(!was_restarted(&after["status"]["containerStatuses"][0]));
+        assert_eq!(mounts_below(&dir), mounts);
+        node.delete("writer");
+        node.until_gone("writer");
+        eventually("nothing is left", || if dir.exists() { Err(list(&dir).join("\n")) } else { Ok(()) });
+        assert_eq!(mounts_below(&dir), Vec::<String>::new());
+    }
 }
