@@ -42,7 +42,13 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+        // An agent that was killed has not let go of it.
+        let holders = Command::new("losetup").args(["-j", &self.0, "-n", "-O", "NAME"]).output();
+        let holders =
+            holders.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
+        for device in holders.lines().chain([self.0.as_str()]) {
+            let _ = Command::new("losetup").args(["-d", device.trim()]).status();
+        }
     }
 }
 
