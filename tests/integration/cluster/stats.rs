@@ -11,12 +11,16 @@ fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {value:#}"))
 }
 
-/// A pod that keeps one core busy and holds 8 MiB, with a file of 1 MiB and a log.
+/// A pod that keeps one core busy and holds 8 MiB, with a file of 1 MiB and a log, and with another file in a volume.
 fn busy() -> Value {
-    json!({"containers": [{
+    let mount = json!([{"name": "data", "mountPath": "/data"}]);
+    json!({"volumes": [{"name": "data", "emptyDir": {}}], "initContainers": [{
+        "name": "fill", "image": BUSYBOX, "volumeMounts": mount,
+        "command": ["sh", "-c", "head -c 2097152 /dev/zero > /data/file"],
+    }], "containers": [{
         "name": "app", "image": BUSYBOX,
         "command": ["sh", "-c", "echo started; head -c 1048576 /dev/zero > /big; while :; do :; done"],
-        "resources": {"limits": {"memory": "64Mi"}},
+        "resources": {"limits": {"memory": "64Mi"}}, "volumeMounts": mount,
         "readinessProbe": {"exec": {"command": ["true"]}},
     }]})
 }
@@ -40,6 +44,10 @@ fn the_summary_tells_what_a_pod_uses(line: Line) {
             && summary.pointer("/pods/0/process_stats/process_count") == Some(&json!(1))
     });
     let of_node = &summary["node"];
+    let data = &summary["pods"][0]["volume"][0];
+    assert_eq!((&data["name"], number(data, "/inodesUsed")), (&json!("data"), 2), "{data:#}");
+    assert!((2 << 20..3 << 20).contains(&number(data, "/usedBytes")), "{data:#}");
+    assert!(number(&summary, "/pods/0/ephemeral-storage/usedBytes") > 3 << 20, "it is the pod's, too");
     assert_eq!(of_node["nodeName"], "node1");
     let busy = &summary["pods"][0];
     assert_eq!(busy["podRef"]["name"], "busy");
@@ -106,6 +114,13 @@ fn the_counters_tell_what_happened(node: &ClusterNode) {
                 "kubelet_pod_status_sync_duration_seconds_count ",
                 "kubelet_working_pods{config=\"desired\",lifecycle=\"sync\",static=\"\"} 2",
                 "kubernetes_build_info{",
+                "kubelet_volume_metric_collection_duration_seconds_count{metric_source=\"du\"} ",
+                "storage_operation_duration_seconds_count{migrated=\"false\",operation_name=\"volume_mount\",\
+                 status=\"success\",volume_plugin=\"kubernetes.io/empty-dir\"} 1",
+                "volume_manager_total_volumes{plugin_name=\"kubernetes.io/empty-dir\",\
+                 state=\"actual_state_of_world\"} 1",
+                "volume_operation_total_seconds_count{operation_name=\"overall_volume_mount\",\
+                 plugin_name=\"kubernetes.io/empty-dir\"} 1",
             ][..],
         ),
         (
