@@ -23,6 +23,27 @@ volumes:
   emptyDir: {}
 ";
 
+/// With all that is made for volumes: a group's files, memory, a part, content.
+const MANY: &str = "
+terminationGracePeriodSeconds: 0
+securityContext: {fsGroup: 2000}
+containers:
+- name: app
+  image: $BUSYBOX
+  command: [sh, -c, 'sleep 3600']
+  volumeMounts:
+  - {name: disk, mountPath: /disk, subPath: a/b}
+  - {name: mem, mountPath: /mem}
+  - {name: info, mountPath: /info}
+volumes:
+- name: disk
+  emptyDir: {}
+- name: mem
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+- name: info
+  downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}
+";
+
 fn mounts_below(dir: &std::path::Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let below = table.lines().filter(|line| line.contains(dir.to_str().unwrap()));
@@ -111,5 +132,48 @@ on_both_lines! {
         node.until_gone("writer");
         eventually("nothing is left", || if dir.exists() { Err(list(&dir).join("\n")) } else { Ok(()) });
         assert_eq!(mounts_below(&dir), Vec::<String>::new());
+    }
+
+    /// The moments are random but the same in every run; what is killed when depends on the machine.
+    fn an_agent_killed_at_any_moment_mounts_nothing_twice_and_leaves_nothing(node) {
+        let names = ["one", "two"];
+        let pods = node.agent.root().join("pods");
+        let mut seed = 0x5eed_u64;
+        let mut kill_soon = |node: &mut crate::node::Node| {
+            node.agent.start_again().unwrap();
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Not a wait for anything: the moment of the fault.
+            std::thread::sleep(std::time::Duration::from_millis((seed >> 33) % 400));
+            node.agent.kill9();
+        };
+        node.agent.kill9();
+        for name in names {
+            node.apply(name, MANY);
+        }
+        for _ in 0..8 {
+            kill_soon(&mut node);
+        }
+        node.agent.start_again().unwrap();
+        for name in names {
+            node.until_ready(name);
+            assert_eq!(node.exec(name, "app", "cat /info/name; echo x > /disk/x; echo x > /mem/x"), format!("{name}-node1"));
+        }
+        let mounts = mounts_below(&pods);
+        // Two memories and a part for each.
+        assert_eq!(mounts.len(), 6, "{mounts:#?}");
+
+        node.agent.kill9();
+        for name in names {
+            node.delete(name);
+        }
+        for _ in 0..8 {
+            kill_soon(&mut node);
+        }
+        node.agent.start_again().unwrap();
+        eventually("nothing is left", || {
+            let left = list(&pods);
+            if left.len() == 1 { Ok(()) } else { Err(left.join("\n")) }
+        });
+        assert_eq!(mounts_below(&pods), Vec::<String>::new());
     }
 }
