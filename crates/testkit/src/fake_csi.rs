@@ -116,6 +116,14 @@ impl CsiOptions {
     }
 }
 
+/// The name of the VolumeAttachment that a cluster has for a volume of a driver at a node.
+pub fn attachment_name(volume: &str, driver: &str, node: &str) -> String {
+    use sha2::Digest as _;
+    let sum = sha2::Sha256::digest(format!("{volume}{driver}{node}"));
+    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("csi-{hex}")
+}
+
 /// A call that arrived.
 #[derive(Clone)]
 pub struct Call {

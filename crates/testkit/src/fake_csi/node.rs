@@ -73,6 +73,11 @@ impl Shared {
         Err(Status::unimplemented(format!("the driver cannot {}", what.as_str_name())))
     }
 
+    /// What is on the device that a volume is.
+    fn image(&self, volume: &str) -> PathBuf {
+        self.data.join(format!("{volume}.image"))
+    }
+
     fn data_of(&self, volume: &str) -> Answer<PathBuf> {
         let path = self.data.join(volume);
         std::fs::create_dir_all(&path).map_err(internal)?;
@@ -165,7 +170,8 @@ fn publish(shared: &Shared, request: &NodePublishVolumeRequest) -> Answer<NodePu
         request.volume_context.get("csi.storage.k8s.io/ephemeral").is_some_and(|text| text == "true");
     let staged = shared.can(rpc::Type::StageUnstageVolume) && !ephemeral;
     let Some(mount) = mount else {
-        mounts::bind_device(target).map_err(internal)?;
+        let device = mounts::attach(&shared.image(volume)).map_err(internal)?;
+        mounts::bind_device(&device, target).map_err(internal)?;
         return Ok(NodePublishVolumeResponse {});
     };
     let source = if staged {
@@ -183,10 +189,14 @@ fn publish(shared: &Shared, request: &NodePublishVolumeRequest) -> Answer<NodePu
     Ok(NodePublishVolumeResponse {})
 }
 
-fn unpublish(_: &Shared, request: &NodeUnpublishVolumeRequest) -> Answer<NodeUnpublishVolumeResponse> {
-    required("volume_id", &request.volume_id)?;
+fn unpublish(shared: &Shared, request: &NodeUnpublishVolumeRequest) -> Answer<NodeUnpublishVolumeResponse> {
+    let volume = required("volume_id", &request.volume_id)?;
     let target = required_path("target_path", &request.target_path)?;
     mounts::unbind(target, true).map_err(internal)?;
+    if shared.image(volume).exists() {
+        // The kernel waits with it for those who have it yet.
+        mounts::detach(&shared.image(volume)).map_err(internal)?;
+    }
     Ok(NodeUnpublishVolumeResponse {})
 }
 
