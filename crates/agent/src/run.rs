@@ -97,8 +97,6 @@ impl Agent {
         let cluster = config.cluster.as_ref().map(connect).transpose()?;
         let metrics = Arc::new(Metrics::new());
         let client = pods::client(config, &metrics)?;
-        let drivers = csi::Drivers::default();
-        let registrar = csi::Registrar::new(config.root_dir.join("plugins_registry"), drivers.clone());
         let machine = Machine::prepare(config, node_name, &metrics).await?;
         let objects = watch::Sender::new(Arc::default());
         let pods = Pods::new(
@@ -141,11 +139,12 @@ impl Agent {
                 metrics: Arc::clone(&metrics),
                 probes: Arc::clone(&pods.probes),
                 checks: Arc::clone(&checks),
-                drivers: drivers.clone(),
+                drivers: pods.drivers.clone(),
             };
             cluster.start(parts, &in_cluster)?;
         }
-        telling.spawn(registrar.run());
+        let registry = config.root_dir.join("plugins_registry");
+        telling.spawn(csi::Registrar::new(registry, pods.drivers.clone()).run());
         telling.spawn(addresses.follow(pods.node.clone(), Arc::clone(&pods.cri)));
         let workers = pods.workers.clone();
         telling.spawn(crate::references::follow(

@@ -162,11 +162,19 @@ pub(crate) fn cri(
 }
 
 /// What volumes depend on.
-pub(crate) fn volumes(settings: &Settings, resources: &NodeResources, clock: &Clock) -> volumes::Settings {
+pub(crate) fn volumes(
+    settings: &Settings,
+    node_name: &str,
+    drivers: csi::Drivers,
+    resources: &NodeResources,
+    clock: &Clock,
+) -> volumes::Settings {
     let clock = clock.clone();
     volumes::Settings {
         pods_dir: cri_config::paths::pods_dir(&settings.root_dir),
         plugins_dir: settings.root_dir.join("plugins"),
+        node_name: node_name.to_owned(),
+        drivers,
         allocatable: allocatable(resources),
         now: Arc::new(move || clock.mono()),
     }

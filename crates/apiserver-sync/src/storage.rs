@@ -1,9 +1,15 @@
 //! Claims and persistent volumes, each read by its name when a pod needs it: that is all that a node may do with them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kube::api::{GetParams, Patch, PatchParams};
+use kube::core::Request;
 use kube::{Api, Client, Error as KubeError};
-use kube_model::core::{PersistentVolume, PersistentVolumeClaim};
+use kube_model::core::{PersistentVolume, PersistentVolumeClaim, Secret};
+use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
+use kube_model::syntax;
+use serde_json::json;
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -41,6 +47,60 @@ impl Storage {
     pub async fn volume(&self, name: &str) -> Result<PersistentVolume, Error> {
         let api = Api::all(self.client.clone());
         answered(api.get(name)).await
+    }
+
+    /// What the cluster says of a CSI driver, which is nothing of some.
+    ///
+    /// # Errors
+    /// As [`Storage::claim`], but for one that is not there.
+    pub async fn csi_driver(&self, name: &str) -> Result<Option<CSIDriver>, Error> {
+        let api = Api::all(self.client.clone());
+        answered(api.get_opt(name)).await
+    }
+
+    /// That a volume is attached to a node, as the server has it now.
+    ///
+    /// # Errors
+    /// As [`Storage::claim`].
+    pub async fn attachment(&self, name: &str) -> Result<VolumeAttachment, Error> {
+        let api = Api::all(self.client.clone());
+        answered(api.get(name)).await
+    }
+
+    /// The volume of a claim is so large now, and what uses it on a node: it waits for that no longer (upstream
+    /// `pkg/volume/util/resize_util.go` `MarkFSResizeFinished`).
+    ///
+    /// # Errors
+    /// As [`Storage::claim`].
+    pub async fn grown(&self, namespace: &str, claim: &str, capacity: &str) -> Result<(), Error> {
+        let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
+        let pending =
+            ["Resizing", "FileSystemResizePending"].map(|kind| json!({"type": kind, "$patch": "delete"}));
+        let status = json!({
+            "capacity": {"storage": capacity}, "conditions": pending, "allocatedResourceStatuses": {"storage": null},
+        });
+        let patch = Patch::Strategic(json!({ "status": status }));
+        answered(api.patch_status(claim, &PatchParams::default(), &patch)).await.map(|_| ())
+    }
+
+    /// What is in a Secret that a persistent volume, or a pod's CSI volume, refers to.
+    ///
+    /// # Errors
+    /// As [`Storage::claim`]; nothing of the Secret is in them.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, Error> {
+        // Such a name would be another path.
+        if let Some(why) = syntax::dns_subdomain(name).or_else(|| syntax::dns_label(namespace)) {
+            return Err(Error(format!("there can be no secret \"{namespace}/{name}\": {why}")));
+        }
+        let request = Request::new(format!("/api/v1/namespaces/{namespace}/secrets"));
+        let request =
+            request.get(name, &GetParams::default()).map_err(|error| Error(util::causes(&error)))?;
+        // kube's own decoding logs what it can not decode.
+        let text = answered(self.client.request_text(request)).await?;
+        let secret: Secret = serde_json::from_str(&text)
+            .map_err(|error| Error(format!("it is not what it should be (line {})", error.line())))?;
+        let data = secret.data.unwrap_or_default().into_iter();
+        Ok(data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Request<'a> {
 pub struct Token {
     /// The token itself.
     pub token: Arc<str>,
+    /// When the server says that it expires, RFC 3339.
+    pub expires: Option<Arc<str>>,
     /// When to ask again: then there is a new one.
     pub refresh_at: Instant,
 }
@@ -137,6 +139,8 @@ struct AnswerSpec {
 #[derive(Deserialize)]
 struct AnswerStatus {
     token: String,
+    #[serde(rename = "expirationTimestamp", default)]
+    expires: Option<String>,
 }
 
 impl Tokens {
@@ -168,7 +172,9 @@ impl Tokens {
             Ok(answer) => {
                 let asked = u64::try_from(request.expiration_seconds).unwrap_or_default();
                 let life = Duration::from_secs(answer.spec.expiration_seconds.unwrap_or(asked)).min(FOREVER);
-                let token = Token { token: answer.status.token.into(), refresh_at: sent + fresh(life, &key) };
+                let AnswerStatus { token, expires } = answer.status;
+                let refresh_at = sent + fresh(life, &key);
+                let token = Token { token: token.into(), expires: expires.map(Into::into), refresh_at };
                 *held = Some(Held { token: token.clone(), expires_at: sent + life });
                 return Ok(token);
             }

@@ -60,7 +60,7 @@ impl Content for VolumeContent {
             };
             let given = tokens.get(request).await;
             let given = given.map_err(|error| ContentError::Unavailable(error.to_string()))?;
-            Ok(Token { token: given.token, refresh_at: given.refresh_at })
+            Ok(Token { token: given.token, expires: given.expires, refresh_at: given.refresh_at })
         })
     }
 }

@@ -1,11 +1,13 @@
 //! What claims stand for, where the agent has it: the API server's objects, and this node's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::volumes::{Storage, StorageError};
 use apiserver_sync::storage;
 use futures::future::BoxFuture;
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim};
+use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use tokio::sync::watch;
 
 /// The API server's.
@@ -31,6 +33,40 @@ impl Storage for ApiStorage {
         Box::pin(
             async move { self.objects.volume(name).await.map_err(|error| StorageError(error.to_string())) },
         )
+    }
+
+    fn csi_driver<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<CSIDriver>, StorageError>> {
+        Box::pin(async move {
+            self.objects.csi_driver(name).await.map_err(|error| StorageError(error.to_string()))
+        })
+    }
+
+    fn attachment<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<VolumeAttachment, StorageError>> {
+        Box::pin(async move {
+            self.objects.attachment(name).await.map_err(|error| StorageError(error.to_string()))
+        })
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, StorageError>> {
+        Box::pin(async move {
+            self.objects.secret(namespace, name).await.map_err(|error| StorageError(error.to_string()))
+        })
+    }
+
+    fn grown<'a>(
+        &'a self,
+        namespace: &'a str,
+        claim: &'a str,
+        capacity: &'a str,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            let told = self.objects.grown(namespace, claim, capacity).await;
+            told.map_err(|error| StorageError(error.to_string()))
+        })
     }
 
     fn node(&self) -> Option<Arc<Node>> {

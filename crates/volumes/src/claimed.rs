@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use kube_model::core::{PersistentVolume, Pod, Volume};
 use kube_model::{PodUid, pod};
-use volume_plan::claims::{self, Claim, Mode, NotFound};
+use volume_plan::claims::{self, Claim, Growth, Mode, NotFound};
 use volume_plan::container_mounts::Attributes;
 use volume_plan::persistent::{Source, check_node_affinity};
 use volume_plan::spec::Kind;
 
+use crate::csi;
 use crate::error::{Failed, SetUpError, Step};
 use crate::manager::{Inner, Volumes};
 use crate::settings::PodDirs;
@@ -26,6 +27,10 @@ pub(crate) struct Claimed {
     pub(crate) read_only: bool,
     /// One more group for the pod's processes.
     pub(crate) gid: Option<String>,
+    /// Namespace and name of the claim.
+    pub(crate) claim: (String, String),
+    /// It has grown since it was last mounted.
+    pub(crate) growth: Option<Growth>,
 }
 
 impl Claimed {
@@ -48,7 +53,16 @@ impl Claimed {
         match (self.source(), self.mode) {
             (_, Mode::Block) => None,
             (Source::HostPath(source), _) => Some(PathBuf::from(&source.path)),
+            (Source::Csi(_), _) => Some(csi::mounted(dirs, self.name())),
             (source, _) => Some(dirs.volume(source.plugin_dir()?, self.name())),
+        }
+    }
+
+    /// The CSI driver that mounts it, if one does.
+    pub(crate) fn driver(&self) -> Option<&str> {
+        match self.source() {
+            Source::Csi(source) => Some(&source.driver),
+            _ => None,
         }
     }
 
@@ -130,7 +144,9 @@ pub(crate) async fn look_up(inner: &Inner, pod: &Pod, volume: &Volume) -> Result
     of_claim.metadata.managed_fields = None;
     let bound = claims::bound(pod, volume, &claim, &found, &of_claim).map_err(refused)?;
     let (mode, gid) = (bound.mode, bound.gid.map(str::to_owned));
-    Ok(Arc::new(Claimed { volume: of_claim, mode, read_only: claim.read_only, gid }))
+    let growth = claims::growth(&found, &of_claim);
+    let (read_only, claim) = (claim.read_only, (key.namespace.to_string(), claim.name));
+    Ok(Arc::new(Claimed { volume: of_claim, mode, read_only, gid, claim, growth }))
 }
 
 /// Whether the volume can be had on this node.

@@ -36,6 +36,8 @@ pub trait Content: Send + Sync + 'static {
 pub struct Token {
     /// What is written to the file.
     pub token: Arc<str>,
+    /// When the server says that it expires, RFC 3339.
+    pub expires: Option<Arc<str>>,
     /// When it is to be asked for anew.
     pub refresh_at: Instant,
 }

@@ -34,26 +34,39 @@ pub(crate) enum Step {
     NodeAffinity,
     /// The same, as a device.
     MapNodeAffinity,
+    /// Waiting until it is attached to the node.
+    WaitForAttach,
     /// Looking at what the volume says.
     NewMounter,
     /// Mounting it once for the node.
     MountDevice,
     /// Mounting it for the pod.
     SetUp,
+    /// Making use of all of it, as it has grown.
+    Expand,
     /// Whether the pod may have it as a device.
     SetUpDevice,
     /// Making it a device of the pod's.
     MapDevice,
 }
 
-/// A claim that is not there, or not bound, is asked for again after this time at most: nothing tells that it came. (The
+/// A claim that is not there, or not bound, or a volume that is not attached, is asked for again after this time at most: nothing tells that it came. (The
 /// kubelet asks every 12 s or so.)
 const CLAIM: Duration = Duration::from_secs(8);
 
 impl Step {
     /// The longest pause before the next attempt.
     pub(crate) fn patience(self) -> Duration {
-        if self == Self::Process { CLAIM } else { plan::LONGEST }
+        if matches!(self, Self::Process | Self::WaitForAttach) { CLAIM } else { plan::LONGEST }
+    }
+
+    /// Who misses a CSI driver, in upstream's words.
+    pub(crate) fn caller(self) -> &'static str {
+        match self {
+            Self::MountDevice => "attacher.MountDevice failed to create newCsiDriverClient",
+            Self::SetUpDevice => "blockMapper.SetUpDevice failed to get CSI client",
+            _ => "mounter.SetUpAt failed to get CSI client",
+        }
     }
 
     /// Whether the event is one of a device.
@@ -72,9 +85,11 @@ impl Step {
             }
             Self::NodeAffinity => "MountVolume.NodeAffinity check failed",
             Self::MapNodeAffinity => "MapVolume.NodeAffinity check failed",
+            Self::WaitForAttach => "MountVolume.WaitForAttach failed",
             Self::NewMounter => "MountVolume.NewMounter initialization failed",
             Self::MountDevice => "MountVolume.MountDevice failed",
             Self::SetUp => "MountVolume.SetUp failed",
+            Self::Expand => "MountVolume.Setup failed while expanding volume",
             Self::SetUpDevice => "MapVolume.SetUpDevice failed",
             Self::MapDevice => "MapVolume.MapBlockVolume failed",
         };
@@ -127,6 +142,9 @@ pub enum TearDownError {
     /// A program of the system failed.
     #[error("the volumes of the pod are left")]
     Program(#[source] volume_fs::helper::Error),
+    /// The volume's CSI driver is not there, or has not undone it. In upstream's words.
+    #[error("{0}")]
+    Driver(String),
     /// A volume of a kind that this agent did not make and cannot take down.
     #[error("{0} is of a plugin that this agent does not have; it is left as it is")]
     Foreign(String),

@@ -4,6 +4,7 @@ mod block;
 mod blocking;
 mod claimed;
 mod content;
+mod csi;
 mod empty_dir;
 mod error;
 mod files;

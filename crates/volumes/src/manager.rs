@@ -25,6 +25,7 @@ use volume_plan::spec::Kind;
 
 use crate::claimed::Claimed;
 use crate::content::Content;
+use crate::csi::{self, Seen};
 use crate::error::{SetUpError, Step};
 use crate::metrics::{self, Counted};
 use crate::set_up::{Done, Job};
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) shared: Shared,
     pub(crate) in_use: watch::Sender<BTreeSet<String>>,
+    /// What CSI drivers have been asked for.
+    pub(crate) seen: Seen,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
     generations: AtomicU64,
     news: mpsc::Sender<News>,
@@ -144,6 +147,7 @@ impl Volumes {
             storage,
             shared: Shared::default(),
             in_use: watch::Sender::default(),
+            seen: Seen::default(),
             pods: Mutex::default(),
             generations: AtomicU64::new(0),
             news,
@@ -206,6 +210,7 @@ impl Volumes {
 
     /// Begins what comes due by itself: what failed is tried again, tokens are renewed. Until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        let mut drivers = self.inner.settings.drivers.changes();
         loop {
             let now = self.now();
             let mut next: Option<Monotonic> = None;
@@ -230,6 +235,7 @@ impl Volumes {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.inner.due.notified() => {}
+                Ok(()) = drivers.changed() => self.drivers_changed(),
                 () = timer => {}
             }
         }
@@ -242,6 +248,7 @@ impl Volumes {
             // As it is given: what it leads to, the runtime finds.
             Kind::HostPath(source) => Some(PathBuf::from(&source.path)),
             Kind::Claim(_) => self.inner.claimed(uid, &volume.name)?.host_path(&self.dirs(uid)),
+            Kind::Csi(_) => Some(csi::mounted(&self.dirs(uid), &volume.name)),
             _ => Some(self.dirs(uid).volume(kind.plugin_dir()?, &volume.name)),
         }
     }
@@ -335,6 +342,23 @@ impl Volumes {
         }
         if wake {
             let _ = self.inner.news.send(News::Wake(job.uid)).await;
+        }
+    }
+
+    /// A driver came, or went: what has failed for the lack of it is tried again.
+    fn drivers_changed(&self) {
+        let now = self.now();
+        for entry in self.inner.pods().values_mut() {
+            let Entry { pod, volumes, .. } = entry;
+            for one in volumes.iter_mut().filter(|one| one.state.failure().is_some()) {
+                let driver = match find(pod, &one.name).map(Kind::of) {
+                    Some(Kind::Csi(source)) => Some(source.driver.as_str()),
+                    _ => one.claimed.as_ref().and_then(|claimed| claimed.driver()),
+                };
+                if driver.is_some_and(|driver| self.inner.settings.drivers.get(driver).is_some()) {
+                    one.state.changed(now);
+                }
+            }
         }
     }
 

@@ -15,17 +15,29 @@ use volume_plan::spec::plugin;
 use crate::claimed::{self, Claimed};
 use crate::error::{Failed, SetUpError, Step, TearDownError};
 use crate::manager::Inner;
-use crate::set_up::Job;
+use crate::set_up::{Done, Job};
 use crate::settings::{PodDirs, Settings};
-use crate::{block, local, nfs};
+use crate::{block, csi, local, nfs};
 
 /// A volume that the pod has by a claim.
-pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) -> Result<(), Failed> {
-    let inner = &job.inner;
-    let claimed = claimed::look_up(inner, &job.pod, volume).await?;
-    job.found(&claimed);
+pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) -> Done {
+    let found = async {
+        let claimed = claimed::look_up(&job.inner, &job.pod, volume).await?;
+        job.found(&claimed);
+        claimed::check_affinity(&job.inner, &claimed)?;
+        Ok::<_, Failed>(claimed)
+    };
+    match found.await {
+        Ok(claimed) => match (claimed.source(), claimed.mode) {
+            (Source::Csi(source), Mode::Filesystem) => csi::set_up_claimed(job, source, &claimed, dirs).await,
+            _ => set_up(job, Arc::clone(&claimed), dirs).await.into(),
+        },
+        Err(failed) => Done::from(failed),
+    }
+}
+
+async fn set_up(job: &Job, claimed: Arc<Claimed>, dirs: PodDirs) -> Result<(), Failed> {
     let fail = |step, why: String| Err(Failed { step, error: SetUpError(why) });
-    claimed::check_affinity(inner, &claimed)?;
     match (claimed.source(), claimed.mode) {
         (Source::Local(_), Mode::Filesystem) => local::set_up(job, dirs, claimed).await,
         (Source::Local(_), Mode::Block) => block::set_up(job, dirs, claimed).await,
@@ -35,7 +47,9 @@ pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) ->
             let nfs = nfs::Nfs::new(source, claimed.name(), claimed.read_only, options);
             nfs::set_up(job, dirs, nfs).await
         }
-        (Source::Csi(source), _) => fail(Step::SetUp, no_driver(&source.driver)),
+        (Source::Csi(source), Mode::Block) => csi::set_up_device(job, source, &claimed, dirs).await,
+        // It may have to be published again, which the caller knows.
+        (Source::Csi(_), Mode::Filesystem) => Ok(()),
         (Source::HostPath(_) | Source::Nfs(_), Mode::Block) => fail(
             Step::MapDevice,
             "its plugin has no devices: only volumes of the kinds local and csi can have volumeMode Block"
@@ -51,25 +65,22 @@ pub(crate) fn no_plugin(volume: &str, why: &str) -> String {
     format!("failed to get Plugin from volumeSpec for volume {volume:?} err={why}")
 }
 
-/// Upstream's words for a driver that has not registered.
-pub(crate) fn no_driver(driver: &str) -> String {
-    format!(
-        "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {driver} not found in the list of \
-         registered CSI drivers"
-    )
-}
-
 /// Whether a plugin here takes down what is in its folder below a pod's; else it is simply files and mounts.
 pub(crate) fn takes_down(plugin: &str) -> bool {
-    matches!(plugin, plugin::LOCAL | plugin::NFS)
+    matches!(plugin, plugin::LOCAL | plugin::NFS | plugin::CSI)
 }
 
 /// Takes down a volume of a pod, in the folder of its plugin. Answers with the name of the volume of the node that it was
 /// of, if there is one to be taken down, too.
-pub(crate) async fn tear_down(plugin: &str, volume: &Path) -> Result<Option<String>, TearDownError> {
+pub(crate) async fn tear_down(
+    inner: &Arc<Inner>,
+    plugin: &str,
+    volume: &Path,
+) -> Result<Option<String>, TearDownError> {
     match plugin {
         plugin::LOCAL => local::tear_down(volume).await.map(Some),
         plugin::NFS => nfs::tear_down(volume).await.map(|()| None),
+        plugin::CSI => csi::tear_down(inner, volume).await,
         _ => Ok(None),
     }
 }
@@ -83,6 +94,7 @@ pub(crate) async fn unmap(
 ) -> Result<Option<String>, TearDownError> {
     match plugin {
         plugin::LOCAL => block::tear_down(inner, uid, device).await.map(Some),
+        plugin::CSI => csi::unmap(inner, uid, device).await,
         _ => Err(TearDownError::Foreign(device.display().to_string())),
     }
 }
@@ -91,19 +103,20 @@ pub(crate) async fn unmap(
 pub(crate) async fn take_down(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
     match local_name(name) {
         Some(volume) => local::take_down(&inner.settings, volume).await,
-        None => Ok(()),
+        None => csi::take_down(inner, name).await,
     }
 }
 
 /// The volumes of the node that are mounted, by their names.
 pub(crate) fn found(settings: &Settings) -> std::collections::BTreeSet<String> {
-    local::found(settings).collect()
+    local::found(settings).chain(csi::found(settings)).collect()
 }
 
 /// Whether a pod, but for this one, has something of the volume of the node in its folder.
 pub(crate) fn is_used(settings: &Settings, name: &str, but: Option<&PodUid>) -> bool {
-    let Some(volume) = local_name(name) else { return false };
-    other_pods(settings, but).into_iter().any(|pod| {
+    let pods = other_pods(settings, but);
+    let Some(volume) = local_name(name) else { return csi::is_used(settings, name, &pods) };
+    pods.into_iter().any(|pod| {
         let has = |dir: &str| pod.join(dir).join(plugin::LOCAL).join(volume).symlink_metadata().is_ok();
         has("volumes") || has("volumeDevices")
     })

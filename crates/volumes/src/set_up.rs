@@ -13,6 +13,7 @@ use volume_plan::spec::Kind;
 
 use crate::blocking::{self, On};
 use crate::claimed::Claimed;
+use crate::csi;
 use crate::error::{Failed, SetUpError, Step, go_words};
 use crate::group::Progress;
 use crate::hold::Hold;
@@ -90,12 +91,12 @@ impl Job {
             Kind::Content(content) => files::set_up(self, content, dirs).await,
             // The runtime mounts the image, which is fetched for each container that has it.
             Kind::Image(_) => self.on_own_disk(move || make_pod_dirs(&dirs)).await.into(),
-            Kind::Claim(_) => plugins::set_up_claimed(self, volume, dirs).await.into(),
+            Kind::Claim(_) => plugins::set_up_claimed(self, volume, dirs).await,
             Kind::Nfs(source) => {
                 let nfs = Nfs::new(source, &self.name, source.read_only.unwrap_or(false), Vec::new());
                 nfs::set_up(self, dirs, nfs).await.into()
             }
-            Kind::Csi(source) => Err(SetUpError(plugins::no_driver(&source.driver))).into(),
+            Kind::Csi(source) => csi::set_up_inline(self, source, dirs).await,
             Kind::Never(never) => {
                 let error = SetUpError(plugins::no_plugin(&self.name, &never.to_string()));
                 Failed { step: Step::Process, error }.into()
@@ -136,6 +137,14 @@ impl Job {
             let _hold = hold;
             work()
         };
+        flatten(blocking::run(On::OwnDisk, work).await)
+    }
+
+    /// The same, for one who holds the pod already.
+    pub(crate) async fn on_own_disk_held(
+        &self,
+        work: impl FnOnce() -> Result<(), SetUpError> + Send + 'static,
+    ) -> Result<(), SetUpError> {
         flatten(blocking::run(On::OwnDisk, work).await)
     }
 

@@ -14,6 +14,10 @@ pub struct Settings {
     pub pods_dir: PathBuf,
     /// Where volumes of the node stand that several pods may use: `<root>/plugins`.
     pub plugins_dir: PathBuf,
+    /// What the node is called by the API server.
+    pub node_name: String,
+    /// The CSI drivers that are there.
+    pub drivers: csi::Drivers,
     /// What the node has for pods: the most that a volume in memory may hold, and what files tell of it.
     pub allocatable: Allocatable,
     /// The timeline of all moments here.

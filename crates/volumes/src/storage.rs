@@ -1,10 +1,12 @@
 //! Objects of an API server that say what claims stand for, each asked for by its name: a node may read those that its
 //! pods refer to, and watch none of them (upstream `plugin/pkg/auth/authorizer/node`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim};
+use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 
 /// Who has them. All calls may be dropped half-way, and ask anew each time.
 pub trait Storage: Send + Sync + 'static {
@@ -17,6 +19,27 @@ pub trait Storage: Send + Sync + 'static {
 
     /// A persistent volume.
     fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, StorageError>>;
+
+    /// What the cluster says of a CSI driver, which is nothing of some.
+    fn csi_driver<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<CSIDriver>, StorageError>>;
+
+    /// That a volume is attached to this node.
+    fn attachment<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<VolumeAttachment, StorageError>>;
+
+    /// What is in a Secret for a CSI driver. Not to be logged.
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, StorageError>>;
+
+    /// The volume of a claim is so large now, and what uses it on the node.
+    fn grown<'a>(
+        &'a self,
+        namespace: &'a str,
+        claim: &'a str,
+        capacity: &'a str,
+    ) -> BoxFuture<'a, Result<(), StorageError>>;
 
     /// This node, as it is known now.
     fn node(&self) -> Option<Arc<Node>>;
@@ -43,6 +66,35 @@ impl Storage for NoStorage {
 
     fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, StorageError>> {
         let why = format!("there is no API server that could have the volume {name:?}");
+        Box::pin(std::future::ready(Err(StorageError(why))))
+    }
+
+    fn csi_driver<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<CSIDriver>, StorageError>> {
+        let why = format!("there is no API server that could tell of the CSI driver {name:?}");
+        Box::pin(std::future::ready(Err(StorageError(why))))
+    }
+
+    fn attachment<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<VolumeAttachment, StorageError>> {
+        let why = format!("there is no API server that could have the attachment {name:?}");
+        Box::pin(std::future::ready(Err(StorageError(why))))
+    }
+
+    fn secret<'a>(
+        &'a self,
+        _: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, StorageError>> {
+        let why = format!("there is no API server that could have the secret {name:?}");
+        Box::pin(std::future::ready(Err(StorageError(why))))
+    }
+
+    fn grown<'a>(
+        &'a self,
+        _: &'a str,
+        claim: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        let why = format!("there is no API server that could have the claim {claim:?}");
         Box::pin(std::future::ready(Err(StorageError(why))))
     }
 

@@ -126,7 +126,7 @@ impl Volumes {
         let mut shared = inner.shared.of(uid);
         let mut first = None;
         for (plugin, volume) in found.volumes {
-            match plugins::tear_down(&plugin, &volume).await {
+            match plugins::tear_down(inner, &plugin, &volume).await {
                 Ok(name) => shared.extend(name),
                 // One that stays does not keep the others.
                 Err(error) => first = first.or(Some(error)),

@@ -83,6 +83,8 @@ impl World {
         let settings = Settings {
             pods_dir: dir.path().join("pods"),
             plugins_dir: dir.path().join("plugins"),
+            node_name: "node1".to_owned(),
+            drivers: csi::Drivers::default(),
             allocatable: Default::default(),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };
@@ -220,9 +222,9 @@ async fn volumes_are_taken_down_by_what_is_on_disk() {
 #[tokio::test]
 async fn a_volume_of_a_plugin_that_is_not_ours_goes_only_if_it_is_empty() {
     let world = World::new(Held::default());
-    let plugin = world.dir.path().join("pods/u/volumes/kubernetes.io~csi");
+    let plugin = world.dir.path().join("pods/u/volumes/kubernetes.io~rbd");
     fs::create_dir_all(plugin.join("done")).unwrap();
-    let data = plugin.join("left/vol_data.json");
+    let data = plugin.join("left/data.json");
     fs::create_dir_all(data.parent().unwrap()).unwrap();
     fs::write(&data, "{}").unwrap();
     let error = world.volumes.tear_down(&PodUid::from("u")).await.unwrap_err();

@@ -50,7 +50,7 @@ pub(super) const TABLE: &[Row] = &[
     row("serving", 2, &["util"]),
     row("stats", 2, &["kube-model", "node-proto"]),
     row("volume-fs", 2, &["util"]),
-    row("volumes", 2, &["kube-model", "metrics", "util", "volume-fs", "volume-plan"]),
+    row("volumes", 2, &["csi", "kube-model", "metrics", "util", "volume-fs", "volume-plan"]),
     row("node-reporter", 3, &["admission", "kube-model", "metrics", "util"]),
     row("pod-workers", 3, &["admission", "kube-model", "metrics", "pod-lifecycle", "pod-manager", "util"]),
     row("prober", 3, &["kube-model", "metrics", "util"]),
@@ -133,7 +133,7 @@ mod tests {
                 let lower = matches!(below, Some(Level::Layer(l)) if l < layer)
                     // The configuration model speaks in quantities and durations; the pod API is one of the sources,
                     // and has connections as other servers do; the PLEG asks the runtime manager, as upstream's does; what
-                    // volumes need of Linux stands in a room of its own; files change under clients and servers alike.
+                    // volumes need of Linux, and how drivers are called, stands in rooms of its own; files change under clients and servers alike.
                     || [
                         ("node-config", "kube-model"),
                         ("apiserver-sync", "reload"),
@@ -141,6 +141,7 @@ mod tests {
                         ("pod-api", "serving"),
                         ("podsource", "pod-api"),
                         ("pleg", "kuberuntime"),
+                        ("volumes", "csi"),
                         ("volumes", "volume-fs"),
                     ]
                     .contains(&(row.name, *used));

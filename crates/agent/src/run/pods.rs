@@ -42,6 +42,8 @@ pub(super) struct Pods {
     pub(super) probe_news: ProbeNews,
     pub(super) runtime: Arc<CriRuntime>,
     pub(super) volumes: Volumes,
+    /// The CSI drivers that mount some of them.
+    pub(super) drivers: csi::Drivers,
     /// What they tell.
     pub(super) volume_news: mpsc::Receiver<volumes::News>,
     /// What pods refer to.
@@ -88,13 +90,17 @@ impl Pods {
             metrics: Arc::clone(&metrics.runtime),
             pulled_for: pulled_for(metrics, &clock),
         };
+        let drivers = csi::Drivers::default();
         let content = VolumeContent { references: references.clone(), tokens: cluster.map(Cluster::tokens) };
         let storage: Arc<dyn Storage> = match cluster {
             Some(cluster) => Arc::new(cluster.storage()),
             None => Arc::new(NoStorage),
         };
-        let (volumes, volume_news) =
-            Volumes::new(settings::volumes(config, resources, &clock), Arc::new(content), storage);
+        let (volumes, volume_news) = Volumes::new(
+            settings::volumes(config, node_name, drivers.clone(), resources, &clock),
+            Arc::new(content),
+            storage,
+        );
         let mounts = VolumeMounts { volumes: volumes.clone(), node: node.subscribe() };
         let runtime = Arc::new(CriRuntime {
             files: Files {
@@ -140,6 +146,7 @@ impl Pods {
             probe_news,
             runtime,
             volumes,
+            drivers,
             volume_news,
             references,
             workers,

@@ -96,8 +96,8 @@ fn a_claim_that_cannot_be_used_is_told_in_the_kubelets_words() {
             (
                 "driven",
                 by_claim("driven"),
-                "MountVolume.SetUp failed for volume \"driven-pv\" : kubernetes.io/csi: mounter.SetUpAt failed to get CSI \
-                 client: driver name no.such.driver not found in the list of registered CSI drivers"
+                "MountVolume.MountDevice failed for volume \"driven-pv\" : kubernetes.io/csi: attacher.MountDevice failed \
+                 to create newCsiDriverClient: driver name no.such.driver not found in the list of registered CSI drivers"
                     .to_owned(),
             ),
             (

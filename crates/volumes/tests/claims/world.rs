@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, ready};
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use volume_fs::MountTable;
-use volumes::{News, NoContent, Settings, Storage, StorageError, Volumes};
+use volumes::{News, NoContent, NoStorage, Settings, Storage, StorageError, Volumes};
 
 /// No step takes that long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -62,6 +63,32 @@ impl Storage for Objects {
         Box::pin(ready(self.get("persistentvolumes", name)))
     }
 
+    fn csi_driver<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<CSIDriver>, StorageError>> {
+        let object = json!({"metadata": {"name": name}, "spec": {"attachRequired": false}});
+        Box::pin(ready(Ok(Some(serde_json::from_value(object).unwrap()))))
+    }
+
+    fn attachment<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<VolumeAttachment, StorageError>> {
+        NoStorage.attachment(name)
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, StorageError>> {
+        NoStorage.secret(namespace, name)
+    }
+
+    fn grown<'a>(
+        &'a self,
+        namespace: &'a str,
+        claim: &'a str,
+        capacity: &'a str,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        NoStorage.grown(namespace, claim, capacity)
+    }
+
     fn node(&self) -> Option<Arc<Node>> {
         let labels = json!({"metadata": {"labels": {"kubernetes.io/hostname": "node1"}}});
         Some(Arc::new(serde_json::from_value(labels).unwrap()))
@@ -83,6 +110,8 @@ impl World {
         let settings = Settings {
             pods_dir: dir.join("pods"),
             plugins_dir: dir.join("plugins"),
+            node_name: "node1".to_owned(),
+            drivers: csi::Drivers::default(),
             allocatable: Default::default(),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };

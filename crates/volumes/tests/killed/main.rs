@@ -94,6 +94,8 @@ async fn run(folder: &Path, volume: &str, takes_down: bool) {
     let settings = Settings {
         pods_dir: folder.join("pods"),
         plugins_dir: folder.join("plugins"),
+        node_name: "node1".to_owned(),
+        drivers: csi::Drivers::default(),
         allocatable: Default::default(),
         now: Arc::new(move || Monotonic::after_start(start.elapsed())),
     };

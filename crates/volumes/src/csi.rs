@@ -1,0 +1,372 @@
+//! Volumes of drivers (CSI): those that are the pod's own, and those of claims, which are staged for the node first
+//! (upstream `pkg/volume/csi`).
+//!
+//! Beside each volume stands `vol_data.json`, from before the driver is asked until it has undone all: by it is found what
+//! is to be undone, whoever began it. A driver may be asked for the same again: after a restart of the agent it is, as
+//! nobody knows whether it had ended.
+
+mod block;
+mod request;
+mod stage;
+mod tear_down;
+mod vol_data;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::csi::{Capabilities, Session, TIMEOUT};
+use kube_model::core::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolume};
+use kube_model::k8s_openapi::api::storage::v1::CSIDriver;
+use kube_model::k8s_openapi::jiff::SignedDuration;
+use kube_model::{Monotonic, PodUid};
+use volume_fs::mount;
+use volume_fs::ownership::{Ownership, Policy};
+use volume_plan::csi::{self as rules, DriverRules, Lifecycle};
+use volume_plan::spec::plugin;
+
+use crate::blocking::{self, On};
+use crate::claimed::Claimed;
+use crate::empty_dir::fs_group;
+use crate::error::{Failed, SetUpError, Step, TearDownError};
+use crate::group::Progress;
+use crate::plugins::join;
+use crate::set_up::{Done, Job, flatten, make_dir, make_pod_dirs};
+use crate::settings::PodDirs;
+pub(crate) use block::{set_up as set_up_device, unmap};
+use request::Tokens;
+pub(crate) use stage::{Seen, found, take_down};
+pub(crate) use tear_down::{is_used, tear_down};
+use vol_data::VolData;
+
+/// How often a volume is published again, for a driver that wants that (upstream does so each time that it looks at the
+/// pod).
+const REPUBLISH: SignedDuration = SignedDuration::from_secs(60);
+
+/// Where the driver mounts it for a pod, below the volume's folder.
+const MOUNT: &str = "mount";
+
+/// A volume, as its driver is to hear of it.
+struct Volume<'a> {
+    driver: &'a str,
+    /// What the driver calls it.
+    handle: String,
+    /// What its folder is called after: the pod's name for it, or that of the persistent volume.
+    name: &'a str,
+    read_only: bool,
+    of: Of<'a>,
+}
+
+/// Whose it is.
+enum Of<'a> {
+    Pod(&'a CSIVolumeSource),
+    Claim(&'a CSIPersistentVolumeSource, &'a Arc<Claimed>),
+}
+
+impl<'a> Volume<'a> {
+    fn inline(source: &'a CSIVolumeSource, name: &'a str, uid: &PodUid) -> Self {
+        Self {
+            driver: &source.driver,
+            handle: rules::inline_handle(uid.as_str(), name),
+            name,
+            read_only: source.read_only.unwrap_or(false),
+            of: Of::Pod(source),
+        }
+    }
+
+    fn claimed(source: &'a CSIPersistentVolumeSource, claimed: &'a Arc<Claimed>) -> Self {
+        Self {
+            driver: &source.driver,
+            handle: source.volume_handle.clone(),
+            name: claimed.name(),
+            read_only: claimed.read_only,
+            of: Of::Claim(source, claimed),
+        }
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        match self.of {
+            Of::Pod(_) => Lifecycle::Ephemeral,
+            Of::Claim(..) => Lifecycle::Persistent,
+        }
+    }
+
+    fn fs_type(&self) -> Option<&str> {
+        match &self.of {
+            Of::Pod(source) => source.fs_type.as_deref(),
+            Of::Claim(source, _) => source.fs_type.as_deref(),
+        }
+    }
+
+    fn persistent(&self) -> Option<&PersistentVolume> {
+        match &self.of {
+            Of::Pod(_) => None,
+            Of::Claim(_, claimed) => Some(&claimed.volume),
+        }
+    }
+}
+
+/// Where a volume of this name is mounted for a pod.
+pub(crate) fn mounted(dirs: &PodDirs, name: &str) -> PathBuf {
+    dirs.volume(plugin::CSI, name).join(MOUNT)
+}
+
+/// Mounts a volume that is the pod's own.
+pub(crate) async fn set_up_inline(job: &Job, source: &CSIVolumeSource, dirs: PodDirs) -> Done {
+    set_up(job, &Volume::inline(source, &job.name, &job.uid), dirs).await
+}
+
+/// Mounts a volume of a claim, staging it before if its driver does that.
+pub(crate) async fn set_up_claimed(
+    job: &Job,
+    source: &CSIPersistentVolumeSource,
+    claimed: &Arc<Claimed>,
+    dirs: PodDirs,
+) -> Done {
+    set_up(job, &Volume::claimed(source, claimed), dirs).await
+}
+
+async fn set_up(job: &Job, volume: &Volume<'_>, dirs: PodDirs) -> Done {
+    // As long as something is done for it: the volume of a claim, and the pod.
+    let turn = match volume.of {
+        Of::Claim(_, claimed) => Some((Arc::new(job.inner.turn(&claimed.unique_name()).await), claimed)),
+        Of::Pod(_) => None,
+    };
+    let _hold = match job.hold().await {
+        Ok(hold) => hold,
+        Err(error) => return Err(error).into(),
+    };
+    let (dir, target) = (dirs.volume(plugin::CSI, volume.name), mounted(&dirs, volume.name));
+    let uses = turn.as_ref().map(|(turn, claimed)| (Arc::clone(turn), Arc::clone(claimed), job.uid.clone()));
+    let look = move || {
+        // From an earlier run, or to be published again.
+        let there = VolData::read(&dir).is_ok() && mount::is_mount_point(&target).unwrap_or(false);
+        let joined = uses.map_or(Ok(()), |(turn, claimed, uid)| join(&turn, &claimed, &uid));
+        (there, joined)
+    };
+    let looked = blocking::run(On::Elsewhere, look).await;
+    let (there, joined) = looked.unwrap_or_else(|cut_off| (false, Err(SetUpError(cut_off))));
+    let (seen, target) = (&job.inner.seen, mounted(&dirs, volume.name));
+    if !there {
+        seen.begin(&target);
+    }
+    let done = match joined {
+        Ok(()) => mount(job, volume, &dirs, there).await,
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(until) => {
+            seen.end(&target);
+            Done::Current { until }
+        }
+        // What is mounted stays, whatever its driver says now: containers have it.
+        Err(Failed { step, error }) => Done::Failed { step, error, usable: there && seen.is_whole(&target) },
+    }
+}
+
+/// What is the same for all that a driver is asked while a volume is set up.
+struct Operation<'a> {
+    job: &'a Job,
+    session: Session,
+    can: Capabilities,
+    volume: &'a Volume<'a>,
+    /// What the cluster says of the driver.
+    wanted: DriverRules<'a>,
+    /// What attaching the volume to the node has answered with; nothing where that is not needed.
+    context: request::Map,
+}
+
+/// The answer is when it is to be published again.
+async fn mount(
+    job: &Job,
+    volume: &Volume<'_>,
+    dirs: &PodDirs,
+    there: bool,
+) -> Result<Option<Monotonic>, Failed> {
+    let inner = &job.inner;
+    let object = inner.storage.csi_driver(volume.driver).await;
+    let object = object.map_err(|error| SetUpError(error.to_string()))?;
+    let first = match volume.of {
+        Of::Pod(_) => Step::SetUp,
+        Of::Claim(..) => Step::MountDevice,
+    };
+    let operation = begin(job, volume, object.as_ref(), first).await?;
+    let (can, wanted) = (operation.can, operation.wanted);
+    let staging = match volume.of {
+        Of::Claim(source, claimed) if can.stage_unstage => {
+            let staged = operation.stage(source, claimed).await;
+            Some(staged.map_err(|error| Failed { step: first, error })?)
+        }
+        Of::Claim(..) | Of::Pod(_) => None,
+    };
+    let published = operation.publish(dirs, staging, there).await;
+    if published.is_err()
+        && let Of::Claim(_, claimed) = volume.of
+    {
+        // A driver that says that it has staged it, and then does not find it, is asked anew.
+        inner.seen.forget(&claimed.unique_name());
+    }
+    published?;
+    let policy = wanted.fs_group_policy();
+    let ours = rules::applies_fs_group(policy, volume.read_only, volume.fs_type(), volume.persistent());
+    if ours && !can.volume_mount_group {
+        give_to_group(job, mounted(dirs, volume.name), there).await?;
+    }
+    if let Of::Claim(source, claimed) = volume.of {
+        operation.expand(source, claimed, &mounted(dirs, volume.name)).await?;
+    }
+    Ok(wanted.republishes().then(|| (inner.settings.now)() + REPUBLISH))
+}
+
+/// Begins an operation with the driver of a volume that is attached. `first`: what fails if it is not there.
+async fn begin<'a>(
+    job: &'a Job,
+    volume: &'a Volume<'a>,
+    object: Option<&'a CSIDriver>,
+    first: Step,
+) -> Result<Operation<'a>, Failed> {
+    let wanted = DriverRules::of(object);
+    wanted.supports(volume.driver, volume.lifecycle()).map_err(SetUpError)?;
+    let context = attached(job, volume, wanted).await?;
+    let fail = |error: SetUpError| Failed { step: first, error };
+    let session = job.inner.driver(volume.driver, first.caller()).map_err(fail)?;
+    let can = session.capabilities().await.map_err(|error| fail(SetUpError(error.to_string())))?;
+    Ok(Operation { job, session, can, volume, wanted, context })
+}
+
+/// What attaching the volume to the node has answered with.
+async fn attached(job: &Job, volume: &Volume<'_>, wanted: DriverRules<'_>) -> Result<request::Map, Failed> {
+    if matches!(volume.of, Of::Pod(_)) || !wanted.attaches() {
+        return Ok(request::Map::new());
+    }
+    let fail = |why: String| Failed { step: Step::WaitForAttach, error: SetUpError(why) };
+    let (inner, handle) = (&job.inner, &volume.handle);
+    let name = rules::attachment_name(handle, volume.driver, &inner.settings.node_name);
+    let attachment = inner.storage.attachment(&name).await;
+    let attachment = attachment.map_err(|error| {
+        fail(format!("volume {handle} has GET error for volume attachment {name}: {error}"))
+    })?;
+    rules::is_attached(&attachment, handle).map_err(fail)?;
+    Ok(attachment.status.and_then(|status| status.attachment_metadata).unwrap_or_default())
+}
+
+impl Operation<'_> {
+    /// Mounts it for the pod. `there`: it is mounted already.
+    async fn publish(&self, dirs: &PodDirs, staging: Option<PathBuf>, there: bool) -> Result<(), SetUpError> {
+        let (job, volume) = (self.job, self.volume);
+        let tokens = Tokens::of(job, self.wanted).await?;
+        let secrets = request::publish_secrets(job, volume).await?;
+        let target = mounted(dirs, volume.name);
+        let request = request::publish(self, tokens, secrets, staging, &target);
+        let node = &job.inner.settings.node_name;
+        let data = VolData {
+            spec_name: Some(volume.name.to_owned()),
+            handle: volume.handle.clone(),
+            driver: volume.driver.to_owned(),
+            node: Some(node.clone()),
+            lifecycle: Some(volume.lifecycle().as_str().to_owned()),
+            attachment: Some(rules::attachment_name(&volume.handle, volume.driver, node)),
+        };
+        let (pod_dirs, dir) = (dirs.clone(), dirs.volume(plugin::CSI, volume.name));
+        job.on_own_disk_held(move || {
+            make_pod_dirs(&pod_dirs)?;
+            make_dir(&dir, 0o750)?;
+            data.write(&dir)
+        })
+        .await?;
+        match self.session.publish(request).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if error.is_final() && !there {
+                    clean(target).await;
+                }
+                Err(SetUpError(error.to_string()))
+            }
+        }
+    }
+}
+
+impl Operation<'_> {
+    /// Has what uses the volume use all of it, if it has grown, and the claim say so. What is in use and cannot grow
+    /// meanwhile stays as it is.
+    async fn expand(
+        &self,
+        source: &CSIPersistentVolumeSource,
+        claimed: &Claimed,
+        path: &Path,
+    ) -> Result<(), Failed> {
+        let Some(growth) = claimed.growth.as_ref().filter(|_| self.can.expand) else { return Ok(()) };
+        if claimed.read_only {
+            tracing::warn!(
+                volume = claimed.name(),
+                "a volume that has grown is only read here, and stays as it is"
+            );
+            return Ok(());
+        }
+        let fail = |why: String| Failed { step: Step::Expand, error: SetUpError(why) };
+        let secrets = request::expand_secrets(self.job, source).await;
+        let secrets = secrets.map_err(|SetUpError(why)| fail(why))?;
+        let staging = if self.can.stage_unstage { stage::place(self) } else { PathBuf::new() };
+        match self.session.expand(request::expand(self, growth, secrets, &staging, path)).await {
+            Ok(()) => {}
+            Err(error) if error.is_in_use() => {
+                let (volume, why) = (claimed.name(), error.to_string());
+                tracing::warn!(
+                    volume,
+                    "a volume that has grown cannot be used whole while it is in use: {why}"
+                );
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(fail(format!("Expander.NodeExpand failed to expand the volume : {error}")));
+            }
+        }
+        let (namespace, claim) = &claimed.claim;
+        let told = self.job.inner.storage.grown(namespace, claim, &growth.capacity).await;
+        told.map_err(|error| fail(format!("the claim could not be told: {error}")))
+    }
+}
+
+/// Removes what was made for a call that the driver has refused.
+async fn clean(target: PathBuf) {
+    let removed = blocking::run(On::Elsewhere, move || tear_down::remove(&target)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!("what was made for a volume that was not mounted stays: {}", util::causes(&error));
+    }
+}
+
+/// The files become the group's, where the driver does not see to that.
+async fn give_to_group(job: &Job, path: PathBuf, there: bool) -> Result<(), SetUpError> {
+    let spec = job.pod.spec.as_ref();
+    let Some(group) = spec.and_then(fs_group) else { return Ok(()) };
+    let policy = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group_change_policy.as_deref());
+    let policy = match policy {
+        Some("OnRootMismatch") => Policy::OnRootMismatch,
+        // The root is the last to be changed: what was cut off is done again, what is in use is not looked through.
+        _ if there => Policy::OnRootMismatch,
+        _ => Policy::Always,
+    };
+    let progress = Arc::new(Progress::default());
+    let of_work = Arc::clone(&progress);
+    let work = move || {
+        let ownership = Ownership { group, read_only: false, policy };
+        of_work.give(&path, &path, ownership).map_err(SetUpError::from)
+    };
+    flatten(job.telling(&progress, blocking::run(On::Elsewhere, work)).await)
+}
+
+impl crate::manager::Inner {
+    /// Begins an operation with a driver.
+    fn driver(&self, name: &str, caller: &str) -> Result<Session, SetUpError> {
+        let driver = self.settings.drivers.get(name).ok_or_else(|| {
+            let why = format!("driver name {name} not found in the list of registered CSI drivers");
+            SetUpError(format!("kubernetes.io/csi: {caller}: {why}"))
+        })?;
+        Ok(driver.session(TIMEOUT))
+    }
+}
+
+impl From<SetUpError> for TearDownError {
+    fn from(SetUpError(why): SetUpError) -> Self {
+        Self::Driver(why)
+    }
+}

@@ -1,0 +1,223 @@
+//! Volumes of claims that pods have as devices: the driver stages and publishes them below the node's `plugins`, and the
+//! pod's folder has a link to what is published (upstream `pkg/volume/csi/csi_block.go`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube_model::PodUid;
+use kube_model::core::CSIPersistentVolumeSource;
+use volume_plan::csi::attachment_name;
+use volume_plan::spec::plugin;
+
+use super::vol_data::VolData;
+use super::{Operation, Volume, begin, request, stage, tear_down};
+use crate::block;
+use crate::blocking::{self, On};
+use crate::claimed::Claimed;
+use crate::error::{Failed, SetUpError, Step, TearDownError};
+use crate::manager::Inner;
+use crate::plugins::join;
+use crate::set_up::{Job, flatten, make_dir, make_pod_dirs};
+use crate::settings::{PodDirs, Settings};
+
+/// The folders of one volume, below `plugins/kubernetes.io/csi/volumeDevices`.
+#[derive(Debug, Clone)]
+struct Places {
+    staging: PathBuf,
+    /// Where each pod has it published.
+    published: PathBuf,
+    volume: PathBuf,
+}
+
+impl Places {
+    fn of(settings: &Settings, volume: &str) -> Self {
+        let all = all(settings);
+        Self {
+            staging: all.join("staging").join(volume),
+            published: all.join("publish").join(volume),
+            volume: all.join(volume),
+        }
+    }
+
+    /// Where `vol_data.json` stands.
+    fn data(&self) -> PathBuf {
+        self.volume.join("data")
+    }
+
+    /// Where each pod has it mounted, so that it stays what it is.
+    fn devices(&self) -> PathBuf {
+        self.volume.join("dev")
+    }
+}
+
+fn all(settings: &Settings) -> PathBuf {
+    stage::drivers_dir(settings).join("volumeDevices")
+}
+
+/// Gives the pod the device.
+pub(crate) async fn set_up(
+    job: &Job,
+    source: &CSIPersistentVolumeSource,
+    claimed: &Arc<Claimed>,
+    dirs: PodDirs,
+) -> Result<(), Failed> {
+    let inner = &job.inner;
+    let turn = Arc::new(inner.turn(&claimed.unique_name()).await);
+    let _hold = job.hold().await?;
+    let (uses, user, uid) = (Arc::clone(&turn), Arc::clone(claimed), job.uid.clone());
+    let joined = blocking::run(On::OwnDisk, move || join(&uses, &user, &uid)).await;
+    flatten(joined).map_err(|error| Failed { step: Step::SetUpDevice, error })?;
+    let volume = Volume::claimed(source, claimed);
+    let object = inner.storage.csi_driver(volume.driver).await;
+    let object = object.map_err(|error| SetUpError(error.to_string()))?;
+    let operation = begin(job, &volume, object.as_ref(), Step::SetUpDevice).await?;
+    let places = Places::of(&inner.settings, volume.name);
+    let staging = operation.stage_device(source, &places).await;
+    let staging = staging.map_err(|error| Failed { step: Step::SetUpDevice, error })?;
+
+    let fail = |error| Failed { step: Step::MapDevice, error };
+    let secrets = request::publish_secrets(job, &volume).await.map_err(fail)?;
+    let tokens = request::Tokens::of(job, operation.wanted).await.map_err(fail)?;
+    let target = places.published.join(job.uid.as_str());
+    let request = request::publish(&operation, tokens, secrets, staging, &target);
+    let published = operation.session.publish(request).await;
+    published.map_err(|error| fail(SetUpError(error.to_string())))?;
+    let (global, link) = (places.devices().join(job.uid.as_str()), dirs.device(plugin::CSI, volume.name));
+    let work = move || {
+        make_pod_dirs(&dirs)?;
+        block::map(&target, &global, &link).map(|_| ())
+    };
+    flatten(blocking::run(On::Elsewhere, work).await).map_err(fail)
+}
+
+impl Operation<'_> {
+    /// Stages the device, if the driver does that; the answer is where.
+    async fn stage_device(
+        &self,
+        source: &CSIPersistentVolumeSource,
+        places: &Places,
+    ) -> Result<Option<PathBuf>, SetUpError> {
+        let (job, volume) = (self.job, self.volume);
+        let node = &job.inner.settings.node_name;
+        let data = VolData {
+            spec_name: Some(volume.name.to_owned()),
+            handle: volume.handle.clone(),
+            driver: volume.driver.to_owned(),
+            node: Some(node.clone()),
+            lifecycle: None,
+            attachment: Some(attachment_name(&volume.handle, volume.driver, node)),
+        };
+        let (made, stages) = (places.clone(), self.can.stage_unstage);
+        // A link in the pod's folder tells that it has something, also where it comes to no device.
+        job.on_own_disk_held(move || {
+            make_dir(&made.data(), 0o750)?;
+            data.write(&made.data())?;
+            make_dir(&made.published, 0o750)?;
+            if stages { make_dir(&made.staging, 0o750) } else { Ok(()) }
+        })
+        .await?;
+        if !stages {
+            return Ok(None);
+        }
+        let secrets = request::stage_secrets(job, source).await?;
+        let staged = self.session.stage(request::stage(self, secrets, &places.staging)).await;
+        staged.map_err(|error| SetUpError(error.to_string()))?;
+        Ok(Some(places.staging.clone()))
+    }
+}
+
+/// Takes the device from a pod; the answer is the volume's name on the node.
+pub(crate) async fn unmap(
+    inner: &Arc<Inner>,
+    uid: &PodUid,
+    link: &Path,
+) -> Result<Option<String>, TearDownError> {
+    let volume = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let places = Places::of(&inner.settings, &volume);
+    let name = unpublish(inner, &places, uid.as_str()).await?;
+    // By it is found what is left.
+    let link = link.to_owned();
+    let removed = blocking::run(On::OwnDisk, move || tear_down::remove_point(&link)).await;
+    removed.map_err(TearDownError::CutOff)??;
+    Ok(name)
+}
+
+async fn unpublish(inner: &Arc<Inner>, places: &Places, uid: &str) -> Result<Option<String>, TearDownError> {
+    let (global, data) = (places.devices().join(uid), places.data());
+    let look = move || {
+        block::unmap_global(&global)?;
+        Ok::<_, TearDownError>(VolData::read(&data).ok())
+    };
+    let data = blocking::run(On::Elsewhere, look).await.map_err(TearDownError::CutOff)??;
+    // Nothing was asked of a driver without it, or all has been undone.
+    let Some(data) = data else { return Ok(None) };
+    let target = places.published.join(uid);
+    let session = inner.driver(&data.driver, "blockMapper.UnmapPodDevice failed to get CSI client")?;
+    let unpublished = session.unpublish(request::unpublish(&data.handle, &target)).await;
+    unpublished.map_err(|error| {
+        TearDownError::Driver(format!("kubernetes.io/csi: blockMapper.UnmapPodDevice failed: {error}"))
+    })?;
+    let removed = blocking::run(On::Elsewhere, move || tear_down::remove_point(&target)).await;
+    removed.map_err(TearDownError::CutOff)??;
+    Ok(Some(stage::name_of(&data)))
+}
+
+/// Has the driver undo what it has done for the node, if the volume is had as a device.
+pub(super) async fn take_down(inner: &Arc<Inner>, driver: &str, handle: &str) -> Result<(), TearDownError> {
+    let (settings, is) = (inner.settings.clone(), (driver.to_owned(), handle.to_owned()));
+    let look = move || found_volumes(&settings).into_iter().find(|(_, data)| data.is(&is.0, &is.1));
+    let found = blocking::run(On::OwnDisk, look).await.map_err(TearDownError::CutOff)?;
+    let Some((volume, _)) = found else { return Ok(()) };
+    let places = Places::of(&inner.settings, &volume);
+    // Of pods that were killed before they had a link.
+    let published = places.published.clone();
+    let left = move || {
+        fs::read_dir(published).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+    };
+    let left: Vec<_> = blocking::run(On::OwnDisk, left).await.map_err(TearDownError::CutOff)?;
+    for uid in left {
+        unpublish(inner, &places, &uid.to_string_lossy()).await?;
+    }
+    let words = |why: String| {
+        TearDownError::Driver(format!("kubernetes.io/csi: blockMapper.TearDownDevice failed: {why}"))
+    };
+    let session = inner.driver(driver, "blockMapper.TearDownDevice failed to get CSI client")?;
+    let can = session.capabilities().await.map_err(|error| words(error.to_string()))?;
+    if can.stage_unstage {
+        let request = request::unstage(handle, &places.staging);
+        session.unstage(request).await.map_err(|error| words(error.to_string()))?;
+    }
+    let work = move || {
+        for dir in [&places.staging, &places.published, &places.devices()] {
+            tear_down::remove_point(dir)?;
+        }
+        tear_down::remove_data(&places.data())?;
+        tear_down::remove_point(&places.volume)
+    };
+    blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)?
+}
+
+/// The volumes that pods have as devices, by the names of their folders.
+fn found_volumes(settings: &Settings) -> Vec<(String, VolData)> {
+    let volumes = fs::read_dir(all(settings)).into_iter().flatten().flatten();
+    let data = |volume: fs::DirEntry| {
+        let data = VolData::read(&volume.path().join("data")).ok()?;
+        Some((volume.file_name().to_string_lossy().into_owned(), data))
+    };
+    volumes.filter_map(data).collect()
+}
+
+/// The names of these volumes on the node.
+pub(super) fn found(settings: &Settings) -> impl Iterator<Item = String> {
+    found_volumes(settings).into_iter().map(|(_, data)| stage::name_of(&data))
+}
+
+/// Whether one of these pods' folders has a link to the volume.
+pub(super) fn is_used(settings: &Settings, driver: &str, handle: &str, pods: &[PathBuf]) -> bool {
+    let names = found_volumes(settings).into_iter().filter(|(_, data)| data.is(driver, handle));
+    names.into_iter().any(|(name, _)| {
+        let link = |pod: &PathBuf| pod.join("volumeDevices").join(plugin::CSI).join(&name);
+        pods.iter().any(|pod| link(pod).symlink_metadata().is_ok())
+    })
+}

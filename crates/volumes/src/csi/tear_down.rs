@@ -1,0 +1,106 @@
+//! What a driver has mounted for a pod is undone, by what stands beside it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use volume_fs::mount::{self, Unmount};
+use volume_plan::csi::Lifecycle;
+use volume_plan::spec::plugin;
+
+use super::vol_data::{Unreadable, VolData};
+use super::{MOUNT, block, request, stage};
+use crate::blocking::{self, On};
+use crate::error::TearDownError;
+use crate::manager::Inner;
+use crate::settings::Settings;
+
+/// Has the driver unmount what a pod has of it, in this folder; the answer is the volume's name on the node, if it is one
+/// of a claim.
+pub(crate) async fn tear_down(inner: &Arc<Inner>, volume: &Path) -> Result<Option<String>, TearDownError> {
+    let (dir, target) = (volume.to_owned(), volume.join(MOUNT));
+    inner.seen.end(&target);
+    let data =
+        blocking::run(On::OwnDisk, move || VolData::read(&dir)).await.map_err(TearDownError::CutOff)?;
+    let data = match data {
+        Ok(data) => data,
+        Err(unreadable) => {
+            if let Unreadable::Broken(why) = unreadable {
+                tracing::warn!(
+                    "a volume is unmounted without its driver, which cannot be told which it is: {why}"
+                );
+            }
+            let work = move || {
+                mount::unmount(&target, Unmount::Now)?;
+                remove(&target)
+            };
+            blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+            return Ok(None);
+        }
+    };
+    let session = inner.driver(&data.driver, "Unmounter.TearDownAt failed to get CSI client")?;
+    let unpublished = session.unpublish(request::unpublish(&data.handle, &target)).await;
+    unpublished.map_err(|error| {
+        TearDownError::Driver(format!("kubernetes.io/csi: Unmounter.TearDownAt failed: {error}"))
+    })?;
+    blocking::run(On::Elsewhere, move || remove(&target)).await.map_err(TearDownError::CutOff)??;
+    let ephemeral = data.lifecycle.as_deref() == Some(Lifecycle::Ephemeral.as_str());
+    Ok((!ephemeral).then(|| stage::name_of(&data)))
+}
+
+/// Removes what is left of a mount that is undone: the folder, what stands beside it, and the folder of both. Drivers that
+/// leave `mount` behind do not keep to the spec, but there are some.
+pub(super) fn remove(mount: &Path) -> Result<(), TearDownError> {
+    remove_point(mount)?;
+    remove_data(mount.parent().unwrap_or(mount))
+}
+
+/// Removes what tells of a volume, and the folder of that.
+pub(super) fn remove_data(dir: &Path) -> Result<(), TearDownError> {
+    VolData::remove(dir).and_then(|()| remove_empty(dir)).map_err(not_removed(dir))
+}
+
+/// Removes a folder, or a file, that something was mounted on; also a link.
+pub(super) fn remove_point(path: &Path) -> Result<(), TearDownError> {
+    let found = path.symlink_metadata();
+    if found.is_ok_and(|found| !found.is_symlink()) && mount::is_mount_point(path)? {
+        return Err(TearDownError::Driver(format!(
+            "the driver says that it is not mounted any more, and yet something is mounted at {}",
+            path.display()
+        )));
+    }
+    remove_empty(path).map_err(not_removed(path))
+}
+
+fn not_removed(path: &Path) -> impl FnOnce(io::Error) -> TearDownError {
+    let path = path.to_owned();
+    move |source| TearDownError::Io { action: "removing", path, source }
+}
+
+/// A folder with nothing in it, or a file that something was mounted on.
+fn remove_empty(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Whether one of these pods' folders has something of the volume of this name. Where that cannot be read, it may.
+pub(crate) fn is_used(settings: &Settings, name: &str, pods: &[PathBuf]) -> bool {
+    let Some((driver, handle)) = stage::parse(name) else { return false };
+    let mounted = pods.iter().any(|pod| {
+        let volumes = fs::read_dir(pod.join("volumes").join(plugin::CSI)).into_iter().flatten().flatten();
+        volumes.into_iter().any(|volume| match VolData::read(&volume.path()) {
+            Ok(data) => data.is(driver, handle),
+            Err(Unreadable::NotFound) => false,
+            Err(Unreadable::Broken(_)) => true,
+        })
+    });
+    mounted || block::is_used(settings, driver, handle, pods)
+}
