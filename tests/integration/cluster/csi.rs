@@ -1,22 +1,26 @@
 //! Drivers of volumes (CSI): how the cluster hears of them, and what pods have of them.
 
+use node_proto::csi::v1::{NodePublishVolumeRequest, NodeStageVolumeRequest};
 use serde_json::{Value, json};
-use testkit::env::{Line, until};
-use testkit::fake_csi::{CsiOptions, FakeCsi};
+use testkit::env::{BUSYBOX, Line, until};
+use testkit::fake_csi::{Capability, Code, CsiOptions, FakeCsi, Fault, attachment_name};
 
-use super::{ClusterNode, SOON};
+use super::{ClusterNode, SOON, is_ready};
 
 const CSI_NODE: &str = "/apis/storage.k8s.io/v1/csinodes/node1";
 
 impl ClusterNode {
     /// Has a driver make itself known to the agent.
     fn register(&self, driver: &FakeCsi) {
+        // What it was told by an earlier run of the agent does not count.
+        let before = driver.statuses().len();
         driver.register(&self.agent.root().join("plugins_registry")).unwrap();
-        let told =
-            until("the driver is told that it is registered", SOON, || match driver.statuses().last() {
+        let told = until("the driver is told that it is registered", SOON, || {
+            match driver.statuses().get(before..).and_then(<[_]>::last) {
                 Some(status) if status.plugin_registered => Ok(()),
                 other => Err(format!("{other:?}")),
-            });
+            }
+        });
         told.unwrap();
     }
 
@@ -74,4 +78,309 @@ fn the_cluster_hears_of_drivers_that_come_and_go() {
     let denied: Vec<_> =
         node.cluster.audit().unwrap().into_iter().filter(|r| r.code == 403 || r.code == 401).collect();
     assert!(denied.is_empty(), "{denied:?}");
+}
+
+const STORAGE: &str = "/apis/storage.k8s.io/v1";
+const DRIVER: &str = "disk.csi.test";
+const HANDLE: &str = "volume-1";
+
+impl ClusterNode {
+    fn make(&self, path: &str, object: &Value) -> Value {
+        let (code, answer) = self.cluster.request("POST", path, Some(object)).unwrap();
+        assert_eq!(code, 201, "{answer}");
+        answer
+    }
+
+    fn patch_at(&self, path: &str, patch: &Value) {
+        let (code, answer) = self.cluster.request("PATCH", path, Some(patch)).unwrap();
+        assert_eq!(code, 200, "{answer}");
+    }
+
+    fn csi_driver(&self, name: &str, spec: &Value) {
+        let object = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": name}, "spec": spec});
+        self.make(&format!("{STORAGE}/csidrivers"), &object);
+    }
+
+    /// A volume of the driver, and a claim that is bound to it, as the controllers of a cluster leave them.
+    fn bound_volume(&self, name: &str, csi: &Value) {
+        let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": name, "storageClassName": ""});
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec});
+        let claim = self.make(claims, &claim);
+        let mut source = json!({"driver": DRIVER, "volumeHandle": HANDLE, "fsType": "ext4"});
+        source.as_object_mut().unwrap().extend(csi.as_object().unwrap().clone());
+        let reference = json!({"kind": "PersistentVolumeClaim", "namespace": "default", "name": name, "uid": claim["metadata"]["uid"]});
+        let spec = json!({
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "claimRef": reference, "csi": source,
+            "storageClassName": "",
+        });
+        self.make(
+            "/api/v1/persistentvolumes",
+            &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}),
+        );
+        let bound = json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
+        self.patch_at(&format!("{claims}/{name}/status"), &bound);
+    }
+
+    /// As the attach-detach controller and the driver's attacher.
+    fn attach(&self, volume: &str, handle: &str) {
+        let name = attachment_name(handle, DRIVER, "node1");
+        let spec =
+            json!({"attacher": DRIVER, "nodeName": "node1", "source": {"persistentVolumeName": volume}});
+        let object = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": name}, "spec": spec});
+        self.make(&format!("{STORAGE}/volumeattachments"), &object);
+        let status = json!({"status": {"attached": true, "attachmentMetadata": {"disk": "sdx"}}});
+        self.patch_at(&format!("{STORAGE}/volumeattachments/{name}/status"), &status);
+    }
+
+    fn create_user(&self, pod: &str, volume: &Value) {
+        let mut volume = volume.clone();
+        volume["name"] = json!("data");
+        self.create(
+            pod,
+            json!({
+                "volumes": [volume],
+                "containers": [{
+                    "name": "app", "image": BUSYBOX, "command": ["sleep", "3600"],
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }],
+            }),
+        );
+    }
+
+    fn until_event(&self, pod: &str, text: &str) {
+        let selector = format!("involvedObject.name={pod}");
+        self.until_kubectl(&["get", "events", "--field-selector", &selector], |events| events.contains(text));
+    }
+
+    fn said_in(&self, pod: &str, line: &str) -> String {
+        self.kubectl(&["exec", pod, "--", "sh", "-c", line])
+    }
+
+    /// Nothing of volumes is mounted or kept below the agent's folders any more.
+    fn until_nothing_is_left(&self) {
+        let left = until("no volume is left", SOON, || {
+            let root = self.agent.root();
+            let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let below = format!("{}/", root.display());
+            let mounts: Vec<_> =
+                table.lines().filter(|line| line.contains(&below)).map(str::to_owned).collect();
+            let staged = files_below(&root.join("plugins/kubernetes.io/csi"));
+            let pods = files_below(&root.join("pods"))
+                .into_iter()
+                .filter(|path| path.contains("csi"))
+                .collect::<Vec<_>>();
+            if mounts.is_empty() && staged.is_empty() && pods.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{mounts:?} {staged:?} {pods:?}"))
+            }
+        });
+        left.unwrap();
+    }
+}
+
+fn files_below(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = entries.flat_map(|path| {
+        let below = if path.is_symlink() || !path.is_dir() { Vec::new() } else { files_below(&path) };
+        if below.is_empty() && (path.is_file() || path.ends_with("mount") || path.ends_with("globalmount")) {
+            vec![path.display().to_string()]
+        } else {
+            below
+        }
+    });
+    all.collect()
+}
+
+fn claim(name: &str) -> Value {
+    json!({"persistentVolumeClaim": {"claimName": name}})
+}
+
+#[test]
+fn a_pod_has_a_volume_of_its_own_from_a_driver() {
+    let node = ClusterNode::start(Line::V2_1);
+    let driver = FakeCsi::start(CsiOptions::new(DRIVER)).unwrap();
+    node.register(&driver);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": {"key": "hunter"}});
+    node.make("/api/v1/namespaces/default/secrets", &secret);
+    let csi = json!({"csi": {
+        "driver": DRIVER, "volumeAttributes": {"size": "small"}, "nodePublishSecretRef": {"name": "login"},
+    }});
+    // Without an object nobody knows that the driver has such volumes.
+    node.create_user("user", &csi);
+    node.until_event(
+        "user",
+        "volume mode \"Ephemeral\" not supported by driver disk.csi.test (no CSIDriver object)",
+    );
+    node.csi_driver(
+        DRIVER,
+        &json!({"attachRequired": false, "podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"]}),
+    );
+    let pod = node.until_pod("user", "is ready", is_ready);
+    let published = driver.calls_of::<NodePublishVolumeRequest>().pop().unwrap();
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let of = |name: &str| published.volume_context.get(name).map(String::as_str);
+    assert_eq!(of("size"), Some("small"));
+    assert_eq!(of("csi.storage.k8s.io/pod.name"), Some("user"));
+    assert_eq!(of("csi.storage.k8s.io/pod.uid"), Some(uid));
+    assert_eq!(of("csi.storage.k8s.io/ephemeral"), Some("true"));
+    assert_eq!(published.secrets.get("key").map(String::as_str), Some("hunter"));
+    let volume = node.agent.root().join("pods").join(uid).join("volumes/kubernetes.io~csi/data");
+    assert_eq!(published.target_path, volume.join("mount").display().to_string());
+    let data = std::fs::read_to_string(volume.join("vol_data.json")).unwrap();
+    let data: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(
+        data,
+        json!({
+            "attachmentID": attachment_name(&published.volume_id, DRIVER, "node1"), "driverName": DRIVER,
+            "nodeName": "node1", "specVolID": "data", "volumeHandle": published.volume_id,
+            "volumeLifecycleMode": "Ephemeral",
+        })
+    );
+    std::fs::write(driver.data(&published.volume_id).join("file"), "from the driver").unwrap();
+    assert_eq!(node.said_in("user", "cat /data/file; echo back > /data/other"), "from the driver");
+    assert_eq!(std::fs::read_to_string(driver.data(&published.volume_id).join("other")).unwrap(), "back\n");
+
+    node.delete("user");
+    node.until_gone("user");
+    node.until_nothing_is_left();
+    assert_eq!(driver.changes().last(), Some(&"NodeUnpublishVolume"));
+}
+
+#[test]
+fn a_volume_of_a_claim_is_attached_staged_and_published_and_survives_restarts() {
+    let mut node = ClusterNode::start(Line::V2_1);
+    let options = CsiOptions::new(DRIVER).can(Capability::StageUnstageVolume);
+    let driver = FakeCsi::start(options).unwrap();
+    node.register(&driver);
+    std::fs::write(driver.data(HANDLE).join("file"), "kept").unwrap();
+    node.csi_driver(DRIVER, &json!({"attachRequired": true}));
+    node.bound_volume("pv1", &json!({"volumeAttributes": {"pool": "fast"}}));
+    node.create_user("one", &claim("pv1"));
+    node.until_event(
+        "one",
+        "MountVolume.WaitForAttach failed for volume \"pv1\" : volume volume-1 has GET error",
+    );
+    assert!(driver.changes().is_empty(), "{:?}", driver.changes());
+    node.attach("pv1", HANDLE);
+    let one = node.until_pod("one", "is ready", is_ready);
+    assert_eq!(node.said_in("one", "cat /data/file; echo more > /data/more"), "kept");
+    let staged = driver.calls_of::<NodeStageVolumeRequest>().pop().unwrap();
+    assert_eq!(staged.publish_context.get("disk").map(String::as_str), Some("sdx"));
+    assert_eq!(staged.volume_context.get("pool").map(String::as_str), Some("fast"));
+
+    // Of two pods each has it mounted, and it is staged once.
+    node.create_user("two", &claim("pv1"));
+    node.until_pod("two", "is ready", is_ready);
+    assert_eq!(node.said_in("two", "cat /data/more"), "more\n");
+    assert_eq!(driver.changes(), ["NodeStageVolume", "NodePublishVolume", "NodePublishVolume"]);
+
+    // The agent comes back without touching a mount, the driver being away for a while.
+    let table = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let root = node_root(&node);
+        table.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = table();
+    assert_eq!(before.iter().filter(|line| line.contains("csi")).count(), 3, "{before:?}");
+    node.agent.kill9();
+    driver.unregister();
+    node.agent.start_again().unwrap();
+    node.agent.wait_healthy().unwrap();
+    let uid = one["metadata"]["uid"].as_str().unwrap();
+    node.until_here("one", "is ready", |pod| pod["status"]["phase"] == "Running");
+    let root = node_root(&node);
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let after: Vec<_> = table.lines().filter(|line| line.contains(&root)).collect();
+    assert_eq!(after, before);
+
+    // A pod that ends meanwhile waits for the driver, and says so.
+    node.delete("one");
+    let left = node.agent.root().join("pods").join(uid).join("volumes/kubernetes.io~csi/pv1/vol_data.json");
+    let log = until("it is said that the driver is missing", SOON, || {
+        let log = std::fs::read_to_string(node.agent.log()).unwrap();
+        if log.contains("driver name disk.csi.test not found in the list of registered CSI drivers") {
+            Ok(())
+        } else {
+            Err(log.lines().last().unwrap_or_default().to_owned())
+        }
+    });
+    log.unwrap();
+    assert!(left.exists());
+    driver.forget_calls();
+    node.register(&driver);
+    node.until_gone("one");
+    assert!(!driver.changes().contains(&"NodeUnstageVolume"), "another pod has it: {:?}", driver.changes());
+    assert_eq!(node.said_in("two", "cat /data/more"), "more\n");
+    node.delete("two");
+    node.until_gone("two");
+    node.until_nothing_is_left();
+    assert_eq!(driver.changes().last(), Some(&"NodeUnstageVolume"));
+    assert_eq!(std::fs::read_to_string(driver.data(HANDLE).join("file")).unwrap(), "kept");
+    // An attachment that is not there yet is none of the node's.
+    let denied = node.cluster.audit().unwrap().into_iter().filter(|r| r.code == 403 || r.code == 401);
+    let denied: Vec<_> = denied.filter(|r| !r.uri.contains("/volumeattachments/")).collect();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+fn node_root(node: &ClusterNode) -> String {
+    format!("{}/", node.agent.root().display())
+}
+
+/// The kubelet says nothing of a driver that is missing.
+#[test]
+fn a_driver_that_is_missing_refuses_or_hangs_is_told_and_tried_again() {
+    let mut node = ClusterNode::start(Line::V2_1);
+    node.csi_driver(DRIVER, &json!({"attachRequired": false}));
+    node.bound_volume("pv1", &json!({}));
+    node.create_user("user", &claim("pv1"));
+    let missing = "MountVolume.MountDevice failed for volume \"pv1\" : kubernetes.io/csi: attacher.MountDevice failed \
+                   to create newCsiDriverClient: driver name disk.csi.test not found in the list of registered CSI drivers";
+    node.until_event("user", missing);
+    node.until_pod("user", "says what it waits for", |pod| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        waiting["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("driver name disk.csi.test not found"))
+    });
+
+    let options = CsiOptions::new(DRIVER).can(Capability::StageUnstageVolume);
+    let driver = FakeCsi::start(options).unwrap();
+    let refused = Fault::Fail(Code::Internal, "no such disk".to_owned());
+    driver.fault_once(refused, |_: &NodeStageVolumeRequest| true);
+    node.register(&driver);
+    node.until_event(
+        "user",
+        "MountVolume.MountDevice failed for volume \"pv1\" : rpc error: code = Internal desc = no such disk",
+    );
+
+    // Killed while the driver is at it: it has mounted the volume, and nobody has heard.
+    driver.fault_once(Fault::LoseReply, |_: &NodePublishVolumeRequest| true);
+    let published = until("it is published", SOON, || {
+        let asked = driver.calls_of::<NodePublishVolumeRequest>().len();
+        if asked > 0 { Ok(()) } else { Err(format!("{:?}", driver.methods())) }
+    });
+    published.unwrap();
+    node.agent.kill9();
+    driver.clear_faults();
+    // Another half-way: nothing of it is there when it is asked again.
+    driver.fault_once(Fault::Fail(Code::Aborted, "busy".to_owned()), |_: &NodeStageVolumeRequest| true);
+    node.agent.start_again().unwrap();
+    node.agent.wait_healthy().unwrap();
+    node.until_pod("user", "is ready", is_ready);
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let root = node_root(&node);
+    let mounts = table.lines().filter(|line| line.contains(&root) && line.contains("csi")).count();
+    assert_eq!(mounts, 2, "{table}");
+
+    // What cannot be read of a volume does not keep it: it is unmounted all the same.
+    let pod = node.until_pod("user", "is there", |_| true);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let data = node.agent.root().join("pods").join(uid).join("volumes/kubernetes.io~csi/pv1/vol_data.json");
+    std::fs::write(&data, "{\"driverName\":\"di").unwrap();
+    node.delete("user");
+    node.until_gone("user");
+    node.until_nothing_is_left();
+    assert_eq!(driver.changes().last(), Some(&"NodeUnstageVolume"), "{:?}", driver.changes());
 }
