@@ -123,13 +123,41 @@ impl<A: CsiNodeApi> CsiNodes<A> {
             return Ok(());
         }
         // What others say of the Node meanwhile is not to be undone.
-        let node = self.api.node().await?;
-        let drivers = change::without_collisions(&node, drivers);
-        if let Some(patch) = change::of_node(&node, &drivers)? {
-            self.api.patch_node_status(&patch).await?;
+        let mut state = (self.api.node().await?, found);
+        let mut failed = Vec::new();
+        for (name, driver) in drivers {
+            // One that the server does not want to hear of does not keep the others.
+            if let Err(error) = self.tell_of(name, driver.as_ref(), &mut state).await {
+                failed.push(format!("{name}: {}", util::causes(&error)));
+            }
         }
-        if let Some(csi_node) = change::of_csi_node(&found, &drivers) {
-            self.api.replace(&csi_node).await?;
+        if failed.is_empty() { Ok(()) } else { Err(ApiError::Other(failed.join("; "))) }
+    }
+
+    /// Tells of one driver; the Node and the CSINode are then as the server has them.
+    async fn tell_of(
+        &self,
+        name: &str,
+        driver: Option<&CsiDriver>,
+        (node, csi_node): &mut (Node, CSINode),
+    ) -> Result<(), ApiError> {
+        change::collision(node, driver)?;
+        if let Some(patch) = change::of_node(node, name, driver)? {
+            *node = self.api.patch_node_status(&patch).await?;
+        }
+        while let Some(changed) = change::of_csi_node(csi_node, name, driver) {
+            *csi_node = match self.api.replace(&changed).await {
+                // The other drivers are not to meet it, too.
+                Err(ApiError::Conflict) => {
+                    *csi_node = self.api.csi_node().await?;
+                    return Err(ApiError::Conflict);
+                }
+                replaced => replaced?,
+            };
+            if csi_node.spec.drivers != changed.spec.drivers {
+                // Else this would never end.
+                return Err(ApiError::Other("the server has not kept what it was told".to_owned()));
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube_model::syntax;
 use node_proto::pluginregistration::v1::registration_client::RegistrationClient;
 use node_proto::pluginregistration::v1::{InfoRequest, PluginInfo, RegistrationStatus};
 use tonic::{Response, Status};
@@ -17,6 +18,9 @@ use crate::transport;
 /// How long a plugin may take to say who it is, and to hear what came of it.
 const INFO: Duration = Duration::from_secs(1);
 const NOTIFY: Duration = Duration::from_secs(5);
+
+/// Longest name that a driver may have for the node.
+const NODE_ID: usize = 256;
 
 /// Who a driver is.
 #[derive(Debug)]
@@ -57,10 +61,35 @@ async fn use_of(socket: &Path, info: PluginInfo) -> Result<Learned, String> {
     })?;
     let node = Session::new(endpoint.as_path().into(), TIMEOUT).node_info().await;
     let node = node.map_err(|error| format!("NodeGetInfo of CSI driver {name} failed: {error}"))?;
-    if node.node_id.is_empty() {
-        return Err(format!("NodeGetInfo of CSI driver {name}: driverNodeID must not be empty"));
-    }
+    can_be_told(&name, &node).map_err(|why| format!("NodeGetInfo of CSI driver {name}: {why}"))?;
     Ok(Learned { name, endpoint, version, node })
+}
+
+/// Whether an API server can be told of it (upstream `pkg/apis/storage/validation` `validateCSINodeDriver`).
+fn can_be_told(name: &str, node: &NodeInfo) -> Result<(), String> {
+    if let Some(why) = too_long(name, 63).or_else(|| syntax::dns_subdomain(&name.to_ascii_lowercase())) {
+        return Err(format!("the driver's name {name:?} {why}"));
+    }
+    if node.node_id.is_empty() {
+        return Err("driverNodeID must not be empty".to_owned());
+    }
+    if let Some(why) = too_long(&node.node_id, NODE_ID) {
+        return Err(format!("driverNodeID {why}"));
+    }
+    for (key, value) in &node.topology {
+        if let Some(why) = syntax::qualified_name(key) {
+            return Err(format!("the topology key {key:?} {why}"));
+        }
+        // It becomes a label of the node.
+        if let Some(why) = syntax::label_value(value) {
+            return Err(format!("the value {value:?} of the topology key {key:?} {why}"));
+        }
+    }
+    Ok(())
+}
+
+fn too_long(text: &str, most: usize) -> Option<String> {
+    (text.len() > most).then(|| format!("must be no more than {most} characters"))
 }
 
 async fn info(socket: &Path) -> Result<PluginInfo, Error> {
@@ -88,5 +117,35 @@ async fn within<T>(
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(Error::of(method, socket, &status, false)),
         Err(_) => Err(Error::late(method, limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_server_would_take_is_said_at_once() {
+        let node = |node_id: &str, topology: &[(&str, &str)]| NodeInfo {
+            node_id: node_id.to_owned(),
+            topology: topology.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ..NodeInfo::default()
+        };
+        let long = "n".repeat(257);
+        for (name, node, want) in [
+            ("disk.CSI.test", node(&long[1..], &[("topology.disk/zone", "a-1"), ("rack", "")]), Ok(())),
+            ("disk_csi", node("n", &[]), Err("the driver's name \"disk_csi\" must be")),
+            (&long[..64], node("n", &[]), Err("must be no more than 63 characters")),
+            ("d", node("", &[]), Err("driverNodeID must not be empty")),
+            ("d", node(&long, &[]), Err("driverNodeID must be no more than 256 characters")),
+            ("d", node("n", &[("a/b/c", "1")]), Err("the topology key \"a/b/c\" ")),
+            ("d", node("n", &[("a", "1 2")]), Err("the value \"1 2\" of the topology key \"a\" must be")),
+        ] {
+            match (can_be_told(name, &node), want) {
+                (Ok(()), Ok(())) => {}
+                (Err(why), Err(want)) => assert!(why.contains(want), "{why}"),
+                (found, want) => panic!("{name} {node:?}: {found:?}, not {want:?}"),
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use kube_model::k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver, CSINodeS
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
-use super::{CsiDriver, CsiDrivers};
+use super::CsiDriver;
 use crate::traits::ApiError;
 
 /// What each driver calls the node, as a JSON object.
@@ -36,28 +36,32 @@ pub(super) fn is_of(csi_node: &CSINode, node: &Node) -> bool {
     })
 }
 
-/// The drivers without those whose topology says otherwise than the labels that the node has.
-pub(super) fn without_collisions(node: &Node, drivers: &CsiDrivers) -> CsiDrivers {
+/// Whether the node has labels that say otherwise than the driver's topology.
+///
+/// # Errors
+/// They do, in upstream's words: nothing is said of the driver.
+pub(super) fn collision(node: &Node, driver: Option<&CsiDriver>) -> Result<(), ApiError> {
     let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-    let fits = |(name, driver): &(&String, &Option<CsiDriver>)| {
-        let topology = driver.iter().flat_map(|driver| &driver.topology);
-        let mut collisions = topology.filter(|(key, value)| label(key).is_some_and(|has| has != *value));
-        let Some((key, value)) = collisions.next() else { return true };
-        let has = label(key).map(String::as_str).unwrap_or_default();
-        tracing::warn!(
-            driver = name,
+    let mut topology = driver.into_iter().flat_map(|driver| &driver.topology);
+    match topology
+        .find_map(|(key, value)| label(key).filter(|has| *has != value).map(|has| (key, value, has)))
+    {
+        None => Ok(()),
+        Some((key, value, has)) => Err(ApiError::Other(format!(
             "detected topology value collision: driver reported {key:?}:{value:?} but existing label is {key:?}:{has:?}"
-        );
-        false
-    };
-    drivers.iter().filter(fits).map(|(name, driver)| (name.clone(), driver.clone())).collect()
+        ))),
+    }
 }
 
 /// The patch that has the Node say what it has to.
 ///
 /// # Errors
 /// What drivers call the node cannot be read there.
-pub(super) fn of_node(node: &Node, drivers: &CsiDrivers) -> Result<Option<Value>, ApiError> {
+pub(super) fn of_node(
+    node: &Node,
+    name: &str,
+    driver: Option<&CsiDriver>,
+) -> Result<Option<Value>, ApiError> {
     let annotation = node.metadata.annotations.as_ref().and_then(|all| all.get(NODE_ID));
     let mut ids: BTreeMap<String, String> = match annotation.filter(|text| !text.is_empty()) {
         None => BTreeMap::new(),
@@ -68,12 +72,10 @@ pub(super) fn of_node(node: &Node, drivers: &CsiDrivers) -> Result<Option<Value>
         })?,
     };
     let before = ids.clone();
-    for (name, driver) in drivers {
-        match driver {
-            Some(driver) => ids.insert(name.clone(), driver.node_id.clone()),
-            None => ids.remove(name),
-        };
-    }
+    match driver {
+        Some(driver) => ids.insert(name.to_owned(), driver.node_id.clone()),
+        None => ids.remove(name),
+    };
     let mut metadata = Map::new();
     if ids != before {
         let text = if ids.is_empty() { Value::Null } else { json!(json!(ids).to_string()) };
@@ -81,7 +83,7 @@ pub(super) fn of_node(node: &Node, drivers: &CsiDrivers) -> Result<Option<Value>
     }
     // Labels of a driver that has gone stay, as upstream: volumes may name them.
     let has = |key: &str| node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(key));
-    let topology = drivers.values().flatten().flat_map(|driver| &driver.topology);
+    let topology = driver.into_iter().flat_map(|driver| &driver.topology);
     let missing = topology.filter(|(key, _)| !has(key));
     let missing: Map<String, Value> = missing.map(|(key, value)| (key.clone(), json!(value))).collect();
     if !missing.is_empty() {
@@ -90,27 +92,24 @@ pub(super) fn of_node(node: &Node, drivers: &CsiDrivers) -> Result<Option<Value>
     Ok((!metadata.is_empty()).then(|| json!({ "metadata": metadata })))
 }
 
-/// The CSINode as it has to be, if it is not.
-pub(super) fn of_csi_node(found: &CSINode, drivers: &CsiDrivers) -> Option<CSINode> {
-    let before = &found.spec.drivers;
-    let mut after: Vec<CSINodeDriver> = Vec::new();
-    for has in before {
-        match drivers.get(&has.name) {
-            None => after.push(has.clone()),
-            Some(None) => {}
-            Some(Some(driver)) => {
-                let wanted = entry(&has.name, driver);
-                after.push(if is_same(has, &wanted) { has.clone() } else { wanted });
+/// The next step to the CSINode as it has to be, if it is not: the server lets nobody change a driver's entry, but for how
+/// many volumes it can take, so that it goes first (upstream `pkg/apis/storage/validation` `ValidateCSINodeUpdate`).
+pub(super) fn of_csi_node(found: &CSINode, name: &str, driver: Option<&CsiDriver>) -> Option<CSINode> {
+    let wanted = driver.map(|driver| entry(name, driver));
+    let mut drivers = found.spec.drivers.clone();
+    match (drivers.iter().position(|has| has.name == name), wanted) {
+        (None, None) => return None,
+        (None, Some(wanted)) => drivers.push(wanted),
+        (Some(at), None) => drop(drivers.remove(at)),
+        (Some(at), Some(wanted)) => {
+            match (is_same(&drivers[at], &wanted), count(&drivers[at]) == count(&wanted)) {
+                (true, true) => return None,
+                (true, false) => drivers[at].allocatable = wanted.allocatable,
+                (false, _) => drop(drivers.remove(at)),
             }
         }
     }
-    let is_new = |name: &str| !before.iter().any(|has| has.name == name);
-    let new = drivers.iter().filter(|(name, _)| is_new(name));
-    after.extend(new.filter_map(|(name, driver)| Some(entry(name, driver.as_ref()?))));
-    if after == *before {
-        return None;
-    }
-    Some(CSINode { spec: CSINodeSpec { drivers: after }, ..found.clone() })
+    Some(CSINode { spec: CSINodeSpec { drivers }, ..found.clone() })
 }
 
 fn entry(name: &str, driver: &CsiDriver) -> CSINodeDriver {
@@ -128,14 +127,17 @@ fn entry(name: &str, driver: &CsiDriver) -> CSINodeDriver {
     }
 }
 
-/// Whatever the order of the keys, and whichever way nothing is said.
+/// Whether they say the same of the node, whatever the order of the keys.
 fn is_same(one: &CSINodeDriver, other: &CSINodeDriver) -> bool {
     let keys = |driver: &CSINodeDriver| {
         let mut keys = driver.topology_keys.clone().unwrap_or_default();
         keys.sort();
         keys
     };
-    let count =
-        |driver: &CSINodeDriver| driver.allocatable.as_ref().and_then(|allocatable| allocatable.count);
-    one.node_id == other.node_id && keys(one) == keys(other) && count(one) == count(other)
+    one.node_id == other.node_id && keys(one) == keys(other)
+}
+
+/// How many volumes, whichever way nothing is said.
+fn count(driver: &CSINodeDriver) -> Option<i32> {
+    driver.allocatable.as_ref().and_then(|allocatable| allocatable.count)
 }

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
-use super::change::{empty, is_of, of_csi_node, of_node, without_collisions};
+use super::change::{collision, empty, is_of, of_csi_node, of_node};
 use super::*;
 
 fn node(metadata: Value) -> Node {
@@ -40,75 +40,78 @@ fn the_csi_node_is_of_its_node() {
 #[test]
 fn drivers_come_change_and_go() {
     let mut has = empty(&node(json!({})));
+    let a = json!({"name": "a", "nodeID": "n", "topologyKeys": ["r", "z"], "allocatable": {"count": 7}});
+    let more =
+        json!({"name": "a", "nodeID": "n", "topologyKeys": ["r", "z"], "allocatable": {"count": i32::MAX}});
+    let (b, elsewhere) =
+        (json!({"name": "b", "nodeID": "m"}), json!({"name": "a", "nodeID": "n", "topologyKeys": ["r"]}));
+    let both = [("z", "1"), ("r", "2")];
     let steps = [
-        (
-            drivers(&[("a", driver("n", 7, &[("z", "1"), ("r", "2")]))]),
-            Some(
-                json!([{"name": "a", "nodeID": "n", "topologyKeys": ["r", "z"], "allocatable": {"count": 7}}]),
-            ),
-        ),
-        (drivers(&[("a", driver("n", 7, &[("z", "1"), ("r", "2")]))]), None),
-        (
-            drivers(&[("b", driver("m", 0, &[])), ("a", driver("n", 1 << 40, &[]))]),
-            Some(json!([
-                {"name": "a", "nodeID": "n", "allocatable": {"count": i32::MAX}},
-                {"name": "b", "nodeID": "m"},
-            ])),
-        ),
-        // Of what nobody tells in this run nothing is known: it stays.
-        (drivers(&[]), None),
-        (drivers(&[("b", driver("m", -3, &[]))]), None),
-        (drivers(&[("a", None), ("c", None)]), Some(json!([{"name": "b", "nodeID": "m"}]))),
+        ("a", driver("n", 7, &both), vec![json!([a])]),
+        ("a", driver("n", 7, &both), vec![]),
+        ("b", driver("m", 0, &[]), vec![json!([a, b])]),
+        ("b", driver("m", -3, &[]), vec![]),
+        // How many volumes it can take may change; else it goes first.
+        ("a", driver("n", 1 << 40, &both), vec![json!([more, b])]),
+        ("a", driver("n", 0, &both[1..]), vec![json!([b]), json!([b, elsewhere])]),
+        ("a", driver("o", 0, &[]), vec![json!([b]), json!([b, {"name": "a", "nodeID": "o"}])]),
+        ("a", None, vec![json!([b])]),
+        ("c", None, vec![]),
     ];
-    for (drivers, want) in steps {
-        let changed = of_csi_node(&has, &drivers);
-        assert_eq!(changed.as_ref().map(spec), want, "{drivers:?}");
-        has = changed.unwrap_or(has);
+    for (name, driver, want) in steps {
+        let mut changes = Vec::new();
+        while let Some(changed) = of_csi_node(&has, name, driver.as_ref()) {
+            changes.push(spec(&changed));
+            has = changed;
+        }
+        assert_eq!(changes, want, "{name} {driver:?}");
     }
 }
 
 #[test]
 fn the_node_says_what_drivers_call_it_and_where_it_is() {
     let ids = |text: &str| json!({"annotations": {"csi.volume.kubernetes.io/nodeid": text}});
-    for (has, drivers, want) in [
+    for (has, name, driver, want) in [
         (
             json!({}),
-            drivers(&[("a", driver("n", 0, &[("zone", "1")]))]),
+            "a",
+            driver("n", 0, &[("zone", "1")]),
             Some(json!({
                 "annotations": {"csi.volume.kubernetes.io/nodeid": "{\"a\":\"n\"}"}, "labels": {"zone": "1"},
             })),
         ),
-        (ids("{\"a\":\"n\"}"), drivers(&[("a", driver("n", 0, &[]))]), None),
+        (ids("{\"a\":\"n\"}"), "a", driver("n", 0, &[]), None),
+        (ids("{\"a\":\"n\"}"), "b", driver("m", 0, &[]), Some(ids("{\"a\":\"n\",\"b\":\"m\"}"))),
+        (ids("{\"a\":\"n\"}"), "b", None, None),
         (
             ids("{\"a\":\"n\"}"),
-            drivers(&[("b", driver("m", 0, &[]))]),
-            Some(ids("{\"a\":\"n\",\"b\":\"m\"}")),
-        ),
-        (ids("{\"a\":\"n\"}"), drivers(&[("b", None)]), None),
-        (
-            ids("{\"a\":\"n\"}"),
-            drivers(&[("a", None)]),
+            "a",
+            None,
             Some(json!({"annotations": {"csi.volume.kubernetes.io/nodeid": null}})),
         ),
     ] {
-        let patch = of_node(&node(has), &drivers).unwrap();
-        assert_eq!(patch, want.map(|metadata| json!({ "metadata": metadata })), "{drivers:?}");
+        let patch = of_node(&node(has), name, driver.as_ref()).unwrap();
+        assert_eq!(patch, want.map(|metadata| json!({ "metadata": metadata })), "{name} {driver:?}");
     }
-    let error = of_node(&node(ids("nonsense")), &drivers(&[("a", None)])).unwrap_err().to_string();
+    let error = of_node(&node(ids("nonsense")), "a", None).unwrap_err().to_string();
     assert!(error.starts_with("failed to parse node's \"csi.volume.kubernetes.io/nodeid\""), "{error}");
 }
 
 #[test]
-fn a_driver_whose_topology_the_node_denies_is_left_out_alone() {
+fn a_topology_that_the_node_denies_is_a_collision() {
     let node = node(json!({"labels": {"zone": "1"}}));
-    let all = drivers(&[("a", driver("n", 0, &[("zone", "2")])), ("b", driver("m", 0, &[("zone", "1")]))]);
-    let fits: Vec<_> = without_collisions(&node, &all).into_keys().collect();
-    assert_eq!(fits, ["b"]);
+    let zone = |zone| driver("n", 0, &[("zone", zone), ("other", "1")]);
+    assert!(collision(&node, None).is_ok() && collision(&node, zone("1").as_ref()).is_ok());
+    let error = collision(&node, zone("2").as_ref()).unwrap_err().to_string();
+    let said =
+        "topology value collision: driver reported \"zone\":\"2\" but existing label is \"zone\":\"1\"";
+    assert!(error.contains(said), "{error}");
 }
 
 /// A server with one Node.
 #[derive(Default)]
 struct Server {
+    labels: Mutex<BTreeMap<String, String>>,
     csi_node: Mutex<Option<CSINode>>,
     errors: Mutex<Vec<ApiError>>,
     told: watch::Sender<Value>,
@@ -128,11 +131,17 @@ impl Server {
 
 impl CsiNodeApi for Server {
     async fn node(&self) -> Result<Node, ApiError> {
-        Ok(node(json!({})))
+        Ok(node(json!({"labels": *self.labels.lock().unwrap()})))
     }
 
-    async fn patch_node_status(&self, _: &Value) -> Result<Node, ApiError> {
-        Ok(node(json!({})))
+    async fn patch_node_status(&self, patch: &Value) -> Result<Node, ApiError> {
+        for (key, value) in patch["metadata"]["labels"].as_object().into_iter().flatten() {
+            if key == "forbidden" {
+                return Err(ApiError::Forbidden("is not allowed to modify labels".to_owned()));
+            }
+            self.labels.lock().unwrap().insert(key.clone(), value.as_str().unwrap().to_owned());
+        }
+        self.node().await
     }
 
     async fn csi_node(&self) -> Result<CSINode, ApiError> {
@@ -144,6 +153,15 @@ impl CsiNodeApi for Server {
     }
 
     async fn replace(&self, csi_node: &CSINode) -> Result<CSINode, ApiError> {
+        let has = self.csi_node.lock().unwrap().clone().unwrap();
+        for (old, new) in
+            has.spec.drivers.iter().flat_map(|old| csi_node.spec.drivers.iter().map(move |new| (old, new)))
+        {
+            let same = old.node_id == new.node_id && old.topology_keys == new.topology_keys;
+            if old.name == new.name && !same {
+                return Err(ApiError::Other("spec.drivers: Invalid value: field is immutable".to_owned()));
+            }
+        }
         self.put(csi_node)
     }
 
@@ -158,8 +176,7 @@ async fn the_server_is_told_once_the_node_is_there_and_again_after_a_failure() {
     let (nodes, others) = (watch::Sender::new(None), watch::Sender::new(None));
     let all = watch::Sender::new(Arc::new(CsiDrivers::new()));
     let mut earlier = empty(&node(json!({"uid": "u0"})));
-    earlier.spec.drivers =
-        of_csi_node(&earlier, &drivers(&[("old", driver("o", 0, &[]))])).unwrap().spec.drivers;
+    earlier.spec.drivers = of_csi_node(&earlier, "old", driver("o", 0, &[]).as_ref()).unwrap().spec.drivers;
     let server = Arc::new(Server { csi_node: Mutex::new(Some(earlier)), ..Server::default() });
     let mut told = server.told.subscribe();
     let api = Arc::clone(&server);
@@ -188,4 +205,37 @@ async fn the_server_is_told_once_the_node_is_there_and_again_after_a_failure() {
     told.wait_for(|value| *value == a).await.unwrap();
     let owner = server.csi_node.lock().unwrap().clone().unwrap().metadata.owner_references.unwrap();
     assert_eq!(owner[0].uid, "u2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_driver_that_the_server_does_not_want_keeps_no_other() {
+    let (nodes, others) =
+        (watch::Sender::new(Some(Arc::new(node(json!({}))))), watch::Sender::new(Some(false)));
+    let all = watch::Sender::new(Arc::new(drivers(&[
+        ("a", driver("n", 0, &[("forbidden", "1")])),
+        ("b", driver("n", 0, &[("zone", "1")])),
+        // Of two that say otherwise the first is told of.
+        ("c", driver("n", 0, &[("zone", "2")])),
+        ("d", driver("n", 0, &[])),
+    ])));
+    let server = Arc::<Server>::default();
+    let mut told = server.told.subscribe();
+    let api = Arc::clone(&server);
+    let reporter =
+        CsiNodes { api, drivers: all.subscribe(), node: nodes.subscribe(), other: others.subscribe() };
+    tokio::spawn(reporter.run());
+    let names = |value: &Value| {
+        value.as_array().into_iter().flatten().map(|driver| driver["name"].to_string()).collect::<String>()
+    };
+    told.wait_for(|value| names(value) == "\"b\"\"d\"").await.unwrap();
+    // The label is put right: it is looked at again.
+    server.labels.lock().unwrap().remove("zone");
+    server.labels.lock().unwrap().insert("zone".to_owned(), "2".to_owned());
+    let waited = told.wait_for(|value| names(value).contains("\"c\"")).await.unwrap();
+    assert_eq!(names(&waited), "\"b\"\"d\"\"c\"");
+    drop(waited);
+
+    // A driver that calls the node otherwise is told of, too.
+    all.send_replace(Arc::new(drivers(&[("d", driver("m", 0, &[]))])));
+    told.wait_for(|value| value.as_array().unwrap().iter().any(|has| has["nodeID"] == "m")).await.unwrap();
 }
