@@ -34,7 +34,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Begins an operation, which may take so long. Within a tokio runtime.
+    /// Begins an operation, each step of which may take so long. Within a tokio runtime.
     pub fn session(&self, limit: Duration) -> Session {
         Session::new(Arc::clone(&self.endpoint), limit)
     }
@@ -111,13 +111,6 @@ impl Drivers {
             }
             is_its
         });
-    }
-
-    /// What the driver says of the node has changed.
-    pub fn update(&self, name: &str, node: NodeInfo) {
-        if self.table.borrow().contains_key(name) {
-            self.report(name, Some(node));
-        }
     }
 
     fn report(&self, name: &str, node: Option<NodeInfo>) {

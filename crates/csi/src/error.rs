@@ -28,11 +28,6 @@ impl Error {
         self.code
     }
 
-    /// In the driver's words, or in those of the connection.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
     /// Whether the driver has done with it: nothing of what was asked for is there, and nothing will come. Else it may
     /// be there, or come yet (upstream `pkg/volume/csi/csi_client.go` `isFinalError`).
     pub fn is_final(&self) -> bool {
@@ -50,11 +45,6 @@ impl Error {
     /// Whether the driver refuses as long as the volume is in use.
     pub fn is_in_use(&self) -> bool {
         self.code == Code::FailedPrecondition
-    }
-
-    /// Whether asking again for the same cannot help (upstream `pkg/volume/csi/expander.go` `isInfeasibleError`).
-    pub fn is_infeasible(&self) -> bool {
-        matches!(self.code, Code::InvalidArgument | Code::OutOfRange | Code::NotFound)
     }
 
     pub(crate) fn new(method: &'static str, code: Code, message: impl Into<String>) -> Self {

@@ -1,4 +1,4 @@
-//! One operation with a driver: its calls share a connection and a time limit, as the kubelet's do.
+//! One operation with a driver: its calls share a connection; those of each step a time limit, as the kubelet's do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::drivers::NodeInfo;
 use crate::error::Error;
 use crate::transport;
 
-/// How long an operation may take (upstream `csiTimeout`).
+/// How long a step of an operation may take (upstream `csiTimeout`).
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a driver can do.
@@ -56,6 +56,7 @@ impl Capabilities {
 pub struct Session {
     channel: Channel,
     endpoint: Arc<Path>,
+    limit: Duration,
     end: Instant,
 }
 
@@ -93,7 +94,14 @@ calls! {
 impl Session {
     /// Connects with the first call. Within a tokio runtime.
     pub(crate) fn new(endpoint: Arc<Path>, limit: Duration) -> Self {
-        Self { channel: transport::channel(&endpoint), endpoint, end: Instant::now() + limit }
+        Self { channel: transport::channel(&endpoint), endpoint, limit, end: Instant::now() + limit }
+    }
+
+    /// Begins the next step of the operation, which may take as long as the first.
+    #[must_use]
+    pub fn next_step(&self) -> Self {
+        let (channel, endpoint) = (self.channel.clone(), Arc::clone(&self.endpoint));
+        Self { channel, endpoint, limit: self.limit, end: Instant::now() + self.limit }
     }
 
     /// What the driver can do.
@@ -159,5 +167,21 @@ impl Session {
         let failed = answer.as_ref().err().map(ToString::to_string);
         tracing::debug!(target: "csi", method, endpoint = %self.endpoint.display(), failed, "driver called");
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_has_all_of_the_time() {
+        let session = Session::new(Path::new("/nowhere").into(), TIMEOUT);
+        tokio::time::advance(TIMEOUT - Duration::from_secs(5)).await;
+        let next = session.next_step();
+        assert_eq!(session.end - Instant::now(), Duration::from_secs(5));
+        assert_eq!(next.end - Instant::now(), TIMEOUT);
+        tokio::time::advance(TIMEOUT - Duration::from_secs(1)).await;
+        assert_eq!(next.next_step().end - Instant::now(), TIMEOUT);
     }
 }

@@ -122,6 +122,8 @@ pub struct VolumesInUse {
     pub names: BTreeSet<String>,
     /// Whether these are all; else what was told before stays, too: an earlier run may have mounted it.
     pub all: bool,
+    /// Counts up with each change.
+    pub revision: u64,
 }
 
 /// The machine and its system.

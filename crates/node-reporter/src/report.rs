@@ -81,6 +81,7 @@ impl<A: NodeApi, M: Machine> Reporter<A, M> {
             let facts = self.machine.measure().await;
             match self.round(&mut known, &facts, &mut memory).await {
                 Ok(()) => {
+                    self.machine.told(&facts.volumes_in_use);
                     if memory.logged.take().is_some() {
                         tracing::info!("the node's status is reported again");
                     }

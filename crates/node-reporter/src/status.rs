@@ -210,7 +210,7 @@ mod tests {
             (&[][..], true, None),
         ] {
             facts.volumes_in_use =
-                VolumesInUse { names: names.iter().map(ToString::to_string).collect(), all };
+                VolumesInUse { names: names.iter().map(ToString::to_string).collect(), all, revision: 0 };
             before = status(&settings, &facts, [false; 3], &before, at(1)).0;
             let want = want.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
             assert_eq!(before.volumes_in_use, want, "{names:?} {all}");

@@ -74,6 +74,8 @@ pub(crate) struct TestMachine {
     pub(crate) facts: Mutex<Facts>,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) answered: watch::Sender<bool>,
+    /// Of which volumes the server has been told.
+    pub(crate) told: watch::Sender<u64>,
 }
 
 impl TestMachine {
@@ -81,13 +83,22 @@ impl TestMachine {
     pub(crate) fn new() -> Self {
         let mut facts = facts();
         facts.runtime.problems = vec!["container runtime is down".to_owned()];
-        Self { facts: Mutex::new(facts), changes: watch::Sender::new(0), answered: watch::Sender::new(true) }
+        Self {
+            facts: Mutex::new(facts),
+            changes: watch::Sender::new(0),
+            answered: watch::Sender::new(true),
+            told: watch::Sender::new(0),
+        }
     }
 }
 
 impl Machine for TestMachine {
     async fn measure(&self) -> Facts {
         self.facts.lock().unwrap().clone()
+    }
+
+    fn told(&self, volumes: &VolumesInUse) {
+        self.told.send_replace(volumes.revision);
     }
 
     async fn answered(&self) {

@@ -8,7 +8,7 @@ use kube_model::view::EventType;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, VolumesInUse};
 
 /// What the API server made of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,8 @@ pub trait NodeApi: Send + Sync + 'static {
 pub trait Machine: Send + Sync + 'static {
     /// Measures everything that the Node tells of.
     fn measure(&self) -> impl Future<Output = Facts> + Send;
+    /// The server has this of the volumes that are in use: they may be mounted.
+    fn told(&self, volumes: &VolumesInUse);
     /// Returns when the runtime has said for the first time how it is, or has taken so long that this tells enough.
     fn answered(&self) -> impl Future<Output = ()> + Send;
     /// Changes when a new measurement may differ in what matters at once: the state of the runtime.

@@ -43,6 +43,11 @@ pub fn stage_dir(handle: &str) -> String {
     sha256(&[handle])
 }
 
+/// Whether a folder may be one of those.
+pub fn is_stage_dir(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
 fn sha256(parts: &[&str]) -> String {
     let bytes = digest(&SHA256, parts.concat().as_bytes());
     bytes.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {

@@ -6,6 +6,7 @@
 //! nobody knows whether it had ended.
 
 mod block;
+mod on_node;
 mod request;
 mod stage;
 mod tear_down;
@@ -33,6 +34,7 @@ use crate::plugins::join;
 use crate::set_up::{Done, Job, flatten, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
 pub(crate) use block::{set_up as set_up_device, unmap};
+pub(crate) use on_node::on_node;
 use request::Tokens;
 pub(crate) use stage::{Seen, found, take_down};
 pub(crate) use tear_down::{is_used, tear_down};
@@ -235,9 +237,11 @@ async fn begin<'a>(
 
 /// What attaching the volume to the node has answered with.
 async fn attached(job: &Job, volume: &Volume<'_>, wanted: DriverRules<'_>) -> Result<request::Map, Failed> {
-    if matches!(volume.of, Of::Pod(_)) || !wanted.attaches() {
+    let Of::Claim(_, claimed) = volume.of else { return Ok(request::Map::new()) };
+    if !wanted.attaches() {
         return Ok(request::Map::new());
     }
+    job.inner.until_told(claimed).await?;
     let fail = |why: String| Failed { step: Step::WaitForAttach, error: SetUpError(why) };
     let (inner, handle) = (&job.inner, &volume.handle);
     let name = rules::attachment_name(handle, volume.driver, &inner.settings.node_name);
@@ -273,7 +277,7 @@ impl Operation<'_> {
             data.write(&dir)
         })
         .await?;
-        match self.session.publish(request).await {
+        match self.session.next_step().publish(request).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 if error.is_final() && !there {
@@ -306,7 +310,8 @@ impl Operation<'_> {
         let secrets = request::expand_secrets(self.job, source).await;
         let secrets = secrets.map_err(|SetUpError(why)| fail(why))?;
         let staging = if self.can.stage_unstage { stage::place(self) } else { PathBuf::new() };
-        match self.session.expand(request::expand(self, growth, secrets, &staging, path)).await {
+        let request = request::expand(self, growth, secrets, &staging, path);
+        match self.session.next_step().expand(request).await {
             Ok(()) => {}
             Err(error) if error.is_in_use() => {
                 let (volume, why) = (claimed.name(), error.to_string());

@@ -43,6 +43,8 @@ impl TakingDown {
 
 impl Drop for TakingDown {
     fn drop(&mut self) {
+        // What is forgotten here may be on the node yet.
+        self.inner.look_at_in_use();
         let mut pods = self.inner.pods();
         if let Some(entry) = pods.get_mut(&self.uid)
             && entry.generation == self.generation
@@ -54,7 +56,7 @@ impl Drop for TakingDown {
             }
         }
         drop(pods);
-        self.inner.look_at_in_use();
+        self.inner.in_use.may_have_gone();
         self.inner.ended.notify_waiters();
     }
 }

@@ -29,6 +29,7 @@ mod usage;
 pub use claimed::Device;
 pub use content::{Content, ContentError, NoContent, Token};
 pub use error::TearDownError;
+pub use in_use::InUse;
 pub use manager::{Lacking, News, Shown, Volumes};
 pub use parts::PartError;
 pub use read::FileError;

@@ -17,7 +17,7 @@ use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::objects::Key;
 use kube_model::view::EventType;
 use kube_model::{Monotonic, PodUid, pod};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use volume_plan::payload;
 use volume_plan::plan::{self, Next, Operation, State};
@@ -27,6 +27,7 @@ use crate::claimed::Claimed;
 use crate::content::Content;
 use crate::csi::{self, Seen};
 use crate::error::{SetUpError, Step};
+use crate::in_use::Names;
 use crate::metrics::{self, Counted};
 use crate::set_up::{Done, Job};
 use crate::settings::{PodDirs, Settings};
@@ -51,7 +52,8 @@ pub(crate) struct Inner {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) shared: Shared,
-    pub(crate) in_use: watch::Sender<BTreeSet<String>>,
+    /// Which of them a cluster must not detach.
+    pub(crate) in_use: Names,
     /// What CSI drivers have been asked for.
     pub(crate) seen: Seen,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
@@ -146,7 +148,7 @@ impl Volumes {
             content,
             storage,
             shared: Shared::default(),
-            in_use: watch::Sender::default(),
+            in_use: Names::default(),
             seen: Seen::default(),
             pods: Mutex::default(),
             generations: AtomicU64::new(0),
@@ -210,6 +212,10 @@ impl Volumes {
 
     /// Begins what comes due by itself: what failed is tried again, tokens are renewed. Until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.follow_time(&stop), self.follow_node(&stop));
+    }
+
+    async fn follow_time(&self, stop: &CancellationToken) {
         let mut drivers = self.inner.settings.drivers.changes();
         loop {
             let now = self.now();

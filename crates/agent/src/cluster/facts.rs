@@ -1,6 +1,5 @@
 //! What the Node tells of this machine, measured.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use pod_workers::Clock;
 use stats::{available, machine};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use volumes::{InUse, Volumes};
 
 use super::Parts;
 use crate::settings::CGROUP_MOUNT;
@@ -29,10 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `pkg/kubelet/kubelet.go`). It is given as long for its first answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How long volumes that an earlier run told of may be in use without anybody knowing: then its pods are back, and what it
-/// left of others is gone.
-const REMAINS: Duration = Duration::from_secs(60);
-
 pub(crate) struct NodeFacts {
     changes: watch::Receiver<u64>,
     runtime: cri_client::Client,
@@ -41,8 +37,8 @@ pub(crate) struct NodeFacts {
     node: watch::Receiver<Arc<pod_workers::NodeState>>,
     root_dir: PathBuf,
     hardware: Hardware,
-    volumes_in_use: watch::Receiver<BTreeSet<String>>,
-    started: Instant,
+    volumes: Volumes,
+    volumes_in_use: watch::Receiver<InUse>,
     known: Mutex<Known>,
 }
 
@@ -75,7 +71,7 @@ impl NodeFacts {
             root_dir: parts.root_dir.clone(),
             hardware: parts.hardware.clone(),
             volumes_in_use: parts.volumes.in_use(),
-            started: Instant::now(),
+            volumes: parts.volumes.clone(),
             known: Mutex::default(),
         }
     }
@@ -144,6 +140,7 @@ impl Machine for NodeFacts {
             let node = self.node.borrow();
             (node.facts.network_not_ready.clone(), node.facts.host_ips.clone())
         };
+        let InUse { names, all, revision } = self.volumes_in_use.borrow().clone();
         let mut known = self.known.lock().await;
         let (features, images) = if view.ready {
             (self.features(view.since, &mut known).await, self.images(&mut known).await)
@@ -173,11 +170,12 @@ impl Machine for NodeFacts {
                 supplemental_groups_policy: features.supplemental_groups_policy,
             },
             images,
-            volumes_in_use: VolumesInUse {
-                names: self.volumes_in_use.borrow().clone(),
-                all: self.started.elapsed() >= REMAINS,
-            },
+            volumes_in_use: VolumesInUse { names, all, revision },
         }
+    }
+
+    fn told(&self, volumes: &VolumesInUse) {
+        self.volumes.told_in_use(volumes.revision);
     }
 
     async fn answered(&self) {

@@ -253,3 +253,29 @@ async fn a_pressure_is_told_of_for_a_while_after_it_has_gone() {
     sleep(Duration::from_secs(40)).await;
     assert_eq!(events(&node), ["NodeHasInsufficientPID", "NodeHasSufficientPID"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn volumes_may_be_mounted_when_the_server_has_answered_that_they_are_in_use() {
+    let mut node = Fixture::start(settings(), None);
+    node.registered().await;
+    node.change(runtime_up);
+    sleep(Duration::from_secs(1)).await;
+    let in_use = |revision, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        move |facts: &mut Facts| facts.volumes_in_use = crate::VolumesInUse { names, all: true, revision }
+    };
+    // All attempts of one round, and more.
+    node.api.state.lock().unwrap().errors = vec![ApiError::Other("away".to_owned()); 30];
+    node.change(in_use(7, &["v"]));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*node.machine.told.borrow(), 0);
+    node.api.state.lock().unwrap().errors.clear();
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(*node.machine.told.borrow(), 7);
+    let has = || node.api.state.lock().unwrap().node.clone().unwrap().status.unwrap().volumes_in_use;
+    assert_eq!(has(), Some(vec!["v".to_owned()]));
+    // What the server has already it need not be told of.
+    node.change(in_use(8, &["v"]));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*node.machine.told.borrow(), 8);
+}

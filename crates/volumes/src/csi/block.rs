@@ -51,7 +51,7 @@ impl Places {
     }
 }
 
-fn all(settings: &Settings) -> PathBuf {
+pub(super) fn all(settings: &Settings) -> PathBuf {
     stage::drivers_dir(settings).join("volumeDevices")
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn set_up(
     let tokens = request::Tokens::of(job, operation.wanted).await.map_err(fail)?;
     let target = places.published.join(job.uid.as_str());
     let request = request::publish(&operation, tokens, secrets, staging, &target);
-    let published = operation.session.publish(request).await;
+    let published = operation.session.next_step().publish(request).await;
     published.map_err(|error| fail(SetUpError(error.to_string())))?;
     let (global, link) = (places.devices().join(job.uid.as_str()), dirs.device(plugin::CSI, volume.name));
     let work = move || {
@@ -121,7 +121,8 @@ impl Operation<'_> {
             return Ok(None);
         }
         let secrets = request::stage_secrets(job, source).await?;
-        let staged = self.session.stage(request::stage(self, secrets, &places.staging)).await;
+        let request = request::stage(self, secrets, &places.staging);
+        let staged = self.session.next_step().stage(request).await;
         staged.map_err(|error| SetUpError(error.to_string()))?;
         Ok(Some(places.staging.clone()))
     }
@@ -195,7 +196,9 @@ pub(super) async fn take_down(inner: &Arc<Inner>, driver: &str, handle: &str) ->
         tear_down::remove_data(&places.data())?;
         tear_down::remove_point(&places.volume)
     };
-    blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)?
+    blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+    inner.in_use.may_have_gone();
+    Ok(())
 }
 
 /// The volumes that pods have as devices, by the names of their folders.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube_model::core::CSIPersistentVolumeSource;
-use volume_plan::csi::stage_dir;
+use volume_plan::csi::{is_stage_dir, stage_dir};
 
 use super::vol_data::{Unreadable, VolData};
 use super::{Operation, block, clean, request, tear_down};
@@ -21,6 +21,9 @@ const GLOBAL_MOUNT: &str = "globalmount";
 
 /// What the name of a volume of the node begins with.
 const PREFIX: &str = "kubernetes.io/csi/";
+
+/// The same, of one whose name cannot be read: then follow the folders of its driver and its own.
+const NAMELESS: &str = "folder of kubernetes.io/csi/";
 
 /// What this run of the agent has done.
 #[derive(Debug, Default)]
@@ -94,12 +97,14 @@ impl Operation<'_> {
         let (handle, driver) = (volume.handle.clone(), volume.driver.to_owned());
         let data = VolData { handle, driver, ..VolData::default() };
         let folder = staging.clone();
+        let turn = inner.turn(&name_of_folder(volume.driver, &stage_dir(&volume.handle))).await;
         job.on_own_disk_held(move || {
+            let _turn = turn;
             make_dir(&folder, 0o750)?;
             data.write(&dir)
         })
         .await?;
-        if let Err(error) = self.session.stage(request).await {
+        if let Err(error) = self.session.next_step().stage(request).await {
             if error.is_final() {
                 clean(staging).await;
             }
@@ -112,7 +117,7 @@ impl Operation<'_> {
 
 /// Has the driver undo it, if it is staged.
 pub(crate) async fn take_down(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
-    let Some((driver, handle)) = parse(name) else { return Ok(()) };
+    let Some((driver, handle)) = parse(name) else { return remove_nameless(inner, name).await };
     inner.seen.forget(name);
     let dir = dir(&inner.settings, driver, handle);
     let staging = dir.join(GLOBAL_MOUNT);
@@ -131,31 +136,58 @@ pub(crate) async fn take_down(inner: &Arc<Inner>, name: &str) -> Result<(), Tear
         let request = request::unstage(handle, &staging);
         session.unstage(request).await.map_err(|error| words(error.to_string()))?;
     }
-    blocking::run(On::Elsewhere, move || tear_down::remove(&at)).await.map_err(TearDownError::CutOff)?
+    blocking::run(On::Elsewhere, move || tear_down::remove(&at)).await.map_err(TearDownError::CutOff)??;
+    inner.in_use.may_have_gone();
+    Ok(())
 }
 
-/// The volumes that are staged, or half so, by their names on the node.
+/// Removes a folder of which nobody can say what its driver calls the volume, if nothing is mounted there.
+async fn remove_nameless(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
+    let folder = name.strip_prefix(NAMELESS).and_then(|folder| folder.split_once('/'));
+    let Some((driver, volume)) = folder else { return Ok(()) };
+    let dir = drivers_dir(&inner.settings).join(driver).join(volume);
+    let remove = move || {
+        let why = match VolData::read(&dir) {
+            // It has been staged meanwhile.
+            Ok(_) => return Ok(()),
+            Err(Unreadable::NotFound) => "there is no vol_data.json".to_owned(),
+            Err(Unreadable::Broken(why)) => why,
+        };
+        tear_down::remove(&dir.join(GLOBAL_MOUNT)).map_err(|error| {
+            TearDownError::Driver(format!(
+                "a staged volume stays, as its driver cannot be told which it is: {why}: {}",
+                util::causes(&error)
+            ))
+        })
+    };
+    blocking::run(On::Elsewhere, remove).await.map_err(TearDownError::CutOff)??;
+    inner.in_use.may_have_gone();
+    Ok(())
+}
+
+/// The volumes that are staged, or half so, by their names on the node, or by that of their folder where they have none.
 pub(crate) fn found(settings: &Settings) -> impl Iterator<Item = String> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     // Devices stand there, too, by another rule.
     let drivers = entries(&drivers_dir(settings)).filter(|path| !path.ends_with("volumeDevices"));
     let volumes: Vec<_> = drivers.flat_map(|driver| entries(&driver).collect::<Vec<_>>()).collect();
     let devices = block::found(settings);
-    let mounted = volumes.into_iter().filter_map(|dir| match VolData::read(&dir) {
-        Ok(data) => Some(name_of(&data)),
-        Err(Unreadable::NotFound) => None,
-        Err(Unreadable::Broken(why)) => {
-            // Nobody can say what the driver calls it: what is not mounted can go all the same.
-            if let Err(error) = tear_down::remove(&dir.join(GLOBAL_MOUNT)) {
-                tracing::warn!(
-                    "a staged volume stays, as its driver cannot be told which it is: {why}: {}",
-                    util::causes(&error)
-                );
-            }
-            None
+    let mounted = volumes.into_iter().filter_map(|dir| {
+        let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (driver, volume) = (last(dir.parent()?), last(&dir));
+        match VolData::read(&dir) {
+            Ok(data) => Some(name_of(&data)),
+            // Else it may be anybody's.
+            Err(Unreadable::NotFound) if !is_stage_dir(&volume) => None,
+            Err(_) => Some(name_of_folder(&driver, &volume)),
         }
     });
     mounted.chain(devices)
+}
+
+/// What stands for a volume of the node whose name cannot be read.
+fn name_of_folder(driver: &str, volume: &str) -> String {
+    format!("{NAMELESS}{driver}/{volume}")
 }
 
 /// Driver and handle.

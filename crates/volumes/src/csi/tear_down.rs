@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use volume_fs::mount::{self, Unmount};
 use volume_plan::csi::Lifecycle;
+use volume_plan::persistent::Source;
 use volume_plan::spec::plugin;
 
 use super::vol_data::{Unreadable, VolData};
@@ -15,6 +17,9 @@ use crate::blocking::{self, On};
 use crate::error::TearDownError;
 use crate::manager::Inner;
 use crate::settings::Settings;
+
+/// How long a server is waited for that may know more of a volume.
+const ASKED: Duration = Duration::from_secs(5);
 
 /// Has the driver unmount what a pod has of it, in this folder; the answer is the volume's name on the node, if it is one
 /// of a claim.
@@ -26,17 +31,27 @@ pub(crate) async fn tear_down(inner: &Arc<Inner>, volume: &Path) -> Result<Optio
     let data = match data {
         Ok(data) => data,
         Err(unreadable) => {
+            let broken = matches!(unreadable, Unreadable::Broken(_));
             if let Unreadable::Broken(why) = unreadable {
                 tracing::warn!(
                     "a volume is unmounted without its driver, which cannot be told which it is: {why}"
                 );
             }
             let work = move || {
+                let mounted = target.symlink_metadata().is_ok() && mount::is_mount_point(&target)?;
                 mount::unmount(&target, Unmount::Now)?;
-                remove(&target)
+                remove(&target).map(|()| mounted)
             };
-            blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
-            return Ok(None);
+            let mounted = blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+            if !broken && !mounted {
+                // Nothing was asked of a driver, or all has been undone.
+                return Ok(None);
+            }
+            if !broken {
+                let at = volume.display();
+                tracing::warn!("{at} was unmounted without its driver: there was no vol_data.json");
+            }
+            return Ok(of_persistent_volume(inner, volume).await);
         }
     };
     let session = inner.driver(&data.driver, "Unmounter.TearDownAt failed to get CSI client")?;
@@ -47,6 +62,16 @@ pub(crate) async fn tear_down(inner: &Arc<Inner>, volume: &Path) -> Result<Optio
     blocking::run(On::Elsewhere, move || remove(&target)).await.map_err(TearDownError::CutOff)??;
     let ephemeral = data.lifecycle.as_deref() == Some(Lifecycle::Ephemeral.as_str());
     Ok((!ephemeral).then(|| stage::name_of(&data)))
+}
+
+/// The name on the node of the persistent volume that a folder is called after; else a later sweep finds it.
+async fn of_persistent_volume(inner: &Inner, folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_str()?;
+    let found = tokio::time::timeout(ASKED, inner.storage.volume(name)).await.ok()?.ok()?;
+    match Source::of(&found) {
+        source @ Source::Csi(_) => Some(source.unique_name(&found)),
+        _ => None,
+    }
 }
 
 /// Removes what is left of a mount that is undone: the folder, what stands beside it, and the folder of both. Drivers that

@@ -1,7 +1,7 @@
 //! `vol_data.json`, as every kubelet writes it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,12 @@ impl VolData {
         };
         let mut text = serde_json::to_vec(self).map_err(|error| SetUpError(error.to_string()))?;
         text.push(b'\n');
-        fs::write(&temporary, text).map_err(failed("write", &temporary))?;
+        // A power cut leaves none, never an empty one.
+        let written = fs::File::create(&temporary).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_data()
+        });
+        written.map_err(failed("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(failed("rename", &path))
     }
 

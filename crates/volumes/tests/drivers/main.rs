@@ -304,8 +304,8 @@ fn what_cannot_be_read_of_a_volume_does_not_keep_it() {
         driver.forget_calls();
         world.volumes.take_down_unused().await.unwrap();
         assert!(driver.changes().is_empty() && world.mounted().len() == 2);
+        // The persistent volume says what it is of.
         world.volumes.tear_down(&uid(&a)).await.unwrap();
-        world.volumes.take_down_unused().await.unwrap();
         assert_eq!(driver.changes(), ["NodeUnstageVolume"]);
         world.assert_nothing_is_left();
     });
@@ -416,5 +416,97 @@ fn what_uses_a_volume_that_has_grown_uses_all_of_it_and_the_claim_says_so() {
         assert_eq!(asked.capacity_range.unwrap().required_bytes, 2 << 30);
         assert_eq!(asked.volume_path, world.volume_dir(&a, "c-pv").join("mount").display().to_string());
         assert_eq!(world.objects.get::<Value>("grown").unwrap(), json!(["ns", "c", "2Gi"]));
+    });
+}
+
+#[test]
+fn a_volume_is_staged_when_the_cluster_knows_that_it_is_in_use() {
+    in_own_mounts(|dir| async move {
+        let (mut world, driver) = World::with(dir, &[Capability::StageUnstageVolume]).await;
+        world.objects.driver(json!({}));
+        world.objects.bind("c", &json!({}), &json!({}));
+        let (a, name) = (pod("a", "c"), attachment_name("c-handle", DRIVER, "node1"));
+        let spec = json!({"attacher": DRIVER, "nodeName": "node1", "source": {}});
+        let attached = json!({"metadata": {"name": name}, "spec": spec, "status": {"attached": true}});
+        world.objects.set(&name, attached);
+        world.until_in_use(&[]).await;
+        world.hears.send_replace(false);
+        // Of which it heard before that.
+        tokio::task::yield_now().await;
+        let failure = world.failure(&a).await;
+        let said = "MountVolume.WaitForAttach failed for volume \"c-pv\" : the volume has not been added to the list of \
+                    VolumesInUse in the node's volume status";
+        assert_eq!(failure, said);
+        assert!(driver.changes().is_empty(), "{:?}", driver.changes());
+        world.hears.send_replace(true);
+        world.until_mounted(&a).await;
+    });
+}
+
+#[test]
+fn a_volume_is_in_use_as_long_as_something_of_it_is_on_the_node() {
+    in_own_mounts(|dir| async move {
+        let (mut world, driver) = World::with(dir, &[Capability::StageUnstageVolume]).await;
+        for claim in ["c", "d", "e"] {
+            world.objects.bind(claim, &json!({}), &json!({}));
+        }
+        let (a, b, c) = (pod("a", "c"), pod("b", "d"), pod("c", "e"));
+        for pod in [&a, &b, &c] {
+            world.until_mounted(pod).await;
+        }
+        world.until_in_use(&["c", "d", "e"]).await;
+        // Nothing of the pod is left, and yet it is staged.
+        driver.fault(internal(), |request: &NodeUnstageVolumeRequest| request.volume_id == "c-handle");
+        let _staged = world.volumes.tear_down(&uid(&a)).await;
+        assert!(driver.changes().contains(&"NodeUnstageVolume"), "{:?}", driver.changes());
+        world.volumes.tear_down(&uid(&c)).await.unwrap();
+        // Of a look that has found that the last one is gone.
+        world.until_in_use(&["c", "d"]).await;
+
+        // The next run of the agent finds what the one before has left, before any driver is there.
+        driver.unregister();
+        let world = world.restarted();
+        world.until_in_use(&["c", "d"]).await;
+        world.volumes.tear_down(&uid(&b)).await.unwrap_err();
+        world.until_in_use(&["c", "d"]).await;
+        driver.clear_faults();
+        world.register(&driver).await;
+        world.volumes.tear_down(&uid(&a)).await.unwrap();
+        world.volumes.tear_down(&uid(&b)).await.unwrap();
+        world.volumes.take_down_unused().await.unwrap();
+        world.until_in_use(&[]).await;
+        world.assert_nothing_is_left();
+    });
+}
+
+#[test]
+fn a_folder_that_does_not_say_which_volume_it_is_of_goes_if_nothing_is_mounted_there() {
+    in_own_mounts(|dir| async move {
+        let (mut world, driver) = World::with(dir, &[Capability::StageUnstageVolume]).await;
+        world.objects.bind("c", &json!({}), &json!({}));
+        let a = pod("a", "c");
+        world.until_mounted(&a).await;
+        let of_driver = world.dir.join("plugins/kubernetes.io/csi/disk.csi.test");
+        let staged = fs::read_dir(&of_driver).unwrap().next().unwrap().unwrap().path();
+        fs::write(staged.join("vol_data.json"), "").unwrap();
+        // A kill has cut these off.
+        let (empty, broken) = (of_driver.join("0f".repeat(32)), of_driver.join("1e".repeat(32)));
+        for dir in [&empty, &broken] {
+            fs::create_dir_all(dir.join("globalmount")).unwrap();
+        }
+        fs::write(broken.join("vol_data.json"), "{").unwrap();
+        let somebodys = of_driver.join("theirs");
+        fs::create_dir(&somebodys).unwrap();
+        driver.forget_calls();
+        let world = world.restarted();
+        world.register(&driver).await;
+        let error = world.volumes.take_down_unused().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("a staged volume stays, as its driver cannot be told which it is"),
+            "{error}"
+        );
+        assert!(error.contains(&staged.display().to_string()), "{error}");
+        assert!(!empty.exists() && !broken.exists() && somebodys.exists());
+        assert!(driver.changes().is_empty() && world.mounted().len() == 2);
     });
 }

@@ -14,7 +14,7 @@ use kube_model::objects::{Kind, Object};
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
 use testkit::fake_csi::{Capability, CsiOptions, FakeCsi};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use volume_fs::MountTable;
@@ -133,6 +133,8 @@ pub(crate) struct World {
     pub(crate) drivers: Drivers,
     pub(crate) volumes: Volumes,
     pub(crate) news: mpsc::Receiver<News>,
+    /// Whether the cluster hears of volumes in use.
+    pub(crate) hears: watch::Sender<bool>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -155,7 +157,19 @@ impl World {
         let (registrar, until) =
             (Registrar::new(dir.join("plugins_registry"), drivers.clone()), stop.clone());
         tokio::spawn(async move { until.run_until_cancelled(registrar.run()).await });
-        Self { dir, objects, drivers, volumes, news, stop }
+        let (hears, cluster, until) = (watch::Sender::new(true), volumes.clone(), stop.clone());
+        let mut may_hear = hears.subscribe();
+        let hear = async move {
+            let mut in_use = cluster.in_use();
+            while may_hear.wait_for(|may| *may).await.is_ok() {
+                cluster.told_in_use(in_use.borrow_and_update().revision);
+                if in_use.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move { until.run_until_cancelled(hear).await });
+        Self { dir, objects, drivers, volumes, news, hears, stop }
     }
 
     /// With a driver that can do this and nothing needs to be attached for.
@@ -200,6 +214,14 @@ impl World {
                 News::Wake(_) | News::Event(..) => {}
             }
         }
+    }
+
+    /// Waits until all volumes in use are known, and these are it.
+    pub(crate) async fn until_in_use(&self, claims: &[&str]) {
+        let want = claims.iter().map(|claim| format!("kubernetes.io/csi/{DRIVER}^{claim}-handle")).collect();
+        let mut in_use = self.volumes.in_use();
+        let waited = tokio::time::timeout(SOON, in_use.wait_for(|now| now.all && now.names == want)).await;
+        assert!(waited.is_ok(), "wanted {want:?}, and it is {:?}", self.volumes.in_use().borrow());
     }
 
     pub(crate) fn volume_dir(&self, pod: &Pod, name: &str) -> PathBuf {
