@@ -10,6 +10,7 @@ mod on_node;
 mod request;
 mod stage;
 mod tear_down;
+mod usage;
 mod vol_data;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub(crate) use on_node::on_node;
 use request::Tokens;
 pub(crate) use stage::{Seen, found, take_down};
 pub(crate) use tear_down::{is_used, tear_down};
+pub(crate) use usage::usage;
 use vol_data::VolData;
 
 /// How often a volume is published again, for a driver that wants that (upstream does so each time that it looks at the

@@ -13,10 +13,12 @@ use kube_model::core::{EmptyDirVolumeSource, Pod, Volume};
 use kube_model::stats::PvcReference;
 use kube_model::{Monotonic, PodUid};
 use volume_fs::usage::{Usage, of_file_system, of_folder};
+use volume_plan::csi::inline_handle;
 use volume_plan::persistent::Source;
 use volume_plan::spec::Kind;
 
 use crate::blocking::{self, On};
+use crate::csi;
 use crate::manager::{Entry, Volumes, find};
 
 /// How long who asks is kept waiting for what is measured.
@@ -74,12 +76,14 @@ impl Slot {
 }
 
 /// How a volume is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     /// A folder of the node's own, or memory.
     Folder,
     /// A file system of its own, that may be elsewhere.
     FileSystem,
+    /// Its driver tells, if it does that.
+    Driver { name: String, handle: String },
 }
 
 /// A volume that can be measured.
@@ -135,8 +139,16 @@ impl Volumes {
         match Kind::of(volume) {
             Kind::EmptyDir(_) | Kind::Content(_) => Some(Way::Folder),
             Kind::Nfs(_) => Some(Way::FileSystem),
+            Kind::Csi(source) => {
+                let handle = inline_handle(uid.as_str(), &volume.name);
+                Some(Way::Driver { name: source.driver.clone(), handle })
+            }
             Kind::Claim(_) => match self.inner.claimed(uid, &volume.name)?.source() {
                 Source::Local(_) | Source::Nfs(_) => Some(Way::FileSystem),
+                Source::Csi(source) => {
+                    let (name, handle) = (source.driver.clone(), source.volume_handle.clone());
+                    Some(Way::Driver { name, handle })
+                }
                 _ => None,
             },
             _ => None,
@@ -154,7 +166,7 @@ impl Volumes {
             let slot = slots.entry(one.key.clone()).or_default();
             if !slot.is_under_way && slot.is_old(period, now) {
                 slot.is_under_way = true;
-                due.push((slot.took, (one.key.clone(), one.path.clone(), one.way)));
+                due.push((slot.took, (one.key.clone(), one.path.clone(), one.way.clone())));
             }
         }
         due.sort_by_key(|(took, _)| *took);
@@ -163,6 +175,11 @@ impl Volumes {
 
     /// On a thread of its own: a large volume holds up nothing else.
     async fn measure(self, due: Vec<(Key, PathBuf, Way)>) {
+        if let [(key, path, Way::Driver { name, handle })] = &due[..] {
+            let before = self.now();
+            let usage = csi::usage(&self.inner, name, handle, path).await;
+            return self.learned(key.clone(), "csi", before, usage);
+        }
         let keys: Vec<_> = due.iter().map(|(key, ..)| key.clone()).collect();
         let volumes = self.clone();
         let work = move || due.into_iter().for_each(|(key, path, way)| volumes.measure_one(key, &path, way));
@@ -175,16 +192,21 @@ impl Volumes {
 
     fn measure_one(&self, key: Key, path: &Path, way: Way) {
         let before = self.now();
-        let usage = match way {
-            Way::Folder => of_folder(path),
-            Way::FileSystem => of_file_system(path),
+        let (source, usage) = match way {
+            Way::Folder => ("du", of_folder(path)),
+            // Drivers are asked elsewhere.
+            Way::FileSystem | Way::Driver { .. } => ("statfs", of_file_system(path)),
         };
+        self.learned(key, source, before, usage.map_err(|error| util::causes(&error)));
+    }
+
+    /// What came of one that was begun then.
+    fn learned(&self, key: Key, source: &'static str, before: Monotonic, usage: Result<Usage, String>) {
         let now = self.now();
         let took = now.left(before);
-        let source = if way == Way::Folder { "du" } else { "statfs" };
         self.inner.counted.measured(source, took);
-        let known = usage.map(|usage| (usage, now)).inspect_err(|error| {
-            tracing::debug!(uid = %key.0, volume = key.1, "not measured: {}", util::causes(error));
+        let known = usage.map(|usage| (usage, now)).inspect_err(|why| {
+            tracing::debug!(uid = %key.0, volume = key.1, "not measured: {why}");
         });
         let slot = Slot { known: known.ok(), measured: Some(now), took, is_under_way: false };
         self.inner.usages.slots().insert(key, slot);

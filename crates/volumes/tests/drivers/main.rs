@@ -24,7 +24,7 @@ use csi::v1::{
 use serde_json::{Value, json};
 use testkit::fake_csi::{Capability, Code, CsiOptions, FakeCsi, Fault, attachment_name};
 use volume_fs::MountTable;
-use volumes::TearDownError;
+use volumes::{Measure, TearDownError};
 
 use space::in_own_mounts;
 use world::{DRIVER, Objects, World, inline, pod, pod_with, uid};
@@ -508,5 +508,37 @@ fn a_folder_that_does_not_say_which_volume_it_is_of_goes_if_nothing_is_mounted_t
         assert!(error.contains(&staged.display().to_string()), "{error}");
         assert!(!empty.exists() && !broken.exists() && somebodys.exists());
         assert!(driver.changes().is_empty() && world.mounted().len() == 2);
+    });
+}
+
+#[test]
+fn what_a_volume_holds_is_what_its_driver_says() {
+    in_own_mounts(|dir| async move {
+        for (n, (can, want)) in [
+            (&[Capability::GetVolumeStats][..], Some((1 << 30, 4096, Some(1000), Some(7)))),
+            // What does not tell is left out.
+            (&[], None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (mut world, driver) = World::with(dir.join(n.to_string()), can).await;
+            world.objects.driver(json!({
+                "attachRequired": false, "volumeLifecycleModes": ["Ephemeral", "Persistent"],
+            }));
+            world.objects.bind("c", &json!({}), &json!({}));
+            let (a, b) = (pod("a", "c"), inline("b", json!({})));
+            world.until_mounted(&a).await;
+            world.until_mounted(&b).await;
+            let told = world.volumes.usage(Measure::All, std::time::Duration::ZERO).await;
+            for pod in [&a, &b] {
+                let usage = told.get(&uid(pod)).map(|volumes| volumes[0].usage);
+                let told = usage.map(|usage| (usage.capacity, usage.used, usage.inodes, usage.inodes_used));
+                assert_eq!(told, want, "{:?}", pod.metadata.name);
+            }
+            world.volumes.tear_down(&uid(&a)).await.unwrap();
+            world.volumes.tear_down(&uid(&b)).await.unwrap();
+            drop(driver);
+        }
     });
 }
