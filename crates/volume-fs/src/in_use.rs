@@ -28,7 +28,7 @@ fn mounted_in(point: &Path) -> Vec<String> {
     inner.map(|mount| format!("{} is mounted in it", mount.point.display())).collect()
 }
 
-/// Those who have a file of it open, mapped, or stand in one of its folders.
+/// Those who have a file of it open, or stand in one of its folders.
 fn open_in(point: &Path) -> Vec<String> {
     let id = MountTable::read().ok().and_then(|table| Some(table.at(point)?.id));
     let processes = entries(Path::new("/proc"))
@@ -54,12 +54,9 @@ fn how(process: &Path, point: &Path, id: Option<u64>) -> Option<String> {
         let path = fs::read_link(process.join("fd").join(fd.file_name()?)).unwrap_or_default();
         return Some(format!("has {} open", path.display()));
     }
-    let within = |link: &Path| fs::read_link(link).ok().filter(|to| to.starts_with(point));
-    if let Some(path) = within(&process.join("cwd")).or_else(|| within(&process.join("root"))) {
-        return Some(format!("is in {}", path.display()));
-    }
-    let mut mapped = entries(&process.join("map_files")).into_iter();
-    mapped.find_map(|link| within(&link)).map(|path| format!("has {} mapped", path.display()))
+    // What it has mapped is not looked at: that waits for a process that waits for what it has mapped.
+    let within = |link: &str| fs::read_link(process.join(link)).ok().filter(|to| to.starts_with(point));
+    within("cwd").or_else(|| within("root")).map(|path| format!("is in {}", path.display()))
 }
 
 /// None of one that is gone.

@@ -211,19 +211,26 @@ pub enum Unmount {
 /// # Errors
 /// If a mount is in use ([`Errno::BUSY`]): by what is mounted in it or by whom, as far as that can be found.
 pub fn unmount(path: &Path, how: Unmount) -> Result<(), Error> {
+    while unmount_one(path, how)? {}
+    Ok(())
+}
+
+/// Unmounts what was mounted last at `path`; whether there was anything.
+///
+/// # Errors
+/// As [`unmount`].
+pub fn unmount_one(path: &Path, how: Unmount) -> Result<bool, Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
         Unmount::Force => UnmountFlags::NOFOLLOW | UnmountFlags::FORCE,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
     };
-    loop {
-        match rustix::mount::unmount(path, flags) {
-            Ok(()) => {}
-            // Nothing is mounted there.
-            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY) => return Err(Error::new("unmounting", path, in_use::busy(path))),
-            Err(error) => return Err(Error::new("unmounting", path, error)),
-        }
+    match rustix::mount::unmount(path, flags) {
+        Ok(()) => Ok(true),
+        // Nothing is mounted there.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(false),
+        Err(Errno::BUSY) => Err(Error::new("unmounting", path, in_use::busy(path))),
+        Err(error) => Err(Error::new("unmounting", path, error)),
     }
 }
 

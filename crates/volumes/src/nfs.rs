@@ -6,6 +6,8 @@
 use std::fs;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube_model::core::NFSVolumeSource;
@@ -16,7 +18,7 @@ use volume_plan::spec::plugin;
 use crate::blocking::{self, On};
 use crate::error::{Failed, SetUpError, TearDownError, go_words};
 use crate::local::remove_dir;
-use crate::set_up::{Job, flatten, make_dir, make_pod_dirs};
+use crate::set_up::{flatten, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
 
 /// How long mounting may take: its helper gives up by itself after two minutes, and says why.
@@ -50,10 +52,10 @@ impl Nfs {
     }
 }
 
-pub(crate) async fn set_up(job: &Job, dirs: PodDirs, nfs: Nfs) -> Result<(), Failed> {
-    let hold = job.hold().await?;
+/// `guard`: what keeps others from doing something for it meanwhile.
+pub(crate) async fn set_up(guard: impl Send + 'static, dirs: PodDirs, nfs: Nfs) -> Result<(), Failed> {
     let work = move || {
-        let _hold = hold;
+        let _guard = guard;
         make_pod_dirs(&dirs)?;
         mount_at(&dirs.volume(plugin::NFS, &nfs.name), &nfs)
     };
@@ -102,11 +104,20 @@ pub(crate) async fn tear_down(volume: &Path) -> Result<(), TearDownError> {
 }
 
 async fn unmount(volume: PathBuf, how: Unmount, limit: Duration) -> Option<Result<(), TearDownError>> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let is_given_up = Arc::clone(&given_up);
     let work = move || {
-        mount::unmount(&volume, how)?;
+        while mount::unmount_one(&volume, how)? {
+            // What is mounted there now may have come since.
+            if is_given_up.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+        }
         remove_dir(&volume)
     };
-    let done = tokio::time::timeout(limit, blocking::run(On::Elsewhere, work)).await.ok()?;
+    let done = tokio::time::timeout(limit, blocking::run(On::Elsewhere, work)).await;
+    given_up.store(true, Ordering::Relaxed);
+    let done = done.ok()?;
     Some(done.map_err(TearDownError::CutOff).flatten())
 }
 

@@ -3,6 +3,7 @@
 //! A volume is set up by its spec, and taken down by what is on the node: the folder of its plugin, and the name that
 //! tells it from all others of the node.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +13,15 @@ use volume_plan::claims::Mode;
 use volume_plan::persistent::Source;
 use volume_plan::spec::plugin;
 
+use crate::blocking::{self, On};
 use crate::claimed::{self, Claimed};
 use crate::error::{Failed, SetUpError, Step, TearDownError};
+use crate::hold::Hold;
 use crate::manager::Inner;
-use crate::set_up::{Done, Job};
+use crate::set_up::{Done, Job, flatten};
 use crate::settings::{PodDirs, Settings};
+use crate::shared::Turn;
+use crate::tear_down::entries;
 use crate::{block, csi, local, nfs};
 
 /// A volume that the pod has by a claim.
@@ -41,11 +46,13 @@ async fn set_up(job: &Job, claimed: Arc<Claimed>, dirs: PodDirs) -> Result<(), F
     match (claimed.source(), claimed.mode) {
         (Source::Local(_), Mode::Filesystem) => local::set_up(job, dirs, claimed).await,
         (Source::Local(_), Mode::Block) => block::set_up(job, dirs, claimed).await,
-        (Source::HostPath(source), Mode::Filesystem) => Ok(job.host_path(source, dirs).await?),
+        (Source::HostPath(source), Mode::Filesystem) => {
+            Ok(Job::host_path(joined(job, &claimed).await?, source, dirs).await?)
+        }
         (Source::Nfs(source), Mode::Filesystem) => {
             let options = claimed.mount_options();
             let nfs = nfs::Nfs::new(source, claimed.name(), claimed.read_only, options);
-            nfs::set_up(job, dirs, nfs).await
+            nfs::set_up(joined(job, &claimed).await?, dirs, nfs).await
         }
         (Source::Csi(source), Mode::Block) => csi::set_up_device(job, source, &claimed, dirs).await,
         // It may have to be published again, which the caller knows.
@@ -58,6 +65,15 @@ async fn set_up(job: &Job, claimed: Arc<Claimed>, dirs: PodDirs) -> Result<(), F
         (Source::Never(never), _) => fail(Step::Process, no_plugin(claimed.name(), &never.to_string())),
         (Source::Unknown, _) => fail(Step::Process, no_plugin(claimed.name(), "no volume plugin matched")),
     }
+}
+
+/// The pod uses the volume from now on, and nothing else is done for either until the answer is dropped.
+async fn joined(job: &Job, claimed: &Arc<Claimed>) -> Result<(Turn, Hold), SetUpError> {
+    let turn = job.inner.turn(&claimed.unique_name()).await;
+    let hold = job.hold().await?;
+    let (claimed, uid) = (Arc::clone(claimed), job.uid.clone());
+    let work = move || join(&turn, &claimed, &uid).map(|()| (turn, hold));
+    flatten(blocking::run(On::OwnDisk, work).await)
 }
 
 /// Upstream's words for a kind without a plugin.
@@ -112,29 +128,49 @@ pub(crate) fn found(settings: &Settings) -> std::collections::BTreeSet<String> {
     local::found(settings).chain(csi::found(settings)).collect()
 }
 
-/// Whether a pod, but for this one, has something of the volume of the node in its folder.
-pub(crate) fn is_used(settings: &Settings, name: &str, but: Option<&PodUid>) -> bool {
-    let pods = other_pods(settings, but);
-    let Some(volume) = local_name(name) else { return csi::is_used(settings, name, &pods) };
-    pods.into_iter().any(|pod| {
-        let has = |dir: &str| pod.join(dir).join(plugin::LOCAL).join(volume).symlink_metadata().is_ok();
-        has("volumes") || has("volumeDevices")
-    })
+/// Whether a pod, but for this one, has something of the volume of the node in its folder. What is mounted there is not
+/// looked at: it may not answer.
+///
+/// # Errors
+/// If that cannot be told.
+pub(crate) fn is_used(settings: &Settings, name: &str, but: Option<&PodUid>) -> Result<bool, TearDownError> {
+    let pods = other_pods(settings, but)?;
+    let (plugin, volume) = match (local_name(name), nfs_name(name)) {
+        (Some(volume), _) => (plugin::LOCAL, volume),
+        (_, Some(volume)) => (plugin::NFS, volume),
+        (None, None) => return csi::is_used(settings, name, &pods),
+    };
+    for dir in pods.iter().flat_map(|pod| ["volumes", "volumeDevices"].map(|dir| pod.join(dir).join(plugin)))
+    {
+        if entries(&dir)?.iter().any(|entry| entry.file_name() == Some(OsStr::new(volume))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The folders of all pods, but for this one.
-fn other_pods(settings: &Settings, but: Option<&PodUid>) -> Vec<PathBuf> {
-    let pods = std::fs::read_dir(&settings.pods_dir).into_iter().flatten().flatten();
-    pods.filter(|pod| but.is_none_or(|uid| pod.file_name() != uid.as_str())).map(|pod| pod.path()).collect()
+fn other_pods(settings: &Settings, but: Option<&PodUid>) -> Result<Vec<PathBuf>, TearDownError> {
+    let mut pods = entries(&settings.pods_dir)?;
+    pods.retain(|pod| but.is_none_or(|uid| pod.file_name() != Some(OsStr::new(uid.as_str()))));
+    Ok(pods)
 }
 
 fn local_name(name: &str) -> Option<&str> {
     name.strip_prefix("kubernetes.io/local-volume/")
 }
 
+fn nfs_name(name: &str) -> Option<&str> {
+    name.strip_prefix("kubernetes.io/nfs/")
+}
+
 /// Whether another pod has the volume that is for one alone; else the pod uses it from now on.
-pub(crate) fn join(turn: &crate::shared::Turn, claimed: &Claimed, uid: &PodUid) -> Result<(), SetUpError> {
-    claimed.may_mount(turn.is_used(Some(uid)))?;
+pub(crate) fn join(turn: &Turn, claimed: &Claimed, uid: &PodUid) -> Result<(), SetUpError> {
+    // Only then it matters who else has it.
+    if claimed.may_mount(true).is_err() {
+        let used = turn.is_used(Some(uid)).map_err(|error| SetUpError(util::causes(&error)))?;
+        claimed.may_mount(used)?;
+    }
     turn.join(uid);
     Ok(())
 }

@@ -87,14 +87,20 @@ impl Job {
                 let work = move || empty_dir::set_up(&dirs, &pod, &name, memory, &of_work);
                 self.telling(&progress, self.on_own_disk(work)).await.into()
             }
-            Kind::HostPath(source) => self.host_path(source, dirs).await.into(),
+            Kind::HostPath(source) => match self.hold().await {
+                Ok(hold) => Self::host_path(hold, source, dirs).await.into(),
+                Err(error) => Err(error).into(),
+            },
             Kind::Content(content) => files::set_up(self, content, dirs).await,
             // The runtime mounts the image, which is fetched for each container that has it.
             Kind::Image(_) => self.on_own_disk(move || make_pod_dirs(&dirs)).await.into(),
             Kind::Claim(_) => plugins::set_up_claimed(self, volume, dirs).await,
             Kind::Nfs(source) => {
                 let nfs = Nfs::new(source, &self.name, source.read_only.unwrap_or(false), Vec::new());
-                nfs::set_up(self, dirs, nfs).await.into()
+                match self.hold().await {
+                    Ok(hold) => nfs::set_up(hold, dirs, nfs).await.into(),
+                    Err(error) => Err(error).into(),
+                }
             }
             Kind::Csi(source) => csi::set_up_inline(self, source, dirs).await,
             Kind::Never(never) => {
@@ -104,13 +110,18 @@ impl Job {
         }
     }
 
-    /// A path of the node, of a pod that names it itself or has it by a claim.
+    /// A path of the node, of a pod that names it itself or has it by a claim. `guard` keeps others from doing something
+    /// for the pod's folders meanwhile.
     pub(crate) async fn host_path(
-        &self,
+        guard: impl Send + 'static,
         source: &HostPathVolumeSource,
         dirs: PodDirs,
     ) -> Result<(), SetUpError> {
-        self.on_own_disk(move || make_pod_dirs(&dirs)).await?;
+        let work = move || {
+            let _guard = guard;
+            make_pod_dirs(&dirs)
+        };
+        flatten(blocking::run(On::OwnDisk, work).await)?;
         if !host_path::is_looked_at(source) {
             return host_path::set_up(source);
         }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube_model::PodUid;
 
@@ -14,6 +15,9 @@ use crate::blocking::{self, On};
 use crate::error::TearDownError;
 use crate::manager::Inner;
 use crate::plugins;
+
+/// How long one waits for one of them to be taken down.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All of them, by the name that tells one from the others of the node.
 #[derive(Debug, Default)]
@@ -35,6 +39,23 @@ impl Shared {
     pub(crate) fn of(&self, uid: &PodUid) -> BTreeSet<String> {
         let used = |(name, one): (&String, &One)| one.users.contains(uid).then(|| name.clone());
         self.lock().iter().filter_map(used).collect()
+    }
+
+    fn forget(&self, uid: &PodUid, name: &str) {
+        let mut all = self.lock();
+        if let Some(one) = all.get_mut(name) {
+            one.users.remove(uid);
+            if one.users.is_empty() && !one.busy {
+                all.remove(name);
+            }
+        }
+    }
+
+    /// Whether it is free, and from now on it is not.
+    fn take(&self, name: &str) -> bool {
+        let mut all = self.lock();
+        let one = all.entry(name.to_owned()).or_default();
+        !std::mem::replace(&mut one.busy, true)
     }
 }
 
@@ -65,32 +86,16 @@ impl Inner {
             // Before the look: what ends in between is not missed.
             let mut ended = std::pin::pin!(self.ended.notified());
             ended.as_mut().enable();
-            if let Some(turn) = self.try_turn(name) {
+            if let Some(turn) = self.turn_now(name) {
                 return turn;
             }
             ended.await;
         }
     }
 
-    /// `None`: something is being done for the volume of this name, which may take long.
-    fn try_turn(self: &Arc<Self>, name: &str) -> Option<Turn> {
-        let mut all = self.shared.lock();
-        let one = all.entry(name.to_owned()).or_default();
-        if one.busy {
-            return None;
-        }
-        one.busy = true;
-        Some(Turn { inner: Arc::clone(self), name: name.to_owned() })
-    }
-}
-
-impl Inner {
-    fn is_used(&self, name: &str, but: Option<&PodUid>) -> bool {
-        let remembered = {
-            let all = self.shared.lock();
-            all.get(name).is_some_and(|one| one.users.iter().any(|user| Some(user) != but))
-        };
-        remembered || plugins::is_used(&self.settings, name, but)
+    /// `None`: something is being done for it.
+    fn turn_now(self: &Arc<Self>, name: &str) -> Option<Turn> {
+        self.shared.take(name).then(|| Turn { inner: Arc::clone(self), name: name.to_owned() })
     }
 }
 
@@ -102,45 +107,63 @@ impl Turn {
         }
     }
 
-    fn leave(&self, uid: &PodUid) {
-        if let Some(one) = self.inner.shared.lock().get_mut(&self.name) {
-            one.users.remove(uid);
+    /// Whether a pod uses it, but for this one. Reads folders of all pods, none that something is mounted at.
+    ///
+    /// # Errors
+    /// If that cannot be told: then it may be used.
+    pub(crate) fn is_used(&self, but: Option<&PodUid>) -> Result<bool, TearDownError> {
+        let remembered = {
+            let all = self.inner.shared.lock();
+            all.get(&self.name).is_some_and(|one| one.users.iter().any(|user| Some(user) != but))
+        };
+        Ok(remembered || plugins::is_used(&self.inner.settings, &self.name, but)?)
+    }
+
+    /// Takes down the volume, unless a pod uses it, but for this one.
+    async fn take_down(self, but: Option<PodUid>) -> Result<(), TearDownError> {
+        let look = move || {
+            let used = self.is_used(but.as_ref());
+            (self, used)
+        };
+        let (turn, used) = blocking::run(On::OwnDisk, look).await.map_err(TearDownError::CutOff)?;
+        if used? {
+            return Ok(());
         }
-    }
-
-    /// As [`Turn::is_used`], from where nothing may block. If that cannot be found out, it is.
-    async fn is_used_by_any(&self, but: Option<PodUid>) -> bool {
-        let (inner, name) = (Arc::clone(&self.inner), self.name.clone());
-        let look = move || inner.is_used(&name, but.as_ref());
-        blocking::run(On::OwnDisk, look).await.unwrap_or(true)
-    }
-
-    /// Whether a pod uses it, but for this one. Reads folders of all pods.
-    pub(crate) fn is_used(&self, but: Option<&PodUid>) -> bool {
-        self.inner.is_used(&self.name, but)
+        tracing::info!(volume = turn.name, "taking down a volume of the node that no pod uses");
+        plugins::take_down(&turn.inner, &turn.name).await
     }
 }
 
-/// Takes down a volume of the node, unless a pod uses it.
+/// Does it whoever waits for it, which is not for ever: what it lies on may not answer.
+async fn with_patience(
+    work: impl Future<Output = Result<(), TearDownError>> + Send + 'static,
+) -> Result<(), TearDownError> {
+    let late =
+        |_| TearDownError::Held(format!("taking it down has not ended within {} s", PATIENCE.as_secs()));
+    let done = tokio::time::timeout(PATIENCE, tokio::spawn(work)).await.map_err(late)?;
+    done.map_err(|error| TearDownError::CutOff(error.to_string()))?
+}
+
+/// Takes down a volume of the node, unless a pod uses it or something is being done for it.
 pub(crate) async fn take_down_unused(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
-    // Where something is being done, somebody uses it; and nobody waits here for a disk that takes its time.
-    let Some(turn) = inner.try_turn(name) else { return Ok(()) };
-    if turn.is_used_by_any(None).await {
-        return Ok(());
+    match inner.turn_now(name) {
+        Some(turn) => with_patience(turn.take_down(None)).await,
+        None => Ok(()),
     }
-    tracing::info!(volume = name, "taking down a volume of the node that no pod uses");
-    plugins::take_down(inner, name).await
 }
 
-/// The pod has nothing of the volume any more: it is taken down if the pod was the last. Whoever waited for it looks again.
-///
-/// # Errors
-/// It cannot be taken down; the pod stays its user, and is to leave again.
-pub(crate) async fn leave(inner: &Arc<Inner>, uid: &PodUid, name: &str) -> Result<(), TearDownError> {
-    let turn = inner.turn(name).await;
-    if !turn.is_used_by_any(Some(uid.clone())).await {
-        plugins::take_down(inner, name).await?;
+/// The pod has nothing of the volume any more: it is taken down if the pod was the last. If it cannot be now, that does not
+/// keep the pod, as in the kubelet: it is tried again with whatever else no pod uses.
+pub(crate) async fn leave(inner: &Arc<Inner>, uid: &PodUid, name: &str) {
+    inner.shared.forget(uid, name);
+    let (inner, but, volume) = (Arc::clone(inner), uid.clone(), name.to_owned());
+    let work = async move {
+        match tokio::time::timeout(PATIENCE, inner.turn(&volume)).await {
+            Ok(turn) => turn.take_down(Some(but)).await,
+            Err(_) => Err(TearDownError::Held("another operation for it has not ended".to_owned())),
+        }
+    };
+    if let Err(error) = with_patience(work).await {
+        tracing::warn!(volume = name, "a volume of the node is taken down later: {}", util::causes(&error));
     }
-    turn.leave(uid);
-    Ok(())
 }

@@ -142,7 +142,7 @@ impl Volumes {
             return Err(error);
         }
         for name in shared {
-            shared::leave(inner, uid, &name).await?;
+            shared::leave(inner, uid, &name).await;
             self.free(&name);
         }
         Ok(())
@@ -267,12 +267,14 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, TearDownError> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+/// What stands in a folder; nothing in one that is not there.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, TearDownError> {
+    let read = |dir: &Path| fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    match read(dir) {
+        Ok(entries) => Ok(entries),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())
         }
-        Err(error) => Err(TearDownError::Io { action: "reading", path: dir.to_owned(), source: error }),
+        Err(source) => Err(TearDownError::Io { action: "reading", path: dir.to_owned(), source }),
     }
 }

@@ -47,21 +47,30 @@ impl Folder {
     pub(super) async fn look(&mut self) -> Option<BTreeMap<PathBuf, Made>> {
         self.noticed = false;
         let (path, watches) = (self.path.clone(), self.events.as_ref().ok().map(EventStream::watches));
-        let looked = tokio::task::spawn_blocking(move || sockets(&path, watches)).await;
-        match looked.map_err(io::Error::other).flatten() {
-            Ok(found) => {
-                self.complaint.clear();
-                Some(found)
-            }
+        let looked = tokio::task::spawn_blocking(move || {
+            let told =
+                |folder: &Path| watches.clone().map_or(Ok(()), |mut watches| watch(&mut watches, folder));
+            sockets(&path, told)
+        })
+        .await;
+        let Found { sockets, incomplete } = match looked.map_err(io::Error::other).flatten() {
+            Ok(found) => found,
             Err(error) => {
-                let text = util::causes(&error);
-                if self.complaint != text {
-                    tracing::warn!("no plugins can be looked for in {}: {text}", self.path.display());
-                    self.complaint = text;
-                }
-                None
+                let what = format!("no plugins can be looked for in {}", self.path.display());
+                self.complain(format!("{what}: {}", util::causes(&error)));
+                return None;
             }
+        };
+        self.complain(incomplete);
+        Some(sockets)
+    }
+
+    /// Says what is wrong, once; nothing, if it is empty.
+    fn complain(&mut self, what: String) {
+        if !what.is_empty() && what != self.complaint {
+            tracing::warn!("{what}");
         }
+        self.complaint = what;
     }
 
     /// Returns when something may have changed. Cancel safe: what was noticed is told by the next call.
@@ -82,24 +91,47 @@ impl Folder {
     }
 }
 
+/// What there is, and what keeps one from seeing all of it or from being told of its changes: one then looks again.
+#[derive(Debug, Default)]
+struct Found {
+    sockets: BTreeMap<PathBuf, Made>,
+    incomplete: String,
+}
+
+impl Found {
+    /// The first is told.
+    fn lacks(&mut self, what: &str, folder: &Path, error: &io::Error) {
+        if self.incomplete.is_empty() {
+            self.incomplete = format!("{what} {}: {}", folder.display(), util::causes(error));
+        }
+    }
+}
+
 /// All sockets below the folder, at any depth; names that begin with a dot are none of ours.
-fn sockets(path: &Path, watches: Option<Watches>) -> io::Result<BTreeMap<PathBuf, Made>> {
+/// `watch` has changes told from now on.
+fn sockets(path: &Path, watch: impl Fn(&Path) -> io::Result<()>) -> io::Result<Found> {
     // Upstream `pkg/kubelet/kubelet.go` `setupDataDirs`.
     fs::DirBuilder::new().recursive(true).mode(0o750).create(path)?;
-    let mut found = BTreeMap::new();
+    let mut found = Found::default();
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         // Watched before it is read: what comes in between is noticed.
-        let watched = watches.clone().map_or(Ok(()), |mut watches| watch(&mut watches, &folder));
-        match watched.and_then(|()| fs::read_dir(&folder)) {
+        match watch(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                found.lacks("plugins are looked for from time to time, not at once, in", &folder, &error);
+            }
+            _ => {}
+        }
+        match fs::read_dir(&folder) {
             Ok(entries) => {
                 for entry in entries.flatten() {
-                    look_at(&entry, &mut folders, &mut found);
+                    look_at(&entry, &mut folders, &mut found.sockets);
                 }
             }
             // It went away meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder != path => {}
-            Err(error) => return Err(error),
+            Err(error) if folder == path => return Err(error),
+            Err(error) => found.lacks("no plugins can be looked for in", &folder, &error),
         }
     }
     Ok(found)
@@ -140,13 +172,13 @@ mod tests {
     fn sockets_are_found_at_any_depth_and_told_apart_by_their_making() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("registry");
-        assert!(sockets(&root, None).unwrap().is_empty(), "the folder is made");
+        assert!(sockets(&root, |_| Ok(())).unwrap().sockets.is_empty(), "the folder is made");
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::create_dir(root.join(".hidden")).unwrap();
         fs::write(root.join("file.sock"), "").unwrap();
         let bind = |name: &str| UnixListener::bind(root.join(name)).unwrap();
         let _kept = [bind("one.sock"), bind("a/b/two.sock"), bind(".three.sock"), bind(".hidden/four.sock")];
-        let found = sockets(&root, None).unwrap();
+        let found = sockets(&root, |_| Ok(())).unwrap().sockets;
         let names: Vec<_> =
             found.keys().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["a/b/two.sock", "one.sock"]);
@@ -156,10 +188,24 @@ mod tests {
         // The kernel's clock for files moves once in some milliseconds.
         let _again = loop {
             let listener = bind("one.sock");
-            if sockets(&root, None).unwrap()[&one] != first {
+            if sockets(&root, |_| Ok(())).unwrap().sockets[&one] != first {
                 break listener;
             }
             fs::remove_file(&one).unwrap();
         };
+    }
+
+    #[test]
+    fn sockets_are_found_also_where_changes_are_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("one.sock");
+        let _listens = UnixListener::bind(&socket).unwrap();
+        let found = sockets(dir.path(), |_| Err(io::ErrorKind::StorageFull.into())).unwrap();
+        assert_eq!(found.sockets.into_keys().collect::<Vec<_>>(), [socket]);
+        assert!(
+            found.incomplete.starts_with("plugins are looked for from time to time"),
+            "{}",
+            found.incomplete
+        );
     }
 }

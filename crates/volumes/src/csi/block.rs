@@ -1,6 +1,7 @@
 //! Volumes of claims that pods have as devices: the driver stages and publishes them below the node's `plugins`, and the
 //! pod's folder has a link to what is published (upstream `pkg/volume/csi/csi_block.go`).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use kube_model::core::CSIPersistentVolumeSource;
 use volume_plan::csi::attachment_name;
 use volume_plan::spec::plugin;
 
-use super::vol_data::VolData;
+use super::vol_data::{Unreadable, VolData};
 use super::{Operation, Volume, begin, request, stage, tear_down};
 use crate::block;
 use crate::blocking::{self, On};
@@ -20,6 +21,7 @@ use crate::manager::Inner;
 use crate::plugins::join;
 use crate::set_up::{Job, flatten, make_dir, make_pod_dirs};
 use crate::settings::{PodDirs, Settings};
+use crate::tear_down::entries;
 
 /// The folders of one volume, below `plugins/kubernetes.io/csi/volumeDevices`.
 #[derive(Debug, Clone)]
@@ -216,11 +218,27 @@ pub(super) fn found(settings: &Settings) -> impl Iterator<Item = String> {
     found_volumes(settings).into_iter().map(|(_, data)| stage::name_of(&data))
 }
 
-/// Whether one of these pods' folders has a link to the volume.
-pub(super) fn is_used(settings: &Settings, driver: &str, handle: &str, pods: &[PathBuf]) -> bool {
-    let names = found_volumes(settings).into_iter().filter(|(_, data)| data.is(driver, handle));
-    names.into_iter().any(|(name, _)| {
-        let link = |pod: &PathBuf| pod.join("volumeDevices").join(plugin::CSI).join(&name);
-        pods.iter().any(|pod| link(pod).symlink_metadata().is_ok())
-    })
+/// Whether one of these pods' folders has a link to the volume, or to one of which nobody can tell.
+pub(super) fn is_used(
+    settings: &Settings,
+    driver: &str,
+    handle: &str,
+    pods: &[PathBuf],
+) -> Result<bool, TearDownError> {
+    let mut names = BTreeSet::new();
+    for volume in entries(&all(settings))? {
+        let other = match VolData::read(&volume.join("data")) {
+            Ok(data) => !data.is(driver, handle),
+            Err(Unreadable::NotFound) => true,
+            Err(Unreadable::Broken(_)) => false,
+        };
+        names.extend(volume.file_name().filter(|_| !other).map(ToOwned::to_owned));
+    }
+    for pod in pods {
+        let links = entries(&pod.join("volumeDevices").join(plugin::CSI))?;
+        if links.iter().any(|link| link.file_name().is_some_and(|name| names.contains(name))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

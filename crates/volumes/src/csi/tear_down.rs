@@ -17,6 +17,7 @@ use crate::blocking::{self, On};
 use crate::error::TearDownError;
 use crate::manager::Inner;
 use crate::settings::Settings;
+use crate::tear_down::entries;
 
 /// How long a server is waited for that may know more of a volume.
 const ASKED: Duration = Duration::from_secs(5);
@@ -116,16 +117,17 @@ fn remove_empty(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether one of these pods' folders has something of the volume of this name. Where that cannot be read, it may.
-pub(crate) fn is_used(settings: &Settings, name: &str, pods: &[PathBuf]) -> bool {
-    let Some((driver, handle)) = stage::parse(name) else { return false };
-    let mounted = pods.iter().any(|pod| {
-        let volumes = fs::read_dir(pod.join("volumes").join(plugin::CSI)).into_iter().flatten().flatten();
-        volumes.into_iter().any(|volume| match VolData::read(&volume.path()) {
-            Ok(data) => data.is(driver, handle),
-            Err(Unreadable::NotFound) => false,
-            Err(Unreadable::Broken(_)) => true,
-        })
-    });
-    mounted || block::is_used(settings, driver, handle, pods)
+/// Whether one of these pods' folders has something of the volume of this name. One of which nobody can tell may be it.
+pub(crate) fn is_used(settings: &Settings, name: &str, pods: &[PathBuf]) -> Result<bool, TearDownError> {
+    let Some((driver, handle)) = stage::parse(name) else { return Ok(false) };
+    for pod in pods {
+        for volume in entries(&pod.join("volumes").join(plugin::CSI))? {
+            match VolData::read(&volume) {
+                Ok(data) if !data.is(driver, handle) => {}
+                Err(Unreadable::NotFound) => {}
+                Ok(_) | Err(Unreadable::Broken(_)) => return Ok(true),
+            }
+        }
+    }
+    block::is_used(settings, driver, handle, pods)
 }

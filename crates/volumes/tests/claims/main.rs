@@ -255,6 +255,20 @@ fn an_ephemeral_claim_is_used_by_the_pod_that_it_was_made_for() {
 }
 
 #[test]
+fn also_a_path_of_the_node_is_had_by_one_pod_if_it_is_for_one() {
+    in_own_mounts(|dir| async move {
+        let mut world = World::new(dir.clone());
+        world.objects.bind("one", json!({"hostPath": {"path": dir}, "accessModes": ["ReadWriteOncePod"]}));
+        let (first, second) = (pod("first", "one"), pod("second", "one"));
+        world.until_mounted(&first).await;
+        let refused = world.failure(&second).await;
+        assert!(refused.ends_with("already in use by another pod"), "{refused}");
+        world.volumes.tear_down(&uid(&first)).await.unwrap();
+        world.until_mounted(&second).await;
+    });
+}
+
+#[test]
 fn a_group_of_the_volume_is_the_pods_too() {
     in_own_mounts(|dir| async move {
         let mut world = World::new(dir.clone());

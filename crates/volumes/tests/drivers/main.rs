@@ -142,9 +142,13 @@ fn a_driver_that_lies_is_found_out_and_asked_anew() {
             "kubernetes.io/csi: Unmounter.TearDownAt failed: rpc error: code = Internal desc = no disk";
         assert_eq!(error.to_string(), said);
         driver.fault_once(internal(), |_: &NodeUnstageVolumeRequest| true);
-        let error = world.volumes.tear_down(&uid(&a)).await.unwrap_err();
-        assert!(error.to_string().starts_with("kubernetes.io/csi: attacher.UnmountDevice failed"), "{error}");
+        // It does not keep the pod, and is asked again with whatever else no pod uses.
         world.volumes.tear_down(&uid(&a)).await.unwrap();
+        assert_eq!(world.mounted().len(), 1);
+        driver.fault_once(internal(), |_: &NodeUnstageVolumeRequest| true);
+        let error = world.volumes.take_down_unused().await.unwrap_err();
+        assert!(error.to_string().starts_with("kubernetes.io/csi: attacher.UnmountDevice failed"), "{error}");
+        world.volumes.take_down_unused().await.unwrap();
         world.assert_nothing_is_left();
     });
 }
