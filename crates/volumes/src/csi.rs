@@ -229,10 +229,11 @@ async fn begin<'a>(
     first: Step,
 ) -> Result<Operation<'a>, Failed> {
     let wanted = DriverRules::of(object);
-    wanted.supports(volume.driver, volume.lifecycle()).map_err(SetUpError)?;
     let context = attached(job, volume, wanted).await?;
     let fail = |error: SetUpError| Failed { step: first, error };
+    // A driver that is not there comes first: it is what one has to look for.
     let session = job.inner.driver(volume.driver, first.caller()).map_err(fail)?;
+    wanted.supports(volume.driver, volume.lifecycle()).map_err(SetUpError)?;
     let can = session.capabilities().await.map_err(|error| fail(SetUpError(error.to_string())))?;
     Ok(Operation { job, session, can, volume, wanted, context })
 }
