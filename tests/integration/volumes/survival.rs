@@ -55,7 +55,13 @@ on_both_lines! {
         node.apply("writer", WRITER);
         let before = node.until_ready("writer");
         let dir = node.agent.root().join("pods").join(uid_of(&before));
-        let (mounts, files) = (mounts_below(&dir), list(&dir));
+        // The last that it writes, a line of two bytes.
+        let files = eventually("the container has written", || {
+            let files = list(&dir);
+            let is_there = files.iter().any(|line| line.contains("/mem/m ") && line.ends_with(" 2"));
+            if is_there { Ok(files) } else { Err(format!("{files:?}")) }
+        });
+        let mounts = mounts_below(&dir);
         assert_eq!(mounts.len(), 1, "{mounts:?}");
         assert!(!files.iter().any(|line| line.contains("unused")), "{files:?}");
 
