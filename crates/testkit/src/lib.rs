@@ -12,6 +12,7 @@ pub mod fake_csi;
 mod faults;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod mounts;
 #[cfg(feature = "nodes")]
 pub mod proxy;
 pub mod tools;

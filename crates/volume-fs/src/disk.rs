@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::mount::{Unmount, unmount};
-    use crate::test_space::in_own_mounts;
+    use testkit::mounts::in_own_mounts;
 
     const LONG: Duration = Duration::from_secs(60);
 

@@ -145,7 +145,7 @@ pub(crate) fn in_words(status: ExitStatus) -> String {
 mod tests {
     use super::*;
     use crate::MountTable;
-    use crate::test_space::in_own_mounts;
+    use testkit::mounts::in_own_mounts;
 
     const LONG: Duration = Duration::from_secs(60);
 

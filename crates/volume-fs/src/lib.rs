@@ -15,8 +15,6 @@ mod mount_table;
 pub mod ownership;
 mod remove;
 pub mod sub_path;
-#[cfg(test)]
-mod test_space;
 pub mod usage;
 mod walk;
 

@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::mount::{Tmpfs, tmpfs};
-    use crate::test_space::in_own_mounts;
+    use testkit::mounts::in_own_mounts;
 
     #[test]
     fn a_folder_holds_what_its_files_take_and_not_what_is_mounted_in_it() {

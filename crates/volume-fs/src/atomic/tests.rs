@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mount::{Tmpfs, tmpfs};
-use crate::test_space::in_own_mounts;
+use testkit::mounts::in_own_mounts;
 
 mod killed;
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::test_space::in_own_mounts;
+use testkit::mounts::in_own_mounts;
 
 fn folder(path: PathBuf) -> PathBuf {
     fs::create_dir(&path).unwrap();

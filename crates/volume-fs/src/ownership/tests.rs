@@ -90,7 +90,7 @@ fn a_root_that_fits_says_that_all_does_where_that_is_asked_for() {
 
 #[test]
 fn a_file_that_cannot_be_changed_holds_up_no_other() {
-    crate::test_space::in_own_mounts(|space| {
+    testkit::mounts::in_own_mounts(|space| {
         let (_space, volume) = volume();
         let target = volume.join("sub/deep");
         fs::create_dir(space.join("ro")).unwrap();
@@ -109,7 +109,7 @@ fn a_file_that_cannot_be_changed_holds_up_no_other() {
 
 #[test]
 fn no_tree_is_too_deep_or_too_wide() {
-    crate::test_space::in_own_mounts(|space| {
+    testkit::mounts::in_own_mounts(|space| {
         let (_space, volume) = volume_in(space);
         let mut here = rustix::fs::open(&volume, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         // More than are kept in mind, on levels that are kept open and others.
@@ -135,7 +135,7 @@ fn no_tree_is_too_deep_or_too_wide() {
 fn of_a_large_tree_nothing_is_left_out() {
     const FOLDERS: u64 = 60;
     const FILES: u64 = 60;
-    crate::test_space::in_own_mounts(|space| {
+    testkit::mounts::in_own_mounts(|space| {
         let volume = space.join("v");
         for folder in 0..FOLDERS {
             let folder = volume.join(format!("{}/{}/{folder}", folder % 3, folder % 7));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::mount::{Tmpfs, Unmount, bind, make_point, tmpfs, unmount};
-use crate::test_space::in_own_mounts;
+use testkit::mounts::in_own_mounts;
 
 fn tree(space: &Path) -> PathBuf {
     let tree = space.join("tree");

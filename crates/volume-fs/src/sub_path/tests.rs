@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::*;
 use crate::MountTable;
 use crate::mount::{Tmpfs, is_mount_point, tmpfs};
-use crate::test_space::in_own_mounts;
+use testkit::mounts::in_own_mounts;
 
 struct Pod {
     volume: PathBuf,

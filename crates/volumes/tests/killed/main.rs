@@ -22,6 +22,7 @@ use kube_model::core::Pod;
 use kube_model::objects::{Kind, Object};
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
+use testkit::mounts::in_own_mounts;
 use tokio::time::Instant;
 use volume_fs::MountTable;
 use volume_plan::container_mounts::SubPath;
@@ -144,25 +145,6 @@ fn a_run() {
     runtime.block_on(run(Path::new(words[0]), words[1], words[2] == "true"));
 }
 
-/// Runs `test` with mounts of its own, which what it starts has, too.
-#[allow(unsafe_code, reason = "unshare is unsafe only where file descriptors are shared no more")]
-fn in_own_mounts(test: impl FnOnce(&Path) + Send + 'static) {
-    use rustix::mount::MountPropagationFlags;
-    use rustix::thread::UnshareFlags;
-    let thread = std::thread::spawn(move || {
-        // SAFETY: a new mount namespace and a new root and working folder, of this thread alone.
-        let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) };
-        unshared.expect("a mount namespace of one's own needs root");
-        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        test(folder.path());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 /// What is on disk and mounted: path, kind and mode, owner, content; without what is another each time.
 fn found(folder: &Path) -> Vec<String> {
     fn add(root: &Path, path: &Path, all: &mut Vec<String>) {
@@ -186,10 +168,12 @@ fn found(folder: &Path) -> Vec<String> {
     let table = MountTable::read().unwrap();
     all.extend(table.below(folder).map(|mount| {
         let point = mount.point.strip_prefix(folder).unwrap().display();
-        format!("mounted {point} {} {} {}", mount.fs_type, mount.options, mount.root.display())
+        // Within its file system: the folder of the run is the last above the pods.
+        let root = mount.root.display().to_string();
+        let of = root.find("/pods/").map_or(root.as_str(), |at| &root[at..]);
+        format!("mounted {point} {} {} {of}", mount.fs_type, mount.options)
     }));
-    let all = all.iter().map(|line| timeless(line));
-    let mut all: Vec<_> = all.map(|line| line.replace(&folder.display().to_string(), "$DIR")).collect();
+    let mut all: Vec<_> = all.iter().map(|line| timeless(line)).collect();
     all.sort();
     all
 }
