@@ -75,7 +75,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything. What is `live` may change while the agent runs. Returns once the agent does its work; the runtime need not be there yet.
+    /// Starts everything. What is `live` may change while the agent runs. Returns once the agent does its work; the runtime
+    /// need not be there yet.
     ///
     /// # Errors
     /// When something that the agent cannot work without is missing or taken: see [`StartError`].

@@ -70,6 +70,15 @@ fn made(volume: &str, global: &Path, link: &Path) -> [String; 2] {
     ]
 }
 
+/// Makes `link` to where a device will be, if it is not there: so the pod's folder tells that the pod may have one.
+pub(crate) fn mark(device: &Path, link: &Path) -> Result<(), SetUpError> {
+    make_dir(link.parent().unwrap_or(link), 0o750)?;
+    match symlink(device, link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(go_words("symlink", link, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Mounts `device` at `global`, holds it, and makes `link` to it. Whether there was anything to be done.
 pub(crate) fn map(device: &Path, global: &Path, link: &Path) -> Result<bool, SetUpError> {
     let real = fs::canonicalize(device).map_err(|error| go_words("lstat", device, &error))?;

@@ -257,6 +257,19 @@ async fn attached(job: &Job, volume: &Volume<'_>, wanted: DriverRules<'_>) -> Re
 }
 
 impl Operation<'_> {
+    /// What is to be known to undo it.
+    fn vol_data(&self) -> VolData {
+        let (volume, node) = (self.volume, &self.job.inner.settings.node_name);
+        VolData {
+            spec_name: Some(volume.name.to_owned()),
+            handle: volume.handle.clone(),
+            driver: volume.driver.to_owned(),
+            node: Some(node.clone()),
+            lifecycle: None,
+            attachment: Some(rules::attachment_name(&volume.handle, volume.driver, node)),
+        }
+    }
+
     /// Mounts it for the pod. `there`: it is mounted already.
     async fn publish(&self, dirs: &PodDirs, staging: Option<PathBuf>, there: bool) -> Result<(), SetUpError> {
         let (job, volume) = (self.job, self.volume);
@@ -264,15 +277,8 @@ impl Operation<'_> {
         let secrets = request::publish_secrets(job, volume).await?;
         let target = mounted(dirs, volume.name);
         let request = request::publish(self, tokens, secrets, staging, &target);
-        let node = &job.inner.settings.node_name;
-        let data = VolData {
-            spec_name: Some(volume.name.to_owned()),
-            handle: volume.handle.clone(),
-            driver: volume.driver.to_owned(),
-            node: Some(node.clone()),
-            lifecycle: Some(volume.lifecycle().as_str().to_owned()),
-            attachment: Some(rules::attachment_name(&volume.handle, volume.driver, node)),
-        };
+        let lifecycle = Some(volume.lifecycle().as_str().to_owned());
+        let data = VolData { lifecycle, ..self.vol_data() };
         let (pod_dirs, dir) = (dirs.clone(), dirs.volume(plugin::CSI, volume.name));
         job.on_own_disk_held(move || {
             make_pod_dirs(&pod_dirs)?;
@@ -290,9 +296,7 @@ impl Operation<'_> {
             }
         }
     }
-}
 
-impl Operation<'_> {
     /// Has what uses the volume use all of it, if it has grown, and the claim say so. What is in use and cannot grow
     /// meanwhile stays as it is.
     async fn expand(

@@ -154,6 +154,9 @@ pub enum TearDownError {
     /// Something is being done for them yet, as at a server that does not answer.
     #[error("the volumes of the pod are left, as this has not ended: {0}")]
     Held(String),
+    /// What is done for a volume of the node takes as many seconds, and goes on.
+    #[error("what is being done for it has not ended within {0} s")]
+    Late(u64),
     /// The agent is going down, or the operation panicked.
     #[error("the volumes of the pod are left: {0}")]
     CutOff(String),

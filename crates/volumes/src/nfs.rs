@@ -66,6 +66,10 @@ fn mount_at(target: &Path, nfs: &Nfs) -> Result<(), SetUpError> {
     if is_mounted(target)? {
         return Ok(());
     }
+    // `mount` would take it for options.
+    if nfs.source.starts_with('-') {
+        return Err(SetUpError(format!("{:?} is no server and path", nfs.source)));
+    }
     make_dir(target, 0o750)?;
     let options: Vec<_> = nfs.options.iter().map(String::as_str).collect();
     let mounted = helper::mount(&nfs.source, target, "nfs", &options, MOUNT);

@@ -119,10 +119,10 @@ impl Turn {
         Ok(remembered || plugins::is_used(&self.inner.settings, &self.name, but)?)
     }
 
-    /// Takes down the volume, unless a pod uses it, but for this one.
-    async fn take_down(self, but: Option<PodUid>) -> Result<(), TearDownError> {
+    /// Takes down the volume, unless a pod uses it.
+    async fn take_down(self) -> Result<(), TearDownError> {
         let look = move || {
-            let used = self.is_used(but.as_ref());
+            let used = self.is_used(None);
             (self, used)
         };
         let (turn, used) = blocking::run(On::OwnDisk, look).await.map_err(TearDownError::CutOff)?;
@@ -138,8 +138,7 @@ impl Turn {
 async fn with_patience(
     work: impl Future<Output = Result<(), TearDownError>> + Send + 'static,
 ) -> Result<(), TearDownError> {
-    let late =
-        |_| TearDownError::Held(format!("taking it down has not ended within {} s", PATIENCE.as_secs()));
+    let late = |_| TearDownError::Late(PATIENCE.as_secs());
     let done = tokio::time::timeout(PATIENCE, tokio::spawn(work)).await.map_err(late)?;
     done.map_err(|error| TearDownError::CutOff(error.to_string()))?
 }
@@ -147,21 +146,19 @@ async fn with_patience(
 /// Takes down a volume of the node, unless a pod uses it or something is being done for it.
 pub(crate) async fn take_down_unused(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
     match inner.turn_now(name) {
-        Some(turn) => with_patience(turn.take_down(None)).await,
+        Some(turn) => with_patience(turn.take_down()).await,
         None => Ok(()),
     }
 }
 
-/// The pod has nothing of the volume any more: it is taken down if the pod was the last. If it cannot be now, that does not
+/// The pod has nothing of the volume any more, in its folder neither: it is taken down if the pod was the last. If it cannot be now, that does not
 /// keep the pod, as in the kubelet: it is tried again with whatever else no pod uses.
 pub(crate) async fn leave(inner: &Arc<Inner>, uid: &PodUid, name: &str) {
     inner.shared.forget(uid, name);
-    let (inner, but, volume) = (Arc::clone(inner), uid.clone(), name.to_owned());
+    let (inner, volume) = (Arc::clone(inner), name.to_owned());
     let work = async move {
-        match tokio::time::timeout(PATIENCE, inner.turn(&volume)).await {
-            Ok(turn) => turn.take_down(Some(but)).await,
-            Err(_) => Err(TearDownError::Held("another operation for it has not ended".to_owned())),
-        }
+        let late = |_| TearDownError::Late(PATIENCE.as_secs());
+        tokio::time::timeout(PATIENCE, inner.turn(&volume)).await.map_err(late)?.take_down().await
     };
     if let Err(error) = with_patience(work).await {
         tracing::warn!(volume = name, "a volume of the node is taken down later: {}", util::causes(&error));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use kube_model::PodUid;
 use kube_model::core::CSIPersistentVolumeSource;
-use volume_plan::csi::attachment_name;
 use volume_plan::spec::plugin;
 
 use super::vol_data::{Unreadable, VolData};
@@ -82,14 +81,15 @@ pub(crate) async fn set_up(
     let secrets = request::publish_secrets(job, &volume).await.map_err(fail)?;
     let tokens = request::Tokens::of(job, operation.wanted).await.map_err(fail)?;
     let target = places.published.join(job.uid.as_str());
+    let (global, link) = (places.devices().join(job.uid.as_str()), dirs.device(plugin::CSI, volume.name));
+    let (own, at, to) = (dirs.clone(), link.clone(), target.clone());
+    // By it is found what a driver may have done for the pod, whatever it has answered.
+    let mark = move || make_pod_dirs(&own).and_then(|()| block::mark(&to, &at));
+    job.on_own_disk_held(mark).await.map_err(fail)?;
     let request = request::publish(&operation, tokens, secrets, staging, &target);
     let published = operation.session.next_step().publish(request).await;
     published.map_err(|error| fail(SetUpError(error.to_string())))?;
-    let (global, link) = (places.devices().join(job.uid.as_str()), dirs.device(plugin::CSI, volume.name));
-    let work = move || {
-        make_pod_dirs(&dirs)?;
-        block::map(&target, &global, &link).map(|_| ())
-    };
+    let work = move || block::map(&target, &global, &link).map(|_| ());
     flatten(blocking::run(On::Elsewhere, work).await).map_err(fail)
 }
 
@@ -100,18 +100,8 @@ impl Operation<'_> {
         source: &CSIPersistentVolumeSource,
         places: &Places,
     ) -> Result<Option<PathBuf>, SetUpError> {
-        let (job, volume) = (self.job, self.volume);
-        let node = &job.inner.settings.node_name;
-        let data = VolData {
-            spec_name: Some(volume.name.to_owned()),
-            handle: volume.handle.clone(),
-            driver: volume.driver.to_owned(),
-            node: Some(node.clone()),
-            lifecycle: None,
-            attachment: Some(attachment_name(&volume.handle, volume.driver, node)),
-        };
+        let (job, data) = (self.job, self.vol_data());
         let (made, stages) = (places.clone(), self.can.stage_unstage);
-        // A link in the pod's folder tells that it has something, also where it comes to no device.
         job.on_own_disk_held(move || {
             make_dir(&made.data(), 0o750)?;
             data.write(&made.data())?;

@@ -105,6 +105,8 @@ fn a_server_that_is_dead_holds_up_its_own_pods_alone() {
             )
         );
         assert!(!dir.join(at).exists());
+        let refused = world.failure(&of("odd", "-obind")).await;
+        assert!(refused.ends_with("\"-obind:/export\" is no server and path"), "{refused}");
         let shown = world.volumes.shown(&uid(&dead));
         assert!(matches!(shown[0].state, State::SettingUp { failure: None, .. }), "{shown:?}");
 

@@ -380,6 +380,14 @@ fn a_pod_has_a_volume_as_a_device() {
         assert!(data.contains("\"volumeHandle\":\"c-handle\"") && !data.contains("Lifecycle"), "{data}");
         let of = |path: PathBuf| fs::metadata(path).unwrap().rdev();
         assert_eq!(of(device.clone()), of(devices.join("c-pv/dev/a")));
+        // What a driver has answered does not say what it has done: it is asked to undo it.
+        let c = device_of("c");
+        driver.fault_once(internal(), |_: &NodePublishVolumeRequest| true);
+        world.failure(&c).await;
+        let unpublished = || driver.changes().iter().filter(|call| **call == "NodeUnpublishVolume").count();
+        let before = unpublished();
+        world.volumes.tear_down(&uid(&c)).await.unwrap();
+        assert_eq!(unpublished(), before + 1);
         let staged = driver.calls_of::<NodeStageVolumeRequest>().pop().unwrap();
         assert_eq!(staged.staging_target_path, devices.join("staging/c-pv").display().to_string());
         assert!(format!("{:?}", staged.volume_capability).contains("Block"));
