@@ -157,7 +157,7 @@ impl Cluster {
             reached: Some(access.reached()),
         };
         let other = watch::Sender::new(None::<bool>);
-        let seen = apiserver_sync::node::watch(client.clone(), node_name, access.reached(), stop.clone());
+        let seen = apiserver_sync::named::watch(client.clone(), node_name, access.reached(), stop.clone());
         Ok(Self {
             pods: podsource::api::spawn_held(source, other.subscribe(), stop.clone()),
             other,
@@ -203,7 +203,11 @@ impl Cluster {
 
     /// What the pods' claims stand for.
     pub(crate) fn storage(&self) -> ApiStorage {
-        ApiStorage { objects: Storage::new(self.client.clone()), node: self.seen.clone() }
+        ApiStorage {
+            objects: Storage::new(self.client.clone()),
+            recorder: self.recorder.clone(),
+            node: self.seen.clone(),
+        }
     }
 
     /// What containers and images take from the API server's objects.
@@ -281,20 +285,25 @@ impl Cluster {
         }));
 
         let (drivers, csi_drivers) = (parts.drivers.reported(), watch::Sender::default());
+        let storage = watch::Sender::new(Some(node_reporter::CSI_NODE_IS_MISSING.to_owned()));
         let csi_nodes = CsiNodes {
             api: Arc::new(csi::CsiNodeClient::new(self.client.clone(), &self.node_name)),
             drivers: csi_drivers.subscribe(),
             node: node.subscribe(),
             other: other.subscribe(),
+            problem: storage.clone(),
         };
         spawn(Box::pin(csi_nodes.run()));
         spawn(Box::pin(csi::pass_on(drivers, csi_drivers)));
+        let (renewed, reached, client) = (parts.drivers.clone(), self.access.reached(), self.client.clone());
+        spawn(Box::pin(csi::renew_all(renewed, client, reached)));
 
         let timeout = self.settings.status_update_frequency.min(self.settings.lease_duration);
         let rest_config = RestConfig::heartbeat(timeout);
         let changes = watch::Sender::new(0u64);
-        let machine = NodeFacts::new(&parts, changes.subscribe());
-        let (mut view, mut state) = (parts.runtime_view.clone(), parts.node.clone());
+        let machine = NodeFacts::new(&parts, storage.subscribe(), changes.subscribe());
+        let (mut view, mut state, mut storage) =
+            (parts.runtime_view.clone(), parts.node.clone(), storage.subscribe());
         let mut volumes = parts.volumes.in_use();
         spawn(Box::pin(async move {
             // The node is told of at once when the runtime comes or goes, or a volume may be mounted.
@@ -302,6 +311,7 @@ impl Cluster {
                 a = view.changed() => a,
                 b = state.changed() => b,
                 c = volumes.changed() => c,
+                d = storage.changed() => d,
             } {
                 changes.send_modify(|n| *n += 1);
             }

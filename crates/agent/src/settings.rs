@@ -176,6 +176,7 @@ pub(crate) fn volumes(
         node_name: node_name.to_owned(),
         drivers,
         allocatable: allocatable(resources),
+        sync_frequency: settings.sync_frequency,
         now: Arc::new(move || clock.mono()),
     }
 }

@@ -7,7 +7,7 @@ mod correlate;
 
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
-use kube_model::core::{Event, EventSource, ObjectReference, Pod};
+use kube_model::core::{Event, EventSource, ObjectReference, PersistentVolumeClaim, Pod};
 use kube_model::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube_model::pod::{self, ContainerKind};
 use kube_model::view::EventType;
@@ -64,6 +64,21 @@ impl Recorder {
             reason,
             message,
         );
+    }
+
+    /// Records an event about a claim. Never waits.
+    pub fn claim(&self, claim: &PersistentVolumeClaim, kind: EventType, reason: &str, message: String) {
+        let meta = &claim.metadata;
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectReference::default()
+        };
+        self.record(about, kind, reason, message);
     }
 
     /// Records an event about the node; as from the kubelet, without the Node's UID. Never waits.

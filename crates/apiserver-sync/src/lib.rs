@@ -2,11 +2,11 @@
 //!
 //! Owns: how the API server is reached ([`client`]), what it is told of pods ([`pods`]) and of what happened
 //! ([`events`]), small caches of what pods refer to ([`objects`], [`services`]), their tokens ([`tokens`]), what their claims stand for ([`storage`]) and
-//! the node's own object ([`node`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
+//! single objects, as the node's own ([`named`]). Must not know what becomes of a pod, nor where the agent's configuration comes from.
 
 pub mod client;
 pub mod events;
-pub mod node;
+pub mod named;
 pub mod objects;
 mod pace;
 pub mod pods;

@@ -9,7 +9,7 @@ use kube::{Api, Client, Error as KubeError};
 use kube_model::core::{PersistentVolume, PersistentVolumeClaim, Secret};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use kube_model::syntax;
-use serde_json::json;
+use serde_json::Value;
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -67,20 +67,19 @@ impl Storage {
         answered(api.get(name)).await
     }
 
-    /// The volume of a claim is so large now, and what uses it on a node: it waits for that no longer (upstream
-    /// `pkg/volume/util/resize_util.go` `MarkFSResizeFinished`).
+    /// Strategic merge patch of a claim's status; the answer is the claim after it. A node may change there what tells of
+    /// the claim's size.
     ///
     /// # Errors
-    /// As [`Storage::claim`].
-    pub async fn grown(&self, namespace: &str, claim: &str, capacity: &str) -> Result<(), Error> {
-        let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
-        let pending =
-            ["Resizing", "FileSystemResizePending"].map(|kind| json!({"type": kind, "$patch": "delete"}));
-        let status = json!({
-            "capacity": {"storage": capacity}, "conditions": pending, "allocatedResourceStatuses": {"storage": null},
-        });
-        let patch = Patch::Strategic(json!({ "status": status }));
-        answered(api.patch_status(claim, &PatchParams::default(), &patch)).await.map(|_| ())
+    /// As [`Storage::claim`]; it has changed meanwhile, if the patch says how it was.
+    pub async fn patch_claim(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<PersistentVolumeClaim, Error> {
+        let api = Api::namespaced(self.client.clone(), namespace);
+        answered(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))).await
     }
 
     /// What is in a Secret that a persistent volume, or a pod's CSI volume, refers to.

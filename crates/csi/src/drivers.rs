@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::metrics::{Calls, Counted};
+use crate::registry::attempt::node_info;
 use crate::registry::version::Version;
-use crate::session::Session;
+use crate::session::{Session, TIMEOUT};
 
 /// What a driver says of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub type Reported = Arc<BTreeMap<String, Option<NodeInfo>>>;
 #[derive(Debug, Clone)]
 pub struct Driver {
     endpoint: Arc<Path>,
+    calls: Calls,
     version: Version,
     /// The socket that it made itself known by.
     socket: PathBuf,
@@ -36,7 +39,7 @@ pub struct Driver {
 impl Driver {
     /// Begins an operation, each step of which may take so long. Within a tokio runtime.
     pub fn session(&self, limit: Duration) -> Session {
-        Session::new(Arc::clone(&self.endpoint), limit)
+        Session::new(Arc::clone(&self.endpoint), self.calls.clone(), limit)
     }
 
     /// Where it listens.
@@ -50,11 +53,16 @@ impl Driver {
 pub struct Drivers {
     table: Arc<watch::Sender<BTreeMap<String, Driver>>>,
     reported: Arc<watch::Sender<Reported>>,
+    pub(crate) counted: Arc<Counted>,
 }
 
 impl Default for Drivers {
     fn default() -> Self {
-        Self { table: Arc::new(watch::Sender::default()), reported: Arc::new(watch::Sender::default()) }
+        Self {
+            table: Arc::new(watch::Sender::default()),
+            reported: Arc::new(watch::Sender::default()),
+            counted: Arc::default(),
+        }
     }
 }
 
@@ -79,6 +87,19 @@ impl Drivers {
         self.reported.subscribe()
     }
 
+    /// Asks a driver once more what it says of the node; what it says otherwise than before is to be told.
+    pub async fn ask_again(&self, name: &str) {
+        let Some(driver) = self.get(name) else { return };
+        match node_info(name, &driver.session(TIMEOUT)).await {
+            // It may have gone meanwhile, or be another one.
+            Ok(node) if self.get(name).is_some_and(|now| now.endpoint == driver.endpoint) => {
+                self.report(name, Some(node));
+            }
+            Ok(_) => {}
+            Err(why) => tracing::warn!("a driver cannot say again how many volumes the node can take: {why}"),
+        }
+    }
+
     /// Whether one that makes itself known by `socket` may have the name: of two with one name the first has it, unless
     /// the second speaks a higher version (upstream `csi_plugin.go` `validateVersions`).
     pub(crate) fn check(&self, name: &str, socket: &Path, version: Version) -> Result<(), String> {
@@ -94,7 +115,8 @@ impl Drivers {
     }
 
     pub(crate) fn set(&self, name: &str, endpoint: &Path, version: Version, socket: &Path, node: NodeInfo) {
-        let driver = Driver { endpoint: endpoint.into(), version, socket: socket.to_owned() };
+        let calls = Calls::new(name, Arc::clone(&self.counted));
+        let driver = Driver { endpoint: endpoint.into(), calls, version, socket: socket.to_owned() };
         self.table.send_modify(|table| {
             table.insert(name.to_owned(), driver);
             self.report(name, Some(node));

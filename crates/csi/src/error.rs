@@ -47,6 +47,11 @@ impl Error {
         self.code == Code::FailedPrecondition
     }
 
+    /// Whether what is asked for can never be (upstream `pkg/volume/csi/expander.go` `isInfeasibleError`).
+    pub fn is_infeasible(&self) -> bool {
+        matches!(self.code, Code::InvalidArgument | Code::OutOfRange | Code::NotFound)
+    }
+
     pub(crate) fn new(method: &'static str, code: Code, message: impl Into<String>) -> Self {
         Self { method, code, message: message.into() }
     }
@@ -87,7 +92,7 @@ fn chain(status: &Status) -> String {
 }
 
 /// As Go writes it.
-fn name(code: Code) -> String {
+pub(crate) fn name(code: Code) -> String {
     match code {
         Code::Ok => "OK".to_owned(),
         Code::Cancelled => "Canceled".to_owned(),

@@ -5,6 +5,7 @@
 
 mod drivers;
 mod error;
+mod metrics;
 mod registry;
 mod session;
 mod transport;

@@ -4,12 +4,13 @@
 //! What is there is found by looking, not by what was told of changes: a lost notice costs time only. At rest there is one
 //! task, which waits for the folder to change.
 
-mod attempt;
+pub(crate) mod attempt;
 mod folder;
 pub(crate) mod version;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use util::Backoff;
 
 use crate::drivers::Drivers;
+use crate::metrics::Counted;
 use attempt::{Learned, learn, notify};
 use folder::{Folder, Made};
 
@@ -90,7 +92,7 @@ impl Registrar {
                 }
             }
             loop {
-                let due = begin(&mut sockets, &mut tasks);
+                let due = begin(&mut sockets, &mut tasks, &self.drivers.counted);
                 let timer = async {
                     match due {
                         Some(at) => tokio::time::sleep_until(at).await,
@@ -179,15 +181,19 @@ impl Socket {
 }
 
 /// Asks those whose time has come. Answers when the next one's has.
-fn begin(sockets: &mut BTreeMap<PathBuf, Socket>, tasks: &mut Tasks) -> Option<Instant> {
+fn begin(
+    sockets: &mut BTreeMap<PathBuf, Socket>,
+    tasks: &mut Tasks,
+    counted: &Arc<Counted>,
+) -> Option<Instant> {
     let now = Instant::now();
     let mut due: Option<Instant> = None;
     for (path, socket) in sockets {
         match &socket.state {
             State::Waiting(at) if *at <= now => {
-                let (path, number) = (path.clone(), socket.number);
+                let (path, number, counted) = (path.clone(), socket.number, Arc::clone(counted));
                 socket.state = State::Asking(tasks.spawn(async move {
-                    let learned = learn(&path).await;
+                    let learned = learn(&path, counted).await;
                     (path, number, Done::Learned(learned))
                 }));
             }

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::drivers::NodeInfo;
 use crate::error::Error;
+use crate::metrics::Calls;
 use crate::transport;
 
 /// How long a step of an operation may take (upstream `csiTimeout`).
@@ -56,6 +57,7 @@ impl Capabilities {
 pub struct Session {
     channel: Channel,
     endpoint: Arc<Path>,
+    calls: Calls,
     limit: Duration,
     end: Instant,
 }
@@ -93,15 +95,16 @@ calls! {
 
 impl Session {
     /// Connects with the first call. Within a tokio runtime.
-    pub(crate) fn new(endpoint: Arc<Path>, limit: Duration) -> Self {
-        Self { channel: transport::channel(&endpoint), endpoint, limit, end: Instant::now() + limit }
+    pub(crate) fn new(endpoint: Arc<Path>, calls: Calls, limit: Duration) -> Self {
+        Self { channel: transport::channel(&endpoint), endpoint, calls, limit, end: Instant::now() + limit }
     }
 
     /// Begins the next step of the operation, which may take as long as the first.
     #[must_use]
     pub fn next_step(&self) -> Self {
-        let (channel, endpoint) = (self.channel.clone(), Arc::clone(&self.endpoint));
-        Self { channel, endpoint, limit: self.limit, end: Instant::now() + self.limit }
+        let (channel, endpoint, calls) =
+            (self.channel.clone(), Arc::clone(&self.endpoint), self.calls.clone());
+        Self { channel, endpoint, calls, limit: self.limit, end: Instant::now() + self.limit }
     }
 
     /// What the driver can do.
@@ -151,7 +154,8 @@ impl Session {
     where
         F: Future<Output = Result<Response<Res>, Status>>,
     {
-        let left = self.end.saturating_duration_since(Instant::now());
+        let began = Instant::now();
+        let left = self.end.saturating_duration_since(began);
         let mut request = Request::new(request);
         // The driver gives up at the same time.
         request.set_timeout(left);
@@ -164,6 +168,7 @@ impl Session {
             }
             Err(_) => Err(Error::deadline(method)),
         };
+        self.calls.ended(method, &answer, began.elapsed());
         let failed = answer.as_ref().err().map(ToString::to_string);
         tracing::debug!(target: "csi", method, endpoint = %self.endpoint.display(), failed, "driver called");
         answer
@@ -176,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_step_has_all_of_the_time() {
-        let session = Session::new(Path::new("/nowhere").into(), TIMEOUT);
+        let session = Session::new(Path::new("/nowhere").into(), Calls::new("d", Arc::default()), TIMEOUT);
         tokio::time::advance(TIMEOUT - Duration::from_secs(5)).await;
         let next = session.next_step();
         assert_eq!(session.end - Instant::now(), Duration::from_secs(5));

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::volumes::{Storage, StorageError};
+use apiserver_sync::events::Recorder;
 use apiserver_sync::storage;
 use futures::future::BoxFuture;
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
+use kube_model::view::EventType;
+use serde_json::Value;
 use tokio::sync::watch;
 
 /// The API server's.
 pub struct ApiStorage {
     /// Who asks for them.
     pub objects: storage::Storage,
+    /// Who records events about them.
+    pub recorder: Recorder,
     /// This node, as the watch of it says.
     pub node: watch::Receiver<Option<Arc<Node>>>,
 }
@@ -57,16 +62,20 @@ impl Storage for ApiStorage {
         })
     }
 
-    fn grown<'a>(
+    fn patch_claim<'a>(
         &'a self,
         namespace: &'a str,
-        claim: &'a str,
-        capacity: &'a str,
-    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        name: &'a str,
+        patch: &'a Value,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>> {
         Box::pin(async move {
-            let told = self.objects.grown(namespace, claim, capacity).await;
-            told.map_err(|error| StorageError(error.to_string()))
+            let patched = self.objects.patch_claim(namespace, name, patch).await;
+            patched.map_err(|error| StorageError(error.to_string()))
         })
+    }
+
+    fn tell(&self, claim: &PersistentVolumeClaim, kind: EventType, reason: &'static str, message: String) {
+        self.recorder.claim(claim, kind, reason, message);
     }
 
     fn node(&self) -> Option<Arc<Node>> {

@@ -72,6 +72,7 @@ impl Pressure {
 /// Whether the node can run pods.
 pub(crate) fn ready(limits: &Limits, facts: &Facts, capacity: &Resources) -> NodeCondition {
     let mut errors = facts.runtime.problems.clone();
+    errors.extend(facts.storage.clone());
     let storage = limits.ephemeral_storage.then_some("ephemeral-storage");
     let needed = ["cpu", "memory", "pods"].into_iter().chain(storage);
     let missing: Vec<&str> = needed.filter(|name| !capacity.contains_key(*name)).collect();
@@ -156,7 +157,8 @@ mod tests {
         capacity.insert("ephemeral-storage".to_owned(), Default::default());
         assert_eq!(ready(&limits, &facts, &capacity).status, "True");
         facts.runtime.problems = vec!["container runtime is down".to_owned(), "other".to_owned()];
-        assert_eq!(message(&facts, &capacity), "[container runtime is down, other]");
+        facts.storage = Some("no CSINode".to_owned());
+        assert_eq!(message(&facts, &capacity), "[container runtime is down, other, no CSINode]");
         assert_eq!(ready(&limits, &facts, &capacity).reason.as_deref(), Some("KubeletNotReady"));
     }
 

@@ -22,6 +22,9 @@ use crate::traits::ApiError;
 /// Between attempts to tell of something.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
+/// What the Node's condition `Ready` says until there is a CSINode, in the kubelet's words.
+pub const CSI_NODE_IS_MISSING: &str = "CSINode is not yet initialized";
+
 /// What a driver says of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CsiDriver {
@@ -62,6 +65,8 @@ pub struct CsiNodes<A> {
     pub node: watch::Receiver<Option<Arc<Node>>>,
     /// Whether another agent holds the node (see [`Lease`](crate::Lease)): then nothing is written.
     pub other: watch::Receiver<Option<bool>>,
+    /// What keeps the node from being ready: there is no CSINode yet. It begins as [`CSI_NODE_IS_MISSING`].
+    pub problem: watch::Sender<Option<String>>,
 }
 
 impl<A: CsiNodeApi> CsiNodes<A> {
@@ -110,15 +115,20 @@ impl<A: CsiNodeApi> CsiNodes<A> {
     }
 
     async fn tell(&self, node: &Node, drivers: &CsiDrivers) -> Result<(), ApiError> {
-        let found = match self.api.csi_node().await {
-            Err(ApiError::NotFound) => self.api.create(&change::empty(node)).await?,
-            Ok(other) if !change::is_of(&other, node) => {
-                tracing::info!("the CSINode is of an earlier node of this name: it is made anew");
-                self.api.delete().await?;
-                self.api.create(&change::empty(node)).await?
+        let found = self.found(node).await;
+        self.problem.send_if_modified(|problem| {
+            // From then on it is there, or will be again.
+            let failed = found
+                .as_ref()
+                .err()
+                .map(|error| format!("failed to initialize CSINode: {}", util::causes(error)));
+            let changed = problem.is_some() && *problem != failed;
+            if changed {
+                *problem = failed;
             }
-            found => found?,
-        };
+            changed
+        });
+        let found = found?;
         if drivers.is_empty() {
             return Ok(());
         }
@@ -132,6 +142,19 @@ impl<A: CsiNodeApi> CsiNodes<A> {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(ApiError::Other(failed.join("; "))) }
+    }
+
+    /// The CSINode of this Node; it is made if it is not there.
+    async fn found(&self, node: &Node) -> Result<CSINode, ApiError> {
+        match self.api.csi_node().await {
+            Err(ApiError::NotFound) => self.api.create(&change::empty(node)).await,
+            Ok(other) if !change::is_of(&other, node) => {
+                tracing::info!("the CSINode is of an earlier node of this name: it is made anew");
+                self.api.delete().await?;
+                self.api.create(&change::empty(node)).await
+            }
+            found => found,
+        }
     }
 
     /// Tells of one driver; the Node and the CSINode are then as the server has them.

@@ -109,6 +109,8 @@ pub struct Facts {
     pub observations: SignalObservations,
     /// The container runtime.
     pub runtime: RuntimeFacts,
+    /// What keeps volumes from being used.
+    pub storage: Option<String>,
     /// The images on the node.
     pub images: Vec<ContainerImage>,
     /// The volumes that the cluster is not to detach.

@@ -15,7 +15,7 @@ mod status;
 mod testing;
 mod traits;
 
-pub use csi_node::{CsiDriver, CsiDrivers, CsiNodeApi, CsiNodes};
+pub use csi_node::{CSI_NODE_IS_MISSING, CsiDriver, CsiDrivers, CsiNodeApi, CsiNodes};
 pub use facts::{Facts, Hardware, Limits, RuntimeFacts, Settings, VolumesInUse};
 pub use lease::{INSTANCE, Lease};
 pub use register::labels;

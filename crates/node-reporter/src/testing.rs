@@ -45,6 +45,7 @@ pub(crate) fn settings() -> Settings {
 
 pub(crate) fn facts() -> Facts {
     Facts {
+        storage: None,
         addresses: vec!["192.0.2.2".parse().unwrap()],
         hardware: Hardware {
             cores: 2,

@@ -5,7 +5,6 @@
 
 use kube_model::core::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube_model::pod;
-use kube_model::quantity::Quantity;
 
 use crate::spec::Kind;
 
@@ -207,25 +206,6 @@ pub fn bound<'a>(
     Ok(Bound { volume: of_claim, mode, gid: gid.filter(|gid| !gid.is_empty()) })
 }
 
-/// How large a volume is, as its controller has made it, where the claim does not know it yet: what uses it on the node is
-/// to be made so large, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
-    /// In bytes.
-    pub bytes: i64,
-    /// As the volume has it.
-    pub capacity: String,
-}
-
-/// Whether the volume has grown (upstream `operation_generator.go` `expandVolumeDuringMount`).
-pub fn growth(found: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<Growth> {
-    let capacity = &volume.spec.as_ref()?.capacity.as_ref()?.get("storage")?.0;
-    let bytes = capacity.parse::<Quantity>().ok()?.value();
-    let known = found.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
-    let known = known.and_then(|known| known.0.parse::<Quantity>().ok()).map_or(0, |known| known.value());
-    (known < bytes).then(|| Growth { bytes, capacity: capacity.clone() })
-}
-
 #[derive(Clone, Copy)]
 enum Use {
     Mounts,
@@ -284,27 +264,6 @@ mod tests {
         ] {
             let volume = of(json!({"metadata": {"name": "pv1"}, "spec": {"accessModes": modes}}));
             assert_eq!(may_mount(&volume, elsewhere).is_ok(), ok, "{modes} {elsewhere}");
-        }
-    }
-
-    #[test]
-    fn a_volume_has_grown_that_is_larger_than_its_claim_knows() {
-        for (known, capacity, want) in [
-            (json!({"storage": "1Gi"}), json!({"storage": "1Gi"}), None),
-            (json!({"storage": "1Gi"}), json!({"storage": "1024Mi"}), None),
-            (json!({"storage": "1Gi"}), json!({"storage": "2Gi"}), Some((2 << 30, "2Gi"))),
-            (json!({"storage": "2Gi"}), json!({"storage": "1Gi"}), None),
-            (json!({}), json!({"storage": "1Gi"}), Some((1 << 30, "1Gi"))),
-            (json!({}), json!({}), None),
-        ] {
-            let claim = claim_object(json!({"status": {"capacity": known}}));
-            let volume: PersistentVolume = of(json!({"spec": {"capacity": capacity}}));
-            let found = growth(&claim, &volume);
-            assert_eq!(
-                found.as_ref().map(|growth| (growth.bytes, growth.capacity.as_str())),
-                want,
-                "{known} {capacity}"
-            );
         }
     }
 

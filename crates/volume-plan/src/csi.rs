@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use kube_model::core::{PersistentVolume, Pod};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, VolumeAttachment};
@@ -90,6 +91,12 @@ impl<'a> DriverRules<'a> {
     /// Whether the driver wants to know which pod it mounts for.
     pub fn wants_pod_info(self) -> bool {
         self.is(|spec| spec.pod_info_on_mount)
+    }
+
+    /// How often the driver is to say anew how many volumes the node can take.
+    pub fn renewal(self) -> Option<Duration> {
+        let seconds = self.0?.node_allocatable_update_period_seconds?;
+        u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
     /// Whether volumes are to be published again from time to time.
@@ -190,6 +197,14 @@ pub fn is_attached(attachment: &VolumeAttachment, handle: &str) -> Result<(), St
     let error = status.and_then(|status| status.attach_error.as_ref()?.message.clone());
     let name = attachment.metadata.name.as_deref().unwrap_or_default();
     Err(error.unwrap_or_else(|| format!("volume {handle} is not attached for volume attachment {name}")))
+}
+
+/// Whether it was not attached because the node has as many volumes as it can take.
+pub fn is_exhausted(attachment: &VolumeAttachment) -> bool {
+    /// gRPC's `ResourceExhausted`.
+    const EXHAUSTED: i32 = 8;
+    let error = attachment.status.as_ref().and_then(|status| status.attach_error.as_ref());
+    error.and_then(|error| error.error_code) == Some(EXHAUSTED)
 }
 
 /// What a driver that wants it is told of the pod.

@@ -5,6 +5,7 @@ pub mod container_mounts;
 pub mod csi;
 pub mod empty_dir;
 pub mod env_file;
+pub mod growth;
 pub mod never;
 pub mod payload;
 pub mod persistent;

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kube_model::core::{PersistentVolume, Pod, Volume};
+use kube_model::core::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube_model::{PodUid, pod};
-use volume_plan::claims::{self, Claim, Growth, Mode, NotFound};
+use volume_plan::claims::{self, Claim, Mode, NotFound};
 use volume_plan::container_mounts::Attributes;
 use volume_plan::persistent::{Source, check_node_affinity};
 use volume_plan::spec::Kind;
@@ -29,8 +29,6 @@ pub(crate) struct Claimed {
     pub(crate) gid: Option<String>,
     /// Namespace and name of the claim.
     pub(crate) claim: (String, String),
-    /// It has grown since it was last mounted.
-    pub(crate) growth: Option<Growth>,
 }
 
 impl Claimed {
@@ -118,8 +116,12 @@ impl Volumes {
     }
 }
 
-/// Asks for claim and volume, and whether this pod may use them so, on this node.
-pub(crate) async fn look_up(inner: &Inner, pod: &Pod, volume: &Volume) -> Result<Arc<Claimed>, Failed> {
+/// Asks for claim and volume, and whether this pod may use them so, on this node. The claim is as it was then.
+pub(crate) async fn look_up(
+    inner: &Inner,
+    pod: &Pod,
+    volume: &Volume,
+) -> Result<(Arc<Claimed>, PersistentVolumeClaim), Failed> {
     let process = |why: String| Failed { step: Step::Process, error: SetUpError(why) };
     let claim: Claim = claims::of_volume(pod, volume)
         .ok_or_else(|| process(format!("the volume {:?} has no claim", volume.name)))?;
@@ -144,9 +146,8 @@ pub(crate) async fn look_up(inner: &Inner, pod: &Pod, volume: &Volume) -> Result
     of_claim.metadata.managed_fields = None;
     let bound = claims::bound(pod, volume, &claim, &found, &of_claim).map_err(refused)?;
     let (mode, gid) = (bound.mode, bound.gid.map(str::to_owned));
-    let growth = claims::growth(&found, &of_claim);
     let (read_only, claim) = (claim.read_only, (key.namespace.to_string(), claim.name));
-    Ok(Arc::new(Claimed { volume: of_claim, mode, read_only, gid, claim, growth }))
+    Ok((Arc::new(Claimed { volume: of_claim, mode, read_only, gid, claim }), found))
 }
 
 /// Whether the volume can be had on this node.

@@ -6,6 +6,7 @@
 //! nobody knows whether it had ended.
 
 mod block;
+mod growth;
 mod on_node;
 mod request;
 mod stage;
@@ -17,9 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::csi::{Capabilities, Session, TIMEOUT};
-use kube_model::core::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolume};
+use kube_model::core::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolume, PersistentVolumeClaim};
 use kube_model::k8s_openapi::api::storage::v1::CSIDriver;
-use kube_model::k8s_openapi::jiff::SignedDuration;
 use kube_model::{Monotonic, PodUid};
 use volume_fs::mount;
 use volume_fs::ownership::{Ownership, Policy};
@@ -35,16 +35,13 @@ use crate::plugins::join;
 use crate::set_up::{Done, Job, flatten, make_dir, make_pod_dirs};
 use crate::settings::PodDirs;
 pub(crate) use block::{set_up as set_up_device, unmap};
+pub(crate) use growth::Growths;
 pub(crate) use on_node::on_node;
 use request::Tokens;
 pub(crate) use stage::{Seen, found, take_down};
 pub(crate) use tear_down::{is_used, tear_down};
 pub(crate) use usage::usage;
 use vol_data::VolData;
-
-/// How often a volume is published again, for a driver that wants that (upstream does so each time that it looks at the
-/// pod).
-const REPUBLISH: SignedDuration = SignedDuration::from_secs(60);
 
 /// Where the driver mounts it for a pod, below the volume's folder.
 const MOUNT: &str = "mount";
@@ -116,7 +113,7 @@ pub(crate) fn mounted(dirs: &PodDirs, name: &str) -> PathBuf {
 
 /// Mounts a volume that is the pod's own.
 pub(crate) async fn set_up_inline(job: &Job, source: &CSIVolumeSource, dirs: PodDirs) -> Done {
-    set_up(job, &Volume::inline(source, &job.name, &job.uid), dirs).await
+    set_up(job, &Volume::inline(source, &job.name, &job.uid), None, dirs).await
 }
 
 /// Mounts a volume of a claim, staging it before if its driver does that.
@@ -124,12 +121,18 @@ pub(crate) async fn set_up_claimed(
     job: &Job,
     source: &CSIPersistentVolumeSource,
     claimed: &Arc<Claimed>,
+    claim: &PersistentVolumeClaim,
     dirs: PodDirs,
 ) -> Done {
-    set_up(job, &Volume::claimed(source, claimed), dirs).await
+    set_up(job, &Volume::claimed(source, claimed), Some(claim), dirs).await
 }
 
-async fn set_up(job: &Job, volume: &Volume<'_>, dirs: PodDirs) -> Done {
+async fn set_up(
+    job: &Job,
+    volume: &Volume<'_>,
+    claim: Option<&PersistentVolumeClaim>,
+    dirs: PodDirs,
+) -> Done {
     // As long as something is done for it: the volume of a claim, and the pod.
     let turn = match volume.of {
         Of::Claim(_, claimed) => Some((Arc::new(job.inner.turn(&claimed.unique_name()).await), claimed)),
@@ -154,7 +157,7 @@ async fn set_up(job: &Job, volume: &Volume<'_>, dirs: PodDirs) -> Done {
         seen.begin(&target);
     }
     let done = match joined {
-        Ok(()) => mount(job, volume, &dirs, there).await,
+        Ok(()) => mount(job, volume, claim, &dirs, there).await,
         Err(error) => Err(error.into()),
     };
     match done {
@@ -183,6 +186,7 @@ struct Operation<'a> {
 async fn mount(
     job: &Job,
     volume: &Volume<'_>,
+    claim: Option<&PersistentVolumeClaim>,
     dirs: &PodDirs,
     there: bool,
 ) -> Result<Option<Monotonic>, Failed> {
@@ -202,7 +206,7 @@ async fn mount(
         }
         Of::Claim(..) | Of::Pod(_) => None,
     };
-    let published = operation.publish(dirs, staging, there).await;
+    let published = operation.publish(dirs, staging.as_deref(), there).await;
     if published.is_err()
         && let Of::Claim(_, claimed) = volume.of
     {
@@ -215,10 +219,12 @@ async fn mount(
     if ours && !can.volume_mount_group {
         give_to_group(job, mounted(dirs, volume.name), there).await?;
     }
-    if let Of::Claim(source, claimed) = volume.of {
-        operation.expand(source, claimed, &mounted(dirs, volume.name)).await?;
+    if let Some(claim) = claim {
+        let grown = operation.mounted(claim, staging.as_deref(), &mounted(dirs, volume.name)).await;
+        grown.map_err(|error| Failed { step: Step::Expand, error })?;
     }
-    Ok(wanted.republishes().then(|| (inner.settings.now)() + REPUBLISH))
+    // Upstream does so each time that it looks at the pod.
+    Ok(wanted.republishes().then(|| (inner.settings.now)() + inner.again()))
 }
 
 /// Begins an operation with the driver of a volume that is attached. `first`: what fails if it is not there.
@@ -252,6 +258,10 @@ async fn attached(job: &Job, volume: &Volume<'_>, wanted: DriverRules<'_>) -> Re
     let attachment = attachment.map_err(|error| {
         fail(format!("volume {handle} has GET error for volume attachment {name}: {error}"))
     })?;
+    if wanted.renewal().is_some() && rules::is_exhausted(&attachment) {
+        // The scheduler took the node for one that has room.
+        inner.settings.drivers.ask_again(volume.driver).await;
+    }
     rules::is_attached(&attachment, handle).map_err(fail)?;
     Ok(attachment.status.and_then(|status| status.attachment_metadata).unwrap_or_default())
 }
@@ -260,18 +270,11 @@ impl Operation<'_> {
     /// What is to be known to undo it.
     fn vol_data(&self) -> VolData {
         let (volume, node) = (self.volume, &self.job.inner.settings.node_name);
-        VolData {
-            spec_name: Some(volume.name.to_owned()),
-            handle: volume.handle.clone(),
-            driver: volume.driver.to_owned(),
-            node: Some(node.clone()),
-            lifecycle: None,
-            attachment: Some(rules::attachment_name(&volume.handle, volume.driver, node)),
-        }
+        VolData::of(volume.driver.to_owned(), volume.handle.clone(), volume.name, node)
     }
 
     /// Mounts it for the pod. `there`: it is mounted already.
-    async fn publish(&self, dirs: &PodDirs, staging: Option<PathBuf>, there: bool) -> Result<(), SetUpError> {
+    async fn publish(&self, dirs: &PodDirs, staging: Option<&Path>, there: bool) -> Result<(), SetUpError> {
         let (job, volume) = (self.job, self.volume);
         let tokens = Tokens::of(job, self.wanted).await?;
         let secrets = request::publish_secrets(job, volume).await?;
@@ -295,46 +298,6 @@ impl Operation<'_> {
                 Err(SetUpError(error.to_string()))
             }
         }
-    }
-
-    /// Has what uses the volume use all of it, if it has grown, and the claim say so. What is in use and cannot grow
-    /// meanwhile stays as it is.
-    async fn expand(
-        &self,
-        source: &CSIPersistentVolumeSource,
-        claimed: &Claimed,
-        path: &Path,
-    ) -> Result<(), Failed> {
-        let Some(growth) = claimed.growth.as_ref().filter(|_| self.can.expand) else { return Ok(()) };
-        if claimed.read_only {
-            tracing::warn!(
-                volume = claimed.name(),
-                "a volume that has grown is only read here, and stays as it is"
-            );
-            return Ok(());
-        }
-        let fail = |why: String| Failed { step: Step::Expand, error: SetUpError(why) };
-        let secrets = request::expand_secrets(self.job, source).await;
-        let secrets = secrets.map_err(|SetUpError(why)| fail(why))?;
-        let staging = if self.can.stage_unstage { stage::place(self) } else { PathBuf::new() };
-        let request = request::expand(self, growth, secrets, &staging, path);
-        match self.session.next_step().expand(request).await {
-            Ok(()) => {}
-            Err(error) if error.is_in_use() => {
-                let (volume, why) = (claimed.name(), error.to_string());
-                tracing::warn!(
-                    volume,
-                    "a volume that has grown cannot be used whole while it is in use: {why}"
-                );
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(fail(format!("Expander.NodeExpand failed to expand the volume : {error}")));
-            }
-        }
-        let (namespace, claim) = &claimed.claim;
-        let told = self.job.inner.storage.grown(namespace, claim, &growth.capacity).await;
-        told.map_err(|error| fail(format!("the claim could not be told: {error}")))
     }
 }
 
@@ -369,10 +332,13 @@ async fn give_to_group(job: &Job, path: PathBuf, there: bool) -> Result<(), SetU
 impl crate::manager::Inner {
     /// Begins an operation with a driver.
     fn driver(&self, name: &str, caller: &str) -> Result<Session, SetUpError> {
-        let driver = self.settings.drivers.get(name).ok_or_else(|| {
-            let why = format!("driver name {name} not found in the list of registered CSI drivers");
-            SetUpError(format!("kubernetes.io/csi: {caller}: {why}"))
-        })?;
+        self.session(name).map_err(|why| SetUpError(format!("kubernetes.io/csi: {caller}: {why}")))
+    }
+
+    fn session(&self, name: &str) -> Result<Session, String> {
+        let driver = self.settings.drivers.get(name);
+        let driver = driver
+            .ok_or_else(|| format!("driver name {name} not found in the list of registered CSI drivers"))?;
         Ok(driver.session(TIMEOUT))
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     SetUp,
     /// Making use of all of it, as it has grown.
     Expand,
+    /// The same, as a device.
+    ExpandDevice,
     /// Whether the pod may have it as a device.
     SetUpDevice,
     /// Making it a device of the pod's.
@@ -71,7 +73,7 @@ impl Step {
 
     /// Whether the event is one of a device.
     pub(crate) fn maps(self) -> bool {
-        matches!(self, Self::SetUpDevice | Self::MapDevice)
+        matches!(self, Self::SetUpDevice | Self::MapDevice | Self::ExpandDevice)
     }
 
     /// What the event says, for a volume of this name; `unmounted` are all of the pod's that are not there.
@@ -90,6 +92,7 @@ impl Step {
             Self::MountDevice => "MountVolume.MountDevice failed",
             Self::SetUp => "MountVolume.SetUp failed",
             Self::Expand => "MountVolume.Setup failed while expanding volume",
+            Self::ExpandDevice => "MapVolume.MarkVolumeAsMounted failed while expanding volume",
             Self::SetUpDevice => "MapVolume.SetUpDevice failed",
             Self::MapDevice => "MapVolume.MapBlockVolume failed",
         };

@@ -25,7 +25,7 @@ use volume_plan::spec::Kind;
 
 use crate::claimed::Claimed;
 use crate::content::Content;
-use crate::csi::{self, Seen};
+use crate::csi::{self, Growths, Seen};
 use crate::error::{SetUpError, Step};
 use crate::in_use::Names;
 use crate::metrics::{self, Counted};
@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) in_use: Names,
     /// What CSI drivers have been asked for.
     pub(crate) seen: Seen,
+    /// Which of their volumes may grow.
+    pub(crate) growths: Growths,
     pods: Mutex<BTreeMap<PodUid, Entry>>,
     generations: AtomicU64,
     news: mpsc::Sender<News>,
@@ -150,6 +152,7 @@ impl Volumes {
             shared: Shared::default(),
             in_use: Names::default(),
             seen: Seen::default(),
+            growths: Growths::default(),
             pods: Mutex::default(),
             generations: AtomicU64::new(0),
             news,
@@ -212,7 +215,7 @@ impl Volumes {
 
     /// Begins what comes due by itself: what failed is tried again, tokens are renewed. Until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.follow_time(&stop), self.follow_node(&stop));
+        tokio::join!(self.follow_time(&stop), self.follow_node(&stop), self.follow_growth(&stop));
     }
 
     async fn follow_time(&self, stop: &CancellationToken) {
@@ -482,6 +485,17 @@ impl Entry {
     /// The names of its volumes that are wanted, with what their claims stand for, and whether they are mounted.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (&str, Option<&Claimed>, bool)> {
         self.volumes.iter().map(|one| (one.name.as_str(), one.claimed.as_deref(), one.state.is_mounted()))
+    }
+
+    /// The names of its volumes that CSI drivers mount for claims and that are not only read, what the claims stand for,
+    /// and whether they are mounted.
+    pub(crate) fn writers(&self) -> impl Iterator<Item = (&str, &Arc<Claimed>, bool)> {
+        let all = self.volumes.iter().filter(|_| self.life == Life::Wanted);
+        all.filter_map(|one| {
+            let claimed =
+                one.claimed.as_ref().filter(|claimed| claimed.driver().is_some() && !claimed.read_only)?;
+            Some((one.name.as_str(), claimed, one.state.is_mounted()))
+        })
     }
 
     /// The names of its volumes that are mounted.

@@ -80,6 +80,10 @@ pub(crate) fn plugin(volume: &Volume, claimed: Option<&Claimed>) -> Plugin {
     let dir = match (kind, claimed.map(Claimed::source)) {
         (Kind::HostPath(_), _) | (Kind::Claim(_), Some(Source::HostPath(_))) => return HOST_PATH.into(),
         (Kind::Image(_), _) => return "kubernetes.io/image".into(),
+        (Kind::Csi(source), _) => return format!("kubernetes.io/csi:{}", source.driver).into(),
+        (Kind::Claim(_), Some(Source::Csi(source))) => {
+            return format!("kubernetes.io/csi:{}", source.driver).into();
+        }
         (Kind::Claim(_), Some(source)) => source.plugin_dir(),
         _ => kind.plugin_dir(),
     };

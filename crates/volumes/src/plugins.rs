@@ -27,14 +27,19 @@ use crate::{block, csi, local, nfs};
 /// A volume that the pod has by a claim.
 pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) -> Done {
     let found = async {
-        let claimed = claimed::look_up(&job.inner, &job.pod, volume).await?;
+        let (claimed, claim) = claimed::look_up(&job.inner, &job.pod, volume).await?;
         job.found(&claimed);
         claimed::check_affinity(&job.inner, &claimed)?;
-        Ok::<_, Failed>(claimed)
+        Ok::<_, Failed>((claimed, claim))
     };
     match found.await {
-        Ok(claimed) => match (claimed.source(), claimed.mode) {
-            (Source::Csi(source), Mode::Filesystem) => csi::set_up_claimed(job, source, &claimed, dirs).await,
+        Ok((claimed, claim)) => match (claimed.source(), claimed.mode) {
+            (Source::Csi(source), Mode::Filesystem) => {
+                csi::set_up_claimed(job, source, &claimed, &claim, dirs).await
+            }
+            (Source::Csi(source), Mode::Block) => {
+                csi::set_up_device(job, source, &claimed, &claim, dirs).await.into()
+            }
             _ => set_up(job, Arc::clone(&claimed), dirs).await.into(),
         },
         Err(failed) => Done::from(failed),
@@ -54,9 +59,8 @@ async fn set_up(job: &Job, claimed: Arc<Claimed>, dirs: PodDirs) -> Result<(), F
             let nfs = nfs::Nfs::new(source, claimed.name(), claimed.read_only, options);
             nfs::set_up(joined(job, &claimed).await?, dirs, nfs).await
         }
-        (Source::Csi(source), Mode::Block) => csi::set_up_device(job, source, &claimed, dirs).await,
-        // It may have to be published again, which the caller knows.
-        (Source::Csi(_), Mode::Filesystem) => Ok(()),
+        // They have more to answer, or need more, which the caller knows.
+        (Source::Csi(_), _) => Ok(()),
         (Source::HostPath(_) | Source::Nfs(_), Mode::Block) => fail(
             Step::MapDevice,
             "its plugin has no devices: only volumes of the kinds local and csi can have volumeMode Block"

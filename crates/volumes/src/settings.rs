@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_model::downward::Allocatable;
 use kube_model::{Monotonic, PodUid};
@@ -20,6 +21,9 @@ pub struct Settings {
     pub drivers: csi::Drivers,
     /// What the node has for pods: the most that a volume in memory may hold, and what files tell of it.
     pub allocatable: Allocatable,
+    /// `syncFrequency`: how often the claim of a volume that can grow is read again, and a volume published again whose
+    /// driver wants that.
+    pub sync_frequency: Duration,
     /// The timeline of all moments here.
     pub now: Arc<dyn Fn() -> Monotonic + Send + Sync>,
 }

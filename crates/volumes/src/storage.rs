@@ -7,6 +7,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
+use kube_model::view::EventType;
+use serde_json::Value;
 
 /// Who has them. All calls may be dropped half-way, and ask anew each time.
 pub trait Storage: Send + Sync + 'static {
@@ -33,13 +35,16 @@ pub trait Storage: Send + Sync + 'static {
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, StorageError>>;
 
-    /// The volume of a claim is so large now, and what uses it on the node.
-    fn grown<'a>(
+    /// Strategic merge patch of a claim's status; the answer is the claim after it.
+    fn patch_claim<'a>(
         &'a self,
         namespace: &'a str,
-        claim: &'a str,
-        capacity: &'a str,
-    ) -> BoxFuture<'a, Result<(), StorageError>>;
+        name: &'a str,
+        patch: &'a Value,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>>;
+
+    /// Records an event about a claim.
+    fn tell(&self, claim: &PersistentVolumeClaim, kind: EventType, reason: &'static str, message: String);
 
     /// This node, as it is known now.
     fn node(&self) -> Option<Arc<Node>>;
@@ -88,15 +93,16 @@ impl Storage for NoStorage {
         Box::pin(std::future::ready(Err(StorageError(why))))
     }
 
-    fn grown<'a>(
+    fn patch_claim<'a>(
         &'a self,
-        _: &'a str,
-        claim: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<(), StorageError>> {
-        let why = format!("there is no API server that could have the claim {claim:?}");
-        Box::pin(std::future::ready(Err(StorageError(why))))
+        namespace: &'a str,
+        name: &'a str,
+        _: &'a Value,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>> {
+        self.claim(namespace, name)
     }
+
+    fn tell(&self, _: &PersistentVolumeClaim, _: EventType, _: &'static str, _: String) {}
 
     fn node(&self) -> Option<Arc<Node>> {
         None

@@ -1,6 +1,6 @@
 //! Drivers of volumes (CSI): how the cluster hears of them, and what pods have of them.
 
-use node_proto::csi::v1::{NodePublishVolumeRequest, NodeStageVolumeRequest};
+use node_proto::csi::v1::{NodeExpandVolumeRequest, NodePublishVolumeRequest, NodeStageVolumeRequest};
 use serde_json::{Value, json};
 use testkit::env::{BUSYBOX, Line, until};
 use testkit::fake_csi::{Capability, Code, CsiOptions, FakeCsi, Fault, attachment_name};
@@ -383,4 +383,47 @@ fn a_driver_that_is_missing_refuses_or_hangs_is_told_and_tried_again() {
     node.until_gone("user");
     node.until_nothing_is_left();
     assert_eq!(driver.changes().last(), Some(&"NodeUnstageVolume"), "{:?}", driver.changes());
+}
+
+/// The claim is read with the node's own rights, and told so; nothing of the pod is touched.
+#[test]
+fn a_volume_grows_while_a_pod_has_it() {
+    let node = ClusterNode::start_given(Line::V2_1, &["--sync-frequency=1s"], |cluster| {
+        cluster.node_kubeconfig("node1").unwrap()
+    });
+    node.until_node("is ready", is_ready);
+    let options = CsiOptions::new(DRIVER).can(Capability::StageUnstageVolume).can(Capability::ExpandVolume);
+    let driver = FakeCsi::start(options).unwrap();
+    node.register(&driver);
+    node.csi_driver(DRIVER, &json!({"attachRequired": false}));
+    node.bound_volume("pv1", &json!({}));
+    node.create_user("user", &claim("pv1"));
+    node.until_pod("user", "is ready", is_ready);
+    driver.forget_calls();
+
+    let (volume, claim) =
+        ("/api/v1/persistentvolumes/pv1", "/api/v1/namespaces/default/persistentvolumeclaims/pv1");
+    let refused = Fault::Fail(Code::Internal, "busy".to_owned());
+    driver.fault_once(refused, |_: &NodeExpandVolumeRequest| true);
+    node.patch_at(volume, &json!({"spec": {"capacity": {"storage": "2Gi"}}}));
+    let waits = json!({"type": "FileSystemResizePending", "status": "True"});
+    node.patch_at(&format!("{claim}/status"), &json!({"status": {"conditions": [waits]}}));
+    node.until("the claim says so", claim, |claim| {
+        claim["status"]["capacity"]["storage"] == "2Gi" && claim["status"]["conditions"].is_null()
+    });
+    let asked = driver.calls_of::<NodeExpandVolumeRequest>();
+    assert_eq!((asked.len(), asked[1].capacity_range.unwrap().required_bytes), (2, 2 << 30));
+    assert_eq!(driver.changes(), ["NodeExpandVolume", "NodeExpandVolume"]);
+    node.until_event(
+        "user",
+        "NodeExpandVolume.NodeExpandVolume failed for volume \"pv1\" : Expander.NodeExpand failed to expand the volume : \
+         rpc error: code = Internal desc = busy",
+    );
+    // About the pod, and about the claim.
+    for about in ["user", "pv1"] {
+        node.until_event(about, "MountVolume.NodeExpandVolume succeeded for volume \"pv1\" node1");
+    }
+    let denied: Vec<_> =
+        node.cluster.audit().unwrap().into_iter().filter(|r| r.code == 403 || r.code == 401).collect();
+    assert!(denied.is_empty(), "{denied:?}");
 }

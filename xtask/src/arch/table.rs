@@ -41,7 +41,7 @@ pub(super) const TABLE: &[Row] = &[
     row("apiserver-sync", 2, &["kube-model", "reload", "util"]),
     row("cgroups", 2, &["kube-model", "util"]),
     row("cri-client", 2, &["kube-model", "node-proto", "util"]),
-    row("csi", 2, &["kube-model", "node-proto", "util"]),
+    row("csi", 2, &["kube-model", "metrics", "node-proto", "util"]),
     row("images", 2, &["kube-model", "util"]),
     row("logging", 2, &["kube-model", "util"]),
     row("pod-api", 2, &["kube-model", "manifest", "reload", "serving", "util"]),

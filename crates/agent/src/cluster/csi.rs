@@ -1,14 +1,19 @@
 //! The CSINode at the API server, as `node-reporter` asks for it, and the drivers that it tells of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use kube_model::core::Node;
-use kube_model::k8s_openapi::api::storage::v1::CSINode;
+use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, CSINode};
 use node_reporter::{ApiError, CsiDriver, CsiDrivers, CsiNodeApi};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api::error;
 
@@ -67,6 +72,54 @@ pub(super) async fn pass_on(
         to.send_replace(Arc::new(now));
         if reported.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Has drivers say again and again how many volumes the node can take, as their objects want it (upstream
+/// `pkg/volume/csi/csi_node_updater.go`, KEP-4876). Ends when nobody can say anything new.
+pub(super) async fn renew_all(drivers: csi::Drivers, client: Client, reached: watch::Receiver<()>) {
+    let (mut changes, mut tasks) = (drivers.changes(), JoinSet::new());
+    let mut followed = BTreeMap::<String, DropGuard>::new();
+    loop {
+        let names: Vec<String> = changes.borrow_and_update().keys().cloned().collect();
+        followed.retain(|name, _| names.contains(name));
+        for name in names {
+            followed.entry(name.clone()).or_insert_with(|| {
+                let (stop, drivers) = (CancellationToken::new(), drivers.clone());
+                let object =
+                    apiserver_sync::named::watch(client.clone(), &name, reached.clone(), stop.clone());
+                tasks.spawn(async move { renew(&drivers, &name, object).await });
+                stop.drop_guard()
+            });
+        }
+        // Both arms are cancel safe; tasks end with their watch.
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// The same of one driver. Ends with the watch of its object.
+async fn renew(drivers: &csi::Drivers, name: &str, mut object: watch::Receiver<Option<Arc<CSIDriver>>>) {
+    let mut last = Instant::now();
+    loop {
+        let seconds = object.borrow_and_update().as_ref().and_then(|object| {
+            object.spec.node_allocatable_update_period_seconds.filter(|seconds| *seconds > 0)
+        });
+        let due = async {
+            match seconds {
+                Some(seconds) => sleep_until(last + Duration::from_secs(seconds.unsigned_abs())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = object.changed() => if changed.is_err() { return },
+            () = due => {
+                last = Instant::now();
+                drivers.ask_again(name).await;
+            }
         }
     }
 }

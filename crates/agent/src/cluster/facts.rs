@@ -39,6 +39,8 @@ pub(crate) struct NodeFacts {
     hardware: Hardware,
     volumes: Volumes,
     volumes_in_use: watch::Receiver<InUse>,
+    /// Why volumes cannot be used yet.
+    storage: watch::Receiver<Option<String>>,
     known: Mutex<Known>,
 }
 
@@ -61,9 +63,14 @@ struct Features {
 }
 
 impl NodeFacts {
-    pub(crate) fn new(parts: &Parts, changes: watch::Receiver<u64>) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        storage: watch::Receiver<Option<String>>,
+        changes: watch::Receiver<u64>,
+    ) -> Self {
         Self {
             changes,
+            storage,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
             clock: parts.workers.clock().clone(),
@@ -169,6 +176,7 @@ impl Machine for NodeFacts {
                 handlers: features.handlers,
                 supplemental_groups_policy: features.supplemental_groups_policy,
             },
+            storage: self.storage.borrow().clone(),
             images,
             volumes_in_use: VolumesInUse { names, all, revision },
         }
@@ -180,7 +188,10 @@ impl Machine for NodeFacts {
 
     async fn answered(&self) {
         // What was there when this began came before any answer. An error says that the agent is about to end.
-        let _answered_or_not = tokio::time::timeout(SILENCE, self.node.clone().changed()).await;
+        let (mut node, mut storage) = (self.node.clone(), self.storage.clone());
+        let stored = async { storage.wait_for(Option::is_none).await.is_ok() };
+        let both = async { tokio::join!(node.changed(), stored) };
+        let _answered_or_not = tokio::time::timeout(SILENCE, both).await;
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

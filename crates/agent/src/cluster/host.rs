@@ -38,6 +38,7 @@ pub(crate) struct AgentHost {
     configuration: serde_json::Value,
     stats: NodeStats,
     volumes: volumes::Volumes,
+    drivers: csi::Drivers,
     volume_period: Option<Duration>,
     metrics: Arc<Metrics>,
     workers: AgentWorkers,
@@ -79,6 +80,7 @@ impl AgentHost {
                 settings.volume_stats_period,
             ),
             volumes: parts.volumes.clone(),
+            drivers: parts.drivers.clone(),
             volume_period: settings.volume_stats_period,
         }
     }
@@ -173,6 +175,7 @@ impl Node for AgentHost {
                 metrics::info::write_mirrors(out, self.mirrors());
                 pod_workers::write_working(out, &self.workers.working());
                 self.metrics.write(out);
+                self.drivers.write_metrics(out);
                 self.volumes.write_metrics(out, self.volume_period);
                 metrics::info::write_build(out);
                 metrics::info::write_gates(out, &self.gates);

@@ -2,6 +2,7 @@
 //! `pkg/kubelet/pluginmanager/operationexecutor/operation_generator.go`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube_model::syntax;
@@ -12,6 +13,7 @@ use tonic::{Response, Status};
 use super::version::Version;
 use crate::drivers::NodeInfo;
 use crate::error::Error;
+use crate::metrics::{Calls, Counted};
 use crate::session::{Session, TIMEOUT};
 use crate::transport;
 
@@ -32,9 +34,9 @@ pub(super) struct Learned {
 }
 
 /// Asks who it is. One that cannot be used is told so.
-pub(super) async fn learn(socket: &Path) -> Result<Learned, String> {
+pub(super) async fn learn(socket: &Path, counted: Arc<Counted>) -> Result<Learned, String> {
     let info = info(socket).await.map_err(|error| format!("its GetInfo failed: {error}"))?;
-    match use_of(socket, info).await {
+    match use_of(socket, info, counted).await {
         Ok(learned) => Ok(learned),
         Err(why) => {
             // What it does not hear it is told with the next attempt.
@@ -44,7 +46,7 @@ pub(super) async fn learn(socket: &Path) -> Result<Learned, String> {
     }
 }
 
-async fn use_of(socket: &Path, info: PluginInfo) -> Result<Learned, String> {
+async fn use_of(socket: &Path, info: PluginInfo, counted: Arc<Counted>) -> Result<Learned, String> {
     let PluginInfo { r#type: kind, name, endpoint, supported_versions } = info;
     if kind != "CSIPlugin" {
         let at = socket.display();
@@ -59,10 +61,17 @@ async fn use_of(socket: &Path, info: PluginInfo) -> Result<Learned, String> {
     let version = Version::highest(&supported_versions).map_err(|why| {
         format!("validation failed for CSI Driver {name} at endpoint {}: {why}", endpoint.display())
     })?;
-    let node = Session::new(endpoint.as_path().into(), TIMEOUT).node_info().await;
-    let node = node.map_err(|error| format!("NodeGetInfo of CSI driver {name} failed: {error}"))?;
-    can_be_told(&name, &node).map_err(|why| format!("NodeGetInfo of CSI driver {name}: {why}"))?;
+    let session = Session::new(endpoint.as_path().into(), Calls::new(&name, counted), TIMEOUT);
+    let node = node_info(&name, &session).await?;
     Ok(Learned { name, endpoint, version, node })
+}
+
+/// Asks a driver for what it says of the node; a server can be told of it.
+pub(crate) async fn node_info(name: &str, session: &Session) -> Result<NodeInfo, String> {
+    let node = session.node_info().await;
+    let node = node.map_err(|error| format!("NodeGetInfo of CSI driver {name} failed: {error}"))?;
+    can_be_told(name, &node).map_err(|why| format!("NodeGetInfo of CSI driver {name}: {why}"))?;
+    Ok(node)
 }
 
 /// Whether an API server can be told of it (upstream `pkg/apis/storage/validation` `validateCSINodeDriver`).

@@ -164,7 +164,7 @@ pub static FIELDS: &[Row] = &[
     done("staticPodURL"),
     done("staticPodURLHeader"),
     row("streamingConnectionIdleTimeout", Effect::Nothing, never),
-    row("syncFrequency", Effect::Partly("events and a look once a minute take its place; it counts for /healthz/syncloop only"), |c| c.sync_frequency == GoDuration::from_secs(60)),
+    row("syncFrequency", Effect::Partly("events and a look once a minute take its place; it counts for /healthz/syncloop, objects that are fetched, and claims whose volumes may grow"), |c| c.sync_frequency == GoDuration::from_secs(60)),
     row("systemCgroups", Effect::NotYet, |c| c.system_cgroups.is_empty()),
     done("systemReserved"),
     row("systemReservedCgroup", Effect::NotYet, |c| c.system_reserved_cgroup.is_empty()),

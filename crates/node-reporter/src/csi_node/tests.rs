@@ -180,13 +180,21 @@ async fn the_server_is_told_once_the_node_is_there_and_again_after_a_failure() {
     let server = Arc::new(Server { csi_node: Mutex::new(Some(earlier)), ..Server::default() });
     let mut told = server.told.subscribe();
     let api = Arc::clone(&server);
-    let reporter =
-        CsiNodes { api, drivers: all.subscribe(), node: nodes.subscribe(), other: others.subscribe() };
+    let problem = watch::Sender::new(Some(CSI_NODE_IS_MISSING.to_owned()));
+    let is_ready = problem.subscribe();
+    let reporter = CsiNodes {
+        api,
+        drivers: all.subscribe(),
+        node: nodes.subscribe(),
+        other: others.subscribe(),
+        problem,
+    };
     tokio::spawn(reporter.run());
     others.send_replace(Some(false));
     nodes.send_replace(Some(Arc::new(node(json!({})))));
     // That of an earlier node goes.
     assert_eq!(*told.wait_for(|value| value.is_array()).await.unwrap(), json!([]));
+    is_ready.clone().wait_for(Option::is_none).await.unwrap();
 
     server.errors.lock().unwrap().extend([ApiError::Conflict, ApiError::Other("away".to_owned())]);
     all.send_replace(Arc::new(drivers(&[("a", driver("n", 0, &[]))])));
@@ -221,8 +229,14 @@ async fn one_driver_that_the_server_does_not_want_keeps_no_other() {
     let server = Arc::<Server>::default();
     let mut told = server.told.subscribe();
     let api = Arc::clone(&server);
-    let reporter =
-        CsiNodes { api, drivers: all.subscribe(), node: nodes.subscribe(), other: others.subscribe() };
+    let problem = watch::Sender::default();
+    let reporter = CsiNodes {
+        api,
+        drivers: all.subscribe(),
+        node: nodes.subscribe(),
+        other: others.subscribe(),
+        problem,
+    };
     tokio::spawn(reporter.run());
     let names = |value: &Value| {
         value.as_array().into_iter().flatten().map(|driver| driver["name"].to_string()).collect::<String>()

@@ -2,12 +2,15 @@
 //! pod's folder has a link to what is published (upstream `pkg/volume/csi/csi_block.go`).
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube_model::PodUid;
-use kube_model::core::CSIPersistentVolumeSource;
+use kube_model::core::{CSIPersistentVolumeSource, PersistentVolumeClaim};
+use volume_fs::mount::{self, Unmount};
+use volume_plan::persistent::Source;
 use volume_plan::spec::plugin;
 
 use super::vol_data::{Unreadable, VolData};
@@ -21,6 +24,9 @@ use crate::plugins::join;
 use crate::set_up::{Job, flatten, make_dir, make_pod_dirs};
 use crate::settings::{PodDirs, Settings};
 use crate::tear_down::entries;
+
+/// Where the folders of all stand, beside those of drivers.
+pub(super) const FOLDER: &str = "volumeDevices";
 
 /// The folders of one volume, below `plugins/kubernetes.io/csi/volumeDevices`.
 #[derive(Debug, Clone)]
@@ -53,7 +59,7 @@ impl Places {
 }
 
 pub(super) fn all(settings: &Settings) -> PathBuf {
-    stage::drivers_dir(settings).join("volumeDevices")
+    stage::drivers_dir(settings).join(FOLDER)
 }
 
 /// Gives the pod the device.
@@ -61,6 +67,7 @@ pub(crate) async fn set_up(
     job: &Job,
     source: &CSIPersistentVolumeSource,
     claimed: &Arc<Claimed>,
+    claim: &PersistentVolumeClaim,
     dirs: PodDirs,
 ) -> Result<(), Failed> {
     let inner = &job.inner;
@@ -86,11 +93,20 @@ pub(crate) async fn set_up(
     // By it is found what a driver may have done for the pod, whatever it has answered.
     let mark = move || make_pod_dirs(&own).and_then(|()| block::mark(&to, &at));
     job.on_own_disk_held(mark).await.map_err(fail)?;
-    let request = request::publish(&operation, tokens, secrets, staging, &target);
+    let request = request::publish(&operation, tokens, secrets, staging.as_deref(), &target);
     let published = operation.session.next_step().publish(request).await;
     published.map_err(|error| fail(SetUpError(error.to_string())))?;
+    let device = target.clone();
     let work = move || block::map(&target, &global, &link).map(|_| ());
-    flatten(blocking::run(On::Elsewhere, work).await).map_err(fail)
+    flatten(blocking::run(On::Elsewhere, work).await).map_err(fail)?;
+    let grown = operation.mounted(claim, staging.as_deref(), &device).await;
+    grown.map_err(|error| Failed { step: Step::ExpandDevice, error })
+}
+
+/// Where the driver has staged and published the device for a pod.
+pub(super) fn places(settings: &Settings, volume: &str, uid: &PodUid) -> (PathBuf, PathBuf) {
+    let places = Places::of(settings, volume);
+    (places.staging, places.published.join(uid.as_str()))
 }
 
 impl Operation<'_> {
@@ -102,7 +118,10 @@ impl Operation<'_> {
     ) -> Result<Option<PathBuf>, SetUpError> {
         let (job, data) = (self.job, self.vol_data());
         let (made, stages) = (places.clone(), self.can.stage_unstage);
+        // Not while somebody looks at a folder that says nothing.
+        let turn = job.inner.turn(&stage::name_of_folder(FOLDER, self.volume.name)).await;
         job.on_own_disk_held(move || {
+            let _turn = turn;
             make_dir(&made.data(), 0o750)?;
             data.write(&made.data())?;
             make_dir(&made.published, 0o750)?;
@@ -137,15 +156,26 @@ pub(crate) async fn unmap(
 }
 
 async fn unpublish(inner: &Arc<Inner>, places: &Places, uid: &str) -> Result<Option<String>, TearDownError> {
-    let (global, data) = (places.devices().join(uid), places.data());
-    let look = move || {
-        block::unmap_global(&global)?;
-        Ok::<_, TearDownError>(VolData::read(&data).ok())
-    };
-    let data = blocking::run(On::Elsewhere, look).await.map_err(TearDownError::CutOff)??;
-    // Nothing was asked of a driver without it, or all has been undone.
-    let Some(data) = data else { return Ok(None) };
+    let global = places.devices().join(uid);
+    let unmapped = blocking::run(On::Elsewhere, move || block::unmap_global(&global)).await;
+    unmapped.map_err(TearDownError::CutOff)??;
     let target = places.published.join(uid);
+    let data = match read(inner, places).await? {
+        Ok(data) => data,
+        // Nothing was asked of a driver, or all has been undone.
+        Err(Unreadable::NotFound) => return Ok(None),
+        Err(Unreadable::Broken(why)) => {
+            tracing::warn!(
+                "a device is taken from a pod without its driver, which cannot be told which it is: {why}"
+            );
+            let work = move || {
+                mount::unmount(&target, Unmount::Now)?;
+                tear_down::remove_point(&target)
+            };
+            blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+            return Ok(None);
+        }
+    };
     let session = inner.driver(&data.driver, "blockMapper.UnmapPodDevice failed to get CSI client")?;
     let unpublished = session.unpublish(request::unpublish(&data.handle, &target)).await;
     unpublished.map_err(|error| {
@@ -156,10 +186,61 @@ async fn unpublish(inner: &Arc<Inner>, places: &Places, uid: &str) -> Result<Opt
     Ok(Some(stage::name_of(&data)))
 }
 
+/// What is known of the volume. One that cannot be read is written anew from what the API server says of the volume, if it
+/// says something.
+async fn read(inner: &Arc<Inner>, places: &Places) -> Result<Result<VolData, Unreadable>, TearDownError> {
+    let at = places.data();
+    let read = blocking::run(On::OwnDisk, move || VolData::read(&at)).await.map_err(TearDownError::CutOff)?;
+    let Err(Unreadable::Broken(_)) = &read else { return Ok(read) };
+    let found = tear_down::persistent_volume(inner, &places.volume).await;
+    let Some(Source::Csi(source)) = found.as_deref().map(Source::of) else { return Ok(read) };
+    let name = places.volume.file_name().unwrap_or_default().to_string_lossy();
+    let data =
+        VolData::of(source.driver.clone(), source.volume_handle.clone(), &name, &inner.settings.node_name);
+    let (dir, again) = (places.data(), data.clone());
+    let written =
+        blocking::run(On::OwnDisk, move || again.write(&dir)).await.map_err(TearDownError::CutOff)?;
+    written?;
+    Ok(Ok(data))
+}
+
+/// Removes what is left in folders of which nobody can say what the driver calls the volume, if nothing is mounted there.
+pub(super) async fn take_down_nameless(inner: &Arc<Inner>, volume: &str) -> Result<(), TearDownError> {
+    let places = Places::of(&inner.settings, volume);
+    let why = match read(inner, &places).await? {
+        Ok(data) => return take_down(inner, &data.driver, &data.handle).await,
+        Err(Unreadable::NotFound) => "there is no vol_data.json".to_owned(),
+        Err(Unreadable::Broken(why)) => why,
+    };
+    let work = move || {
+        remove_all(&places).map_err(|error| {
+            TearDownError::Driver(format!(
+                "a device stays, as its driver cannot be told which it is: {why}: {}",
+                util::causes(&error)
+            ))
+        })
+    };
+    blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+    inner.in_use.may_have_gone();
+    Ok(())
+}
+
+/// Removes the folders of a volume, in which nothing is left.
+fn remove_all(places: &Places) -> Result<(), TearDownError> {
+    for dir in [&places.staging, &places.published, &places.devices()] {
+        tear_down::remove_point(dir)?;
+    }
+    tear_down::remove_data(&places.data())?;
+    tear_down::remove_point(&places.volume)
+}
+
 /// Has the driver undo what it has done for the node, if the volume is had as a device.
 pub(super) async fn take_down(inner: &Arc<Inner>, driver: &str, handle: &str) -> Result<(), TearDownError> {
     let (settings, is) = (inner.settings.clone(), (driver.to_owned(), handle.to_owned()));
-    let look = move || found_volumes(&settings).into_iter().find(|(_, data)| data.is(&is.0, &is.1));
+    let look = move || {
+        let is = |data: &Option<VolData>| data.as_ref().is_some_and(|data| data.is(&is.0, &is.1));
+        found_volumes(&settings).into_iter().find(|(_, data)| is(data))
+    };
     let found = blocking::run(On::OwnDisk, look).await.map_err(TearDownError::CutOff)?;
     let Some((volume, _)) = found else { return Ok(()) };
     let places = Places::of(&inner.settings, &volume);
@@ -181,31 +262,44 @@ pub(super) async fn take_down(inner: &Arc<Inner>, driver: &str, handle: &str) ->
         let request = request::unstage(handle, &places.staging);
         session.unstage(request).await.map_err(|error| words(error.to_string()))?;
     }
-    let work = move || {
-        for dir in [&places.staging, &places.published, &places.devices()] {
-            tear_down::remove_point(dir)?;
-        }
-        tear_down::remove_data(&places.data())?;
-        tear_down::remove_point(&places.volume)
-    };
-    blocking::run(On::Elsewhere, work).await.map_err(TearDownError::CutOff)??;
+    blocking::run(On::Elsewhere, move || remove_all(&places)).await.map_err(TearDownError::CutOff)??;
     inner.in_use.may_have_gone();
     Ok(())
 }
 
-/// The volumes that pods have as devices, by the names of their folders.
-fn found_volumes(settings: &Settings) -> Vec<(String, VolData)> {
+/// The volumes that pods have as devices, by the names of their folders; `None`: nobody can say what it is.
+fn found_volumes(settings: &Settings) -> Vec<(String, Option<VolData>)> {
     let volumes = fs::read_dir(all(settings)).into_iter().flatten().flatten();
-    let data = |volume: fs::DirEntry| {
-        let data = VolData::read(&volume.path().join("data")).ok()?;
-        Some((volume.file_name().to_string_lossy().into_owned(), data))
+    let volumes = volumes.map(|volume| volume.file_name().to_string_lossy().into_owned());
+    let volumes = volumes.filter(|name| name != "staging" && name != "publish");
+    let read = |name: String| {
+        let data = VolData::read(&Places::of(settings, &name).data()).ok();
+        (name, data)
     };
-    volumes.filter_map(data).collect()
+    volumes.map(read).collect()
 }
 
-/// The names of these volumes on the node.
+/// The names of these volumes on the node, or what stands for those that have none.
 pub(super) fn found(settings: &Settings) -> impl Iterator<Item = String> {
-    found_volumes(settings).into_iter().map(|(_, data)| stage::name_of(&data))
+    let name = |(folder, data): (String, Option<VolData>)| {
+        data.map_or_else(|| stage::name_of_folder(FOLDER, &folder), |data| stage::name_of(&data))
+    };
+    found_volumes(settings).into_iter().map(name)
+}
+
+/// Whether one of these pods' folders has a link to the volume of this folder.
+pub(super) fn is_linked(volume: &str, pods: &[PathBuf]) -> Result<bool, TearDownError> {
+    has_link(pods, |name| name == volume)
+}
+
+fn has_link(pods: &[PathBuf], is: impl Fn(&OsStr) -> bool) -> Result<bool, TearDownError> {
+    for pod in pods {
+        let links = entries(&pod.join("volumeDevices").join(plugin::CSI))?;
+        if links.iter().any(|link| link.file_name().is_some_and(&is)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether one of these pods' folders has a link to the volume, or to one of which nobody can tell.
@@ -224,11 +318,5 @@ pub(super) fn is_used(
         };
         names.extend(volume.file_name().filter(|_| !other).map(ToOwned::to_owned));
     }
-    for pod in pods {
-        let links = entries(&pod.join("volumeDevices").join(plugin::CSI))?;
-        if links.iter().any(|link| link.file_name().is_some_and(|name| names.contains(name))) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    has_link(pods, |name| names.contains(name))
 }

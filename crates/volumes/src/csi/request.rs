@@ -1,7 +1,7 @@
 //! What a driver is sent.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ::csi::v1::volume_capability::access_mode::Mode as Access;
 use ::csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
@@ -12,7 +12,7 @@ use ::csi::v1::{
 use kube_model::core::{CSIPersistentVolumeSource, SecretReference};
 use kube_model::pod;
 use serde_json::{Value, json};
-use volume_plan::claims::{Growth, Mode};
+use volume_plan::claims::Mode;
 use volume_plan::csi::{DriverRules, access_modes, pod_info};
 use volume_plan::payload;
 
@@ -56,37 +56,43 @@ pub(super) async fn publish_secrets(job: &Job, volume: &Volume<'_>) -> Result<Ma
         }),
         Of::Claim(source, _) => source.node_publish_secret_ref.clone(),
     };
-    secrets(job, "NodePublishSecretRef", reference.as_ref()).await
+    secrets(job, ("fetching NodePublishSecretRef", " failed"), reference.as_ref()).await
 }
 
 pub(super) async fn stage_secrets(job: &Job, source: &CSIPersistentVolumeSource) -> Result<Map, SetUpError> {
-    secrets(job, "NodeStageSecretRef", source.node_stage_secret_ref.as_ref()).await
+    secrets(job, ("fetching NodeStageSecretRef", " failed"), source.node_stage_secret_ref.as_ref()).await
 }
 
 pub(super) async fn expand_secrets(job: &Job, source: &CSIPersistentVolumeSource) -> Result<Map, SetUpError> {
-    secrets(job, "NodeExpandSecretRef", source.node_expand_secret_ref.as_ref()).await
+    let reference = source.node_expand_secret_ref.as_ref();
+    secrets(job, ("expander.NodeExpand failed to get NodeExpandSecretRef", ""), reference).await
 }
 
-async fn secrets(job: &Job, field: &str, reference: Option<&SecretReference>) -> Result<Map, SetUpError> {
+/// `words`: around the name of one that cannot be had.
+async fn secrets(
+    job: &Job,
+    words: (&str, &str),
+    reference: Option<&SecretReference>,
+) -> Result<Map, SetUpError> {
     let Some(reference) = reference else { return Ok(Map::new()) };
     let (namespace, name) =
         (reference.namespace.as_deref().unwrap_or_default(), reference.name.as_deref().unwrap_or_default());
     job.inner.storage.secret(namespace, name).await.map_err(|error| {
+        let (doing, failed) = words;
         SetUpError(format!(
-            "fetching {field} {namespace}/{name} failed: kubernetes.io/csi: failed to find the secret {name} in the \
-             namespace {namespace} with error: {error}"
+            "{doing} {namespace}/{name}{failed}: kubernetes.io/csi: failed to find the secret {name} in the namespace \
+             {namespace} with error: {error}"
         ))
     })
 }
 
 /// How it is used.
-fn capability(operation: &Operation<'_>) -> VolumeCapability {
-    let Operation { job, can, volume, .. } = operation;
+fn capability(operation: &Operation<'_>, group: Option<u32>) -> VolumeCapability {
+    let Operation { can, volume, .. } = operation;
     let options = match &volume.of {
         Of::Pod(_) => Vec::new(),
         Of::Claim(_, claimed) => claimed.mount_options(),
     };
-    let group = job.pod.spec.as_ref().and_then(fs_group).filter(|_| can.volume_mount_group);
     let mount = MountVolume {
         fs_type: volume.fs_type().unwrap_or_default().to_owned(),
         mount_flags: options,
@@ -101,6 +107,12 @@ fn capability(operation: &Operation<'_>) -> VolumeCapability {
         access_type: Some(access_type),
         access_mode: Some(AccessMode { mode: access_mode(mode, can.single_node_multi_writer).into() }),
     }
+}
+
+/// The pod's group, where the driver gives files to it.
+fn group(operation: &Operation<'_>) -> Option<u32> {
+    let spec = operation.job.pod.spec.as_ref();
+    spec.and_then(fs_group).filter(|_| operation.can.volume_mount_group)
 }
 
 /// The first of the volume's access modes, as CSI calls it (upstream `pkg/volume/csi/csi_client.go`).
@@ -121,7 +133,7 @@ pub(super) fn stage(operation: &Operation<'_>, secrets: Map, staging: &Path) -> 
         volume_id: volume.handle.clone(),
         publish_context: operation.context.clone(),
         staging_target_path: text(staging),
-        volume_capability: Some(capability(operation)),
+        volume_capability: Some(capability(operation, group(operation))),
         secrets,
         volume_context: volume.attributes(),
     }
@@ -131,7 +143,7 @@ pub(super) fn publish(
     operation: &Operation<'_>,
     tokens: Tokens,
     secrets: Map,
-    staging: Option<PathBuf>,
+    staging: Option<&Path>,
     target: &Path,
 ) -> NodePublishVolumeRequest {
     let (volume, wanted) = (operation.volume, operation.wanted);
@@ -146,9 +158,9 @@ pub(super) fn publish(
     NodePublishVolumeRequest {
         volume_id: volume.handle.clone(),
         publish_context: operation.context.clone(),
-        staging_target_path: staging.as_deref().map(text).unwrap_or_default(),
+        staging_target_path: staging.map(text).unwrap_or_default(),
         target_path: text(target),
-        volume_capability: Some(capability(operation)),
+        volume_capability: Some(capability(operation, group(operation))),
         readonly: volume.read_only,
         secrets,
         volume_context,
@@ -157,17 +169,18 @@ pub(super) fn publish(
 
 pub(super) fn expand(
     operation: &Operation<'_>,
-    growth: &Growth,
+    bytes: i64,
     secrets: Map,
-    staging: &Path,
+    staging: Option<&Path>,
     path: &Path,
 ) -> NodeExpandVolumeRequest {
     NodeExpandVolumeRequest {
         volume_id: operation.volume.handle.clone(),
         volume_path: text(path),
-        capacity_range: Some(CapacityRange { required_bytes: growth.bytes, limit_bytes: 0 }),
-        staging_target_path: text(staging),
-        volume_capability: Some(capability(operation)),
+        capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
+        staging_target_path: staging.map(text).unwrap_or_default(),
+        // Whose group it is was settled when it was mounted.
+        volume_capability: Some(capability(operation, None)),
         secrets,
     }
 }

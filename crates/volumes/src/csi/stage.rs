@@ -145,6 +145,9 @@ pub(crate) async fn take_down(inner: &Arc<Inner>, name: &str) -> Result<(), Tear
 async fn remove_nameless(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownError> {
     let folder = name.strip_prefix(NAMELESS).and_then(|folder| folder.split_once('/'));
     let Some((driver, volume)) = folder else { return Ok(()) };
+    if driver == block::FOLDER {
+        return block::take_down_nameless(inner, volume).await;
+    }
     let dir = drivers_dir(&inner.settings).join(driver).join(volume);
     let remove = move || {
         let why = match VolData::read(&dir) {
@@ -169,7 +172,7 @@ async fn remove_nameless(inner: &Arc<Inner>, name: &str) -> Result<(), TearDownE
 pub(crate) fn found(settings: &Settings) -> impl Iterator<Item = String> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     // Devices stand there, too, by another rule.
-    let drivers = entries(&drivers_dir(settings)).filter(|path| !path.ends_with("volumeDevices"));
+    let drivers = entries(&drivers_dir(settings)).filter(|path| !path.ends_with(block::FOLDER));
     let volumes: Vec<_> = drivers.flat_map(|driver| entries(&driver).collect::<Vec<_>>()).collect();
     let devices = block::found(settings);
     let mounted = volumes.into_iter().filter_map(|dir| {
@@ -186,8 +189,13 @@ pub(crate) fn found(settings: &Settings) -> impl Iterator<Item = String> {
 }
 
 /// What stands for a volume of the node whose name cannot be read.
-fn name_of_folder(driver: &str, volume: &str) -> String {
+pub(super) fn name_of_folder(driver: &str, volume: &str) -> String {
     format!("{NAMELESS}{driver}/{volume}")
+}
+
+/// The folder of a device whose name cannot be read.
+pub(super) fn device_folder(name: &str) -> Option<&str> {
+    name.strip_prefix(NAMELESS)?.strip_prefix(block::FOLDER)?.strip_prefix('/')
 }
 
 /// Driver and handle.

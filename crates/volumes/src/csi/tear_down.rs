@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube_model::core::PersistentVolume;
 use volume_fs::mount::{self, Unmount};
 use volume_plan::csi::Lifecycle;
 use volume_plan::persistent::Source;
@@ -67,12 +68,17 @@ pub(crate) async fn tear_down(inner: &Arc<Inner>, volume: &Path) -> Result<Optio
 
 /// The name on the node of the persistent volume that a folder is called after; else a later sweep finds it.
 async fn of_persistent_volume(inner: &Inner, folder: &Path) -> Option<String> {
-    let name = folder.file_name()?.to_str()?;
-    let found = tokio::time::timeout(ASKED, inner.storage.volume(name)).await.ok()?.ok()?;
+    let found = persistent_volume(inner, folder).await?;
     match Source::of(&found) {
         source @ Source::Csi(_) => Some(source.unique_name(&found)),
         _ => None,
     }
+}
+
+/// That persistent volume, if a server knows it and says so soon.
+pub(super) async fn persistent_volume(inner: &Inner, folder: &Path) -> Option<Box<PersistentVolume>> {
+    let name = folder.file_name()?.to_str()?;
+    tokio::time::timeout(ASKED, inner.storage.volume(name)).await.ok()?.ok().map(Box::new)
 }
 
 /// Removes what is left of a mount that is undone: the folder, what stands beside it, and the folder of both. Drivers that
@@ -119,7 +125,9 @@ fn remove_empty(path: &Path) -> io::Result<()> {
 
 /// Whether one of these pods' folders has something of the volume of this name. One of which nobody can tell may be it.
 pub(crate) fn is_used(settings: &Settings, name: &str, pods: &[PathBuf]) -> Result<bool, TearDownError> {
-    let Some((driver, handle)) = stage::parse(name) else { return Ok(false) };
+    let Some((driver, handle)) = stage::parse(name) else {
+        return stage::device_folder(name).map_or(Ok(false), |volume| block::is_linked(volume, pods));
+    };
     for pod in pods {
         for volume in entries(&pod.join("volumes").join(plugin::CSI))? {
             match VolData::read(&volume) {

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use volume_plan::csi::attachment_name;
+
 use crate::error::{SetUpError, go_words};
 
 const FILE: &str = "vol_data.json";
@@ -37,6 +39,19 @@ pub(super) enum Unreadable {
 }
 
 impl VolData {
+    /// That of a volume of a claim, or of a pod's own, which is called `name` on this node.
+    pub(super) fn of(driver: String, handle: String, name: &str, node: &str) -> Self {
+        let attachment = Some(attachment_name(&handle, &driver, node));
+        Self {
+            spec_name: Some(name.to_owned()),
+            node: Some(node.to_owned()),
+            lifecycle: None,
+            handle,
+            driver,
+            attachment,
+        }
+    }
+
     pub(super) fn read(dir: &Path) -> Result<Self, Unreadable> {
         let path = dir.join(FILE);
         let text = match fs::read(&path) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, ready};
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
+use kube_model::view::EventType;
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -80,14 +81,16 @@ impl Storage for Objects {
         NoStorage.secret(namespace, name)
     }
 
-    fn grown<'a>(
+    fn patch_claim<'a>(
         &'a self,
         namespace: &'a str,
-        claim: &'a str,
-        capacity: &'a str,
-    ) -> BoxFuture<'a, Result<(), StorageError>> {
-        NoStorage.grown(namespace, claim, capacity)
+        name: &'a str,
+        patch: &'a Value,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>> {
+        NoStorage.patch_claim(namespace, name, patch)
     }
+
+    fn tell(&self, _: &PersistentVolumeClaim, _: EventType, _: &'static str, _: String) {}
 
     fn node(&self) -> Option<Arc<Node>> {
         let labels = json!({"metadata": {"labels": {"kubernetes.io/hostname": "node1"}}});
@@ -113,6 +116,7 @@ impl World {
             node_name: "node1".to_owned(),
             drivers: csi::Drivers::default(),
             allocatable: Default::default(),
+            sync_frequency: Duration::from_secs(60),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };
         let (volumes, news) = Volumes::new(settings, Arc::new(NoContent), Arc::new(objects.clone()));

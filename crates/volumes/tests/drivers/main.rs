@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod growth;
 #[path = "../claims/space.rs"]
 mod space;
 mod world;
@@ -15,11 +16,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use csi::v1::{
-    NodeExpandVolumeRequest, NodeGetCapabilitiesRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    NodeGetCapabilitiesRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
+    NodeUnstageVolumeRequest,
 };
 use serde_json::{Value, json};
 use testkit::fake_csi::{Capability, Code, CsiOptions, FakeCsi, Fault, attachment_name};
@@ -27,7 +27,7 @@ use volume_fs::MountTable;
 use volumes::{Measure, TearDownError};
 
 use space::in_own_mounts;
-use world::{DRIVER, Objects, World, inline, pod, pod_with, uid};
+use world::{DRIVER, Objects, World, device_of, inline, pod, pod_with, uid};
 
 fn internal() -> Fault {
     Fault::Fail(Code::Internal, "no disk".to_owned())
@@ -353,15 +353,7 @@ fn a_pod_has_a_volume_as_a_device() {
     in_own_mounts(|dir| async move {
         let (mut world, driver) = World::with(dir, &[Capability::StageUnstageVolume]).await;
         world.objects.bind("c", &json!({"volumeMode": "Block"}), &json!({}));
-        let device_of = |name: &str| {
-            let mut pod = (*pod(name, "c")).clone();
-            let container = &mut pod.spec.as_mut().unwrap().containers[0];
-            container.volume_mounts = None;
-            container.volume_devices =
-                Some(serde_json::from_value(json!([{"name": "v", "devicePath": "/dev/v"}])).unwrap());
-            Arc::new(pod)
-        };
-        let (a, b) = (device_of("a"), device_of("b"));
+        let (a, b) = (device_of("a", "c"), device_of("b", "c"));
         driver.fault_once(internal(), |_: &NodeStageVolumeRequest| true);
         let failure = world.failure(&a).await;
         let said = "rpc error: code = Internal desc = no disk";
@@ -381,7 +373,7 @@ fn a_pod_has_a_volume_as_a_device() {
         let of = |path: PathBuf| fs::metadata(path).unwrap().rdev();
         assert_eq!(of(device.clone()), of(devices.join("c-pv/dev/a")));
         // What a driver has answered does not say what it has done: it is asked to undo it.
-        let c = device_of("c");
+        let c = device_of("c", "c");
         driver.fault_once(internal(), |_: &NodePublishVolumeRequest| true);
         world.failure(&c).await;
         let unpublished = || driver.changes().iter().filter(|call| **call == "NodeUnpublishVolume").count();
@@ -405,29 +397,6 @@ fn a_pod_has_a_volume_as_a_device() {
         for left in ["c-pv", "publish/c-pv", "staging/c-pv"] {
             assert!(!devices.join(left).exists(), "{left}");
         }
-    });
-}
-
-#[test]
-fn what_uses_a_volume_that_has_grown_uses_all_of_it_and_the_claim_says_so() {
-    in_own_mounts(|dir| async move {
-        let (mut world, driver) = World::with(dir, &[Capability::ExpandVolume]).await;
-        world.objects.bind("c", &json!({"capacity": {"storage": "2Gi"}}), &json!({}));
-        driver.fault_once(internal(), |_: &NodeExpandVolumeRequest| true);
-        let a = pod("a", "c");
-        let failure = world.failure(&a).await;
-        let said = "MountVolume.Setup failed while expanding volume for volume \"c-pv\" : Expander.NodeExpand failed to expand \
-                    the volume : rpc error: code = Internal desc = no disk";
-        assert_eq!(failure, said);
-        // It is mounted, and yet the pod has not all of it.
-        driver.fault_once(internal(), |_: &NodePublishVolumeRequest| true);
-        world.failure(&a).await;
-        assert!(world.volumes.desire(&a).is_some());
-        world.until_mounted(&a).await;
-        let asked = driver.calls_of::<NodeExpandVolumeRequest>().pop().unwrap();
-        assert_eq!(asked.capacity_range.unwrap().required_bytes, 2 << 30);
-        assert_eq!(asked.volume_path, world.volume_dir(&a, "c-pv").join("mount").display().to_string());
-        assert_eq!(world.objects.get::<Value>("grown").unwrap(), json!(["ns", "c", "2Gi"]));
     });
 }
 

@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, ready};
 use kube_model::core::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube_model::k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use kube_model::objects::{Kind, Object};
+use kube_model::view::EventType;
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
 use testkit::fake_csi::{Capability, CsiOptions, FakeCsi};
@@ -43,7 +44,7 @@ impl Objects {
     pub(crate) fn bind(&self, name: &str, spec: &Value, csi: &Value) {
         let volume = format!("{name}-pv");
         let uid = format!("{name}-uid");
-        let claim = json!({"metadata": {"name": name, "uid": uid}, "spec": {"volumeName": volume}, "status": {"phase": "Bound"}});
+        let claim = json!({"metadata": {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": "1"}, "spec": {"volumeName": volume}, "status": {"phase": "Bound"}});
         self.set(name, claim);
         let mut source =
             json!({"driver": DRIVER, "volumeHandle": format!("{name}-handle"), "fsType": "ext4"});
@@ -53,10 +54,58 @@ impl Objects {
         self.set(&volume, json!({"metadata": {"name": volume}, "spec": all}));
     }
 
+    /// Changes an object as the API server does, which counts its versions.
+    pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut all = self.0.lock().unwrap();
+        let object = all.get_mut(name).unwrap();
+        let version: u64 =
+            object["metadata"]["resourceVersion"].as_str().map_or(1, |text| text.parse().unwrap());
+        edit(object);
+        object["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+    }
+
+    /// A strategic merge patch of a claim's status.
+    fn patch(&self, name: &str, patch: &Value) -> Result<(), StorageError> {
+        let found: Value = self.get(name)?;
+        let (has, wants) = (&found["metadata"]["resourceVersion"], &patch["metadata"]["resourceVersion"]);
+        if !wants.is_null() && has != wants {
+            return Err(StorageError("the object has been modified".to_owned()));
+        }
+        self.edit(name, |object| {
+            let status = &mut object["status"];
+            for (field, value) in patch["status"].as_object().unwrap() {
+                let Some(conditions) = value.as_array() else {
+                    merge(&mut status[field.as_str()], value);
+                    continue;
+                };
+                let mut all = status[field.as_str()].as_array().cloned().unwrap_or_default();
+                for condition in conditions {
+                    all.retain(|has| has["type"] != condition["type"]);
+                    all.extend((condition["$patch"] != "delete").then(|| condition.clone()));
+                }
+                status[field.as_str()] = json!(all);
+            }
+        });
+        Ok(())
+    }
+
     pub(crate) fn get<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, StorageError> {
         let found = self.0.lock().unwrap().get(name).cloned();
         let found = found.ok_or_else(|| StorageError(format!("{name:?} not found")))?;
         Ok(serde_json::from_value(found).unwrap())
+    }
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    if object.is_null() {
+        *object = json!({});
+    }
+    let object = object.as_object_mut().unwrap();
+    for (key, value) in patch.as_object().unwrap() {
+        match value {
+            Value::Null => drop(object.remove(key)),
+            value => drop(object.insert(key.clone(), value.clone())),
+        }
     }
 }
 
@@ -89,16 +138,19 @@ impl Storage for Objects {
         Box::pin(ready(self.get(&format!("{namespace}/{name}"))))
     }
 
-    fn grown<'a>(
+    fn patch_claim<'a>(
         &'a self,
         namespace: &'a str,
-        claim: &'a str,
-        capacity: &'a str,
-    ) -> BoxFuture<'a, Result<(), StorageError>> {
-        {
-            self.set("grown", json!([namespace, claim, capacity]));
-            Box::pin(ready(Ok(())))
-        }
+        name: &'a str,
+        patch: &'a Value,
+    ) -> BoxFuture<'a, Result<PersistentVolumeClaim, StorageError>> {
+        assert_eq!(namespace, "ns");
+        Box::pin(ready(self.patch(name, patch).and_then(|()| self.get(name))))
+    }
+
+    fn tell(&self, claim: &PersistentVolumeClaim, _: EventType, reason: &'static str, message: String) {
+        let name = claim.metadata.name.as_deref().unwrap();
+        self.set("event", json!([name, reason, message]));
     }
 
     fn node(&self) -> Option<Arc<Node>> {
@@ -149,6 +201,7 @@ impl World {
             node_name: "node1".to_owned(),
             drivers: drivers.clone(),
             allocatable: Default::default(),
+            sync_frequency: Duration::from_millis(50),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };
         let (volumes, news) = Volumes::new(settings, Arc::new(objects.clone()), Arc::new(objects.clone()));
@@ -266,6 +319,16 @@ pub(crate) fn pod_with(uid: &str, volume: &Value, context: &Value) -> Arc<Pod> {
 
 pub(crate) fn pod(uid: &str, claim: &str) -> Arc<Pod> {
     pod_with(uid, &json!({"persistentVolumeClaim": {"claimName": claim}}), &json!({}))
+}
+
+/// One that has the volume of the claim as a device.
+pub(crate) fn device_of(uid: &str, claim: &str) -> Arc<Pod> {
+    let mut pod = (*pod(uid, claim)).clone();
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.volume_mounts = None;
+    container.volume_devices =
+        Some(serde_json::from_value(json!([{"name": "v", "devicePath": "/dev/v"}])).unwrap());
+    Arc::new(pod)
 }
 
 pub(crate) fn inline(uid: &str, csi: Value) -> Arc<Pod> {

@@ -8,6 +8,7 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod storage;
 mod trace;
 
 use std::fs;
@@ -22,13 +23,15 @@ use kube_model::core::Pod;
 use kube_model::objects::{Kind, Object};
 use kube_model::{Monotonic, PodUid};
 use serde_json::{Value, json};
+use testkit::fake_csi::{Capability, CsiOptions, FakeCsi};
 use testkit::mounts::in_own_mounts;
 use tokio::time::Instant;
 use volume_fs::MountTable;
 use volume_plan::container_mounts::SubPath;
 use volume_plan::payload;
-use volumes::{Content, ContentError, NoStorage, Settings, Token, Volumes};
+use volumes::{Content, ContentError, News, Settings, Token, Volumes};
 
+use storage::{Claims, DRIVER};
 use trace::{End, run_until};
 
 /// Where a run has its folders, and what it does: how a run in a process of its own is told.
@@ -38,8 +41,12 @@ const RUN: &str = "VOLUMES_TEST_RUN";
 const SOON: Duration = Duration::from_secs(60);
 
 /// A volume for each way in which one is made.
-fn volumes() -> [(&'static str, Value); 5] {
+fn volumes() -> [(&'static str, Value); 8] {
+    let claim = |name: &str| json!({"persistentVolumeClaim": {"claimName": name}});
     [
+        ("local", claim("local")),
+        ("csi", claim("csi")),
+        ("device", claim("device")),
         ("disk", json!({"emptyDir": {}})),
         ("memory", json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})),
         ("config", json!({"configMap": {"name": "c", "items": [{"key": "key", "path": "sub/key"}]}})),
@@ -57,12 +64,16 @@ fn volumes() -> [(&'static str, Value); 5] {
 fn pod(name: &str, source: &Value) -> Arc<Pod> {
     let mut volume = source.clone();
     volume["name"] = name.into();
+    let used = match name {
+        "device" => json!({"name": "c", "volumeDevices": [{"name": name, "devicePath": "/dev/d"}]}),
+        _ => json!({"name": "c", "volumeMounts": [{"name": name, "mountPath": "/m"}]}),
+    };
     Arc::new(
         serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "spec": {
                 "securityContext": {"fsGroup": 2000},
-                "containers": [{"name": "c", "volumeMounts": [{"name": name, "mountPath": "/m"}]}],
+                "containers": [used],
                 "volumes": [volume],
             },
         }))
@@ -91,32 +102,43 @@ impl Content for Held {
 
 /// What one run of the agent does.
 async fn run(folder: &Path, volume: &str, takes_down: bool) {
-    let start = Instant::now();
+    let (start, drivers) = (Instant::now(), csi::Drivers::default());
     let settings = Settings {
         pods_dir: folder.join("pods"),
         plugins_dir: folder.join("plugins"),
         node_name: "node1".to_owned(),
-        drivers: csi::Drivers::default(),
+        drivers: drivers.clone(),
         allocatable: Default::default(),
+        sync_frequency: Duration::from_secs(60),
         now: Arc::new(move || Monotonic::after_start(start.elapsed())),
     };
-    let (volumes, mut news) = Volumes::new(settings, Arc::new(Held), Arc::new(NoStorage));
+    let storage = Claims { local: folder.join("disk") };
+    let (volumes, mut news) = Volumes::new(settings, Arc::new(Held), Arc::new(storage));
     let uid = PodUid::from("u");
+    let registry = folder.join("plugins_registry");
+    if registry.exists() {
+        tokio::spawn(csi::Registrar::new(registry, drivers.clone()).run());
+        let mut changes = drivers.changes();
+        let there = changes.wait_for(|drivers| drivers.contains_key(DRIVER));
+        tokio::time::timeout(SOON, there).await.unwrap().unwrap();
+    }
     if takes_down {
-        return volumes.tear_down(&uid).await.unwrap();
+        volumes.tear_down(&uid).await.unwrap();
+        return volumes.take_down_unused().await.unwrap();
     }
     let (name, source) = crate::volumes().into_iter().find(|(name, _)| *name == volume).unwrap();
     let pod = pod(name, &source);
     while let Some(lacking) = volumes.desire(&pod) {
         let told = tokio::time::timeout(SOON, news.recv()).await;
         let told = told.unwrap_or_else(|_| panic!("still lacking: {lacking:?}")).unwrap();
-        assert!(matches!(told, volumes::News::Wake(_)), "{told:?}");
+        assert!(matches!(told, News::Wake(_)), "{told:?}");
     }
     let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
     for (index, (path, create)) in
         [("part/deep", true), ("sub", false), ("other", false)].into_iter().enumerate()
     {
-        let is_there = fs::symlink_metadata(volumes.host_path(&uid, volume).unwrap().join(path)).is_ok();
+        let Some(whole) = volumes.host_path(&uid, volume) else { break };
+        let is_there = fs::symlink_metadata(whole.join(path)).is_ok();
         if is_there || (create && source.get("emptyDir").is_some()) {
             let part = SubPath { path: path.into(), create };
             // Two ask for it at once: it is mounted once.
@@ -150,7 +172,10 @@ fn found(folder: &Path) -> Vec<String> {
     fn add(root: &Path, path: &Path, all: &mut Vec<String>) {
         let Ok(found) = fs::symlink_metadata(path) else { return };
         let content = match found.file_type() {
-            kind if kind.is_symlink() => fs::read_link(path).unwrap().display().to_string(),
+            kind if kind.is_symlink() => {
+                let to = fs::read_link(path).unwrap();
+                to.strip_prefix(root).unwrap_or(&to).display().to_string()
+            }
             kind if kind.is_file() => fs::read_to_string(path).unwrap(),
             _ => String::new(),
         };
@@ -165,12 +190,15 @@ fn found(folder: &Path) -> Vec<String> {
     }
     let mut all = Vec::new();
     add(folder, &folder.join("pods"), &mut all);
+    add(folder, &folder.join("plugins"), &mut all);
     let table = MountTable::read().unwrap();
     all.extend(table.below(folder).map(|mount| {
         let point = mount.point.strip_prefix(folder).unwrap().display();
-        // Within its file system: the folder of the run is the last above the pods.
+        // Within its file system, below the folder of the run; a device is another one each time.
         let root = mount.root.display().to_string();
-        let of = root.find("/pods/").map_or(root.as_str(), |at| &root[at..]);
+        let run = format!("/{}/", folder.file_name().unwrap().to_string_lossy());
+        let of = root.split_once(&run).map_or(root.as_str(), |(_, below)| below);
+        let of = if of.starts_with("/loop") { "/loop" } else { of };
         format!("mounted {point} {} {} {of}", mount.fs_type, mount.options)
     }));
     let mut all: Vec<_> = all.iter().map(|line| timeless(line)).collect();
@@ -199,9 +227,13 @@ fn ends_well(folder: &Path, volume: &str, takes_down: bool) {
 
 fn is_killed_anywhere(volume: &'static str) {
     in_own_mounts(move |space| {
+        let options = CsiOptions::new(DRIVER).can(Capability::StageUnstageVolume);
+        let driver = ["csi", "device"].contains(&volume).then(|| FakeCsi::start(options).unwrap());
         let folder = |name: String| {
             let folder = space.join(name);
-            fs::create_dir(&folder).unwrap();
+            fs::create_dir_all(folder.join("disk/sub")).unwrap();
+            // Each run asks it who it is.
+            driver.iter().for_each(|driver| driver.register(&folder.join("plugins_registry")).unwrap());
             folder
         };
         let undisturbed = folder("undisturbed".to_owned());
@@ -250,6 +282,21 @@ fn is_killed_anywhere(volume: &'static str) {
         }
         assert!(kills[0] > 8 && kills[1] > 3, "{volume}: {kills:?}");
     });
+}
+
+#[test]
+fn a_local_volume_of_a_claim_and_its_parts() {
+    is_killed_anywhere("local");
+}
+
+#[test]
+fn a_volume_that_a_driver_stages_and_publishes() {
+    is_killed_anywhere("csi");
+}
+
+#[test]
+fn a_device_of_a_driver() {
+    is_killed_anywhere("device");
 }
 
 #[test]
