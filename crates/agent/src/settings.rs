@@ -1,6 +1,7 @@
 //! From the node's configuration to the small settings of each crate.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,7 +155,7 @@ pub(crate) fn cri(
         },
         cpu_cfs_quota_period: settings.cpu_cfs_quota.then(|| period_us(settings)),
         seccomp_default: settings.seccomp_default,
-        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        selinux: selinux_is_on(),
         memory_capacity: unsigned(hardware.memory),
         hugepage_sizes: machine::hugepage_sizes(),
         allocatable: allocatable(resources),
@@ -176,9 +177,22 @@ pub(crate) fn volumes(
         node_name: node_name.to_owned(),
         drivers,
         allocatable: allocatable(resources),
+        file_label: selinux_is_on().then(selinux_file_label).flatten(),
         sync_frequency: settings.sync_frequency,
         now: Arc::new(move || clock.mono()),
     }
+}
+
+fn selinux_is_on() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+/// Of the policy that is loaded (`selinux_config(5)`).
+fn selinux_file_label() -> Option<String> {
+    let config = fs::read_to_string("/etc/selinux/config").ok()?;
+    let policy = config.lines().find_map(|line| line.trim().strip_prefix("SELINUXTYPE="))?;
+    let contexts = Path::new("/etc/selinux").join(policy.trim()).join("contexts/lxc_contexts");
+    volumes::selinux_file_label(&fs::read_to_string(contexts).ok()?).map(str::to_owned)
 }
 
 fn allocatable(resources: &NodeResources) -> Allocatable {

@@ -68,7 +68,7 @@ impl CriRuntime {
         if let Err(error) = self.files.run(Files::remove_dangling_links).await {
             tracing::warn!("a link to a log that is gone is left: {}", util::causes(&error));
         }
-        self.sweep(workers, &mut left).await;
+        Box::pin(self.sweep(workers, &mut left)).await;
     }
 
     /// A directory of a pod that is gone, with its volumes.

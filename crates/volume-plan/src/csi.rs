@@ -99,6 +99,11 @@ impl<'a> DriverRules<'a> {
         u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
+    /// Whether volumes can be mounted with a label of SELinux for all of their files.
+    pub fn mounts_with_label(self) -> bool {
+        self.is(|spec| spec.se_linux_mount)
+    }
+
     /// Whether volumes are to be published again from time to time.
     pub fn republishes(self) -> bool {
         self.is(|spec| spec.requires_republish)

@@ -10,4 +10,5 @@ pub mod never;
 pub mod payload;
 pub mod persistent;
 pub mod plan;
+pub mod selinux;
 pub mod spec;

@@ -29,6 +29,8 @@ pub(crate) struct Claimed {
     pub(crate) gid: Option<String>,
     /// Namespace and name of the claim.
     pub(crate) claim: (String, String),
+    /// The label of SELinux that it is mounted with; `None`: the runtime gives one to each file.
+    pub(crate) label: Option<String>,
 }
 
 impl Claimed {
@@ -92,7 +94,9 @@ impl Volumes {
             return Attributes::of(kind);
         }
         let claimed = self.inner.claimed(uid, &volume.name)?;
-        claimed.source().attributes(claimed.read_only).filter(|_| claimed.mode == Mode::Filesystem)
+        let attributes = claimed.source().attributes(claimed.read_only)?;
+        let selinux_relabel = attributes.selinux_relabel && claimed.label.is_none();
+        (claimed.mode == Mode::Filesystem).then_some(Attributes { selinux_relabel, ..attributes })
     }
 
     /// A volume of the pod that is a device; `None` if it is none.
@@ -147,7 +151,7 @@ pub(crate) async fn look_up(
     let bound = claims::bound(pod, volume, &claim, &found, &of_claim).map_err(refused)?;
     let (mode, gid) = (bound.mode, bound.gid.map(str::to_owned));
     let (read_only, claim) = (claim.read_only, (key.namespace.to_string(), claim.name));
-    Ok((Arc::new(Claimed { volume: of_claim, mode, read_only, gid, claim }), found))
+    Ok((Arc::new(Claimed { volume: of_claim, mode, read_only, gid, claim, label: None }), found))
 }
 
 /// Whether the volume can be had on this node.

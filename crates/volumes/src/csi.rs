@@ -23,7 +23,9 @@ use kube_model::k8s_openapi::api::storage::v1::CSIDriver;
 use kube_model::{Monotonic, PodUid};
 use volume_fs::mount;
 use volume_fs::ownership::{Ownership, Policy};
+use volume_plan::claims::Mode;
 use volume_plan::csi::{self as rules, DriverRules, Lifecycle};
+use volume_plan::selinux;
 use volume_plan::spec::plugin;
 
 use crate::blocking::{self, On};
@@ -127,6 +129,24 @@ pub(crate) async fn set_up_claimed(
     set_up(job, &Volume::claimed(source, claimed), Some(claim), dirs).await
 }
 
+/// The volume with the label that it is to be mounted with, if SELinux is on and its driver can do that.
+pub(crate) async fn labelled(job: &Job, mut claimed: Arc<Claimed>) -> Result<Arc<Claimed>, Failed> {
+    let (Some(default), Some(spec)) = (&job.inner.settings.file_label, &job.pod.spec) else {
+        return Ok(claimed);
+    };
+    let Some(driver) = claimed.driver().filter(|_| claimed.mode == Mode::Filesystem) else {
+        return Ok(claimed);
+    };
+    let object = job.inner.storage.csi_driver(driver).await;
+    let object = object.map_err(|error| SetUpError(error.to_string()))?;
+    if DriverRules::of(object.as_ref()).mounts_with_label() {
+        let label = selinux::mount_label(spec, &job.name, &claimed.volume, default);
+        let label = label.map_err(|why| Failed { step: Step::Process, error: SetUpError(why) })?;
+        Arc::make_mut(&mut claimed).label = label;
+    }
+    Ok(claimed)
+}
+
 async fn set_up(
     job: &Job,
     volume: &Volume<'_>,
@@ -201,8 +221,13 @@ async fn mount(
     let (can, wanted) = (operation.can, operation.wanted);
     let staging = match volume.of {
         Of::Claim(source, claimed) if can.stage_unstage => {
-            let staged = operation.stage(source, claimed).await;
-            Some(staged.map_err(|error| Failed { step: first, error })?)
+            let staged = async {
+                if !there {
+                    operation.unstage_other_label(claimed).await?;
+                }
+                operation.stage(source, claimed).await
+            };
+            Some(staged.await.map_err(|error| Failed { step: first, error })?)
         }
         Of::Claim(..) | Of::Pod(_) => None,
     };
@@ -270,7 +295,16 @@ impl Operation<'_> {
     /// What is to be known to undo it.
     fn vol_data(&self) -> VolData {
         let (volume, node) = (self.volume, &self.job.inner.settings.node_name);
-        VolData::of(volume.driver.to_owned(), volume.handle.clone(), volume.name, node)
+        let selinux = self.label().map(str::to_owned);
+        VolData { selinux, ..VolData::of(volume.driver.to_owned(), volume.handle.clone(), volume.name, node) }
+    }
+
+    /// What it is mounted with where SELinux is on.
+    fn label(&self) -> Option<&str> {
+        match self.volume.of {
+            Of::Pod(_) => None,
+            Of::Claim(_, claimed) => claimed.label.as_deref(),
+        }
     }
 
     /// Mounts it for the pod. `there`: it is mounted already.

@@ -38,3 +38,4 @@ pub use storage::{NoStorage, Storage, StorageError};
 pub use usage::{Measure, Measured};
 pub use volume_fs::usage::Usage;
 pub use volume_plan::plan::State;
+pub use volume_plan::selinux::file_label as selinux_file_label;

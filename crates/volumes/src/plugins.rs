@@ -28,6 +28,7 @@ use crate::{block, csi, local, nfs};
 pub(crate) async fn set_up_claimed(job: &Job, volume: &Volume, dirs: PodDirs) -> Done {
     let found = async {
         let (claimed, claim) = claimed::look_up(&job.inner, &job.pod, volume).await?;
+        let claimed = csi::labelled(job, claimed).await?;
         job.found(&claimed);
         claimed::check_affinity(&job.inner, &claimed)?;
         Ok::<_, Failed>((claimed, claim))

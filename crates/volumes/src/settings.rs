@@ -21,6 +21,8 @@ pub struct Settings {
     pub drivers: csi::Drivers,
     /// What the node has for pods: the most that a volume in memory may hold, and what files tell of it.
     pub allocatable: Allocatable,
+    /// The label that the SELinux policy of the node gives files of containers; `None` where SELinux is off.
+    pub file_label: Option<String>,
     /// `syncFrequency`: how often the claim of a volume that can grow is read again, and a volume published again whose
     /// driver wants that.
     pub sync_frequency: Duration,

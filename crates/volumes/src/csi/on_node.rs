@@ -70,6 +70,7 @@ mod tests {
             node_name: "n".to_owned(),
             drivers: Default::default(),
             allocatable: Default::default(),
+            file_label: None,
             sync_frequency: Default::default(),
             now: Arc::new(|| Monotonic::after_start(std::time::Duration::ZERO)),
         };

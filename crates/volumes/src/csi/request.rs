@@ -86,13 +86,16 @@ async fn secrets(
     })
 }
 
-/// How it is used.
-fn capability(operation: &Operation<'_>, group: Option<u32>) -> VolumeCapability {
+/// How it is used. `mounts`: it is mounted now, and so gets its group and label.
+fn capability(operation: &Operation<'_>, mounts: bool) -> VolumeCapability {
     let Operation { can, volume, .. } = operation;
-    let options = match &volume.of {
+    let mut options = match &volume.of {
         Of::Pod(_) => Vec::new(),
         Of::Claim(_, claimed) => claimed.mount_options(),
     };
+    // In quotes, as a label may have commas.
+    options.extend(operation.label().filter(|_| mounts).map(|label| format!("context={label:?}")));
+    let group = group(operation).filter(|_| mounts);
     let mount = MountVolume {
         fs_type: volume.fs_type().unwrap_or_default().to_owned(),
         mount_flags: options,
@@ -133,7 +136,7 @@ pub(super) fn stage(operation: &Operation<'_>, secrets: Map, staging: &Path) -> 
         volume_id: volume.handle.clone(),
         publish_context: operation.context.clone(),
         staging_target_path: text(staging),
-        volume_capability: Some(capability(operation, group(operation))),
+        volume_capability: Some(capability(operation, true)),
         secrets,
         volume_context: volume.attributes(),
     }
@@ -160,7 +163,7 @@ pub(super) fn publish(
         publish_context: operation.context.clone(),
         staging_target_path: staging.map(text).unwrap_or_default(),
         target_path: text(target),
-        volume_capability: Some(capability(operation, group(operation))),
+        volume_capability: Some(capability(operation, true)),
         readonly: volume.read_only,
         secrets,
         volume_context,
@@ -179,8 +182,7 @@ pub(super) fn expand(
         volume_path: text(path),
         capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
         staging_target_path: staging.map(text).unwrap_or_default(),
-        // Whose group it is was settled when it was mounted.
-        volume_capability: Some(capability(operation, None)),
+        volume_capability: Some(capability(operation, false)),
         secrets,
     }
 }

@@ -95,7 +95,8 @@ impl Operation<'_> {
         let secrets = request::stage_secrets(job, source).await?;
         let request = request::stage(self, secrets, &staging);
         let (handle, driver) = (volume.handle.clone(), volume.driver.to_owned());
-        let data = VolData { handle, driver, ..VolData::default() };
+        let selinux = self.label().map(str::to_owned);
+        let data = VolData { handle, driver, selinux, ..VolData::default() };
         let folder = staging.clone();
         let turn = inner.turn(&name_of_folder(volume.driver, &stage_dir(&volume.handle))).await;
         job.on_own_disk_held(move || {
@@ -112,6 +113,23 @@ impl Operation<'_> {
         }
         inner.seen.lock().staged.insert(name);
         Ok(staging)
+    }
+}
+
+impl Operation<'_> {
+    /// What is staged may have the label of the pod that had it last; nobody has it now.
+    pub(super) async fn unstage_other_label(&self, claimed: &Claimed) -> Result<(), SetUpError> {
+        let (volume, inner) = (self.volume, &self.job.inner);
+        if inner.settings.file_label.is_none() {
+            return Ok(());
+        }
+        let dir = dir(&inner.settings, volume.driver, &volume.handle);
+        let found = blocking::run(On::OwnDisk, move || VolData::read(&dir).ok()).await.map_err(SetUpError)?;
+        if found.is_none_or(|found| found.selinux.as_deref() == self.label()) {
+            return Ok(());
+        }
+        let taken_down = Box::pin(take_down(inner, &claimed.unique_name())).await;
+        taken_down.map_err(|error| SetUpError(util::causes(&error)))
     }
 }
 

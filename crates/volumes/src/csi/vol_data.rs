@@ -21,6 +21,9 @@ pub(super) struct VolData {
     pub(super) driver: String,
     #[serde(rename = "nodeName", default, skip_serializing_if = "Option::is_none")]
     pub(super) node: Option<String>,
+    /// The label of SELinux that it is mounted with.
+    #[serde(rename = "seLinuxMountContext", default, skip_serializing_if = "Option::is_none")]
+    pub(super) selinux: Option<String>,
     #[serde(rename = "specVolID", default, skip_serializing_if = "Option::is_none")]
     pub(super) spec_name: Option<String>,
     #[serde(rename = "volumeHandle")]
@@ -46,6 +49,7 @@ impl VolData {
             spec_name: Some(name.to_owned()),
             node: Some(node.to_owned()),
             lifecycle: None,
+            selinux: None,
             handle,
             driver,
             attachment,
@@ -126,11 +130,12 @@ mod tests {
             driver: "d".to_owned(),
             node: Some("n".to_owned()),
             lifecycle: Some("Persistent".to_owned()),
+            selinux: Some("l".to_owned()),
             attachment: Some("csi-1".to_owned()),
         };
         data.write(dir.path()).unwrap();
         let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
-        let want = "{\"attachmentID\":\"csi-1\",\"driverName\":\"d\",\"nodeName\":\"n\",\"specVolID\":\"pv\",\
+        let want = "{\"attachmentID\":\"csi-1\",\"driverName\":\"d\",\"nodeName\":\"n\",\"seLinuxMountContext\":\"l\",\"specVolID\":\"pv\",\
                     \"volumeHandle\":\"h\",\"volumeLifecycleMode\":\"Persistent\"}\n";
         assert_eq!(text, want);
         assert_eq!(VolData::read(dir.path()).unwrap(), data);

@@ -116,6 +116,7 @@ impl World {
             node_name: "node1".to_owned(),
             drivers: csi::Drivers::default(),
             allocatable: Default::default(),
+            file_label: None,
             sync_frequency: Duration::from_secs(60),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };

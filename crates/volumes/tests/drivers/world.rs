@@ -201,6 +201,7 @@ impl World {
             node_name: "node1".to_owned(),
             drivers: drivers.clone(),
             allocatable: Default::default(),
+            file_label: Some("system_u:object_r:container_file_t:s0".to_owned()),
             sync_frequency: Duration::from_millis(50),
             now: Arc::new(move || Monotonic::after_start(start.elapsed())),
         };

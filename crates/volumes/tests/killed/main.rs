@@ -109,6 +109,7 @@ async fn run(folder: &Path, volume: &str, takes_down: bool) {
         node_name: "node1".to_owned(),
         drivers: drivers.clone(),
         allocatable: Default::default(),
+        file_label: None,
         sync_frequency: Duration::from_secs(60),
         now: Arc::new(move || Monotonic::after_start(start.elapsed())),
     };
