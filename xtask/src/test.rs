@@ -57,14 +57,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Everything, with the features that hold back tests which need root and real programs. Each step builds with this
 /// same selection, because cargo unites the features of what is selected: with another one it would compile half of
 /// the dependencies, and all of ours, once more.
-const SELECTION: [&str; 3] = ["--workspace", "--features", ALL_TESTS];
+pub(crate) const SELECTION: [&str; 3] = ["--workspace", "--features", ALL_TESTS];
 
 /// The features of [`SELECTION`].
 pub(crate) const ALL_TESTS: &str =
     "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests,xtask/stage";
 
 /// The agent's binary is built with the tests, and so with what they switch on in dependencies of both.
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     Ok(succeed(cargo(["build", "--bins", "--tests"]).args(SELECTION))?)
 }
 

@@ -49,8 +49,10 @@ struct Package {
     proof: &'static str,
 }
 
-pub(super) const STABLE: &str = "bookworm";
-const TESTING: &str = "testing";
+/// The Debian suite that the older programs are from.
+pub const STABLE: &str = "bookworm";
+/// The Debian suite that the newer programs are from.
+pub const TESTING: &str = "testing";
 
 /// Everything that a node needs beside a kernel.
 const NODE: [Package; 5] = [
