@@ -19,6 +19,8 @@ use image::Image;
 use machine::{Machine, quote};
 use wire::Ended;
 
+pub(crate) use tests::run as run_tests;
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Build a kernel with cpusets, PSI and two CPUs (once, seven minutes) instead of using Debian's, which has none of

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use testkit::tools::{
-    BINARY_VARIABLE, KUBE_APISERVER_VARIABLE, Tools, interrupted, output, succeed, target_dir,
-};
+use testkit::tools::{BINARY_VARIABLE, KUBE_APISERVER_VARIABLE, Tools, interrupted, output, target_dir};
 
 use super::machine::quote;
 use super::wire::Ended;
@@ -25,6 +23,8 @@ const OWN_KERNEL: &str = "own_kernel::";
 
 /// One test program of a package.
 struct Program {
+    /// What cargo calls it: a library by its own name.
+    target: String,
     path: PathBuf,
     /// Where cargo would run it.
     dir: PathBuf,
@@ -37,13 +37,13 @@ struct Test<'a> {
 
 /// Builds what is needed first: `cargo xtask guest --test`.
 pub(super) fn build_and_run(kind: Kind, text: &str) -> Result<()> {
-    Tools::ensure()?;
     test::build()?;
     run(kind, text, None)
 }
 
 /// Runs the tests whose names contain `text`; all is built. An error names those that failed.
 pub(crate) fn run(kind: Kind, text: &str, apiserver: Option<&Path>) -> Result<()> {
+    Tools::ensure_for_guest()?;
     let programs = programs()?;
     make_images(&programs)?;
     let mut tests = Vec::new();
@@ -64,19 +64,17 @@ pub(crate) fn run(kind: Kind, text: &str, apiserver: Option<&Path>) -> Result<()
         }
         let (start, mut said) = (Instant::now(), Vec::new());
         let ended =
-            machine.run(&test.script(apiserver), LIMIT * 2, &mut |bytes| said.extend_from_slice(bytes))?;
-        let mark = if ended == Ended::With(0) { "ok" } else { "FAILED" };
+            machine.run(&test.script(apiserver), LIMIT * 2, &mut |bytes| said.extend_from_slice(bytes));
+        let passed = matches!(ended, Ok(Ended::With(0)));
+        let mark = if passed { "ok" } else { "FAILED" };
         ui::say(format!("{mark:>7}  {:6.1} s  {}", start.elapsed().as_secs_f32(), test.name));
-        if ended == Ended::With(0) {
+        if passed {
             continue;
         }
-        ui::say(format!(
-            "{}\n{} in the guest: {ended}",
-            String::from_utf8_lossy(&said).trim_end(),
-            test.name
-        ));
+        let how = ended.as_ref().map_or_else(|error| format!("{error:#}"), ToString::to_string);
+        ui::say(format!("{}\n{} in the guest: {how}", String::from_utf8_lossy(&said).trim_end(), test.name));
         failed.push(test.name.as_str());
-        if !matches!(ended, Ended::With(_)) {
+        if !matches!(ended, Ok(Ended::With(_))) && !interrupted() {
             ui::say(format!("the guest's console ends:\n{}", machine.console()));
             drop(machine);
             machine = boot(kind)?;
@@ -114,7 +112,7 @@ fn programs() -> Result<Vec<Program>> {
         let is_test = message["profile"]["test"] == true;
         let path = message["executable"].as_str().filter(|_| is_test)?.into();
         let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-        Some(Program { path, dir })
+        Some(Program { target: message["target"]["name"].as_str()?.to_owned(), path, dir })
     };
     Ok(text.lines().filter_map(program).collect())
 }
@@ -130,12 +128,11 @@ fn names(program: &Program) -> Result<Vec<String>> {
 /// The images that the tests' pods run are made by a C compiler, which the guest has not.
 fn make_images(programs: &[Program]) -> Result<()> {
     const MAKER: &str = "env::images::tests::the_images_are_built_once";
-    let testkit = |program: &&Program| program.dir.ends_with("crates/testkit");
-    let run = |program: &Program| {
-        let mut command = Command::new(&program.path);
-        succeed(command.args(["--quiet", "--exact", MAKER]).current_dir(&program.dir))
-    };
-    programs.iter().filter(testkit).try_for_each(run).context("cannot make the images")
+    let program =
+        programs.iter().find(|program| program.target == "testkit").context("no tests of testkit")?;
+    let mut command = Command::new(&program.path);
+    output(command.args(["--exact", MAKER]).current_dir(&program.dir)).context("cannot make the images")?;
+    Ok(())
 }
 
 impl fmt::Display for Ended {

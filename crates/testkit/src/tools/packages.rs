@@ -91,6 +91,15 @@ impl Tools {
         Self::unpacked(if on_path("kubectl").is_some() { &[ETCD][..] } else { &[ETCD, KUBECTL] })
     }
 
+    /// As both, for a guest, which sees these files and has no programs of this machine.
+    ///
+    /// # Errors
+    /// As for [`Tools::ensure`].
+    pub fn ensure_for_guest() -> Result<Self, Error> {
+        Self::unpacked(&NODE)?;
+        Self::unpacked(&[ETCD, KUBECTL])
+    }
+
     fn unpacked(packages: &[Package]) -> Result<Self, Error> {
         let dir = target_dir().join("tools");
         fs::create_dir_all(&dir).at("create", &dir)?;
