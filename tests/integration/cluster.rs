@@ -2,7 +2,7 @@
 
 mod admission;
 mod basics;
-mod claims;
+pub(crate) mod claims;
 mod crowds;
 mod csi;
 mod direct;

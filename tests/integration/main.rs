@@ -10,6 +10,7 @@ mod cluster;
 mod fake;
 mod faults;
 mod foreign;
+mod guest;
 mod hangs;
 mod lifecycle;
 mod local;

@@ -279,7 +279,7 @@ pub(crate) fn manifest(name: &str, spec: &str) -> String {
 /// Writes each test twice, once for each line of containerd; `node with "--flag", ...` gives the agent flags.
 macro_rules! on_both_lines {
     ($($(#[$doc:meta])* fn $name:ident($node:ident $(with $($arg:literal),+)?) $body:block)*) => {$(
-        mod $name {
+        pub(crate) mod $name {
             #[allow(unused_imports, reason = "a test that needs only its node")]
             use super::*;
             #[test]
@@ -287,7 +287,7 @@ macro_rules! on_both_lines {
             #[test]
             fn containerd_2_1() { test(testkit::env::Line::V2_1); }
             $(#[$doc])*
-            fn test(line: testkit::env::Line) {
+            pub(crate) fn test(line: testkit::env::Line) {
                 #[allow(unused_mut, reason = "only tests that restart something change the node")]
                 let mut $node = $crate::node::Node::with(line, &[$($($arg),+)?]);
                 $body

@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod guest;
 mod lint;
 mod stage;
 mod steps;
@@ -34,6 +35,8 @@ enum Task {
     Arch(arch::Options),
     /// Measure start, rest, restart and deletion with many pods
     Bench(bench::Options),
+    /// Boot a machine with cgroup v2 and systemd, made of Debian's packages, and run something in it
+    Guest(guest::Options),
     /// Build the API server that the tests use, once, and say where it is
     KubeApiserver,
     /// Check licences, duplicate versions, sources and advisories of the dependencies
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         #[cfg(not(feature = "stage"))]
         Task::Bench(_) => stage::bench(),
         Task::KubeApiserver => kube_apiserver(),
+        Task::Guest(options) => guest::run(&options),
         Task::Deny => deny::run(),
     };
     match done {

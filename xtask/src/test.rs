@@ -9,14 +9,17 @@ use testkit::tools::{
 };
 
 use crate::cargo::{cargo, has_subcommand};
-use crate::lint;
 use crate::steps::Report;
+use crate::{guest, lint};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Leave out what needs a container runtime
     #[arg(long)]
     fast: bool,
+    /// Run all tests of the guest: those that Debian's own kernel for it cannot run need one to be built, once
+    #[arg(long, conflicts_with = "fast")]
+    full: bool,
     /// Use this kube-apiserver instead of building 1.20 from Debian's source
     #[arg(long, value_name = "PATH", conflicts_with = "fast")]
     kube_apiserver: Option<PathBuf>,
@@ -50,6 +53,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     report.step("building the agent and the tests", build);
     report
         .step("unit tests, and integration tests on containerd 1.6 and 2.1", || tests(apiserver.as_deref()));
+    let kind = if options.full { guest::Kind::Full } else { guest::Kind::Debian };
+    report.step("tests in a guest with cgroup v2 and systemd", || {
+        guest::run_tests(kind, "", apiserver.as_deref())
+    });
     report.step("examples in the docs", || Ok(succeed(cargo(["test", "--quiet", "--doc"]).args(SELECTION))?));
     report.finish()
 }
@@ -57,14 +64,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Everything, with the features that hold back tests which need root and real programs. Each step builds with this
 /// same selection, because cargo unites the features of what is selected: with another one it would compile half of
 /// the dependencies, and all of ours, once more.
-const SELECTION: [&str; 3] = ["--workspace", "--features", ALL_TESTS];
+pub(crate) const SELECTION: [&str; 3] = ["--workspace", "--features", ALL_TESTS];
 
 /// The features of [`SELECTION`].
 pub(crate) const ALL_TESTS: &str =
     "testkit/runtime-tests,apiserver-sync/runtime-tests,podsource/api,podsource/runtime-tests,xtask/stage";
 
 /// The agent's binary is built with the tests, and so with what they switch on in dependencies of both.
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     Ok(succeed(cargo(["build", "--bins", "--tests"]).args(SELECTION))?)
 }
 

@@ -16,8 +16,8 @@ use crate::volumes::disk::{comparable, list, mount_line};
 /// The image of the recordings.
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 
-const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
-const VOLUMES: &str = "/api/v1/persistentvolumes";
+pub(crate) const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+pub(crate) const VOLUMES: &str = "/api/v1/persistentvolumes";
 
 /// One recording, with the folder of the node, or the disk, that its volumes are.
 struct Recording {
@@ -148,14 +148,14 @@ fn lines(list: &Value) -> Vec<String> {
 }
 
 impl ClusterNode {
-    fn post_to(&self, path: &str, object: &Value) -> Value {
+    pub(crate) fn post_to(&self, path: &str, object: &Value) -> Value {
         let (code, answer) = self.cluster.request("POST", path, Some(object)).unwrap();
         assert_eq!(code, 201, "{answer}");
         answer
     }
 
     /// As the controller that binds claims.
-    fn bind(&self, claim: &str) {
+    pub(crate) fn bind(&self, claim: &str) {
         let bound = json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10Mi"}}});
         let (code, answer) =
             self.cluster.request("PATCH", &format!("{CLAIMS}/{claim}/status"), Some(&bound)).unwrap();

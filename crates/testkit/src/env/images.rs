@@ -216,6 +216,16 @@ mod tests {
         files
     }
 
+    #[cfg(feature = "runtime-tests")]
+    #[test]
+    fn the_images_are_built_once() {
+        let tools = Tools::ensure().unwrap();
+        let built = archive(&tools).unwrap();
+        let when = |path: &Path| path.metadata().unwrap().modified().unwrap();
+        let first = when(&built);
+        assert_eq!(when(&archive(&tools).unwrap()), first);
+    }
+
     #[test]
     fn the_same_input_gives_the_same_bytes() {
         assert_eq!(sample(), sample());

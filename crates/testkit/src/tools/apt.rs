@@ -13,13 +13,14 @@ const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
 
 /// apt with its own state, so that neither the machine's package lists nor its sources change.
-pub(super) struct Apt {
+#[derive(Debug)]
+pub struct Apt {
     dir: PathBuf,
 }
 
 /// What a mirror is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Packages only.
     Binary,
     /// Packages and the sources that they are built from.
@@ -28,7 +29,10 @@ pub(super) enum Kind {
 
 impl Apt {
     /// Sets up this folder, emptied first, for a Debian suite.
-    pub(super) fn new(dir: PathBuf, suite: &str, kind: Kind) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Without a Debian mirror in the machine's apt sources, or when the folder cannot be written.
+    pub fn new(dir: PathBuf, suite: &str, kind: Kind) -> Result<Self, Error> {
         if dir.exists() {
             fs::remove_dir_all(&dir).at("remove", &dir)?;
         }
@@ -72,17 +76,33 @@ impl Apt {
     }
 
     /// Reads the mirror's lists.
-    pub(super) fn update(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When a list cannot be had.
+    pub fn update(&self) -> Result<(), Error> {
         // Without this option, apt calls a mirror that cannot be reached a success.
         output(self.command("apt-get").args(["-o", "APT::Update::Error-Mode=any", "-qq", "update"])).map(drop)
     }
 
     /// Downloads the newest version of the suite and unpacks it into this folder, where its `usr` and so on go.
-    pub(super) fn unpack(&self, package: &str, into: &Path) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When the suite has no such package, or apt or dpkg fail.
+    pub fn unpack(&self, package: &str, into: &Path) -> Result<(), Error> {
         output(self.command("apt-get").args(["-qq", "download", package]))?;
         let deb = self.downloaded(&format!("{package}_"), ".deb")?;
         output(Command::new("dpkg").arg("-x").arg(&deb).arg(into))?;
         fs::remove_file(&deb).at("remove", &deb)
+    }
+
+    /// The packages that this one depends on, in its own words.
+    ///
+    /// # Errors
+    /// When the suite has no such package.
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>, Error> {
+        let text = output(self.command("apt-cache").args(["depends", "--important", package]))?;
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Downloads the source of a package and returns the archive that Debian got from its makers.
@@ -104,13 +124,19 @@ impl Apt {
     }
 
     /// Takes the private state away.
-    pub(super) fn remove(self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When its folder cannot be removed.
+    pub fn remove(self) -> Result<(), Error> {
         fs::remove_dir_all(&self.dir).at("remove", &self.dir)
     }
 }
 
 /// The Debian mirror that this machine is set up with.
-fn debian_mirror() -> Result<String, Error> {
+///
+/// # Errors
+/// When its apt sources name none.
+pub fn debian_mirror() -> Result<String, Error> {
     let targets = output(Command::new("apt-get").args([
         "indextargets",
         "--format",

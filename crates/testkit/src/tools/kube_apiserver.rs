@@ -3,12 +3,13 @@
 //! Nothing of Go is installed: the tool chain is unpacked beside the sources and goes with them afterwards.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use super::apt::{Apt, Kind};
+use super::cache::{lock, user_cache};
 use super::command::output;
 use super::error::At;
 use super::packages::{STABLE, is_program};
@@ -62,15 +63,7 @@ pub fn build_kube_apiserver() -> Result<PathBuf, Error> {
         return Ok(program);
     }
     fs::create_dir_all(&cache).at("create", &cache)?;
-    let lock = File::create(cache.join("lock")).at("create", cache.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            say("another process is building kube-apiserver: waiting for it");
-            lock.lock().at("lock", cache.join("lock"))?;
-        }
-        Err(TryLockError::Error(source)) => return Err(source).at("lock", cache.join("lock")),
-    }
+    let _lock = lock(&cache, "kube-apiserver")?;
     if is_program(&program) {
         return Ok(program);
     }
@@ -110,15 +103,7 @@ fn named() -> Result<Option<PathBuf>, Error> {
 
 /// The user's cache for this version on this kind of machine.
 fn cache() -> Result<PathBuf, Error> {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute())
-        .or_else(|| Some(std::env::home_dir()?.join(".cache")))
-        .ok_or_else(|| {
-            Error::Machine("no home folder to keep kube-apiserver in: set XDG_CACHE_HOME".into())
-        })?;
-    let version = format!("kube-apiserver-{VERSION}-{BUILD}-{}", std::env::consts::ARCH);
-    Ok(base.join("node-agent").join(version))
+    Ok(user_cache()?.join(format!("kube-apiserver-{VERSION}-{BUILD}-{}", std::env::consts::ARCH)))
 }
 
 /// One build in a folder of its own, beside where the result goes.

@@ -49,8 +49,10 @@ struct Package {
     proof: &'static str,
 }
 
-pub(super) const STABLE: &str = "bookworm";
-const TESTING: &str = "testing";
+/// The Debian suite that the older programs are from.
+pub const STABLE: &str = "bookworm";
+/// The Debian suite that the newer programs are from.
+pub const TESTING: &str = "testing";
 
 /// Everything that a node needs beside a kernel.
 const NODE: [Package; 5] = [
@@ -87,6 +89,15 @@ impl Tools {
     /// As for [`Tools::ensure`].
     pub fn ensure_cluster() -> Result<Self, Error> {
         Self::unpacked(if on_path("kubectl").is_some() { &[ETCD][..] } else { &[ETCD, KUBECTL] })
+    }
+
+    /// As both, for a guest, which sees these files and has no programs of this machine.
+    ///
+    /// # Errors
+    /// As for [`Tools::ensure`].
+    pub fn ensure_for_guest() -> Result<Self, Error> {
+        Self::unpacked(&NODE)?;
+        Self::unpacked(&[ETCD, KUBECTL])
     }
 
     fn unpacked(packages: &[Package]) -> Result<Self, Error> {
