@@ -242,7 +242,7 @@ impl Access {
     /// There is another client certificate: the next request takes it, and whoever waits before the next try need not wait
     /// any longer.
     pub fn renewed(&self) {
-        self.0.identities.doubt();
+        self.0.identities.renewed();
         self.0.reached.send_replace(());
     }
 

@@ -111,15 +111,18 @@ pub struct Facts<'a> {
     pub rotate: bool,
     /// Whether there is a kubeconfig with an identity of the node's own.
     pub own: bool,
+    /// Whether that identity does not depend on what is held.
+    pub apart: bool,
     /// Whether there is one for bootstrapping.
     pub bootstrap: bool,
 }
 
 /// What is to be done now.
 pub fn next(facts: Facts<'_>) -> Next {
-    let Facts { held, template, now, share, rotate, own, bootstrap } = facts;
+    let Facts { held, template, now, share, rotate, own, apart, bootstrap } = facts;
     let ask = |why| match (bootstrap, own && rotate) {
         _ if template.is_none() => Next::NoTemplate,
+        (_, true) if apart => Next::Ask(Identity::Own, why),
         (true, _) => Next::Ask(Identity::Bootstrap, why),
         // Also with one that has ended by our clock: the server has its own.
         (false, true) => Next::Ask(Identity::Own, why),
@@ -201,6 +204,7 @@ mod tests {
             share: 0.5,
             rotate: true,
             own: true,
+            apart: false,
             bootstrap: false,
         };
         let expired = || Why::Expired(at(2000));
@@ -230,6 +234,11 @@ mod tests {
             ("due without a template", Facts { template: None, now: at(1900), ..facts }, Next::NoTemplate),
             ("ended", late, Next::Ask(own, expired())),
             ("ended, may begin anew", Facts { bootstrap: true, ..late }, Next::Ask(bootstrap, expired())),
+            (
+                "ended, but the kubeconfig has another",
+                Facts { bootstrap: true, apart: true, ..late },
+                Next::Ask(own, expired()),
+            ),
             ("ended, not to be renewed", Facts { rotate: false, ..late }, Next::Stuck(expired())),
             ("the kubeconfig's own", nothing, Next::Ask(own, Why::Missing)),
             (

@@ -38,12 +38,14 @@ pub trait Ways: Send + Sync + 'static {
     /// To the API server as the node itself; also before there is a certificate, if the kubeconfig says who we are.
     fn own(&self) -> Client;
 
-    /// To the API server as who may ask for a first certificate; blocks for files, within the runtime. `None`: there is no
-    /// such one (any more).
+    /// Whether there is somebody who may ask for a first certificate; blocks for files.
+    fn may_bootstrap(&self) -> bool;
+
+    /// To the API server as that one; blocks for files, within the runtime.
     ///
     /// # Errors
     /// What is wrong with what says so.
-    fn bootstrap(&self) -> Result<Option<Client>, Box<dyn Error + Send + Sync>>;
+    fn bootstrap(&self) -> Result<Client, Box<dyn Error + Send + Sync>>;
 
     /// Writes the kubeconfig that goes with the certificate; blocks.
     ///
@@ -70,8 +72,10 @@ pub struct Settings {
     pub rotate: bool,
     /// Whether the kubeconfig has an identity of the node's own.
     pub own: bool,
+    /// Whether that one has nothing to do with the store, until there is a new certificate.
+    pub apart: bool,
     /// The time.
-    pub clock: fn() -> Timestamp,
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What it waits for; `None`: nothing.
@@ -102,8 +106,6 @@ enum Failure {
     Store(#[from] StoreError),
     #[error("the bootstrap kubeconfig")]
     Bootstrap(#[source] Box<dyn Error + Send + Sync>),
-    #[error("there is no bootstrap kubeconfig any more")]
-    NoBootstrap,
     #[error("writing the kubeconfig")]
     Kubeconfig(#[source] Box<dyn Error + Send + Sync>),
     #[error("the certificate signing request {0} was not answered within 15 minutes")]
@@ -122,6 +124,8 @@ pub struct Manager<W> {
     /// The certificate that `share` was chosen for, by its end.
     chosen: Option<Timestamp>,
     share: f64,
+    /// Whether there is a certificate that is good.
+    good: bool,
     failed: Backoff,
     refused: Backoff,
 }
@@ -136,6 +140,7 @@ impl<W: Ways> Manager<W> {
             came: None,
             chosen: None,
             share: 0.0,
+            good: false,
             failed: FAILED,
             refused: REFUSED,
         }
@@ -147,6 +152,7 @@ impl<W: Ways> Manager<W> {
             let held = self.held().await;
             match self.next(&held).await {
                 Next::Use(until) => {
+                    self.good = false;
                     self.waits(None);
                     let Some(until) = until else { return std::future::pending().await };
                     let Ok(Some(Pair { leaf, .. })) = &held else { continue };
@@ -168,6 +174,7 @@ impl<W: Ways> Manager<W> {
                 Next::Ask(identity, why) => {
                     let template = self.settings.template.borrow_and_update().clone();
                     let Some(template) = template else { continue };
+                    self.good = matches!(why, Why::Due | Why::Lacking(_));
                     match self.obtain(identity, &why, &template, held.ok().flatten()).await {
                         Ok(()) => (self.failed, self.refused) = (FAILED, REFUSED),
                         Err(Failure::Ended) => return,
@@ -197,7 +204,7 @@ impl<W: Ways> Manager<W> {
             (self.chosen, self.share) = (not_after, fastrand::f64());
         }
         let ways = Arc::clone(&self.ways);
-        let bootstrap = self.blocking(move || !matches!(ways.bootstrap(), Ok(None))).await.unwrap_or(false);
+        let bootstrap = self.blocking(move || ways.may_bootstrap()).await.unwrap_or(false);
         next(Facts {
             held: match held {
                 Ok(Some(pair)) => Held::Certificate(&pair.leaf),
@@ -209,6 +216,7 @@ impl<W: Ways> Manager<W> {
             share: self.share,
             rotate: self.settings.rotate,
             own: self.settings.own,
+            apart: self.settings.apart,
             bootstrap,
         })
     }
@@ -236,8 +244,7 @@ impl<W: Ways> Manager<W> {
             Identity::Own => self.ways.own(),
             Identity::Bootstrap => {
                 let ways = Arc::clone(&self.ways);
-                let client = self.blocking(move || ways.bootstrap()).await?;
-                client.map_err(Failure::Bootstrap)?.ok_or(Failure::NoBootstrap)?
+                self.blocking(move || ways.bootstrap()).await?.map_err(Failure::Bootstrap)?
             }
         };
         let same = |pending: &Pending| pending.identity == identity && pending.template == *template;
@@ -257,10 +264,11 @@ impl<W: Ways> Manager<W> {
         };
         let (key, asked) = (Arc::clone(&pending.key), pending.asked.clone());
         self.pending = Some(pending);
-        let waits = self.settings.waits.clone();
+        let (waits, good) = (self.settings.waits.clone(), self.good);
         let mut changes = self.settings.template.clone();
+        let told = |what| tell(signer, &waits, good, Some(what));
         let answered = tokio::select! {
-            answered = timeout(ANSWER, answer(&client, &asked, |what| tell(signer, &waits, Some(what)))) => answered,
+            answered = timeout(ANSWER, answer(&client, &asked, told)) => answered,
             // What was asked for is not what is wanted any more. What was answered meanwhile is lost, and asked for anew.
             Ok(()) = until_other(&mut changes, template) => return Ok(()),
         };
@@ -285,6 +293,8 @@ impl<W: Ways> Manager<W> {
             self.write_kubeconfig().await?;
             self.forget_key().await?;
         }
+        self.settings.apart = false;
+        self.good = false;
         self.waits(None);
         self.ways.renewed();
         Ok(())
@@ -355,8 +365,11 @@ impl<W: Ways> Manager<W> {
         let what = self.settings.signer.what();
         if let Failure::NoAnswer(_) = error {
             // The same request is waited for.
-            tracing::warn!(error = util::causes(error), "There is no {what} yet");
+            tracing::warn!(error = util::causes(error), "There is no new {what} yet");
             return;
+        }
+        if self.good {
+            tracing::warn!(error = util::causes(error), "The {what} is not renewed");
         }
         let (pause, advice) = match error {
             Failure::Issue(IssueError::Gone(_)) => (self.failed.failed(), String::new()),
@@ -372,7 +385,7 @@ impl<W: Ways> Manager<W> {
     }
 
     fn waits(&self, what: Option<String>) {
-        tell(self.settings.signer, &self.settings.waits, what);
+        tell(self.settings.signer, &self.settings.waits, self.good, what);
     }
 
     /// Ends early when something else is wanted.
@@ -398,14 +411,23 @@ impl<W: Ways> Manager<W> {
     }
 }
 
-/// Says it once.
-fn tell(signer: Signer, waits: &watch::Sender<Option<String>>, what: Option<String>) {
-    let what = what.map(|what| format!("no {} yet: {what}", signer.what()));
+/// Says it once. Nobody waits for another certificate while the last one is good.
+fn tell(signer: Signer, waits: &watch::Sender<Option<String>>, good: bool, what: Option<String>) {
+    let what = what.map(|what| match good {
+        true => format!("the {} is not renewed yet: {what}", signer.what()),
+        false => format!("no {} yet: {what}", signer.what()),
+    });
+    let say = |what: &str| match good {
+        true => tracing::info!("{what}"),
+        false => tracing::warn!("{what}"),
+    };
+    if good {
+        what.iter().for_each(|what| say(what));
+        return;
+    }
     waits.send_if_modified(|last| {
         let other = *last != what;
-        if other && let Some(what) = &what {
-            tracing::warn!("{what}");
-        }
+        what.iter().filter(|_| other).for_each(|what| say(what));
         *last = what;
         other
     });
@@ -417,3 +439,6 @@ async fn until_other(
 ) -> Result<(), watch::error::RecvError> {
     changes.wait_for(|now| now.as_ref().is_some_and(|now| now != template)).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,11 @@ pub(super) struct Kept {
 /// Reads what the node may log in with; blocks for files, asks nobody.
 pub(super) fn join(settings: &Settings, node_name: &str, user_agent: &str) -> Result<Join, ClusterError> {
     let Settings { kubeconfig, bootstrap_kubeconfig, rotate_certificates: rotate, cert_dir, .. } = settings;
-    let there = login(kubeconfig);
+    // Without another way to begin it has to be right.
+    let there = match bootstrap_kubeconfig {
+        Some(_) => login(kubeconfig),
+        None => Ok(login(kubeconfig)?),
+    };
     let usable = usable(&there, bootstrap_kubeconfig.is_some());
     let files = there.as_ref().ok().and_then(|login| login.files.clone());
     let open = |given| Store::open(cert_dir, Signer::Client, given);
@@ -51,7 +55,15 @@ pub(super) fn join(settings: &Settings, node_name: &str, user_agent: &str) -> Re
     }
     let store = open(given.filter(|_| usable.is_ok() && !of_store))?;
     let (waiting, waits) = watch::channel(None);
-    let renewed = |alone| Renewed { places: store.places(), alone, waits: waits.clone() };
+    // What an earlier life of the machine has left is not shown where the kubeconfig has something better.
+    let apart = usable.is_ok() && !of_store;
+    let stale = apart && !matches!(store.current(), Ok(Some(pair)) if pair.leaf.not_after > crate::wall());
+    let renewed = |alone| Renewed {
+        places: store.places(),
+        alone,
+        ignored: Arc::new(stale.into()),
+        waits: waits.clone(),
+    };
     let access = match (&usable, bootstrap_kubeconfig) {
         (Err(why), Some(bootstrap)) => {
             tracing::info!(
@@ -86,7 +98,8 @@ pub(super) fn join(settings: &Settings, node_name: &str, user_agent: &str) -> Re
             template: watch::channel(Some(Template::client(node_name))).1,
             rotate: *rotate,
             own: usable.is_ok(),
-            clock: crate::wall,
+            apart,
+            clock: Arc::new(crate::wall),
             metrics: Arc::clone(&metrics),
             waits: waiting,
         },
@@ -136,6 +149,8 @@ pub(super) struct ClientWays {
     pem: PathBuf,
 }
 
+const GONE: &str = "the bootstrap kubeconfig is not there any more";
+
 impl ClientWays {
     fn bootstrap_file(&self) -> Option<&PathBuf> {
         self.bootstrap.as_ref().filter(|path| path.exists())
@@ -147,13 +162,17 @@ impl certs::Ways for ClientWays {
         self.access.client(REST)
     }
 
-    fn bootstrap(&self) -> Result<Option<Client>, Box<dyn Error + Send + Sync>> {
-        let Some(path) = self.bootstrap_file() else { return Ok(None) };
-        Ok(Some(Access::load(path, &self.user_agent)?.client(REST)))
+    fn may_bootstrap(&self) -> bool {
+        self.bootstrap_file().is_some()
+    }
+
+    fn bootstrap(&self) -> Result<Client, Box<dyn Error + Send + Sync>> {
+        let path = self.bootstrap_file().ok_or(GONE)?;
+        Ok(Access::load(path, &self.user_agent)?.client(REST))
     }
 
     fn write_kubeconfig(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let path = self.bootstrap_file().ok_or("the bootstrap kubeconfig is not there any more")?;
+        let path = self.bootstrap_file().ok_or(GONE)?;
         let client::ServerEntry { address, authority, authority_data, insecure } = login(path)?.server;
         let server = certs::kubeconfig::Server { address, authority, authority_data, insecure };
         certs::kubeconfig::write(&self.kubeconfig, &server, &self.pem)?;

@@ -40,7 +40,8 @@ impl Serving {
             template: templates,
             rotate: true,
             own: true,
-            clock: crate::wall,
+            apart: true,
+            clock: Arc::new(crate::wall),
             metrics: Arc::clone(&metrics),
             waits: watch::channel(None).0,
         };
@@ -88,8 +89,12 @@ impl certs::Ways for ServingWays {
         self.0.client(RestConfig { limit: None, timeout: RESPONSE_TIMEOUT, apart: false })
     }
 
-    fn bootstrap(&self) -> Result<Option<Client>, Box<dyn Error + Send + Sync>> {
-        Ok(None)
+    fn may_bootstrap(&self) -> bool {
+        false
+    }
+
+    fn bootstrap(&self) -> Result<Client, Box<dyn Error + Send + Sync>> {
+        Err("a serving certificate is asked for by the node itself".into())
     }
 
     fn write_kubeconfig(&self) -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -39,6 +40,8 @@ pub struct Renewed {
     pub places: Vec<(PathBuf, PathBuf)>,
     /// Whether the kubeconfig's user is nobody's business: without the certificate nothing is asked.
     pub alone: bool,
+    /// Whether what is there does not count yet, but only what comes ([`super::Access::renewed`]).
+    pub ignored: Arc<AtomicBool>,
     /// Why there is none yet.
     pub waits: watch::Receiver<Option<String>>,
 }
@@ -46,6 +49,9 @@ pub struct Renewed {
 impl Renewed {
     /// `target` with the certificate that is there; `None`: there is none.
     fn of(&self, target: &Target) -> Option<Target> {
+        if self.ignored.load(Ordering::Relaxed) {
+            return None;
+        }
         let there = self.places.iter().find(|(certificate, key)| certificate.exists() && key.exists());
         there.map(|(certificate, key)| target.with_certificate(certificate, key))
     }
@@ -118,6 +124,12 @@ impl IdentityCache {
             false => Option::clone(&*self.authorization.current().await),
         };
         Ok(Identity { tls: Arc::clone(config), authorization, exec: !renewed })
+    }
+
+    /// There is another certificate.
+    pub(super) fn renewed(&self) {
+        self.renewed.iter().for_each(|renewed| renewed.ignored.store(false, Ordering::Relaxed));
+        self.doubt();
     }
 
     /// The server refused us: the files are looked at with the next request.

@@ -333,7 +333,9 @@ async fn a_certificate_that_is_renewed_counts_from_when_it_comes() {
     let path = |name: &str| files.0.path().join(name);
     let (why, waits) = watch::channel(Some("nobody has signed it".to_owned()));
     let places = vec![(path("current.pem"), path("current.pem")), (path("old.crt"), path("old.key"))];
-    let renewed = |alone| Renewed { places: places.clone(), alone, waits: waits.clone() };
+    let ignored = |is: bool| Arc::new(AtomicBool::new(is));
+    let renewed =
+        |alone| Renewed { places: places.clone(), alone, ignored: ignored(false), waits: waits.clone() };
     let user = json!({"token": "of-the-kubeconfig"});
     let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
     let load = |alone| Access::load_renewed(&kubeconfig, renewed(alone), "test/1").unwrap();
@@ -369,6 +371,15 @@ async fn a_certificate_that_is_renewed_counts_from_when_it_comes() {
         assert!(identity.authorization.is_none() && !identity.exec, "one identity at a time");
         assert!(identity.tls.client_auth_cert_resolver.has_certs());
     }
+    // What an earlier login left does not count before it is renewed.
+    let stale = Renewed { ignored: ignored(true), ..renewed(false) };
+    let stale = Access::load_renewed(&kubeconfig, stale, "test/1").unwrap();
+    assert!(stale.0.identities.current().await.unwrap().authorization.is_some());
+    stale.renewed();
+    // What is to be read anew is the same file.
+    files.write("current.pem", &both);
+    stale.renewed();
+    assert!(stale.0.identities.current().await.unwrap().authorization.is_none());
 }
 
 #[tokio::test]

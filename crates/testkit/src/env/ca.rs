@@ -35,8 +35,6 @@ pub struct Signing {
     pub server: bool,
     /// From now on.
     pub lifetime: Duration,
-    /// For somebody else than who is asked for.
-    pub name: Option<String>,
     /// For another key than the request's.
     pub other_key: bool,
 }
@@ -45,7 +43,7 @@ impl Signing {
     /// As it should be.
     #[must_use]
     pub fn client(lifetime: Duration) -> Self {
-        Self { server: false, lifetime, name: None, other_key: false }
+        Self { server: false, lifetime, other_key: false }
     }
 }
 
@@ -132,9 +130,6 @@ impl Ca {
         }];
         let now = SystemTime::now();
         (params.not_before, params.not_after) = (now.into(), (now + signing.lifetime).into());
-        if let Some(name) = &signing.name {
-            params.distinguished_name.push(DnType::CommonName, name.as_str());
-        }
         if signing.other_key {
             let key = KeyPair::generate().map_err(failed)?;
             let certificate = request.params.signed_by(&key, &self.issuer);
