@@ -75,7 +75,9 @@ pub fn write(path: &Path, server: &Server, pem: &Path) -> Result<(), StoreError>
             source,
         })?;
     }
-    replace(path, text(server, pem).as_bytes())
+    // Where it is a link, what that names is written.
+    let real = std::fs::canonicalize(path);
+    replace(real.as_deref().unwrap_or(path), text(server, pem).as_bytes())
 }
 
 #[cfg(test)]
@@ -118,6 +120,10 @@ users:
 ";
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, &Server { address: "https://other".to_owned(), ..server.clone() }, pem).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("server: https://other\n"));
         let file = Server {
             authority: Some("/etc/kubernetes/pki/ca.crt".into()),
             authority_data: None,

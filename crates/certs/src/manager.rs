@@ -31,7 +31,7 @@ const REFUSED: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_se
 const LOOK: Duration = Duration::from_secs(600);
 
 /// How often one looks whether somebody has helped.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(10);
 
 /// What the certificate's owner gives.
 pub trait Ways: Send + Sync + 'static {

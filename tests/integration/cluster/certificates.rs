@@ -272,11 +272,19 @@ fn what_is_refused_or_wrong_is_told_and_asked_for_anew() {
     // The same without a way to begin anew: local pods run, and it is said what to do.
     node.agent.kill9();
     fs::write(fs::read_link(node.certs.join("kubelet-client-current.pem")).unwrap(), &both).unwrap();
+    let right = fs::read_to_string(&node.bootstrap).unwrap();
     fs::remove_file(&node.bootstrap).unwrap();
     node.again();
     node.until_local("back");
     node.until_logged("kubeadm token create --print-join-command", 1);
-    node.until_logged(&node.bootstrap.display().to_string(), 1);
+    node.until_logged(&format!("to {}", node.bootstrap.display()), 1);
+    // A token that has ended is told as such; with another one the node is back.
+    fs::write(&node.bootstrap, right.replace("0123456789abcdef", "fedcba9876543210")).unwrap();
+    node.until_logged("creating a certificate signing request: ApiError: Unauthorized", 1);
+    fs::write(&node.bootstrap, right).unwrap();
+    let sixth = node.request(CLIENT, &[&first, &second, &third, &fourth, &fifth]);
+    grant(&node.cluster, &sixth, &Signing::client(HOUR));
+    node.until_logged("There is a new client certificate", 3);
 }
 
 /// Approves and signs everything, until it is told to end.

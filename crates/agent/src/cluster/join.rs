@@ -88,8 +88,9 @@ pub(super) fn join(settings: &Settings, node_name: &str, user_agent: &str) -> Re
         access: access.clone(),
         user_agent: user_agent.to_owned(),
         kubeconfig: kubeconfig.clone(),
-        bootstrap: bootstrap_kubeconfig.clone(),
-        pem: current,
+        // What is written must be right seen from another folder.
+        bootstrap: bootstrap_kubeconfig.as_deref().map(absolute),
+        pem: absolute(&current),
     };
     let manager = Manager::new(
         certs::Settings {
@@ -106,6 +107,10 @@ pub(super) fn join(settings: &Settings, node_name: &str, user_agent: &str) -> Re
         Arc::new(ways),
     );
     Ok(Join { access, kept: Some(Kept { manager, metrics, waits }) })
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether a kubeconfig says who the node is; why not (upstream `isClientConfigStillValid`). Where there is nothing to
