@@ -2,6 +2,7 @@
 
 mod admission;
 mod basics;
+mod certificates;
 pub(crate) mod claims;
 mod crowds;
 mod csi;

@@ -9,8 +9,10 @@ mod csi;
 mod duplicates;
 pub(crate) mod facts;
 mod host;
+mod join;
 mod pods;
 mod review;
+mod serving;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -54,7 +56,9 @@ use crate::{AgentWorkers, settings};
 
 use api::NodeClient;
 use facts::NodeFacts;
+use join::{Join, Kept, join};
 use review::Reviewer;
+use serving::Serving;
 
 /// Why the node cannot be part of the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +66,18 @@ pub enum ClusterError {
     /// The way to the API server.
     #[error("--kubeconfig")]
     Kubeconfig(#[from] client::Error),
+    /// Neither a kubeconfig nor what a first certificate could be asked for with.
+    #[error("--kubeconfig cannot be used ({kubeconfig}), nor can --bootstrap-kubeconfig")]
+    NoWay {
+        /// What is wrong with the one.
+        kubeconfig: String,
+        /// And with the other.
+        #[source]
+        bootstrap: client::Error,
+    },
+    /// The folder of the agent's own certificates.
+    #[error("--cert-dir")]
+    Certificates(#[from] certs::StoreError),
     /// The server that the cluster asks.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -92,6 +108,10 @@ pub(crate) struct Cluster {
     node_name: String,
     instance: String,
     access: Access,
+    /// What keeps the client certificate.
+    kept: Option<Kept>,
+    /// What keeps the serving certificate.
+    serving: Option<Serving>,
     client: Client,
     objects: Objects,
     tokens: Tokens,
@@ -147,7 +167,11 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let instance = instance(root_dir)?;
         let user_agent = client::user_agent("node-agent", env!("CARGO_PKG_VERSION"), &kubernetes_version());
-        let access = Access::load(&settings.kubeconfig, &user_agent)?;
+        let Join { access, kept } = join(&settings, node_name, &user_agent)?;
+        let serving = settings.server.as_ref().map(|server| {
+            Serving::new(server, &settings.cert_dir, node_name, &access).map(Option::into_iter)
+        });
+        let serving = serving.transpose()?.into_iter().flatten().next();
         let client = access.client(rest_config(settings.api));
         let (recorder, events) = events::channel(access.client(rest_config(settings.events)), node_name);
         let source = podsource::api::Settings {
@@ -170,11 +194,18 @@ impl Cluster {
             node_name: node_name.to_owned(),
             instance,
             access,
+            kept,
+            serving,
             client,
             recorder,
             events,
             complete: Arc::default(),
         })
+    }
+
+    /// What keeps the node from being known to the cluster; `None`: nothing.
+    pub(crate) fn waits(&self) -> Option<watch::Receiver<Option<String>>> {
+        self.kept.as_ref().map(|kept| kept.waits.clone())
     }
 
     /// The API server as a source of pods.
@@ -250,6 +281,12 @@ impl Cluster {
     pub(crate) fn start(self, parts: Parts, phase: &Phase) -> Result<(), ClusterError> {
         let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| phase.spawn(task);
         let port = self.serve(&parts, &spawn)?;
+        if let Some(kept) = self.kept {
+            spawn(Box::pin(kept.manager.run()));
+        }
+        if let Some(serving) = self.serving {
+            spawn(Box::pin(serving.run(self.node.subscribe())));
+        }
 
         let node = self.node;
         let other = self.other;
@@ -377,7 +414,11 @@ impl Cluster {
         spawn: &impl Fn(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
     ) -> Result<Option<u16>, ClusterError> {
         let (access, pods) = (self.access.clone(), self.pods.clone());
-        let agent = Arc::new(host::AgentHost::new(parts, &self.settings, &self.node_name, access, pods));
+        let kept = self.kept.as_ref().map(|kept| Arc::clone(&kept.metrics));
+        let serving = self.serving.as_ref().map(|serving| Arc::clone(&serving.metrics));
+        let certificates = kept.into_iter().chain(serving).collect();
+        let agent = host::AgentHost::new(parts, &self.settings, &self.node_name, access, pods, certificates);
+        let agent = Arc::new(agent);
         let host = Host::new(Arc::clone(&parts.pod_streams), Arc::clone(&agent) as _, agent)
             .counting(Arc::clone(&parts.checks));
         let mut port = None;
@@ -395,11 +436,12 @@ impl Cluster {
 
     fn server_settings(&self, server: &ServerSettings) -> Result<server::kubelet::Settings, ClusterError> {
         let certificate = match &server.certificate {
+            _ if let Some(serving) = &self.serving => Certificate::Issued { places: serving.places.clone() },
             Some((certificates, key)) => {
                 Certificate::Files { certificates: certificates.clone(), key: key.clone() }
             }
             None => Certificate::SelfSigned {
-                folder: server.cert_dir.clone(),
+                folder: self.settings.cert_dir.clone(),
                 host_name: self.node_name.clone(),
                 now: crate::wall(),
             },

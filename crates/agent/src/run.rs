@@ -117,6 +117,7 @@ impl Agent {
         let shown = watch::Sender::new(Vec::new());
         let pod_streams = serve(&serving, local, node_name, &pods, &sources, &shown);
         let of_cluster = cluster.as_ref().map(Cluster::desired);
+        let waits = cluster.as_ref().and_then(Cluster::waits).unwrap_or_else(|| watch::channel(None).1);
 
         let Machine { hardware, resources, cgroups, addresses, limits, .. } = machine;
         let enforcement = limits.follow(&telling, cluster.as_ref().map(Cluster::node_events));
@@ -158,7 +159,7 @@ impl Agent {
         run(&telling, config, pods, (sources, objects), shown, of_cluster, metrics);
         // Nobody is told that all is well before the last thing that can fail has been done.
         let healthz = healthz.map(|bound| bound.counting(Arc::clone(&checks)).serve()).transpose()?;
-        telling.spawn(service_manager.follow(checks, runtime_view));
+        telling.spawn(service_manager.follow(checks, runtime_view, waits));
         Ok(Self { serving, in_cluster, workers, telling, _healthz: healthz })
     }
 

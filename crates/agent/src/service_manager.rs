@@ -59,11 +59,12 @@ impl ServiceManager {
         self,
         checks: Arc<HealthChecks>,
         mut runtime: watch::Receiver<RuntimeView<Monotonic>>,
+        mut cluster: watch::Receiver<Option<String>>,
     ) {
         if !self.listens {
             return;
         }
-        let mut last = status(&runtime.borrow_and_update());
+        let mut last = status(&runtime.borrow_and_update(), cluster.borrow_and_update().as_deref());
         tell(format!("READY=1\nSTATUS={last}")).await;
         let mut alive = self.watchdog.map(|within| tokio::time::interval(within / 2));
         if let Some(alive) = &mut alive {
@@ -76,23 +77,24 @@ impl ServiceManager {
                     None => std::future::pending().await,
                 }
             };
-            // Both arms are cancel safe.
+            // All arms are cancel safe.
             tokio::select! {
-                _ = due => match checks.check() {
-                    // Told from a thread for blocking work: that there is one is part of it.
-                    Ok(()) => tell("WATCHDOG=1".to_owned()).await,
-                    Err(error) => tracing::error!(error, "the watchdog is not told that all is well: it is not"),
-                },
-                changed = runtime.changed() => {
-                    if changed.is_err() {
-                        return;
+                _ = due => {
+                    match checks.check() {
+                        // Told from a thread for blocking work: that there is one is part of it.
+                        Ok(()) => tell("WATCHDOG=1".to_owned()).await,
+                        Err(error) => tracing::error!(error, "the watchdog is not told that all is well: it is not"),
                     }
-                    let now = status(&runtime.borrow_and_update());
-                    if now != last {
-                        tell(format!("STATUS={now}")).await;
-                        last = now;
-                    }
+                    continue;
                 }
+                changed = runtime.changed() => if changed.is_err() { return },
+                // Without a cluster, or with a certificate that nobody renews, it never changes.
+                Ok(()) = cluster.changed() => {}
+            }
+            let now = status(&runtime.borrow_and_update(), cluster.borrow_and_update().as_deref());
+            if now != last {
+                tell(format!("STATUS={now}")).await;
+                last = now;
             }
         }
     }
@@ -103,12 +105,16 @@ pub(crate) async fn stopping() {
     tell("STOPPING=1\nSTATUS=stopping, pods are left running".to_owned()).await;
 }
 
-/// What the unit's status shows, on one line.
-fn status(runtime: &RuntimeView<Monotonic>) -> String {
-    match (runtime.ready, runtime.answers) {
+/// What the unit's status shows, on one line. `waits` is what the node's way into the cluster waits for.
+fn status(runtime: &RuntimeView<Monotonic>, waits: Option<&str>) -> String {
+    let runtime = match (runtime.ready, runtime.answers) {
         (true, _) => format!("running pods with {} {}", runtime.name, runtime.version),
         (false, true) => format!("the container runtime is not ready: {}", one_line(&runtime.message)),
         (false, false) => format!("the container runtime cannot be used: {}", one_line(&runtime.message)),
+    };
+    match waits {
+        Some(waits) => format!("{runtime}; not in the cluster: {}", one_line(waits)),
+        None => runtime,
     }
 }
 
@@ -189,7 +195,11 @@ mod tests {
             (view(false, true, "no\nCNI"), "the container runtime is not ready: no CNI"),
             (view(false, false, "refused"), "the container runtime cannot be used: refused"),
         ] {
-            assert_eq!(status(&view), expected);
+            assert_eq!(status(&view, None), expected);
         }
+        let told = status(&view(true, true, ""), Some("no client certificate yet:\nit waits"));
+        let expected =
+            "running pods with containerd 2.1; not in the cluster: no client certificate yet: it waits";
+        assert_eq!(told, expected);
     }
 }

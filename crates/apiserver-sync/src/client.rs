@@ -10,6 +10,7 @@ mod credentials;
 mod identity;
 mod kubeconfig;
 mod limit;
+mod login;
 mod refusal;
 mod requests;
 #[cfg(test)]
@@ -41,7 +42,9 @@ use limit::Bucket;
 use requests::Requests;
 use transport::{Pool, Stream};
 
+pub use identity::Renewed;
 pub use limit::Limit;
+pub use login::{Login, ServerEntry, login};
 pub use requests::Counted;
 
 /// How long the server may take for an answer: what it sends itself ends within a minute.
@@ -173,7 +176,29 @@ impl Access {
     /// # Errors
     /// The first thing wrong, with its field.
     pub fn load(kubeconfig: &Path, user_agent: &str) -> Result<Self, Error> {
+        Self::of(Target::load(kubeconfig)?, None, kubeconfig, user_agent)
+    }
+
+    /// The same with a client certificate that is renewed. Until it is there, requests end with an error that says what it
+    /// waits for, or go as the kubeconfig's user. With a new one ([`Access::renewed`]) requests take new connections; what
+    /// runs on the old ones ends there, so that none is dropped.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Access::load`].
+    pub fn load_renewed(kubeconfig: &Path, renewed: Renewed, user_agent: &str) -> Result<Self, Error> {
         let target = Target::load(kubeconfig)?;
+        let target = if renewed.alone { target.without_user() } else { target };
+        Self::of(target, Some(renewed), kubeconfig, user_agent)
+    }
+
+    fn of(
+        target: Target,
+        renewed: Option<Renewed>,
+        kubeconfig: &Path,
+        user_agent: &str,
+    ) -> Result<Self, Error> {
         let field = |problem| Error::Field { path: kubeconfig.to_owned(), problem };
         let exec = Exec::of(&target).map_err(field)?;
         let mut config = kube::Config::new(target.server.clone());
@@ -184,7 +209,7 @@ impl Access {
         let user_agent = HeaderValue::try_from(user_agent)
             .map_err(|error| field(Problem::new("User-Agent", error.to_string())))?;
         let endpoint = target.server.to_string().trim_end_matches('/').into();
-        let identities = IdentityCache::load(target)?;
+        let identities = IdentityCache::load(target, renewed)?;
         Ok(Self(Arc::new(Shared {
             identities,
             exec,
@@ -212,6 +237,13 @@ impl Access {
     /// need not wait any longer.
     pub fn reached(&self) -> watch::Receiver<()> {
         self.0.reached.subscribe()
+    }
+
+    /// There is another client certificate: the next request takes it, and whoever waits before the next try need not wait
+    /// any longer.
+    pub fn renewed(&self) {
+        self.0.identities.renewed();
+        self.0.reached.send_replace(());
     }
 
     /// A client with a rate, a timeout and maybe connections of its own. Clones of it share them.
@@ -290,8 +322,8 @@ impl Transport {
 
     async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Stream), BoxError> {
         let Shared { identities, exec, user_agent, .. } = &*self.access;
-        let identity = identities.current().await;
-        let authorization = match exec {
+        let identity = identities.current().await?;
+        let authorization = match exec.as_ref().filter(|_| identity.exec) {
             Some(exec) => Some(exec.authorization().await?),
             None => identity.authorization.clone(),
         };
@@ -302,7 +334,7 @@ impl Transport {
         let answer = http.request(request).await.inspect_err(|_| identities.doubt())?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             identities.doubt();
-            if let Some(exec) = exec {
+            if let Some(exec) = exec.as_ref().filter(|_| identity.exec) {
                 exec.forget().await;
             }
         }

@@ -39,7 +39,7 @@ pub use origin::{Location, Origin, Origins};
 pub use render::render;
 pub use settings::{
     ChangeDetection, Cluster, KubeletServer, LoggingFormat, ManifestAddress, ManifestServer, ManifestUrl,
-    NodeSettings, Rate, Settings,
+    NodeSettings, Rate, Settings, TlsBootstrap,
 };
 pub use value::Version;
 pub use warning::Warning;

@@ -18,7 +18,7 @@ use crate::validate::{Facts, Finding, Report, node_labels, validate};
 use crate::value::parse_ip;
 use crate::warning::Warning;
 
-pub use cluster::{ChangeDetection, Cluster, KubeletServer, NodeSettings, Rate};
+pub use cluster::{ChangeDetection, Cluster, KubeletServer, NodeSettings, Rate, TlsBootstrap};
 pub use sources::{ManifestAddress, ManifestServer, ManifestUrl};
 
 /// Everything that can be set on the agent.

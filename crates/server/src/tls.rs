@@ -15,7 +15,7 @@ use std::time::Duration;
 use kube_model::Timestamp;
 use reload::Reloaded;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 pub use pair::PairError;
@@ -41,6 +41,12 @@ pub enum Certificate {
         host_name: String,
         /// From when on one that is made is valid.
         now: Timestamp,
+    },
+    /// PEM files that come, and are renewed, while the server runs: certificates and key, the first pair that is there
+    /// counts. Until then handshakes fail.
+    Issued {
+        /// Which files.
+        places: Vec<(PathBuf, PathBuf)>,
     },
 }
 
@@ -137,16 +143,36 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// What connections are accepted with, the serving certificate as it stands in its files when a client comes; blocks for
 /// files.
 pub(crate) fn server_config(settings: TlsSettings) -> Result<Reloaded<ServerConfig, TlsError>, TlsError> {
-    let (certificates, key) = match &settings.certificate {
-        Certificate::Files { certificates, key } => (certificates.clone(), key.clone()),
-        Certificate::SelfSigned { folder, host_name, now } => self_signed::pair(folder, host_name, *now)?,
+    let (places, must_be) = match &settings.certificate {
+        Certificate::Files { certificates, key } => (vec![(certificates.clone(), key.clone())], true),
+        Certificate::SelfSigned { folder, host_name, now } => {
+            (vec![self_signed::pair(folder, host_name, *now)?], true)
+        }
+        Certificate::Issued { places } => (places.clone(), false),
     };
-    Reloaded::open(FILES, vec![certificates.clone(), key.clone()], Duration::ZERO, move |_| {
-        with_pair(&settings, read_pair(&certificates, &key)?)
+    let files = places.iter().flat_map(|(certificates, key)| [certificates.clone(), key.clone()]).collect();
+    Reloaded::open(FILES, files, Duration::ZERO, move |last| {
+        let there =
+            places.iter().find(|(certificates, key)| must_be || (certificates.exists() && key.exists()));
+        let pair = there.map(|(certificates, key)| read_pair(certificates, key)).transpose();
+        // Whoever gets the certificate says what is wrong with what there was at start, and puts another in its place.
+        let pair = if last.is_none() && !must_be { pair.unwrap_or(None) } else { pair? };
+        with_pair(&settings, pair)
     })
 }
 
-fn with_pair(settings: &TlsSettings, pair: CertifiedKey) -> Result<ServerConfig, TlsError> {
+/// Without a certificate no handshake comes about.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        tracing::debug!("no serving certificate available for the kubelet");
+        None
+    }
+}
+
+fn with_pair(settings: &TlsSettings, pair: Option<CertifiedKey>) -> Result<ServerConfig, TlsError> {
     let versions: &[_] = match settings.min_version.as_str() {
         "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => {
             &[&rustls::version::TLS13, &rustls::version::TLS12]
@@ -155,11 +181,15 @@ fn with_pair(settings: &TlsSettings, pair: CertifiedKey) -> Result<ServerConfig,
         other => return Err(TlsError::Version(other.to_owned())),
     };
     let provider = Arc::new(restricted(ring::default_provider(), settings, versions.len() > 1)?);
+    let resolver: Arc<dyn ResolvesServerCert> = match pair {
+        Some(pair) => Arc::new(SingleCertAndKey::from(pair)),
+        None => Arc::new(NoCertificate),
+    };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(TlsError::Setup)?
         .with_client_cert_verifier(Arc::new(any_client::AnyClient::new(&provider)))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A resumed session would go on with the certificate that the client showed first.
     config.session_storage = Arc::new(NoServerSessionStorage {});

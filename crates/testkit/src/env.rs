@@ -37,7 +37,7 @@ mod run;
 mod view;
 
 pub use agent::{Agent, AgentOptions, binary};
-pub use ca::{Ca, Identity};
+pub use ca::{Ca, Identity, Signing};
 pub use cleanup::{clean, clean_up_after_killed_runs};
 pub use cluster::{AuditedRequest, Cluster, ClusterOptions, Login};
 pub use containerd::Containerd;

@@ -39,6 +39,7 @@ pub(super) const TABLE: &[Row] = &[
     row("pod-manager", 1, &["kube-model"]),
     row("volume-plan", 1, &["kube-model", "util"]),
     row("apiserver-sync", 2, &["kube-model", "reload", "util"]),
+    row("certs", 2, &["kube-model", "metrics", "util"]),
     row("cgroups", 2, &["kube-model", "util"]),
     row("cri-client", 2, &["kube-model", "node-proto", "util"]),
     row("csi", 2, &["kube-model", "metrics", "node-proto", "util"]),

@@ -48,6 +48,7 @@ pub(crate) struct AgentHost {
     gates: Gates,
     cgroup_version: u8,
     access: Access,
+    certificates: Vec<Arc<certs::Metrics>>,
     /// How long the runtime may be silent before the sync loop counts as stuck.
     patience: Duration,
 }
@@ -59,6 +60,7 @@ impl AgentHost {
         node_name: &str,
         access: Access,
         pods: watch::Receiver<Arc<SourceState>>,
+        certificates: Vec<Arc<certs::Metrics>>,
     ) -> Self {
         Self {
             metrics: Arc::clone(&parts.metrics),
@@ -68,6 +70,7 @@ impl AgentHost {
             gates: settings.gates.clone(),
             cgroup_version: cgroup_version(parts.cgroups.as_deref()),
             access,
+            certificates,
             patience: settings.sync_loop_limit,
             runtime: parts.runtime.clone(),
             runtime_view: parts.runtime_view.clone(),
@@ -180,6 +183,8 @@ impl Node for AgentHost {
                 metrics::info::write_build(out);
                 metrics::info::write_gates(out, &self.gates);
                 write_requests(out, &self.access);
+                let now = crate::wall();
+                self.certificates.iter().for_each(|certificate| certificate.write(out, now));
             }
             Page::Probes => prober::write_metrics(out, self.probes.tallies()),
             // The server makes the health checks, so it counts them.

@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use super::{Error, Problem};
 
 /// The current context of a kubeconfig.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     /// Where the kubeconfig stands.
     pub(super) path: PathBuf,
@@ -90,6 +90,18 @@ impl Target {
             other => Error::Syntax { path: path.to_owned(), message: other.to_string() },
         })?;
         Self::resolve(path, kubeconfig).map_err(|problem| Error::Field { path: path.to_owned(), problem })
+    }
+
+    /// The same server with nobody who asks.
+    pub(super) fn without_user(self) -> Self {
+        Self { user: AuthInfo::default(), certificate: None, key: None, ..self }
+    }
+
+    /// The same server for the holder of this certificate.
+    pub(super) fn with_certificate(&self, certificate: &Path, key: &Path) -> Self {
+        let file =
+            |path: &Path| Source::File { field: "client certificate".to_owned(), path: path.to_owned() };
+        Self { certificate: Some(file(certificate)), key: Some(file(key)), ..self.clone().without_user() }
     }
 
     pub(super) fn user_field(&self, name: &str) -> String {

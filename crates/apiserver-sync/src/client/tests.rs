@@ -302,8 +302,8 @@ async fn files_are_looked_at_again_after_a_while() {
     let files = Files::new();
     let user = json!({"client-certificate": "node1.crt", "client-key": "node1.key", "tokenFile": "token"});
     let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
-    let identities = IdentityCache::load(Target::load(&kubeconfig).unwrap()).unwrap();
-    let before = identities.current().await;
+    let identities = IdentityCache::load(Target::load(&kubeconfig).unwrap(), None).unwrap();
+    let before = identities.current().await.unwrap();
     assert_eq!(before.authorization.as_ref().unwrap(), "Bearer secret");
 
     let renewed = rcgen::generate_simple_self_signed(vec!["renewed".to_owned()]).unwrap();
@@ -311,17 +311,97 @@ async fn files_are_looked_at_again_after_a_while() {
     files.write("node1.key", &renewed.signing_key.serialize_pem());
     files.write("token", "another one");
     tokio::time::advance(Duration::from_secs(9)).await;
-    let soon = identities.current().await;
+    let soon = identities.current().await.unwrap();
     assert!(Arc::ptr_eq(&soon.tls, &before.tls), "not with each request");
     assert_eq!(soon.authorization, before.authorization);
     tokio::time::advance(Duration::from_secs(1)).await;
-    let after = identities.current().await;
+    let after = identities.current().await.unwrap();
     assert_eq!(after.authorization.as_ref().unwrap(), "Bearer another one");
     assert!(!Arc::ptr_eq(&after.tls, &before.tls));
 
     files.write("node1.crt", &renewed.cert.pem());
     identities.doubt();
-    assert!(Arc::ptr_eq(&identities.current().await.tls, &after.tls), "the same once more is no change");
+    assert!(
+        Arc::ptr_eq(&identities.current().await.unwrap().tls, &after.tls),
+        "the same once more is no change"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_renewed_counts_from_when_it_comes() {
+    let files = Files::new();
+    let path = |name: &str| files.0.path().join(name);
+    let (why, waits) = watch::channel(Some("nobody has signed it".to_owned()));
+    let places = vec![(path("current.pem"), path("current.pem")), (path("old.crt"), path("old.key"))];
+    let ignored = |is: bool| Arc::new(AtomicBool::new(is));
+    let renewed =
+        |alone| Renewed { places: places.clone(), alone, ignored: ignored(false), waits: waits.clone() };
+    let user = json!({"token": "of-the-kubeconfig"});
+    let kubeconfig = files.kubeconfig(&with(&[("/users/0/user", user)]));
+    let load = |alone| Access::load_renewed(&kubeconfig, renewed(alone), "test/1").unwrap();
+
+    // Without it: nobody asks, or the user of the kubeconfig.
+    let alone = load(true);
+    let client = alone.client(RestConfig::heartbeat(Duration::from_secs(1)));
+    let ask = || client.request_text(Request::get("/version").body(Vec::new()).unwrap());
+    let error = ask().await.unwrap_err();
+    assert!(util::causes(&error).contains("nobody has signed it"), "{error}");
+    why.send_replace(None);
+    assert!(util::causes(&ask().await.unwrap_err()).contains("no client certificate yet"));
+    let user = load(false);
+    let identity = user.0.identities.current().await.unwrap();
+    assert!(identity.authorization.is_some() && identity.exec);
+
+    // Half a file changes nothing.
+    let (mut told, both) = (alone.reached(), std::fs::read_to_string(path("both.pem")).unwrap());
+    files.write("current.pem", &both[..40]);
+    for access in [&alone, &user] {
+        access.renewed();
+    }
+    assert!(told.has_changed().unwrap());
+    told.mark_unchanged();
+    assert!(alone.0.identities.current().await.is_err());
+    assert!(user.0.identities.current().await.unwrap().authorization.is_some());
+    assert!(load(true).0.identities.current().await.is_err(), "nor does it keep the agent from starting");
+
+    files.write("current.pem", &both);
+    for access in [&alone, &user, &load(true)] {
+        access.renewed();
+        let identity = access.0.identities.current().await.unwrap();
+        assert!(identity.authorization.is_none() && !identity.exec, "one identity at a time");
+        assert!(identity.tls.client_auth_cert_resolver.has_certs());
+    }
+    // What an earlier login left does not count before it is renewed.
+    let stale = Renewed { ignored: ignored(true), ..renewed(false) };
+    let stale = Access::load_renewed(&kubeconfig, stale, "test/1").unwrap();
+    assert!(stale.0.identities.current().await.unwrap().authorization.is_some());
+    stale.renewed();
+    // What is to be read anew is the same file.
+    files.write("current.pem", &both);
+    stale.renewed();
+    assert!(stale.0.identities.current().await.unwrap().authorization.is_none());
+}
+
+#[tokio::test]
+async fn what_a_kubeconfig_logs_in_with_is_told() {
+    let files = Files::new();
+    let login = |changes: &[(&str, Value)]| super::login(&files.kubeconfig(&with(changes)));
+    let path = |name: &str| files.0.path().join(name);
+    let of_files = login(&[]).unwrap();
+    assert_eq!(of_files.server.address, "https://127.0.0.1:6443");
+    assert_eq!(of_files.server.authority, Some(path("node1.crt")), "not relative to anything");
+    assert_eq!(of_files.files, Some((path("node1.crt"), path("node1.key"))));
+    assert_eq!(of_files.chain.len(), 1);
+    let ca = BASE64_STANDARD.encode(std::fs::read(path("node1.crt")).unwrap());
+    let token = login(&[
+        ("/users/0/user", json!({"token": "t"})),
+        ("/clusters/0/cluster/certificate-authority-data", json!(ca)),
+    ]);
+    let token = token.unwrap();
+    assert!(token.files.is_none() && token.chain.is_empty() && token.server.authority.is_none());
+    assert_eq!(token.server.authority_data, Some(std::fs::read(path("node1.crt")).unwrap()));
+    let error = login(&[("/users/0/user/client-key", json!("other.key"))]).unwrap_err().to_string();
+    assert!(error.contains("does not go with"), "{error}");
 }
 
 #[tokio::test]

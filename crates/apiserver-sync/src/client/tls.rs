@@ -34,6 +34,11 @@ impl Material {
         Ok(Self { ca: read(&target.ca)?, certificate: read(&target.certificate)?, key: read(&target.key)? })
     }
 
+    /// The client's certificates, its own first; none where there are none.
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.certificate.as_deref().and_then(|pem| certificates(pem).ok()).unwrap_or_default()
+    }
+
     /// Resumption is off: a resumed session would keep the identity of an earlier certificate.
     pub(super) fn config(&self, target: &Target) -> Result<ClientConfig, Problem> {
         let provider = Arc::new(ring::default_provider());

@@ -152,7 +152,6 @@ fn what_asks_for_nothing_more_than_happens_anyway_is_idle() {
         ("shutdownGracePeriod", json!("0s"), json!("30s")),
         ("shutdownGracePeriodCriticalPods", json!("0s"), json!("10s")),
         ("evictionMaxPodGracePeriod", json!(0), json!(0)),
-        ("rotateCertificates", json!(false), json!(true)),
         ("cpuManagerPolicy", json!("none"), json!("static")),
         ("memoryManagerPolicy", json!("None"), json!("Static")),
         ("cgroupDriver", json!("cgroupfs"), json!("systemd")),

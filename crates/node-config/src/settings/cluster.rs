@@ -42,6 +42,12 @@ fn change_detection(strategy: &str) -> ChangeDetection {
 pub struct Cluster {
     /// How to reach the API server.
     pub kubeconfig: PathBuf,
+    /// How to reach it for a first client certificate, after which `kubeconfig` is written.
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Whether the client certificate is renewed.
+    pub rotate_certificates: bool,
+    /// Folder of certificates that the agent gets or makes for itself.
+    pub cert_dir: PathBuf,
     /// Whether a Node that is not there is created.
     pub register_node: bool,
     /// Taints of a Node that is created.
@@ -100,10 +106,10 @@ pub struct Rate {
 pub struct KubeletServer {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Certificate and key; `None`: a self-signed pair in `cert_dir`.
+    /// Certificate and key; `None`: a self-signed pair in [`Cluster::cert_dir`], or one of the cluster.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Folder of certificates that the agent makes for itself.
-    pub cert_dir: PathBuf,
+    /// Whether the certificate comes from the cluster; `certificate` counts until then.
+    pub tls_bootstrap: Option<TlsBootstrap>,
     /// Lowest version of TLS, by Go's name; may be empty.
     pub tls_min_version: String,
     /// Cipher suites, by Go's names; empty: all.
@@ -131,6 +137,13 @@ pub struct KubeletServer {
     pub debug_flags_handler: bool,
     /// Whether WebSockets are translated for runtimes that speak SPDY only.
     pub extend_websockets: bool,
+}
+
+/// How a serving certificate is asked for at the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsBootstrap {
+    /// Whether a name of the node is enough, without any address (`AllowDNSOnlyNodeCSR`).
+    pub dns_alone: bool,
 }
 
 /// The node as pods are chosen for it.
@@ -190,6 +203,9 @@ impl Check<'_> {
         let kubeconfig = non_empty(&flags.kubeconfig)?;
         Some(Cluster {
             kubeconfig,
+            bootstrap_kubeconfig: non_empty(&flags.bootstrap_kubeconfig),
+            rotate_certificates: config.rotate_certificates,
+            cert_dir: self.folder("--cert-dir", &flags.cert_dir).into(),
             register_node: config.register_node,
             taints: config.register_with_taints.clone(),
             external_cloud: flags.cloud_provider == "external",
@@ -238,7 +254,9 @@ impl Check<'_> {
         Some(KubeletServer {
             address,
             certificate: self.certificate(config),
-            cert_dir: self.folder("--cert-dir", &flags.cert_dir).into(),
+            tls_bootstrap: config
+                .server_tls_bootstrap
+                .then(|| TlsBootstrap { dns_alone: gates(config).enabled(Gate::AllowDNSOnlyNodeCSR) }),
             tls_min_version: config.tls_min_version.clone(),
             tls_cipher_suites: config.tls_cipher_suites.clone(),
             tls_curves: config.tls_curve_preferences.clone(),

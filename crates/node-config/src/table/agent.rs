@@ -19,8 +19,8 @@ const NO_PROVIDERS: &str = "it must be there, but no credential provider is run"
 #[rustfmt::skip]
 pub static AGENT: &[Flag<AgentFlags>] = &[
     // Flags that are not part of the configuration.
-    not_yet("bootstrap-kubeconfig", "", &at(|f| &mut f.flags.bootstrap_kubeconfig),
-        "kubeconfig used to get a client certificate when the file of --kubeconfig does not exist"),
+    kubelet("bootstrap-kubeconfig", "", &at(|f| &mut f.flags.bootstrap_kubeconfig),
+        "kubeconfig used to get a client certificate when the file of --kubeconfig does not exist or cannot be used"),
     kubelet("cert-dir", "/var/lib/kubelet/pki", &at(|f| &mut f.flags.cert_dir),
         "folder of certificates that the agent gets for itself"),
     kubelet("cloud-provider", "", &at(|f| &mut f.flags.cloud_provider),

@@ -70,6 +70,37 @@ fn files_that_cannot_be_used_are_named() {
     assert!(mixed.ends_with(": tls: private key does not match public key"), "{mixed}");
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_issued_later_is_taken_when_it_comes() {
+    let (ours, issued) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    server_config(settings(ours.path())).unwrap();
+    let [crt, key] = ["kubelet.crt", "kubelet.key"].map(|name| fs::read(ours.path().join(name)).unwrap());
+    let (current, old) = (issued.path().join("current.pem"), issued.path().join("old"));
+    let places =
+        vec![(current.clone(), current.clone()), (old.with_extension("crt"), old.with_extension("key"))];
+    let certificate = Certificate::Issued { places };
+    let open =
+        || server_config(TlsSettings { certificate: certificate.clone(), ..settings(ours.path()) }).unwrap();
+    let shown = async |config: &Reloaded<ServerConfig, TlsError>| {
+        format!("{:?}", config.current().await.cert_resolver).contains("SingleCertAndKey")
+    };
+    let config = open();
+    assert!(!shown(&config).await);
+    // Half of it is none; and keeps no server from starting.
+    fs::write(&current, &crt).unwrap();
+    assert!(!shown(&config).await);
+    assert!(!shown(&open()).await);
+    fs::write(&current, [crt.clone(), key.clone()].concat()).unwrap();
+    assert!(shown(&config).await);
+    // What is broken later leaves the last one.
+    fs::write(&current, "").unwrap();
+    assert!(shown(&config).await);
+    fs::remove_file(&current).unwrap();
+    fs::write(old.with_extension("crt"), crt).unwrap();
+    fs::write(old.with_extension("key"), key).unwrap();
+    assert!(shown(&open()).await, "the next place");
+}
+
 /// Of `tests/fixtures/tls`.
 macro_rules! fixture {
     ($name:literal) => {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
@@ -25,6 +26,25 @@ pub struct Identity {
     pub certificate: PathBuf,
     /// The private key, PEM (PKCS #8).
     pub key: PathBuf,
+}
+
+/// How a request is answered.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// For a server; else for a client.
+    pub server: bool,
+    /// From now on.
+    pub lifetime: Duration,
+    /// For another key than the request's.
+    pub other_key: bool,
+}
+
+impl Signing {
+    /// As it should be.
+    #[must_use]
+    pub fn client(lifetime: Duration) -> Self {
+        Self { server: false, lifetime, other_key: false }
+    }
 }
 
 impl Ca {
@@ -92,6 +112,29 @@ impl Ca {
         let mut request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
         request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        request.signed_by(&self.issuer).map(|certificate| certificate.pem()).map_err(failed)
+    }
+
+    /// Answers a request (PEM) as a signer that does as it is told; returns the certificate (PEM).
+    ///
+    /// # Errors
+    /// When it is no request, or not signed by its own key.
+    pub fn answer(&self, request: &str, signing: &Signing) -> Result<String, Error> {
+        let failed = |source| Error::Certificate { what: "a request".to_owned(), source };
+        let mut request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
+        let params = &mut request.params;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![match signing.server {
+            true => ExtendedKeyUsagePurpose::ServerAuth,
+            false => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = (now.into(), (now + signing.lifetime).into());
+        if signing.other_key {
+            let key = KeyPair::generate().map_err(failed)?;
+            let certificate = request.params.signed_by(&key, &self.issuer);
+            return certificate.map(|certificate| certificate.pem()).map_err(failed);
+        }
         request.signed_by(&self.issuer).map(|certificate| certificate.pem()).map_err(failed)
     }
 
