@@ -26,4 +26,5 @@ mod sources;
 mod stuck;
 mod survey;
 mod survival;
+mod takeover;
 mod volumes;
