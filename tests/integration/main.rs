@@ -27,4 +27,5 @@ mod sources;
 mod stuck;
 mod survey;
 mod survival;
+mod takeover;
 mod volumes;

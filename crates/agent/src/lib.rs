@@ -15,6 +15,7 @@ mod run;
 mod service_manager;
 mod settings;
 mod sources;
+mod takeover;
 mod view;
 
 pub use cluster::ClusterError;

@@ -30,6 +30,7 @@ use crate::config::Live;
 use crate::metrics::Metrics;
 use crate::service_manager::{self, ServiceManager};
 use crate::sources::Sources;
+use crate::takeover::{self, Takeover};
 use crate::view::AgentView;
 
 pub use error::StartError;
@@ -251,6 +252,8 @@ fn run(
     phase.tasks.spawn(follow_probes(probe_news, follower, phase.stop.clone()));
     phase.spawn(follow_volumes(volume_news, workers.clone()));
     phase.spawn(volumes.run(phase.stop.clone()));
+    takeover::tell_of_state(&config.root_dir);
+    let takeover = Takeover::new(client.clone(), &config.root_dir);
     let pleg = Pleg {
         client,
         workers: workers.clone(),
@@ -274,7 +277,9 @@ fn run(
     };
     let (of_sources, until) = (workers.clone(), phase.stop.clone());
     // It ends by itself, when the requests under way have been answered.
-    phase.tasks.spawn(async move { sources.run(of_sources, shown, objects, desired, &metrics, until).await });
+    phase.tasks.spawn(async move {
+        sources.run((of_sources, takeover), shown, objects, desired, &metrics, until).await;
+    });
     phase.spawn(async move {
         let orphaned = runtime.remove_orphaned_pods(&workers);
         tokio::join!(runtime.share_burstable_cpu(&workers, &node_info), orphaned);

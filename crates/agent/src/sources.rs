@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Live;
 use crate::metrics::Metrics;
+use crate::takeover::{self, Takeover};
 
 /// Shortest time between two reports to the push API of how the pods are.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
@@ -113,10 +114,10 @@ impl Sources {
 
     /// Tells `workers` what is wanted, until told to stop. How it stands with the sources goes to `shown`. `desired` hears
     /// of all pods that are wanted whenever they change, and when others stand back for them; `local` has the ConfigMaps
-    /// and Secrets of this node's manifests.
+    /// and Secrets of this node's manifests. `takeover` says which pods of manifests run already under another UID.
     pub(crate) async fn run<R: Runtime, P: Probes>(
         self,
-        workers: Workers<R, P>,
+        (workers, takeover): (Workers<R, P>, Takeover),
         shown: watch::Sender<Vec<SourceView>>,
         local: watch::Sender<Arc<LocalObjects>>,
         desired: impl Fn(&PodManager),
@@ -124,9 +125,16 @@ impl Sources {
         stop: CancellationToken,
     ) {
         let left_out = watch::Sender::new(Vec::new());
-        let mux = Mux::new(self.states.iter().cloned());
-        let follow =
-            follow(mux, &workers, (&shown, &local), &desired, metrics, &left_out, self.push.as_ref());
+        let mux = Mux::new(self.states.iter().cloned()).keeping_back(takeover::SOURCES);
+        let follow = follow(
+            (mux, takeover),
+            &workers,
+            (&shown, &local),
+            &desired,
+            metrics,
+            &left_out,
+            self.push.as_ref(),
+        );
         let report = async {
             if let Some(push) = &self.push {
                 report(&push.handle, &workers, left_out.subscribe()).await;
@@ -174,7 +182,7 @@ fn push_settings(server: &ManifestServer, node_name: &str, dir: PathBuf) -> push
 }
 
 async fn follow<R: Runtime, P: Probes>(
-    mut mux: Mux,
+    (mut mux, mut takeover): (Mux, Takeover),
     workers: &Workers<R, P>,
     (shown, local): (&watch::Sender<Vec<SourceView>>, &watch::Sender<Arc<LocalObjects>>),
     desired: &impl Fn(&PodManager),
@@ -183,7 +191,21 @@ async fn follow<R: Runtime, P: Probes>(
     push: Option<&Push>,
 ) {
     let mut conflicts = Vec::new();
-    while let Some(changes) = mux.next().await {
+    loop {
+        let kept_back = mux.kept_back();
+        let named = async {
+            match &kept_back {
+                Some((source, pods)) => (*source, takeover.uids(source, pods).await),
+                None => std::future::pending().await,
+            }
+        };
+        // Both are cancel-safe: what was asked of the runtime only for news of a source is asked again.
+        let changes = tokio::select! {
+            changes = mux.next() => changes,
+            (source, uids) = named => Some(mux.name(source, uids)),
+        };
+        let Some(changes) = changes else { return };
+        takeover.keep(&mux).await;
         let views = mux.views();
         if log(&shown.borrow(), &views) {
             workers.bump();

@@ -151,7 +151,7 @@ fn mounts(inputs: ContainerInputs<'_>, settings: &Settings) -> Vec<Mount> {
 }
 
 /// What a restarted agent needs to know of a container whose pod is gone, and what others read.
-fn annotations(
+pub(crate) fn annotations(
     pod: &Pod,
     spec: &PodSpec,
     container: &Container,

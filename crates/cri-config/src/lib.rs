@@ -21,6 +21,7 @@ mod resources;
 mod sandbox;
 mod security;
 mod settings;
+pub mod takeover;
 pub mod termination;
 #[cfg(test)]
 mod test_pods;

@@ -149,28 +149,39 @@ pub struct ListedPod {
     pub fingerprint: u64,
     /// Whether a kubelet or this agent created it: another may use the same labels.
     pub ours: bool,
+    /// The grace period that its containers were made with, in seconds.
+    pub grace_seconds: Option<i64>,
 }
 
 /// All pods in two list answers, sorted by UID. What lacks our labels is left out. Cheap enough for every
 /// second, for where a runtime sends no events.
 pub fn listed_pods(sandboxes: &[v1::PodSandbox], containers: &[v1::Container]) -> Vec<ListedPod> {
     let mut pods: BTreeMap<PodUid, ListedPod> = BTreeMap::new();
-    let mut add = |labels: &BTreeMap<String, String>, item: (&str, &str, i32), ours: bool| {
-        let Some((uid, key)) = identity(labels) else { return };
-        let pod =
-            pods.entry(uid.clone()).or_insert_with(|| ListedPod { uid, key, fingerprint: 0, ours: false });
-        let mut hasher = DefaultHasher::new();
-        item.hash(&mut hasher);
-        // A sum does not depend on the order of the lists.
-        pod.fingerprint = pod.fingerprint.wrapping_add(hasher.finish());
-        pod.ours |= ours;
-    };
+    let mut add =
+        |labels: &BTreeMap<String, String>, item: (&str, &str, i32), ours: bool, grace: Option<i64>| {
+            let Some((uid, key)) = identity(labels) else { return };
+            let pod = pods.entry(uid.clone()).or_insert_with(|| ListedPod {
+                uid,
+                key,
+                fingerprint: 0,
+                ours: false,
+                grace_seconds: None,
+            });
+            let mut hasher = DefaultHasher::new();
+            item.hash(&mut hasher);
+            // A sum does not depend on the order of the lists.
+            pod.fingerprint = pod.fingerprint.wrapping_add(hasher.finish());
+            pod.ours |= ours;
+            pod.grace_seconds = pod.grace_seconds.max(grace);
+        };
     for sandbox in sandboxes {
         let ours = sandbox.annotations.contains_key(labels::CONFIG_SOURCE);
-        add(&sandbox.labels, ("sandbox", &sandbox.id, sandbox.state), ours);
+        add(&sandbox.labels, ("sandbox", &sandbox.id, sandbox.state), ours, None);
     }
     for container in containers {
-        add(&container.labels, ("container", &container.id, container.state), false);
+        let grace = container.annotations.get(labels::POD_TERMINATION_GRACE_PERIOD);
+        let grace = grace.and_then(|seconds| seconds.parse().ok());
+        add(&container.labels, ("container", &container.id, container.state), false, grace);
     }
     pods.into_values().collect()
 }

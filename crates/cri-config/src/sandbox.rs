@@ -62,7 +62,7 @@ pub fn sandbox_config(
 }
 
 /// The pod's own labels, and over them those that it is found by.
-fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
+pub(crate) fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
     let mut all = pod.metadata.labels.clone().unwrap_or_default();
     all.extend(identity_labels(pod));
     all

@@ -156,7 +156,7 @@ fn contexts<'a>(
     (container.security_context.as_ref(), shared)
 }
 
-fn namespaces(spec: &PodSpec) -> NamespaceOption {
+pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
     let node_or_pod = |node| if node == Some(true) { NamespaceMode::Node } else { NamespaceMode::Pod };
     let pid = match (spec.host_pid, spec.share_process_namespace) {
         (Some(true), _) => NamespaceMode::Node,

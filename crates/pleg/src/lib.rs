@@ -206,7 +206,13 @@ impl<R: Runtime, P: Probes> Pleg<R, P> {
         let here = self.made_here(pods.iter().map(|pod| pod.uid.clone()).collect()).await;
         let listed = |p: ListedPod| {
             let ours = p.ours && here.contains(&p.uid);
-            Listed { uid: p.uid, key: p.key, fingerprint: p.fingerprint, ours }
+            Listed {
+                uid: p.uid,
+                key: p.key,
+                fingerprint: p.fingerprint,
+                ours,
+                grace_seconds: p.grace_seconds,
+            }
         };
         self.workers.runtime_listed(pods.into_iter().map(listed).collect());
         Ok((sandboxes.items, containers.containers, here))

@@ -17,12 +17,15 @@ pub struct Listed {
     pub fingerprint: u64,
     /// Whether a kubelet or this agent created it. Others are never touched.
     pub ours: bool,
+    /// The grace period that it was made with, in seconds, if the runtime tells.
+    pub grace_seconds: Option<i64>,
 }
 
 #[derive(Debug)]
 struct Entry {
     key: PodKey,
     ours: bool,
+    grace_seconds: Option<i64>,
     /// Of the last full list; `None` if the pod came up since.
     fingerprint: Option<u64>,
     /// The last statuses that were told.
@@ -59,8 +62,9 @@ impl Cache {
                 changed.push(pod.uid.clone());
             }
             let reading = before.and_then(|e| e.reading).filter(|_| same);
-            let entry = Entry { key: pod.key, ours: pod.ours, fingerprint: Some(pod.fingerprint), reading };
-            self.pods.insert(pod.uid, entry);
+            let Listed { uid, key, fingerprint, ours, grace_seconds } = pod;
+            let entry = Entry { key, ours, grace_seconds, fingerprint: Some(fingerprint), reading };
+            self.pods.insert(uid, entry);
         }
         changed.extend(old.into_keys());
         self.listed = true;
@@ -74,6 +78,7 @@ impl Cache {
         let entry = self.pods.entry(uid.clone()).or_insert_with(|| Entry {
             key: pod.key.clone(),
             ours: pod.sandboxes.iter().any(|s| s.config_source.is_some()),
+            grace_seconds: None,
             fingerprint: None,
             reading: None,
         });
@@ -100,6 +105,11 @@ impl Cache {
     /// Whether the runtime has anything of this pod.
     pub(crate) fn knows(&self, uid: &PodUid) -> bool {
         self.pods.contains_key(uid)
+    }
+
+    /// The grace period that the pod was made with, in seconds.
+    pub(crate) fn grace_seconds(&self, uid: &PodUid) -> Option<i64> {
+        self.pods.get(uid)?.grace_seconds
     }
 
     /// The pods that a kubelet or this agent created.

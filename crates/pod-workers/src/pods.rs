@@ -11,7 +11,7 @@ use crate::orphan;
 use crate::state::{Effect, Input, WorkerState, transition};
 
 /// Grace period of a pod that only the runtime knows, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner
-/// makes it 2).
+/// makes it 2). Better on purpose: one that another of its name replaces has its own, as with a manifest that changes.
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 
 /// Grace period of a deleted pod at least, in seconds (upstream `pkg/kubelet/pod_workers.go`; the planner makes it 2).
@@ -125,7 +125,10 @@ impl Pods {
             orphans.map(|(uid, key)| (uid.clone(), Arc::new(orphan::pod(uid, key)))).collect();
         for (uid, pod) in orphans {
             effects.push((uid.clone(), Effect::CountOrphan));
-            let grace_seconds = ORPHAN_GRACE_SECONDS;
+            let key = pod::identity(&pod).1;
+            let own =
+                self.cache.grace_seconds(&uid).filter(|_| self.pods.values().any(|entry| entry.key == key));
+            let grace_seconds = own.unwrap_or(ORPHAN_GRACE_SECONDS).max(ORPHAN_GRACE_SECONDS);
             self.change(uid, Input::Orphaned { pod, grace_seconds, now }, &mut effects);
         }
         self.start_what_can(&mut effects);

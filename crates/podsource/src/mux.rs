@@ -3,20 +3,24 @@
 //! Owns the merged set of pods (a [`PodManager`]) and how it stands with each source. Must not know what the
 //! sources read, nor what becomes of the pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube_model::Timestamp;
+use kube_model::core::Pod;
 use kube_model::objects::{Key, Object};
 use kube_model::view::{Problem, SourceCondition, SourceView};
+use kube_model::{PodUid, Timestamp, pod};
 use pod_manager::{Change, Conflict, PodManager};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 use crate::{Location, Objects, SourceState, same_objects};
+use names::Renamed;
+
+mod names;
 
 /// Merges sources by the rules of [`PodManager`] (upstream `pkg/kubelet/config/config.go`).
 ///
@@ -55,6 +59,9 @@ pub struct Mux {
     states: StreamMap<usize, WatchStream<Arc<SourceState>>>,
     pods: PodManager,
     objects: Arc<Objects>,
+    /// Sources whose pods are kept back until it is known which of them run under another UID.
+    kept_back: BTreeSet<&'static str>,
+    renamed: Renamed,
 }
 
 #[derive(Debug)]
@@ -76,8 +83,53 @@ impl Mux {
             states: sources.iter().map(stream).enumerate().collect(),
             pods: PodManager::new(sources.iter().map(|source| source.state.borrow().source)),
             objects: Arc::default(),
+            kept_back: BTreeSet::new(),
+            renamed: Renamed::default(),
             sources,
         }
+    }
+
+    /// Keeps the pods of these sources back, as if they had not been read, until [`name`](Self::name) was called for each.
+    #[must_use]
+    pub fn keeping_back(mut self, sources: impl IntoIterator<Item = &'static str>) -> Self {
+        self.kept_back = sources.into_iter().collect();
+        self
+    }
+
+    /// The first source that has been read and whose pods are kept back, with its pods.
+    pub fn kept_back(&self) -> Option<(&'static str, Vec<Arc<Pod>>)> {
+        let states = self.sources.iter().map(Source::state);
+        let state = states.into_iter().find(|s| s.seen && self.kept_back.contains(s.source))?;
+        Some((state.source, state.pods.clone()))
+    }
+
+    /// Lets the pods of a source go that were kept back. From now on a pod with a UID that `uids` has goes by the one
+    /// there, and its annotation `kubernetes.io/config.hash` with it. Answers as [`next`](Self::next).
+    pub fn name(
+        &mut self,
+        source: &'static str,
+        uids: impl IntoIterator<Item = (PodUid, PodUid)>,
+    ) -> Vec<Change> {
+        self.kept_back.remove(source);
+        self.renamed.add(uids);
+        let states = self.sources.iter().map(Source::state);
+        let state = states.into_iter().find(|s| s.source == source);
+        state.map(|state| self.apply(&state)).unwrap_or_default()
+    }
+
+    /// What each pod of a source goes by whose UID its source made: its own UID, and that.
+    pub fn names(&self, source: &str) -> BTreeMap<PodUid, PodUid> {
+        let state = self.sources.iter().map(Source::state).find(|s| s.source == source);
+        let pods = state.iter().flat_map(|state| &state.pods);
+        pods.map(|pod| pod::identity(pod).0).map(|uid| (uid.clone(), self.renamed.of(&uid).clone())).collect()
+    }
+
+    fn apply(&mut self, state: &SourceState) -> Vec<Change> {
+        if !state.seen || self.kept_back.contains(state.source) {
+            return Vec::new();
+        }
+        let pods = self.renamed.pods(state.source, &state.pods);
+        self.pods.apply(state.source, pods)
     }
 
     /// Waits until a source says something and answers with what changes over all of them: nothing if it is
@@ -92,7 +144,7 @@ impl Mux {
             source.note(&state);
         }
         self.merge_objects();
-        Some(if state.seen { self.pods.apply(state.source, state.pods.clone()) } else { Vec::new() })
+        Some(self.apply(&state))
     }
 
     /// The merged pods as of the last [`next`](Self::next).
@@ -181,7 +233,7 @@ impl Mux {
         let Conflict { uid, key, holder, holder_source, .. } = conflict;
         let holder_state = self.sources.iter().map(Source::state).find(|s| s.source == *holder_source);
         let held_at = holder_state
-            .map(|state| match state.locations.get(holder) {
+            .map(|state| match state.locations.get(self.renamed.own(holder)) {
                 Some(location) => location.path.display().to_string(),
                 None => state.location.to_string(),
             })
@@ -193,7 +245,7 @@ impl Mux {
         } else {
             ("metadata.name", format!("the pod {key}"))
         };
-        let location = loser.locations.get(uid).cloned();
+        let location = loser.locations.get(self.renamed.own(uid)).cloned();
         let Location { path, line, column } = location
             .unwrap_or_else(|| Location { path: PathBuf::from(&*loser.location), ..Location::default() });
         let message = format!(

@@ -111,7 +111,7 @@ impl Model {
             Event::List(pods) => {
                 let pods = pods.into_iter().enumerate().filter_map(|(number, name)| {
                     let key = pod::identity(&a_pod(number, name?)).1;
-                    Some(Listed { uid: uid(number), key, fingerprint: 0, ours: true })
+                    Some(Listed { uid: uid(number), key, fingerprint: 0, ours: true, grace_seconds: None })
                 });
                 self.pods.cache.list(pods.collect());
                 self.pods.settle(now)

@@ -355,6 +355,7 @@ impl Fake {
             key: p.key.clone(),
             fingerprint: p.containers.iter().map(|c| c.state as u64 + 1).sum(),
             ours: p.sandboxes.iter().any(|s| s.config_source.is_some()),
+            grace_seconds: None,
         };
         state.pods.values().map(listed).collect()
     }
