@@ -149,6 +149,8 @@ impl Agent {
         let registry = config.root_dir.join("plugins_registry");
         telling.spawn(csi::Registrar::new(registry, pods.drivers.clone()).run());
         telling.spawn(addresses.follow(pods.node.clone(), Arc::clone(&pods.cri)));
+        let driver = pods.cri.load().cgroups.driver;
+        telling.spawn(kuberuntime::check_cgroup_driver(pods.client.clone(), driver));
         let workers = pods.workers.clone();
         telling.spawn(crate::references::follow(
             pods.references.clone(),

@@ -139,7 +139,7 @@ pub(crate) fn cri(
         },
         cgroups: cri_config::Cgroups {
             root: settings.cgroup_root.clone(),
-            driver: cri_config::Driver::Cgroupfs,
+            driver: kube_model::cgroup::Driver::Cgroupfs,
             version: match version {
                 cgroups::Version::V1 => cri_config::Version::V1,
                 cgroups::Version::V2 => cri_config::Version::V2,

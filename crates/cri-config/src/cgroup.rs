@@ -1,39 +1,21 @@
-//! Names of the cgroups that pods run in, for both drivers.
-//! Rule: upstream `pkg/kubelet/cm/cgroup_manager_linux.go`.
+//! The cgroups that pods run in, for both drivers.
 
 use kube_model::PodUid;
 use kube_model::qos::QosClass;
 
-use crate::settings::{Cgroups, Driver};
+use crate::settings::Cgroups;
 
 /// The `cgroup_parent` of a pod's sandbox: `/kubepods/burstable/pod<uid>`, or with systemd
 /// `/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid with _ for ->.slice`.
 pub fn pod_cgroup(qos: QosClass, uid: &PodUid, cgroups: &Cgroups) -> String {
-    let path = format!("{}{}", cgroups.root.trim_end_matches('/'), qos.pod_cgroup(uid));
-    match cgroups.driver {
-        Driver::Cgroupfs => path,
-        Driver::Systemd => slices(&path),
-    }
-}
-
-/// A cgroup path as nested systemd slices: each one's name holds those of its parents.
-fn slices(path: &str) -> String {
-    let (mut out, mut name) = (String::new(), String::new());
-    for part in path.split('/').filter(|p| !p.is_empty()) {
-        if !name.is_empty() {
-            name.push('-');
-        }
-        // systemd reads `-` as a step down.
-        name.push_str(&part.replace('-', "_"));
-        out.push('/');
-        out.push_str(&name);
-        out.push_str(".slice");
-    }
-    out
+    let name = format!("{}{}", cgroups.root.trim_end_matches('/'), qos.pod_cgroup(uid));
+    format!("/{}", cgroups.driver.path(&name))
 }
 
 #[cfg(test)]
 mod tests {
+    use kube_model::cgroup::Driver;
+
     use super::*;
 
     #[test]

@@ -33,7 +33,7 @@ pub use extras::{ContainerExtras, Cpuset};
 pub use kube_model::downward::Allocatable;
 pub use sandbox::sandbox_config;
 pub use security::ImageUser;
-pub use settings::{Cgroups, Dns, Driver, Settings, Swap, Version};
+pub use settings::{Cgroups, Dns, Settings, Swap, Version};
 pub use unsupported::{Unsupported, unsupported};
 
 /// The example of the README, so that it is compiled and run.

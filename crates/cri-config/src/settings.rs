@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use kube_model::cgroup::Driver;
 use kube_model::downward::Allocatable;
 
 use crate::dns::ResolvConf;
@@ -106,15 +107,6 @@ pub enum Swap {
         /// The node's swap in bytes.
         capacity: u64,
     },
-}
-
-/// Who makes control groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// The agent, as directories.
-    Cgroupfs,
-    /// systemd, as slices.
-    Systemd,
 }
 
 /// Version of the control group hierarchy.

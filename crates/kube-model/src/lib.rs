@@ -6,6 +6,7 @@
 
 pub mod age;
 pub mod apparmor;
+pub mod cgroup;
 pub mod downward;
 pub mod duration;
 pub mod eviction;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod calls;
+mod cgroup_driver;
 mod files;
 mod gather;
 mod hooks;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 pub use self::metrics::Metrics;
 pub use self::stats::NodeStats;
 pub use calls::tell;
+pub use cgroup_driver::check_cgroup_driver;
 pub use files::{FileError, Files, make_dir};
 pub use hooks::Hooks;
 pub use images::{CriImages, PulledFor};
