@@ -280,11 +280,13 @@ fn a_mount_is_read_only_with_all_below_it_where_the_runtime_can_do_that() {
 on_both_lines! {
     fn memory_is_as_large_as_what_the_pods_containers_may_use(node) {
         node_has_image(&node);
-        let recording = Recording::new(&node, "emptydir-memory-pod-limit");
-        recording.apply(&node);
-        let pod = node.until_ready(recording.name);
-        recording.compare(&node, &pod);
-        recording.delete(&node, &uid_of(&pod));
+        for name in ["emptydir-memory-pod-limit", "emptydir-no-limit-memory"] {
+            let recording = Recording::new(&node, name);
+            recording.apply(&node);
+            let pod = node.until_ready(recording.name);
+            recording.compare(&node, &pod);
+            recording.delete(&node, &uid_of(&pod));
+        }
     }
 
     fn volumes_of_a_pod_that_has_ended_go_though_it_is_still_there(node) {
