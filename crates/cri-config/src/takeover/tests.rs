@@ -29,12 +29,8 @@ fn left_by_another() -> (v1::PodSandbox, Vec<v1::Container>) {
     annotations.insert(labels::CONFIG_HASH.to_owned(), UID.to_owned());
     annotations.insert(labels::CONFIG_SEEN.to_owned(), "2026-01-01T00:00:00.000000001Z".to_owned());
     let annotations = annotations.clone();
-    let sandbox = v1::PodSandbox {
-        id: "s".to_owned(),
-        labels: pod_labels(&pod),
-        annotations,
-        ..Default::default()
-    };
+    let sandbox =
+        v1::PodSandbox { id: "s".to_owned(), labels: pod_labels(&pod), annotations, ..Default::default() };
     let container = |container: &core::Container| {
         let mut labels: BTreeMap<_, _> = crate::sandbox::identity_labels(&pod).into();
         labels.insert(labels::CONTAINER_NAME.to_owned(), container.name.clone());
