@@ -7,6 +7,7 @@ mod demo;
 mod deny;
 mod guest;
 mod lint;
+mod package;
 mod stage;
 mod steps;
 mod test;
@@ -37,6 +38,8 @@ enum Task {
     Bench(bench::Options),
     /// Boot a machine with cgroup v2 and systemd, made of Debian's packages, and run something in it
     Guest(guest::Options),
+    /// Make a Debian package and a tarball of the agent
+    Package(package::Options),
     /// Build the API server that the tests use, once, and say where it is
     KubeApiserver,
     /// Check licences, duplicate versions, sources and advisories of the dependencies
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(_) => stage::bench(),
         Task::KubeApiserver => kube_apiserver(),
         Task::Guest(options) => guest::run(&options),
+        Task::Package(options) => package::run(&options),
         Task::Deny => deny::run(),
     };
     match done {

@@ -110,7 +110,7 @@ pub enum Output {
 const VIEW_FORMS: &[(&str, Output)] =
     &[("wide", Output::Wide), ("json", Output::Json), ("yaml", Output::Yaml)];
 
-const COMMANDS: &[(&str, &str)] = &[
+pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("pods", "show the pods of the running agent"),
     ("explain", "say what one pod waits for and what was tried"),
     ("logs", "show the log of a container"),

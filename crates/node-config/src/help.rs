@@ -41,7 +41,7 @@ impl Help {
 }
 
 fn flags<T>(table: &[Flag<T>]) -> String {
-    let mut rows: Vec<_> = table.iter().map(|flag| (flag.name, left(flag), right(flag))).collect();
+    let mut rows: Vec<_> = table.iter().map(|flag| (flag.name, left(flag), about_flag(flag))).collect();
     rows.sort_by_key(|row| row.0);
     let width = rows.iter().map(|(_, left, _)| left.len()).max().unwrap_or(0);
     let mut out = String::new();
@@ -78,7 +78,8 @@ fn left<T>(flag: &Flag<T>) -> String {
     }
 }
 
-fn right<T>(flag: &Flag<T>) -> String {
+/// What a flag is for, what it is by default, and what is to be known of it.
+pub(crate) fn about_flag<T>(flag: &Flag<T>) -> String {
     let mut text = flag.usage().1;
     let default = flag.shown_default();
     if !default.is_empty() {

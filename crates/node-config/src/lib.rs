@@ -15,6 +15,7 @@ pub mod flag;
 pub mod gates;
 mod help;
 mod load;
+mod man;
 mod origin;
 mod parse;
 mod render;
@@ -35,6 +36,7 @@ pub use command::{
 pub use config::LIVE;
 pub use error::{InvalidConfiguration, LoadError, UsageError, WrongType};
 pub use load::{CommandLine, Effective, Files};
+pub use man::man_page;
 pub use origin::{Location, Origin, Origins};
 pub use render::render;
 pub use settings::{
