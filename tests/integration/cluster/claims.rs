@@ -232,15 +232,11 @@ fn volumes_that_cannot_be_are_told_of_as_by_the_kubelet() {
     let mut pods = Vec::new();
     for recording in &recordings {
         for pod in recording.apply(&node) {
-            let recorded = &recording.value["pods"][&pod];
-            let status = recorded["status"].as_object().unwrap();
+            let status = recording.value["pods"][&pod]["status"].as_object().unwrap();
             node.until_pod(&pod, "is as recorded", |pod| {
                 status.iter().all(|(field, value)| &pod["status"][field] == value)
             });
             node.until_events(recording, &pod, "");
-            if recorded["disk"].is_object() {
-                assert_eq!(comparable(list(&node.pod_dir(&pod))), lines(&recorded["disk"]["ls"]), "{pod}");
-            }
             pods.push(pod);
         }
     }
