@@ -84,6 +84,26 @@ on_both_lines! {
     }
 }
 
+/// An edit is not lost when the agent restarts while the pod of before still ends.
+#[test]
+fn a_pod_that_this_agent_replaces_is_not_taken_over_by_the_next_run() {
+    let mut node = Node::on(Run::new().unwrap(), Line::V2_1, &[]);
+    let patient = SLOW.replace("sleep 3;", "sleep 8;");
+    node.apply("web", &patient);
+    let old = uid_of(&node.until_phase("web", "Running"));
+    // What the runtime does not tell.
+    node.apply("web", &patient.replace("command:", "resources: {requests: {memory: 8Mi}}\n  command:"));
+    eventually("the edit is seen", || {
+        let kept = std::fs::read_to_string(node.agent.root().join("podsource/uids.json")).unwrap();
+        if kept.contains(&format!("\"former\":[{old:?}]")) { Ok(()) } else { Err(kept) }
+    });
+    node.agent.kill9();
+    node.agent.start_again().unwrap();
+    node.until_pod("web", "is replaced", |p| uid_of(p) != old && p["status"]["phase"] == "Running");
+    until_no_trace(&node, &old);
+    assert!(!log(&node).contains("is taken over"), "{}", log(&node));
+}
+
 /// Nothing is removed before every source has been read, however long that takes.
 #[test]
 fn a_pod_whose_source_is_slow_is_left_alone_and_taken_over_late() {
