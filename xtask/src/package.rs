@@ -83,8 +83,10 @@ fn fill(tree: &Path, binary: &Path) -> Result<()> {
     ] {
         add(&tree.join(at), &fs::read(root().join("xtask/package").join(file))?, 0o644)?;
     }
-    // For those of whoever runs the node.
-    folder(&tree.join("etc/systemd/system/kubelet.service.d"))?;
+    // For the drop-ins and the pods of whoever runs the node.
+    for dir in ["etc/systemd/system/kubelet.service.d", "etc/kubernetes/manifests"] {
+        folder(&tree.join(dir))?;
+    }
     for (shell, at) in [
         ("bash", "usr/share/bash-completion/completions/node-agent"),
         ("zsh", "usr/share/zsh/vendor-completions/_node-agent"),
